@@ -1,0 +1,23 @@
+"""Plan an archive: what is in it, how it is sliced, how long it will take. ``jobs/score.py`` goes on from the plan.
+
+    python jobs/plan.py --input my_folder --output out
+    RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+        python jobs/plan.py --input s3://bucket/podcasts --output s3://bucket/labels
+"""
+
+import sys
+
+from zsfuse_ray.config import PlanConfig, parse
+from zsfuse_ray.errors import run_job
+
+
+def main(argv: list[str]) -> int:
+    """Run the job; returns its exit code."""
+    config, _ = parse(PlanConfig, argv, __doc__ or "")
+    from zsfuse_ray.archive.plan import plan  # Ray and torch, only for a command line that holds
+
+    return plan(config)
+
+
+if __name__ == "__main__":
+    run_job(main, sys.argv[1:])

@@ -1,0 +1,213 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.fusion import Stacked, entropy, fit_stacked, fuse, specialist_on_labels
+from zsfuse_ray.method.labels import map_labels
+
+RULES = ("linear", "loglinear")
+seeds = st.integers(0, 2**32 - 1)
+weights = st.floats(0, 1)
+
+
+def posteriors(rng: np.random.Generator, n: int, c: int, zeros: float = 0.0) -> NDArray:
+    """Posteriors from flat to nearly certain, a share of their entries exactly 0 but at least one above."""
+    x = rng.gamma(rng.choice([0.1, 1, 10], size=(n, 1)), size=(n, c)) + 1e-9
+    keep = rng.random((n, c)) >= zeros
+    keep[np.arange(n), rng.integers(0, c, n)] = True
+    x = np.where(keep, x, 0)
+    return x / x.sum(axis=1, keepdims=True)
+
+
+def brute_force(q: NDArray, p: NDArray, w: float, rule: str, inside: NDArray) -> NDArray:
+    """One row at a time: the ALM decides the mass m outside, fusion acts on 1 - m inside."""
+    fused = p.copy()
+    for row in range(len(p)):
+        m = sum(p[row, c] for c in range(p.shape[1]) if not inside[c])
+        q_in, p_in = q[row, inside], p[row, inside] / (1 - m)
+        pool = (
+            (1 - w) * q_in + w * p_in
+            if rule == "linear"
+            else np.exp((1 - w) * np.log(q_in) + w * np.log(p_in))
+        )
+        fused[row, inside] = (1 - m) * pool / pool.sum()
+    return fused
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(seed=seeds, weight=weights)
+def test_fuse_equals_its_definition(rule, seed: int, weight: float):
+    rng = np.random.default_rng(seed)
+    inside = np.arange(5) < rng.integers(1, 6)
+    q = np.where(inside, posteriors(rng, 4, 5), 0)
+    q /= q.sum(axis=1, keepdims=True)
+    p = posteriors(rng, 4, 5)
+    np.testing.assert_allclose(
+        fuse(q, p, weight, rule, inside), brute_force(q, p, weight, rule, inside), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(seed=seeds, weight=weights)
+def test_fuse_gives_a_posterior_even_for_zeros(rule, seed: int, weight: float):
+    rng = np.random.default_rng(seed)
+    inside = rng.permutation(6) < rng.integers(1, 7)
+    q = np.zeros((8, 6))
+    q[:, inside] = posteriors(rng, 8, inside.sum(), zeros=0.6)
+    p = posteriors(rng, 8, 6, zeros=0.6)
+    fused = fuse(q, p, weight, rule, inside)
+    assert (fused >= 0).all()
+    np.testing.assert_allclose(fused.sum(axis=1), 1)
+    np.testing.assert_array_equal(fused[:, ~inside], p[:, ~inside])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(seed=seeds)
+def test_weights_0_and_1_are_the_parts_to_the_bit(rule, seed: int):
+    rng = np.random.default_rng(seed)
+    q, p = posteriors(rng, 4, 5, zeros=0.3), posteriors(rng, 4, 5, zeros=0.3)
+    np.testing.assert_array_equal(fuse(q, p, 0, rule, np.ones(5, bool)), q)
+    np.testing.assert_array_equal(fuse(q, p, 1, rule, rng.random(5) < 0.5), p)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(seed=seeds, weight=weights)
+def test_permuting_labels_or_clips_permutes_the_fusion(rule, seed: int, weight: float):
+    rng = np.random.default_rng(seed)
+    q, p, inside = posteriors(rng, 6, 5), posteriors(rng, 6, 5), np.arange(5) < 3
+    labels, clips = rng.permutation(5), rng.permutation(6)
+    q[:, ~inside] = 0
+    plain = fuse(q, p, weight, rule, inside)
+    shuffled = fuse(q[clips][:, labels], p[clips][:, labels], weight, rule, inside[labels])
+    np.testing.assert_allclose(shuffled, plain[clips][:, labels])
+
+
+def test_loglinear_without_a_common_label_is_linear():
+    q, p = np.array([[1.0, 0, 0], [0.5, 0.5, 0]]), np.array([[0, 0.4, 0.6], [0, 0.4, 0.6]])
+    fused = fuse(q, p, 0.25, "loglinear", np.ones(3, bool))
+    np.testing.assert_allclose(fused, [[0.75, 0.1, 0.15], [0, 1, 0]])
+
+
+def test_alm_without_mass_inside_decides_alone():
+    fused = fuse([[0.3, 0.7, 0]], [[0, 0, 1]], 0.5, "loglinear", np.array([True, True, False]))
+    np.testing.assert_array_equal(fused, [[0, 0, 1]])
+
+
+def test_fuse_leaves_its_arguments_alone():
+    q, p = np.array([[0.3, 0.7]]), np.array([[0.6, 0.4]])
+    for weight in (0, 0.5, 1):
+        fuse(q, p, weight, "linear", np.ones(2, bool))[:] = 9
+    assert q.tolist() == [[0.3, 0.7]]
+    assert p.tolist() == [[0.6, 0.4]]
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
+def test_fuse_refuses_a_weight_outside_0_to_1(weight: float):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        fuse([[0.5, 0.5]], [[0.5, 0.5]], weight, "linear", np.ones(2, bool))
+
+
+def test_specialist_on_labels():
+    mapping = map_labels(["neu", "hap", "exc", "ang"], ["angry", "calm", "happy"])
+    q = [[0.1, 0.3, 0.4, 0.2], [1, 0, 0, 0], [1 - 1e-20, 0, 0, 1e-20]]
+    np.testing.assert_allclose(
+        specialist_on_labels(q, mapping), [[0.4, 0, 0.6], [0.5, 0, 0.5], [0.5, 0, 0.5]]
+    )
+
+
+@given(seeds)
+def test_specialist_on_the_same_labels_is_permuted(seed: int):
+    rng = np.random.default_rng(seed)
+    labels, order = ["happy", "sad", "angry", "neutral"], rng.permutation(4)
+    q = posteriors(rng, 5, 4)
+    mapped = specialist_on_labels(q, map_labels(labels, [labels[i] for i in order]))
+    np.testing.assert_allclose(mapped, q[:, order])
+
+
+def test_specialist_on_labels_refuses_strangers():
+    with pytest.raises(InputError, match="none of the labels"):
+        specialist_on_labels([[0.5, 0.5]], map_labels(["happy", "sad"], ["eerie", "smug"]))
+
+
+def labelled(n: int, c: int, seed: int = 0) -> tuple[NDArray, NDArray, NDArray]:
+    """Posteriors that both tell something of the target, q more than p."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, c, n)
+    q, p = (np.exp(rng.normal(size=(n, c)) + gain * np.eye(c)[targets]) for gain in (2.0, 1.0))
+    return q / q.sum(axis=1, keepdims=True), p / p.sum(axis=1, keepdims=True), targets
+
+
+@pytest.mark.parametrize("c", [2, 4])
+def test_stacked_beats_both_parts(c: int):
+    q, p, targets = labelled(2000, c)
+    stacked = fit_stacked(q[:1000], p[:1000], targets[:1000], c)
+    fused = stacked.predict(q[1000:], p[1000:])
+    np.testing.assert_allclose(fused.sum(axis=1), 1)
+    hits = [(x.argmax(axis=1) == targets[1000:]).mean() for x in (fused, q[1000:], p[1000:])]
+    assert hits[0] > max(hits[1:]) + 0.01
+
+
+def test_stacked_is_calibrated_where_it_was_fitted():
+    """A fitted intercept makes the mean probability of each label its share, whatever the penalty."""
+    q, p, targets = labelled(600, 3)
+    mean = fit_stacked(q, p, targets, 3, c=0.01).predict(q, p).mean(axis=0)
+    np.testing.assert_allclose(mean, np.bincount(targets) / 600, atol=1e-3)
+
+
+@pytest.mark.parametrize("present", [[0, 2], [1, 3], [0, 2, 3]])
+def test_stacked_gives_a_label_without_clips_no_probability(present: list[int]):
+    q, p, targets = labelled(600, 4)
+    rows = np.isin(targets, present)
+    q, p, targets = q[rows], p[rows], targets[rows]
+    fused = fit_stacked(q, p, targets, 4).predict(q, p)
+    assert fused[:, [c for c in range(4) if c not in present]].max() == 0
+    np.testing.assert_allclose(fused.sum(axis=1), 1)
+    assert (fused.argmax(axis=1) == targets).mean() > 0.7
+
+
+def test_stacked_survives_zeros_and_json():
+    q, p, targets = labelled(200, 3)
+    stacked = fit_stacked(q, p, targets, 3)
+    again = Stacked.from_dict(json.loads(json.dumps(stacked.to_dict(), allow_nan=False)))
+    np.testing.assert_array_equal(again.predict(q, p), stacked.predict(q, p))
+    assert np.isfinite(stacked.predict([[1, 0, 0]], [[0, 0, 1]])).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"coef": [[1, 2, 3, 4]]},
+        {"coef": [[1, 2], [3]]},
+        {"coef": "many"},
+        {"intercept": 0.0},
+        {"intercept": [[0, 0]]},
+        {"intercept": [0, float("nan")]},
+        {"floor": 0},
+        {"floor": None},
+    ],
+)
+def test_stacked_from_dict_refuses(change: dict):
+    good = {"coef": [[1, 2, 3, 4], [5, 6, 7, 8]], "intercept": [0, 1], "floor": 1e-6}
+    assert Stacked.from_dict(good).coef.shape == (2, 4)
+    with pytest.raises(InputError, match="stacked fusion"):
+        Stacked.from_dict(good | change)
+    for key in good:
+        with pytest.raises(InputError, match=key):
+            Stacked.from_dict({k: v for k, v in good.items() if k != key})
+
+
+def test_fit_stacked_refuses_a_single_label():
+    q, p, _ = labelled(10, 3)
+    with pytest.raises(InputError, match="two labels"):
+        fit_stacked(q, p, np.zeros(10, int), 3)
+
+
+def test_entropy():
+    np.testing.assert_allclose(entropy([[0.5, 0.5, 0], [1, 0, 0]]), [np.log(2), 0])
+    p = posteriors(np.random.default_rng(0), 20, 5)
+    np.testing.assert_allclose(entropy(p), -(p * np.log(p)).sum(axis=1))

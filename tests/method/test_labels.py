@@ -1,0 +1,107 @@
+import csv
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import CORPORA, SYNONYMS, canonical, column, label_set, map_labels
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Anger", "angry"),
+        ("ANG", "angry"),
+        (" hap ", "happy"),
+        ("Happiness", "happy"),
+        ("fear", "fearful"),
+        ("N", "neutral"),
+        ("U", "surprised"),
+        ("boredom", "bored"),
+        ("exc", "excited"),
+        ("excited", "excited"),
+        ("Pleasant Surprise", "surprised"),
+        (" Other ", "other"),
+        ("wütend", "wütend"),
+    ],
+)
+def test_canonical(name: str, expected: str):
+    assert canonical(name) == expected
+
+
+def test_every_word_belongs_to_one_emotion():
+    for one, other in combinations(SYNONYMS, 2):
+        assert not set(SYNONYMS[one]) & set(SYNONYMS[other])
+    for name, words in SYNONYMS.items():
+        assert words[0] == name
+        assert len(set(words)) == len(words) >= 3
+        assert {canonical(word) for word in words} == {name}
+
+
+def test_corpora_are_label_sets_with_synonyms():
+    for labels in CORPORA.values():
+        assert label_set(labels) == labels
+        assert {canonical(label) for label in labels} <= SYNONYMS.keys()
+
+
+@pytest.mark.parametrize("corpus", ["ravdess", "emodb", "nemo"])
+def test_corpora_are_in_the_words_of_their_metadata(corpus: str, shared):
+    with open(shared / "corpora" / corpus / "metadata.csv") as file:
+        assert {row["emotion"] for row in csv.DictReader(file)} == set(CORPORA[corpus])
+
+
+def test_label_set_keeps_the_users_words_and_order():
+    assert label_set([" Sadness", "happy ", "Wütend", "高兴"]) == ("sadness", "happy", "wütend", "高兴")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], ["at least two", "none"]),
+        (["happy"], ["at least two", "happy"]),
+        (["happy", " "], ["empty"]),
+        (["happy", "x" * 61], ["60 printable"]),
+        (["happy", "a\nb"], ["60 printable"]),
+        (["happy", "HAPPY "], ['"happy" and "happy"', "same emotion"]),
+        (["x", "x"], ['"x" and "x"']),
+        (["sad", "joy", "Happiness"], ['"joy" and "happiness"', "same emotion"]),
+        (["very happy", "very_happy"], ['"very happy" and "very_happy"', "column"]),
+    ],
+)
+def test_label_set_refuses(names: list[str], words: list[str]):
+    with pytest.raises(InputError) as error:
+        label_set(names)
+    assert all(word in str(error.value) for word in words)
+    assert "\n" not in str(error.value)
+
+
+def test_column():
+    assert column("Very happy!") == "very_happy_"
+    assert column("wütend") == "wütend"
+
+
+@given(st.text(max_size=20))
+def test_column_is_safe_and_stable(label: str):
+    assert all(char.isalnum() or char == "_" for char in column(label).replace(" ", "?"))
+    assert column(column(label)) == column(label)
+
+
+def test_map_labels():
+    mapping = map_labels(["neu", "hap", "ang", "sad", "Happiness", "Other"], ["anger", "neutral", "joy"])
+    expected = np.zeros((6, 3), dtype=bool)
+    expected[[0, 1, 2, 4], [1, 2, 0, 2]] = True
+    assert np.array_equal(mapping, expected)
+    assert mapping.dtype == bool
+
+
+@given(st.permutations(CORPORA["ravdess"]), st.permutations(CORPORA["meld"]))
+def test_map_labels_permutes_with_its_labels(source: list[str], target: list[str]):
+    mapping = map_labels(source, target)
+    assert mapping.sum(axis=1).max() == 1
+    for s, c in zip(*np.nonzero(mapping), strict=True):
+        assert canonical(source[s]) == canonical(target[c])
+    assert mapping.sum() == 7  # all but calm, some in other words
+    assert not mapping[source.index("calm")].any()

@@ -1,0 +1,132 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+)
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.metrics import (
+    bootstrap,
+    confusion,
+    ece,
+    macro_f1,
+    nll,
+    paired_bootstrap,
+    ua,
+    wa,
+)
+
+pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30)
+METRICS = {"ua": ua, "wa": wa, "macro_f1": macro_f1}
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label")
+@given(pairs)
+def test_metrics_equal_scikit_learn(labelled: list[tuple[int, int]]):
+    targets, predictions = np.array(labelled).T
+    assert ua(targets, predictions, 6) == pytest.approx(balanced_accuracy_score(targets, predictions))
+    assert wa(targets, predictions, 6) == pytest.approx(accuracy_score(targets, predictions))
+    assert macro_f1(targets, predictions, 6) == pytest.approx(
+        f1_score(targets, predictions, average="macro", zero_division=0)  # pyright: ignore
+    )
+    np.testing.assert_array_equal(
+        confusion(targets, predictions, 6), confusion_matrix(targets, predictions, labels=range(6))
+    )
+
+
+def test_ua_and_wa_by_hand():
+    targets, predictions = [0, 0, 0, 0, 2, 2], [0, 0, 0, 1, 2, 1]
+    assert ua(targets, predictions, 3) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert wa(targets, predictions, 3) == pytest.approx(4 / 6)
+
+
+def test_no_clips_is_an_error():
+    for metric in (ua, wa, macro_f1):
+        with pytest.raises(InputError, match="no labelled clips"):
+            metric([], [], 3)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20))
+def test_ece_equals_its_definition(seed: int, bins: int):
+    rng = np.random.default_rng(seed)
+    posteriors = rng.dirichlet(np.full(4, rng.choice([0.1, 1, 10])), size=40)
+    posteriors[:4], posteriors[4:8] = np.eye(4), [0.5, 0.25, 0.25, 0]  # on the edges of bins
+    targets = rng.integers(0, 4, 40)
+    edges = np.linspace(0, 1, bins + 1)
+    total = 0.0
+    for low, high in pairwise(edges):
+        rows = [i for i in range(40) if low < posteriors[i].max() <= high]
+        if rows:
+            accuracy = np.mean([posteriors[i].argmax() == targets[i] for i in rows])
+            total += len(rows) / 40 * abs(accuracy - np.mean([posteriors[i].max() for i in rows]))
+    assert ece(posteriors, targets, bins) == pytest.approx(total, abs=1e-12)
+
+
+def test_nll():
+    rng = np.random.default_rng(0)
+    posteriors, targets = rng.dirichlet(np.ones(4), size=50), rng.integers(0, 4, 50)
+    assert nll(posteriors, targets) == pytest.approx(log_loss(targets, posteriors, labels=range(4)))
+    assert nll([[1, 0]], [1]) == pytest.approx(-np.log(1e-12))
+
+
+def clips(rng: np.random.Generator, n_speakers: int, n_each: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Clips of speakers who differ in how well they are understood: 0.6 of the time on average."""
+    speakers = np.repeat([f"speaker {i}" for i in range(n_speakers)], n_each)
+    skill = np.repeat(rng.beta(3, 2, n_speakers), n_each)
+    targets = rng.integers(0, 3, len(speakers))
+    wrong = (targets + rng.integers(1, 3, len(targets))) % 3
+    return targets, np.where(rng.random(len(targets)) < skill, targets, wrong), speakers
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bootstrap_equals_drawing_speakers_one_by_one(metric):
+    targets, predictions, speakers = clips(np.random.default_rng(0), 25, 8)
+    names, rng = np.unique(speakers), np.random.default_rng(1)
+    drawn = []
+    for _ in range(1000):
+        rows = np.concatenate([np.flatnonzero(speakers == name) for name in rng.choice(names, len(names))])
+        drawn.append(METRICS[metric](targets[rows], predictions[rows], 3))
+    interval = bootstrap(targets, predictions, list(speakers), 3, metric, n=4000, level=0.9)
+    assert interval == pytest.approx(np.quantile(drawn, [0.05, 0.95]), abs=0.012)
+    assert interval == bootstrap(targets, predictions, list(speakers), 3, metric, n=4000, level=0.9)
+
+
+def test_bootstrap_covers_the_true_accuracy():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        targets, predictions, speakers = clips(rng, 40, 20)
+        low, high = bootstrap(targets, predictions, list(speakers), 3, "wa", n=300)
+        covered += low <= 0.6 <= high
+    # 190 expected, standard deviation 3; resampling clips instead covers 138
+    assert 178 <= covered <= 199
+
+
+def test_paired_bootstrap():
+    rng = np.random.default_rng(0)
+    targets, a, speakers = clips(rng, 30, 10)
+    b = np.where(rng.random(len(a)) < 0.2, (targets + 1) % 3, a)  # never better than a
+    difference, low, high = paired_bootstrap(targets, a, b, list(speakers), 3, "ua")
+    assert difference == pytest.approx(ua(targets, a, 3) - ua(targets, b, 3))
+    assert 0 < low < difference < high
+    swapped = paired_bootstrap(targets, b, a, list(speakers), 3, "ua")
+    assert swapped == pytest.approx((-difference, -high, -low))
+    assert paired_bootstrap(targets, a, a, list(speakers), 3, "ua") == (0, 0, 0)
+    alone = np.diff(bootstrap(targets, a, list(speakers), 3, "ua"))[0]
+    assert high - low < alone  # pairing cancels what both find hard
+
+
+def test_bootstrap_needs_two_speakers():
+    with pytest.raises(InputError, match="two speakers"):
+        bootstrap([0, 1], [0, 1], ["a", "a"], 2, "ua")
+    with pytest.raises(InputError, match="two speakers"):
+        paired_bootstrap([0, 1], [0, 1], [0, 1], ["a", "a"], 2, "ua")

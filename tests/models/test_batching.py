@@ -1,0 +1,57 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zsfuse_ray.models.batching import make_batches, run_batched
+
+LENGTHS = st.lists(st.integers(1, 50), max_size=40)
+
+
+@given(LENGTHS, st.integers(1, 200), st.booleans())
+def test_every_index_once_within_the_budget(lengths, max_samples, same_length):
+    batches = make_batches(lengths, max_samples, same_length)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        held = [lengths[i] for i in batch]
+        assert len(batch) == 1 or max(held) * len(batch) <= max_samples
+        assert not same_length or len(set(held)) == 1
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_no_two_neighbouring_batches_would_fit_in_one(lengths, max_samples):
+    batches = make_batches(lengths, max_samples)
+    for one, two in zip(batches, batches[1:], strict=False):
+        longest = max(lengths[i] for i in one)
+        assert longest * (len(one) + 1) > max_samples
+        assert longest >= lengths[two[0]]
+
+
+def test_similar_lengths_share_a_batch():
+    assert make_batches([10, 1, 10, 1], 20) == [[0, 2], [1, 3]]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 100), st.integers(1, 5))
+def test_rows_come_back_in_order_also_when_memory_runs_out(lengths, max_samples, fits):
+    """`fits` is how many items the fake GPU holds at once."""
+
+    def encode(items: list[int]) -> torch.Tensor:
+        if len(items) > fits:
+            raise torch.cuda.OutOfMemoryError("full")
+        return torch.tensor(items)[:, None] * 2.0
+
+    items = list(range(len(lengths)))
+    assert run_batched(encode, items, lengths, max_samples)[:, 0].tolist() == [2.0 * i for i in items]
+
+
+def test_an_item_too_large_for_the_gpu_raises():
+    def encode(items: list[int]) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run_batched(encode, [0, 1], [5, 5], 100)
+
+
+def test_an_encoder_that_loses_rows_is_noticed():
+    with pytest.raises(ValueError, match="zip"):
+        run_batched(lambda items: torch.zeros(1, 2), [0, 1], [5, 5], 100)

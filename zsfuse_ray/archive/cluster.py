@@ -1,0 +1,82 @@
+"""Start or join Ray, and see beforehand that a cluster can hold what a run wants of it."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ray
+
+from zsfuse_ray.config import ScoreConfig
+from zsfuse_ray.errors import InputError
+
+# Logical CPUs that Ray Data's own steps (read, checkpoint filter, fuse and write) need beside decoding and the
+# pools. Where they are missing a job waits for ever and says nothing.
+OWN_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Resources of one pool of encoder actors."""
+
+    models: tuple[str, ...]  # of "alm" and "specialist"
+    min_size: int
+    max_size: int
+    num_cpus: float
+    num_gpus: float
+    threads: int
+
+
+def connect(address: str | None) -> bool:
+    """Join the cluster that ``address`` or RAY_ADDRESS names or that runs on this machine; else start a Ray here.
+
+    Returns whether it is an own Ray. That one gets more logical CPUs than there are cores, so that actors can
+    never take the last one from the steps that feed them.
+    """
+    if ray.is_initialized():
+        return False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    try:
+        ray.init(address=address or os.environ.get("RAY_ADDRESS") or "auto", **quiet)
+        return False
+    except ConnectionError as error:
+        if address or os.environ.get("RAY_ADDRESS"):
+            raise InputError(f"no Ray cluster at {address or os.environ['RAY_ADDRESS']}: {error}") from None
+    cores = os.cpu_count() or 1
+    ray.init(num_cpus=cores + OWN_STEPS + 2, include_dashboard=False, **quiet)
+    return True
+
+
+def pools(config: ScoreConfig, resources: Mapping[str, float], nodes: int) -> list[Pool]:
+    """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them."""
+    models = tuple(name for name in ("alm", "specialist") if getattr(config, name) != "none")
+    groups = [models] if config.pools == "shared" else [(model,) for model in models]
+    gpus = resources.get("GPU", 0)
+    num_gpus = config.gpus_per_encoder
+    if num_gpus is None:
+        num_gpus = 0 if not gpus else 1 if gpus >= len(groups) else gpus / len(groups)
+    if 1 < num_gpus != int(num_gpus):
+        raise InputError(f"--gpus-per-encoder {num_gpus:g}: a fraction below 1, or a whole number")
+    usual = max(1, int(gpus / len(groups) / num_gpus)) if num_gpus else max(1, nodes)
+    size = config.encoders or (usual,)
+    num_cpus = 1.0 if config.cpus_per_encoder is None else config.cpus_per_encoder
+    threads = 1 if num_gpus else max(1, (os.cpu_count() or 1) if nodes == 1 else int(num_cpus))
+    wanted = [Pool(group, size[0], size[-1], num_cpus, num_gpus, threads) for group in groups]
+    _check(wanted, resources)
+    return wanted
+
+
+def _check(wanted: list[Pool], resources: Mapping[str, float]) -> None:
+    actors = sum(pool.min_size for pool in wanted)
+    gpus, cpus = (sum(getattr(p, kind) * p.min_size for p in wanted) for kind in ("num_gpus", "num_cpus"))
+    if gpus > resources.get("GPU", 0) + 1e-6:
+        raise InputError(
+            f"{actors} encoder actors want {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; lower --encoders "
+            "or --gpus-per-encoder (0 runs them on CPUs)"
+        )
+    if cpus + 1 + OWN_STEPS > resources.get("CPU", 0):
+        raise InputError(
+            f"{actors} encoder actors and the steps that feed them want {cpus + 1 + OWN_STEPS:g} logical CPUs, the cluster "
+            f"has {resources.get('CPU', 0):g}; lower --encoders or --cpus-per-encoder, or start Ray with more (ray start --num-cpus)"
+        )

@@ -1,0 +1,89 @@
+"""Decode items and find the speech in them: CPU tasks, one bundle at a time."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from zsfuse_ray.archive.rows import DECODED
+from zsfuse_ray.audio.decode import DecodeError, decode
+from zsfuse_ray.audio.segment import Segment, Segmentation
+from zsfuse_ray.audio.sources import SourceError, redact
+from zsfuse_ray.audio.vad import find_segments
+
+OVERRUN_ITEMS = 2  # how far a recording may run on past what its header says, in items
+
+
+def decode_bundles(batch: pa.Table, how: Segmentation, item_s: float) -> pa.Table:
+    """Items of BUNDLE rows → DECODED: their segments, and the audio of those."""
+    torch.set_num_threads(1)  # tasks run side by side, one a core
+    rows = []
+    for bundle_id, items in zip(batch["bundle_id"].to_pylist(), batch["items"].to_pylist(), strict=True):
+        done, spans, audio = [], [], []
+        for item in items:
+            outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
+            try:
+                outcome["audio_s"], rate, found, cut_short = decode_item(item, how, item_s)
+            except (DecodeError, SourceError) as error:
+                if is_outage(item["uri"], error):
+                    raise
+                done.append(outcome | {"stage": "decode", "reason": error.reason, "message": redact(str(error))})
+                continue
+            except Exception as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
+                message = redact(" ".join(str(error).split()))[:300]
+                done.append(outcome | {"stage": "decode", "reason": type(error).__name__, "message": message})
+                continue
+            if cut_short:
+                outcome |= {"stage": "decode", "reason": "truncated", "message": redact(cut_short)}
+            done.append(outcome)
+            for segment, samples in found:
+                place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
+                size = {"samples": len(samples), "sample_rate": rate}
+                spans.append(place | {"speech_prob": segment.speech_prob} | size)
+                audio.append(samples)
+        pcm = np.concatenate(audio).tobytes() if audio else b""
+        rows.append({"bundle_id": bundle_id, "items": done, "segments": spans, "pcm": pcm})
+    return pa.Table.from_pylist(rows, schema=DECODED)
+
+
+def decode_item(
+    item: dict[str, Any], how: Segmentation, item_s: float
+) -> tuple[float, int, list[tuple[Segment, NDArray[np.int16]]], str | None]:
+    """Decode one item with the context its segments rest on.
+
+    Returns the seconds of audio in the item itself, the sample rate, the segments that start in it (placed in the
+    file) with their samples, and what is wrong if the audio ends early.
+    """
+    offset, limit = item["slice_start_s"], item["slice_end_s"]
+    begin = max(0.0, item["start_s"] - how.left_context_s)
+    open_ended = item["last"] and limit is None
+    end = None if open_ended else offset + item["end_s"] + how.right_context_s
+    if end is not None and limit is not None:
+        end = min(end, limit)
+    longest = item["end_s"] - begin + OVERRUN_ITEMS * item_s + how.right_context_s
+    pcm = decode(item["uri"], offset + begin, end, max_s=longest)
+    heard_to = begin + len(pcm.samples) / pcm.sample_rate
+    item_end = heard_to if open_ended else min(item["end_s"], heard_to)
+    cut_short = pcm.truncated
+    if heard_to < item["end_s"] and not item["exact"]:
+        cut_short = None  # the end was a guess from the bit rate
+    found = []
+    for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin):
+        start = round(begin + segment.start_s, 4)  # the same number whichever item it is counted from
+        if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
+            continue
+        first, last = (round(t * pcm.sample_rate) for t in (segment.start_s, segment.end_s))
+        placed = replace(segment, start_s=round(offset + start, 4), end_s=round(offset + begin + segment.end_s, 4))
+        found.append((placed, pcm.samples[first:last]))
+    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, found, cut_short
+
+
+def is_outage(uri: str, error: DecodeError | SourceError) -> bool:
+    """Whether the store itself is gone, rather than one object in it.
+
+    That must stop the run, to be gone on with later: as rejects, all items that are left would count as done.
+    """
+    return uri.startswith("s3://") and error.reason in ("unreachable", "denied")

@@ -1,0 +1,81 @@
+"""Encode segments with the models: actors on a GPU or a CPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+
+from zsfuse_ray.archive.rows import DECODED, ENCODED
+from zsfuse_ray.audio.features import resample
+from zsfuse_ray.models.catalog import ModelSpec, load
+from zsfuse_ray.models.encoding import classify_clips, embed_clips
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What an encoder actor needs to know."""
+
+    audio_repeats: tuple[int, ...]
+    long: Literal["windows", "crop"]
+    crop: Literal["head", "seeded"]
+    batch_s: float
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Encode:
+    """Actor that holds one or both models: DECODED rows → the same rows with embeddings, logits, or both.
+
+    In a pool of its own a model passes the audio on; ``last`` drops it.
+    """
+
+    def __init__(
+        self, alm: ModelSpec | None, specialist: ModelSpec | None, options: EncodeOptions, threads: int, last: bool
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        automatic = "bfloat16" if self.device.type == "cuda" else "float32"
+        dtype = getattr(torch, automatic if options.precision == "auto" else options.precision)
+        self.alm = load(alm, self.device, dtype) if alm else None
+        self.specialist = load(specialist, self.device, dtype) if specialist else None
+        self.options = options
+        self.last = last
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Encode each bundle by itself: what shares a batch is fixed by the plan, not by the timing of a run."""
+        rows = []
+        for row in batch.to_pylist():
+            row = {"embeddings": None, "logits": None, "encoder_inputs": 0} | row
+            row |= self._encode(row["segments"], row["pcm"])
+            rows.append({name: row[name] for name in self.schema.names})
+        return pa.Table.from_pylist(rows, schema=self.schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """ENCODED, with the audio where another pool still needs it."""
+        return ENCODED if self.last else ENCODED.append(DECODED.field("pcm"))
+
+    @torch.inference_mode()
+    def _encode(self, segments: Sequence[dict[str, Any]], pcm: bytes) -> dict[str, Any]:
+        lengths, rates = [s["samples"] for s in segments], [s["sample_rate"] for s in segments]
+        samples = torch.frombuffer(bytearray(pcm), dtype=torch.int16).to(self.device) if pcm else torch.empty(0)
+        clips = samples.split(lengths) if lengths else ()
+        options, done = self.options, {}
+        if self.alm:
+            heard = [resample(c, r, self.alm.sample_rate) for c, r in zip(clips, rates, strict=True)]
+            seeds = [segment_seed(s) for s in segments] if options.crop == "seeded" else None
+            embeddings, done["encoder_inputs"] = embed_clips(
+                self.alm, heard, options.audio_repeats, long=options.long, seeds=seeds, batch_s=options.batch_s
+            )
+            done["embeddings"] = embeddings.float().numpy().tobytes()
+        if self.specialist:
+            heard = [resample(c, r, self.specialist.sample_rate) for c, r in zip(clips, rates, strict=True)]
+            logits = classify_clips(self.specialist, heard, long=options.long, batch_s=options.batch_s)
+            done["logits"] = logits.float().numpy().tobytes()
+        return done
+
+
+def segment_seed(segment: dict[str, Any]) -> int:
+    """A number that belongs to the segment, so that a seeded crop is the same in every run."""
+    return segment["item_id"] * 10_000_000 + round(segment["start_s"] * 1000)

@@ -1,0 +1,117 @@
+"""The folder of a run, local or in an object store: what lies where in it, and whose it is."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.errors import InputError
+
+PLAN, RECORDINGS_PLANNED, BUNDLES = "plan/plan.json", "plan/recordings.parquet", "plan/bundles.parquet"
+ITEMS, CHECKPOINT = "items", "checkpoint"
+SEGMENTS, RECORDINGS, REJECTS = "segments", "recordings", "rejects"
+RUN = "run.json"
+OURS = ("plan", ITEMS, CHECKPOINT, SEGMENTS, RECORDINGS, REJECTS)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A run's folder. Names below it are the constants of this module."""
+
+    uri: str
+    fs: pafs.FileSystem
+    root: str
+
+    @classmethod
+    def open(cls, uri: str) -> "Output":
+        """Open a folder or ``s3://`` prefix; InputError where it cannot be one."""
+        try:
+            if "://" in uri:
+                fs, root = pafs.FileSystem.from_uri(uri)
+            else:
+                fs, root = pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+            kind = fs.get_file_info(root).type
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"--output {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}") from None
+        if kind == pafs.FileType.File:
+            raise InputError(f"--output {redact(uri)} is a file; name a folder")
+        return cls(redact(uri), fs, root.rstrip("/"))
+
+    def path(self, name: str) -> str:
+        """Full path of a name in the filesystem's own form."""
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of this name."""
+        return self.fs.get_file_info(self.path(name)).type != pafs.FileType.NotFound
+
+    def delete(self, name: str) -> None:
+        """Delete a file or folder if it is there."""
+        kind = self.fs.get_file_info(self.path(name)).type
+        if kind == pafs.FileType.Directory:
+            self.fs.delete_dir(self.path(name))
+        elif kind == pafs.FileType.File:
+            self.fs.delete_file(self.path(name))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Content of a JSON file; None where there is none. InputError where it is not ours."""
+        if not self.exists(name):
+            return None
+        with self.fs.open_input_stream(self.path(name)) as file:
+            content = file.read()
+        try:
+            value = json.loads(content)
+            if "zsfuse_ray" in value["versions"]:
+                return value
+        except (ValueError, KeyError, TypeError):
+            pass  # told below, like any other file that this project did not write
+        raise InputError(f"{self.uri}/{name} is not of a zsfuse_ray run; use another --output")
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON file as a whole: on a local disk a killed job leaves the old one or the new one."""
+        temporary = f"{name}.tmp" if isinstance(self.fs, pafs.LocalFileSystem) else name
+        self._folder_of(name)
+        with self.fs.open_output_stream(self.path(temporary)) as file:
+            file.write(json.dumps(value, indent=2, ensure_ascii=False).encode())
+        if temporary != name:
+            self.fs.move(self.path(temporary), self.path(name))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write one Parquet file."""
+        self._folder_of(name)
+        pq.write_table(table, self.path(name), filesystem=self.fs)
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a Parquet file, or all of a folder's."""
+        return self.dataset(name).to_table(columns=columns)
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """A Parquet file or folder as a dataset, for reading it in pieces."""
+        return ds.dataset(self.path(name), filesystem=self.fs, format="parquet", exclude_invalid_files=False)
+
+    def parquet_files(self, name: str) -> list[str]:
+        """Finished Parquet files of a folder."""
+        found = self.fs.get_file_info(pafs.FileSelector(self.path(name), allow_not_found=True, recursive=True))
+        return [f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(".parquet")]
+
+    def clear(self) -> None:
+        """Delete a run's tables and nothing else in the folder; InputError where they are not a run's."""
+        if self.read_json(PLAN) is None and self.read_json(RUN) is None:
+            self.refuse_strangers()
+        for name in (RUN, *OURS):
+            self.delete(name)
+
+    def refuse_strangers(self) -> None:
+        """InputError if the folder holds a name this job would write although no run wrote it."""
+        for name in OURS:
+            if self.exists(name):
+                raise InputError(f"{self.uri}/{name} is there already and not of a zsfuse_ray run; use another --output")
+
+    def _folder_of(self, name: str) -> None:
+        self.fs.create_dir(self.path(name).rsplit("/", 1)[0], recursive=True)

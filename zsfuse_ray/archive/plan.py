@@ -1,0 +1,193 @@
+"""Plan an archive: list it, probe every header, and cut it into items.
+
+The rows that Ray schedules, retries and resumes are *bundles*: one item of a long recording, or several short
+recordings up to an item's length together. A thousand clips of three seconds are then a dozen rows instead of a
+thousand, and what is batched together on a device is fixed by the plan, so that a resumed run computes the same
+bits as an undisturbed one.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from zsfuse_ray.archive import cluster
+from zsfuse_ray.archive.decode_stage import decode_item, is_outage
+from zsfuse_ray.archive.listing import fingerprint, list_archive
+from zsfuse_ray.archive.output import BUNDLES, PLAN, RECORDINGS_PLANNED, Output
+from zsfuse_ray.archive.progress import duration
+from zsfuse_ray.archive.rows import BUNDLE
+from zsfuse_ray.archive.versions import versions
+from zsfuse_ray.audio.decode import DecodeError, probe
+from zsfuse_ray.audio.sources import SourceError, redact
+from zsfuse_ray.config import PlanConfig
+from zsfuse_ray.errors import InputError
+
+AUDIO_NAMES = frozenset(
+    ".wav .flac .mp3 .m4a .m4b .mp4 .aac .ogg .oga .opus .webm .wma .aif .aiff .aifc .ac3 .amr .au .caf .mka .mkv"
+    " .mov .avi .mpg .mpeg .mpc .ape .wv .tta .tak .ofr .spx .dsf .dff .gsm .ra .rm .3gp .mp2 .mp1 .asf .w64".split()
+)
+BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
+PROBES_PER_TASK = 64
+
+PROBED = pa.schema(
+    [
+        ("recording_id", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("sample_rate", pa.int32()),
+        ("channels", pa.int32()),
+        ("container", pa.string()),
+        ("codec", pa.string()),
+        ("exact", pa.bool_()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+
+
+def plan(config: PlanConfig) -> int:
+    """``jobs/plan.py``: write the plan and say what is in it. Returns the exit code."""
+    out = Output.open(config.output)
+    if config.overwrite:
+        out.clear()
+    own_ray = cluster.connect(config.ray_address)
+    made = make_plan(config, out)
+    cpus = os.cpu_count() or 1 if own_ray else ray.cluster_resources().get("CPU", 1)
+    cost = seconds_per_hour(out, config)
+    print(plan_text(made, out.uri, None if cost is None else cost * made["hours"] / cpus))
+    return 0
+
+
+def plan_text(made: dict[str, Any], uri: str, decode_s: float | None) -> str:
+    """What a person wants to know before a run."""
+    kinds = ", ".join(f"{number} {name}" for name, number in made["containers"].items())
+    lines = [
+        f"{made['hours']:.2f} h of audio in {made['playable']:,} of {made['recordings']:,} recordings ({kinds or 'none'})",
+        f"{made['items']:,} items in {made['bundles']:,} bundles; the plan is in {uri}/plan",
+    ]
+    if decode_s is not None:
+        took = duration(decode_s)
+        lines.append(f"about {took} to decode and find speech (measured on a sample of it); the models come on top")
+    return "\n".join(lines)
+
+
+def seconds_per_hour(out: Output, config: PlanConfig) -> float | None:
+    """Seconds of one core that decoding and voice activity take for an hour of this archive, tried on one item."""
+    bundles = out.read_table(BUNDLES).slice(0, 16)
+    items = [item for bundle in bundles["items"].to_pylist() for item in bundle]
+    for item in sorted(items, key=lambda item: item["start_s"] - item["end_s"]):
+        started = time.monotonic()
+        try:
+            decode_item(item, config.segmentation, config.item_s)
+        except (DecodeError, SourceError):
+            continue  # the run will say so; the next item may do as a sample
+        return 3600 * (time.monotonic() - started) / max(item["end_s"] - item["start_s"], 1e-3)
+    return None
+
+
+def make_plan(config: PlanConfig, out: Output) -> dict[str, Any]:
+    """Return the output folder's plan, made now if there is none; InputError where it is of something else."""
+    listing = list_archive(config.input)
+    wanted = {"input": redact(config.input), "item_s": config.item_s, "recordings": len(listing)}
+    wanted["listing"] = fingerprint(listing)
+    plan = out.read_json(PLAN)
+    if plan is None:
+        out.refuse_strangers()
+        return _write_plan(config, out, listing, wanted)
+    changed = [f"{key} {plan[key]} → {wanted[key]}" for key in wanted if plan[key] != wanted[key]]
+    if changed:
+        raise InputError(
+            f"{out.uri} holds the plan of another archive ({', '.join(changed)}); use another --output or --overwrite"
+        )
+    return plan
+
+
+def _write_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: dict[str, Any]) -> dict[str, Any]:
+    uris = listing.select(["recording_id", "uri"])
+    rows_per_task = max(1, min(PROBES_PER_TASK, len(uris) // (4 * (os.cpu_count() or 1))))
+    probed = (
+        ray.data.from_arrow(uris)
+        .repartition(target_num_rows_per_block=rows_per_task)
+        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
+    )
+    found = pa.concat_tables(ray.get(probed.to_arrow_refs())).sort_by("recording_id")
+    recordings = listing
+    for name in PROBED.names[1:]:
+        recordings = recordings.append_column(f"probe_{name}", found[name])
+    bundles = pa.Table.from_pylist(list(bundle_items(recordings, config.item_s)), schema=BUNDLE)
+    playable = recordings.filter(pc.is_null(recordings["probe_reason"]))
+    containers = playable.group_by("probe_container").aggregate([("recording_id", "count")])
+    plan |= {
+        "versions": versions(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "playable": len(playable),
+        "hours": sum(item["end_s"] - item["start_s"] for b in bundles["items"].to_pylist() for item in b) / 3600,
+        "items": pc.sum(pc.list_value_length(bundles["items"])).as_py() or 0,
+        "bundles": len(bundles),
+        "containers": dict(sorted(zip(*(c.to_pylist() for c in containers.columns), strict=True))),
+    }
+    out.write_table(RECORDINGS_PLANNED, recordings)
+    out.write_table(BUNDLES, bundles)
+    out.write_json(PLAN, plan)  # last: where it is, the tables are whole
+    return plan
+
+
+def probe_recordings(batch: pa.Table) -> pa.Table:
+    """Headers of recordings: (recording_id, uri) → PROBED. What cannot be read gets a reason instead."""
+    rows = []
+    for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
+        row: dict[str, Any] = {"recording_id": recording_id}
+        try:
+            header = probe(uri)
+            row |= {name: getattr(header, name) for name in PROBED.names[1:7]}
+        except (DecodeError, SourceError) as error:
+            if is_outage(uri, error):
+                raise
+            row |= {"reason": error.reason, "message": redact(str(error))}
+            if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_NAMES:
+                row["reason"] = "not_a_recording"
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=PROBED)
+
+
+def bundle_items(recordings: pa.Table, item_s: float) -> Iterator[dict[str, Any]]:
+    """Rows of BUNDLE from the planned recordings, in order."""
+    bundle: list[dict[str, Any]] = []
+    seconds, bundle_id = 0.0, 0
+    for item_id, item in enumerate(_items(recordings, item_s)):
+        length = item["end_s"] - item["start_s"]
+        if bundle and (seconds + length > item_s or len(bundle) == BUNDLE_ITEMS):
+            yield {"bundle_id": bundle_id, "items": bundle}
+            bundle, seconds, bundle_id = [], 0.0, bundle_id + 1
+        bundle.append({"item_id": item_id, **item})
+        seconds += length
+    if bundle:
+        yield {"bundle_id": bundle_id, "items": bundle}
+
+
+def _items(recordings: pa.Table, item_s: float) -> Iterator[dict[str, Any]]:
+    names = ["recording_id", "uri", "start_s", "end_s", "probe_duration_s", "probe_exact", "probe_reason"]
+    for batch in recordings.select(names).to_batches(max_chunksize=65536):
+        for row in batch.to_pylist():
+            if row["probe_reason"] is not None:
+                continue
+            begin = row["start_s"] or 0.0
+            end = row["probe_duration_s"] if row["end_s"] is None else row["end_s"]
+            count = max(1, math.ceil(round((end - begin) / item_s, 6)))
+            for k in range(count):
+                yield {
+                    "recording_id": row["recording_id"],
+                    "uri": row["uri"],
+                    "slice_start_s": begin,
+                    "slice_end_s": row["end_s"],
+                    "start_s": k * item_s,
+                    "end_s": min((k + 1) * item_s, max(end - begin, 0.0)),
+                    "last": k == count - 1,
+                    "exact": row["probe_exact"] or row["end_s"] is not None,
+                }

@@ -1,0 +1,78 @@
+"""The rows that Ray schedules, from stage to stage: one bundle of items in, the same bundle out.
+
+Ray Data's checkpoint loses rows where a stage fans out, so segments stay inside their bundle's row until the tables
+are written.
+"""
+
+import pyarrow as pa
+
+ITEM = pa.struct(
+    [
+        ("item_id", pa.int64()),
+        ("recording_id", pa.int64()),
+        ("uri", pa.string()),
+        ("slice_start_s", pa.float64()),  # where the manifest's slice starts in the file, else 0
+        ("slice_end_s", pa.float64()),  # where it ends in the file, else null
+        ("start_s", pa.float64()),  # the item, from the start of the slice
+        ("end_s", pa.float64()),
+        ("last", pa.bool_()),  # of its slice: it reaches to where the audio really ends
+        ("exact", pa.bool_()),  # whether duration, and so end_s, is more than an estimate
+    ]
+)
+BUNDLE = pa.schema([("bundle_id", pa.int64()), ("items", pa.list_(ITEM))])
+ITEM_DONE = pa.struct(
+    [
+        ("item_id", pa.int64()),
+        ("recording_id", pa.int64()),
+        ("audio_s", pa.float64()),
+        ("stage", pa.string()),  # of a failure, else null
+        ("reason", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+SPAN = [
+    ("item_id", pa.int64()),
+    ("start_s", pa.float64()),
+    ("end_s", pa.float64()),
+    ("speech_prob", pa.float32()),
+    ("samples", pa.int64()),
+    ("sample_rate", pa.int32()),
+]
+DECODED = pa.schema(
+    [
+        ("bundle_id", pa.int64()),
+        ("items", pa.list_(ITEM_DONE)),
+        ("segments", pa.list_(pa.struct(SPAN))),
+        ("pcm", pa.large_binary()),  # mono int16 of all segments end to end, each at its native rate
+    ]
+)
+ENCODED = pa.schema(
+    [
+        *(DECODED.field(name) for name in ("bundle_id", "items", "segments")),
+        ("embeddings", pa.large_binary()),  # float32 (segments, audio repeats, dim)
+        ("logits", pa.large_binary()),  # float32 (segments, specialist labels)
+        ("encoder_inputs", pa.int64()),  # distinct amplified inputs the ALM heard
+    ]
+)
+SCORED = pa.schema(
+    [
+        *(DECODED.field(name) for name in ("bundle_id", "items")),
+        (
+            "segments",
+            pa.list_(
+                pa.struct(
+                    [
+                        *SPAN,
+                        ("label", pa.string()),
+                        ("confidence", pa.float32()),
+                        ("entropy", pa.float32()),
+                        ("p", pa.list_(pa.float32())),
+                        ("specialist", pa.list_(pa.float32())),
+                        ("alm", pa.list_(pa.float32())),
+                    ]
+                )
+            ),
+        ),
+        ("encoder_inputs", pa.int64()),
+    ]
+)

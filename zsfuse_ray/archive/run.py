@@ -1,0 +1,168 @@
+"""One run of ``jobs/score.py`` from start to end: check, plan, score, compact, say what came out."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow.compute as pc
+import ray
+
+from zsfuse_ray.archive import cluster, progress
+from zsfuse_ray.archive.output import CHECKPOINT, ITEMS, PLAN, RUN, Output
+from zsfuse_ray.archive.plan import make_plan
+from zsfuse_ray.archive.scoring import describe, model_specs, score_bundles
+from zsfuse_ray.archive.tables import compact, effective_repetition
+from zsfuse_ray.archive.versions import git_revision, versions
+from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.config import OPERATIONAL, ScoreConfig, resolved
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.catalog import UNTRAINED
+from zsfuse_ray.models.checkpoints import resolve
+
+
+def score(config: ScoreConfig, preset: str) -> int:
+    """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
+    out = Output.open(config.output)
+    revisions = _revisions(config)
+    if config.overwrite:
+        out.clear()
+    run = out.read_json(RUN)
+    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL} | {"revisions": revisions}
+    decides["input"] = redact(config.input)
+    if run is not None:
+        _refuse_other_config(out, run["config"], decides)
+    if run is None or run["status"] != "complete":
+        _say_untrained(config)
+        own_ray = cluster.connect(config.ray_address)
+        pools = cluster.pools(config, ray.cluster_resources(), len(ray.nodes()))
+        plan = make_plan(config, out)
+        run = {"versions": versions(), "status": "started", "preset": preset, "config": decides, "git": git_revision()}
+        if not plan["playable"]:
+            raise InputError(f"{redact(config.input)}: none of its {plan['recordings']} files could be read as audio")
+        out.write_json(RUN, run)
+        run |= _work(config, out, plan, pools, own_ray)
+        out.write_json(RUN, run | {"status": "complete"})
+    else:
+        make_plan(config, out)  # says so if the archive is another than then
+        print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
+    print(summary(run, out.uri), flush=True)
+    return verdict(run["counts"], config.max_reject_rate)
+
+
+def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
+    """Exit code of a run with these counts, with a line on stderr where it is not 0."""
+    tried = max(1, counts["items"] + counts["unreadable"])
+    rate = counts["failures"] / tried
+    if rate <= max_reject_rate:
+        return 0
+    print(
+        f"{counts['failures']} of {tried} items failed ({rate:.1%}, allowed are {max_reject_rate:.1%}, "
+        "--max-reject-rate); the tables are written, reasons are in rejects/",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _work(
+    config: ScoreConfig, out: Output, plan: Mapping[str, Any], pools: list[cluster.Pool], own_ray: bool
+) -> dict[str, Any]:
+    """Score what is left, compact, and return what run.json says of it."""
+    started = time.monotonic()
+    scorer, models = describe(config)
+    counter = progress.Counter.remote()
+    earlier_s = _seconds_done(out)
+    cores = os.cpu_count() if own_ray else None
+    with progress.Line(plan["hours"] * 3600, earlier_s, counter):
+        score_bundles(config, out, scorer, pools, plan["bundles"], cores, counter)
+    scored_s = ray.get(counter.read.remote())["seconds"]
+    wall_s = time.monotonic() - started
+    parts = [kind for kind in ("specialist", "alm") if kind in models]
+    counts = compact(out, config.labels, parts)
+    devices = sum(pool.min_size * (pool.num_gpus or 1) for pool in pools)
+    found: dict[str, Any] = {"models": models, "counts": counts}
+    if "alm" in models:
+        alm = models["alm"]
+        found["effective_repetition"] = effective_repetition(
+            out, config.audio_repeats, alm["sample_rate"], alm["window"], alm["fill"]
+        )
+    hours = {"wall_s": wall_s, "audio_hours_this_time": scored_s / 3600}
+    hours["audio_hours_per_device_hour"] = scored_s / wall_s / devices
+    hours["device"] = "gpu" if pools[0].num_gpus else "cpu"
+    return found | {"time": hours}
+
+
+def _seconds_done(out: Output) -> float:
+    """Audio that an earlier, interrupted run has written already."""
+    if not out.exists(CHECKPOINT) or not out.parquet_files(ITEMS):
+        return 0.0
+    batches = out.dataset(ITEMS).to_batches(columns=["items"])
+    return sum(pc.sum(pc.struct_field(pc.list_flatten(b["items"]), "audio_s")).as_py() or 0.0 for b in batches)
+
+
+def _revisions(config: ScoreConfig) -> dict[str, str | None]:
+    """Revision of each checkpoint; InputError where one is not there or not reachable."""
+    specs = model_specs(config)
+    return {
+        kind: None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision for kind, spec in specs.items()
+    }
+
+
+def _refuse_other_config(out: Output, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [f"{k} {_short(then.get(k))} → {_short(now[k])}" for k in now if then.get(k) != now[k]]
+    if changed:
+        raise InputError(
+            f"{out.uri} holds another run's results ({'; '.join(changed)}); use another --output or --overwrite"
+        )
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _say_untrained(config: ScoreConfig) -> None:
+    names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
+    if names:
+        print(
+            f"UNTRAINED {' and '.join(names)}: random weights, the labels of this run mean nothing. "
+            "Name real models with --alm and --specialist, or --preset paper.",
+            file=sys.stderr,
+        )
+
+
+def summary(run: Mapping[str, Any], uri: str) -> str:
+    """What a person wants to see at the end: shares, rejects, where the tables are, how to look at them."""
+    counts = run["counts"]
+    lines = [
+        f"{counts['audio_hours']:.2f} h of audio in {counts['recordings']:,} recordings, "
+        f"{counts['speech_hours']:.2f} h of speech in {counts['segments']:,} segments",
+        "labels by speech time: " + ", ".join(f"{n} {s:.0%}" for n, s in _largest(counts["label_shares"])),
+    ]
+    if counts["rejects"]:
+        lines.append("rejects: " + ", ".join(f"{n} {reason}" for reason, n in _largest(counts["rejects"])))
+    lines += _repetition_lines(run)
+    lines += [
+        f"tables: {uri}/segments  recordings  rejects   run: {uri}/run.json",
+        f"look:   python -c \"import pandas as pd; print(pd.read_parquet('{uri}/segments'))\"",
+    ]
+    return "\n".join(lines)
+
+
+def _repetition_lines(run: Mapping[str, Any]) -> list[str]:
+    said = {"same": "same input as without", "fewer": "fewer copies", "cropped": "cropped", "more": "more copies"}
+    lines = []
+    for a, effects in run.get("effective_repetition", {}).items():
+        total = sum(effects.values())
+        if a != "1" and total:
+            shares = ", ".join(f"{said[name]} {count / total:.0%}" for name, count in effects.items() if count)
+            lines.append(f"audio × {a}: {shares}")
+    for b, cut in run["models"].get("alm", {}).get("prompts_truncated", {}).items():
+        if cut:
+            lines.append(f"text × {b}: {cut} prompts were longer than the model reads and were cut")
+    return lines
+
+
+def _largest(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(values.items(), key=lambda item: -item[1])

@@ -1,0 +1,135 @@
+"""The run: bundles of the plan → decode → encode → fuse → one row a bundle in the output folder.
+
+Ray Data's checkpoint remembers which bundles are written; the same command again goes on from there.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data.checkpoint import CheckpointConfig
+
+from zsfuse_ray.archive.cluster import Pool
+from zsfuse_ray.archive.decode_stage import decode_bundles
+from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions
+from zsfuse_ray.archive.fuse_stage import Scorer
+from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
+from zsfuse_ray.archive.progress import report
+from zsfuse_ray.config import ScoreConfig
+from zsfuse_ray.method.labels import map_labels
+from zsfuse_ray.method.prompts import prompt_grid, repeat_text
+from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
+
+MAX_BUNDLES_PER_BLOCK = 32
+BLOCKS_WANTED = 2000  # enough to fill a cluster and to lose little; beyond it, files in the output get fewer instead
+
+
+def model_specs(config: ScoreConfig) -> dict[str, ModelSpec]:
+    """The models a run uses, by "alm" and "specialist"."""
+    kinds = ("alm", "specialist")
+    return {kind: parse_spec(getattr(config, kind), kind) for kind in kinds if getattr(config, kind) != "none"}
+
+
+def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
+    """Load the models once, where there is room: the run's Scorer, and what run.json says of the models.
+
+    InputError where a checkpoint is not what its family expects or no label of the specialist is in the label set.
+    """
+    return ray.get(ray.remote(num_cpus=1)(_describe).remote(config))
+
+
+def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
+    about: dict[str, Any] = {}
+    text, scale, specialist_labels = None, 1.0, None
+    for kind, spec in model_specs(config).items():
+        model = load(spec)
+        about[kind] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
+        about[kind] |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
+        if kind == "specialist":
+            specialist_labels = about[kind]["labels"] = model.labels
+            map_labels(model.labels, config.labels)
+        else:
+            scale = model.scale
+            grid = prompt_grid(config.labels, config.templates, config.words)
+            texts = [
+                repeat_text(prompt, b, config.separator) for b in config.text_repeats for row in grid for prompt in row
+            ]
+            embeddings, cut = model.embed_text(texts)
+            text = embeddings.numpy().reshape(-1, len(config.labels), embeddings.shape[-1])
+            by_repeats = np.array(cut).reshape(len(config.text_repeats), -1).sum(axis=1).tolist()
+            about[kind] |= {"prompts": len(text), "scale": scale}
+            about[kind]["prompts_truncated"] = dict(zip(map(str, config.text_repeats), by_repeats, strict=True))
+    scorer = Scorer(
+        labels=config.labels,
+        text=text,
+        scale=scale,
+        audio_repeats=len(config.audio_repeats),
+        specialist_labels=specialist_labels,
+        ensemble=config.ensemble,
+        temperature=config.temperature,
+        fusion=config.fusion,
+        weight=config.weight,
+    )
+    return scorer, about
+
+
+def score_bundles(
+    config: ScoreConfig, out: Output, scorer: Scorer, pools: list[Pool], n_bundles: int, own_cores: int | None, counter: Any
+) -> None:
+    """Score every bundle that the checkpoint does not know yet and write its row to ``items/``.
+
+    own_cores: cores of a machine with a Ray of our own, whose logical CPUs say nothing about them.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.checkpoint_config = CheckpointConfig(
+        id_column="bundle_id",
+        checkpoint_path=out.path(CHECKPOINT),
+        override_filesystem=out.fs,
+        delete_checkpoint_on_success=False,
+    )
+    per_block = min(MAX_BUNDLES_PER_BLOCK, max(1, n_bundles // BLOCKS_WANTED))
+    rows = ray.data.read_parquet(out.path(BUNDLES), filesystem=out.fs)
+    rows = rows.repartition(target_num_rows_per_block=per_block).map_batches(
+        decode_bundles,
+        fn_kwargs={"how": config.segmentation, "item_s": config.item_s},
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=1,
+        compute=TaskPoolStrategy(size=own_cores),
+    )
+    specs = model_specs(config)
+    options = EncodeOptions(config.audio_repeats, config.long, config.crop, config.batch_s, config.precision)
+    for pool in pools:
+        chosen = {kind: specs[kind] if kind in pool.models else None for kind in ("alm", "specialist")}
+        rows = rows.map_batches(
+            Encode,
+            fn_constructor_kwargs={**chosen, "options": options, "threads": pool.threads, "last": pool is pools[-1]},
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus,
+            compute=ActorPoolStrategy(min_size=pool.min_size, max_size=pool.max_size),
+        )
+    rows = rows.map_batches(
+        fuse_and_report,
+        fn_args=(scorer, counter),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+    )
+    try:
+        rows.write_parquet(out.path(ITEMS), filesystem=out.fs)
+    finally:
+        context.checkpoint_config = None
+
+
+def fuse_and_report(batch: pa.Table, scorer: Scorer, counter: Any) -> pa.Table:
+    """The last stage: posteriors of ENCODED rows, counted for the progress line."""
+    scored = scorer(batch)
+    report(counter, scored)
+    return scored

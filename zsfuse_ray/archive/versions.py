@@ -1,0 +1,28 @@
+"""What a run was made with."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from zsfuse_ray import __version__
+
+PACKAGES = ("ray", "torch", "torchaudio", "transformers", "pyarrow", "av", "silero-vad", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what comes out, by name."""
+    found = {name.replace("-", "_"): version(name) for name in PACKAGES}
+    return {"zsfuse_ray": __version__, "python": platform.python_version(), **found}
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout the code runs from, None where it is no checkout."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git, or installed from a wheel
+    return done.stdout.strip()

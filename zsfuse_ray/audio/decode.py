@@ -1,0 +1,138 @@
+"""Any slice of any recording as mono int16, the same samples that decoding the whole recording has there."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from zsfuse_ray.audio.container import DecodeError, Probe, Source, check_layout, open_source, probe
+from zsfuse_ray.audio.frames import PREROLL_S, STRETCH_S, Clock, Frames, Position
+from zsfuse_ray.audio.pcm import Timeline
+from zsfuse_ray.audio.sources import open_audio
+
+__all__ = ["DecodeError", "Pcm", "Probe", "decode", "probe"]
+
+MAX_RATE = 48_000
+HEAD_FRAMES = 8  # decoded at the start of every recording to learn its clock
+LOST_S = 0.25  # audio that may be missing at the end before anything is said
+
+
+@dataclass(frozen=True)
+class Pcm:
+    """Mono int16 samples, shape (n,); samples[0] lies at `start_s` of the recording.
+
+    `truncated` says what is missing where not all that was asked for could be read.
+    """
+
+    samples: NDArray[np.int16]
+    sample_rate: int
+    start_s: float
+    truncated: str | None
+
+
+def decode(
+    uri: str, start_s: float = 0.0, end_s: float | None = None, *, timeout_s: float = 600, max_s: float = 7200
+) -> Pcm:
+    """Decode [start_s, end_s) of a recording (None: to its end), at most `max_s` seconds of it.
+
+    The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times count from the
+    first sample and become sample indices as round(seconds * rate). Raises DecodeError where nothing can be
+    decoded and SourceError where the recording cannot be fetched.
+    """
+    deadline = time.monotonic() + timeout_s
+    with open_audio(uri) as file:
+        for seek in (True, False):
+            with open_source(file, uri, deadline) as source:
+                pcm = _decode_slice(source, start_s, end_s, max_s, seek)
+            if pcm is not None:
+                return pcm
+    raise AssertionError("reading from the beginning always returns or raises")
+
+
+def _decode_slice(
+    source: Source, start_s: float, end_s: float | None, max_s: float, seek: bool
+) -> Pcm | None:
+    """Decode a slice; None where seeking led past its start, so that it must be read from the beginning."""
+    frames = Frames(source)
+    stream = iter(frames)
+    head = list(itertools.islice(stream, HEAD_FRAMES))
+    if not head:
+        raise _nothing(source, frames)
+    clock = frames.clock = Clock(head, source)
+    rate, out_rate = clock.rate, min(clock.rate, MAX_RATE)
+    first = round(start_s * out_rate)
+    longest = first + round(max_s * out_rate)
+    wanted = longest if end_s is None else round(end_s * out_rate)
+    last = min(wanted, longest)
+    margin = rate // 10 if rate != out_rate else 0  # what the resampler's filter reaches beyond the slice
+    begin = first * rate // out_rate - margin
+    end = -(-last * rate // out_rate) + margin
+
+    expected: Position | None = 0
+    stretch = max(0, begin) // (STRETCH_S * rate)
+    target = (stretch * STRETCH_S * rate if frames.wanders else begin) - round(PREROLL_S * rate)
+    if seek and target > sum(frame.samples for frame in head):
+        if not clock.can_seek:
+            return None
+        try:
+            source.container.seek(clock.ticks(target), stream=source.stream)
+        except av.error.FFmpegError:
+            return None
+        head, expected = [], None
+        frames = Frames(source, clock, stretch)
+        stream = iter(frames)
+
+    timeline = Timeline(rate)
+    lost, faults = 0, 0
+    for frame in itertools.chain(head, stream):
+        position = clock.place(frame, expected)
+        if position is None:
+            continue  # no time yet after a seek: inside the pre-roll
+        if expected is None and position > begin:
+            return None
+        if expected is not None and frames.faults > faults:
+            lost += max(0, min(position, end) - max(expected, begin))
+        faults = frames.faults
+        if position >= end:
+            expected = position
+            break
+        same = frame.sample_rate == rate
+        expected = position + (frame.samples if same else Fraction(frame.samples * rate, frame.sample_rate))
+        if expected > begin:
+            timeline.add(frame, position)
+    if expected is None:
+        return None
+    samples = timeline.render(first, last, out_rate)
+
+    reached_s, truncated = float(expected / rate), None
+    if expected < end:
+        stated_s = source.audio_s or 0.0
+        if len(samples) == 0:
+            truncated = f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
+        elif frames.broken is not None:
+            truncated = f"the file breaks off at {reached_s:.2f} s: {frames.broken}"
+        elif frames.faulty_s > LOST_S:
+            truncated = f"the {frames.faulty_s:.2f} s from {reached_s:.2f} s on cannot be decoded"
+        elif min(stated_s, last / out_rate) - reached_s > LOST_S:
+            truncated = f"the audio ends at {reached_s:.2f} s, its header states {stated_s:.2f} s"
+    elif wanted > longest:
+        truncated = f"cut after {max_s:g} s"
+    if truncated is None and lost:
+        truncated = f"{faults} damaged packets, {lost / rate:.2f} s are silent instead"
+    return Pcm(samples, out_rate, start_s, truncated)
+
+
+def _nothing(source: Source, frames: Frames) -> DecodeError:
+    stated = source.stated_s or 0.0
+    if frames.broken is None and not frames.faults and stated < LOST_S:
+        return DecodeError("empty", f"no audio in it: {source.uri}")
+    why = frames.broken or (
+        f"{frames.faults} damaged packets" if frames.faults else f"a header for {stated:.1f} s"
+    )
+    return DecodeError("corrupt", f"nothing could be decoded ({why}): {source.uri}")

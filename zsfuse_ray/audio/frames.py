@@ -1,0 +1,158 @@
+"""From packets to frames with places on the recording's timeline, the same ones wherever reading starts."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import av.error
+from av.audio.codeccontext import AudioCodecContext
+from av.packet import Packet
+
+from zsfuse_ray.audio.container import Source, check_layout
+
+PREROLL_S = 2.0  # decoded and dropped before a slice: bit reservoirs, overlaps and filter states settle
+JITTER_S = 0.010  # rounding of times, where they are coarser than a sample and frames are of many lengths
+OVERLAP_S = 0.5  # frames may overlap by this; times that jump further back are of streams joined end to end
+FAR_S = 60.0  # a jump further ahead than this, and past the stated duration, is a broken time
+UNEVEN = {"vorbis"}  # frames of many lengths, which the first few need not show
+UNINDEXED = {"wav", "w64", "aiff", "avi"}  # place only PCM well after a seek
+
+# Codecs that fill in noise or round with dither from a generator that runs on from frame to frame (or whose filters
+# forget slowly): what they decode depends on where decoding began. They get a new decoder at every multiple of
+# STRETCH_S, started PREROLL_S before it, so that it depends on the recording alone.
+WANDERING = {"aac", "aac_latm", "ac3", "amrnb", "amrwb", "eac3", "mp1", "mp2", "opus"}
+STRETCH_S = 20
+
+Position = int | Fraction  # in samples; a fraction behind a stretch at another rate
+
+
+class Clock:
+    """Where frames lie, in samples at the first frame's rate from the first sample.
+
+    A frame's place follows from its own time alone wherever that is precise enough, so that it is the same
+    whether the frames before it were decoded or not.
+    """
+
+    def __init__(self, head: list[av.AudioFrame], source: Source):
+        first = head[0]
+        name = source.stream.codec_context.name
+        self.rate = first.sample_rate
+        self._origin = first.pts or 0
+        self._tick = (source.stream.time_base or Fraction(0)) * self.rate  # in samples
+        self._far = max(source.stated_s or 0.0, FAR_S) * self.rate
+        self._last_pts = first.pts
+        lengths = {frame.samples for frame in head[1:]}
+        even = len(head) > 3 and len(lengths) == 1 and name not in UNEVEN
+        self._base, self._spacing = first.samples, 0
+        self._jitter = 0.0
+        self.can_seek = first.pts is not None and (
+            name.startswith("pcm_") or source.container.format.name not in UNINDEXED
+        )
+        if self._tick.numerator != 1:  # a tick is no whole part of a sample: times are rounded
+            if even and max(lengths) > 2 * self._tick:
+                self._spacing = max(lengths)  # undone by snapping them to the frames' spacing
+                self._jitter = 0.75 * self._spacing
+            else:
+                self._jitter = JITTER_S * self.rate
+                self.can_seek = False
+
+    def ticks(self, position: int) -> int:
+        """Return the container's time of a position."""
+        return self._origin + int(position / self._tick)
+
+    def position(self, pts: int) -> int:
+        """Return the position that a time of the container names."""
+        position = round((pts - self._origin) * self._tick)
+        if self._spacing:
+            return self._base + round((position - self._base) / self._spacing) * self._spacing
+        return position
+
+    def place(self, frame: av.AudioFrame, expected: Position | None) -> Position | None:
+        """Return a frame's position; `expected` is where the one before it ended, None after a seek."""
+        if frame.pts is None or not self._tick:
+            return expected
+        position = self.position(frame.pts)
+        advances = self._last_pts is None or frame.pts > self._last_pts
+        self._last_pts = frame.pts
+        if expected is None:
+            return position
+        ahead = position - expected
+        if abs(ahead) <= self._jitter or position > max(self._far, expected + FAR_S * self.rate):
+            return expected
+        if ahead < 0 and not (self.can_seek and advances and -ahead <= OVERLAP_S * self.rate):
+            return expected
+        return position
+
+
+class Frames:
+    """Decoded frames from the container's current place on; packets that cannot be decoded are skipped."""
+
+    def __init__(self, source: Source, clock: Clock | None = None, stretch: int = 0):
+        self.clock = clock  # without one all is of the first stretch
+        self.faults = 0
+        self.faulty_s = 0.0  # length of the packets that failed since the last frame
+        self.broken: str | None = None  # why the container could not be read to its end
+        self._source = source
+        self._wanders = source.stream.codec_context.name in WANDERING
+        self._first = stretch
+        self._decoders = {} if stretch else {0: source.stream.codec_context}
+
+    def __iter__(self) -> Iterator[av.AudioFrame]:
+        packets = self._source.container.demux(self._source.stream)
+        while True:
+            self._source.check()
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                self._source.check()
+                self.broken = error.strerror or type(error).__name__
+                return
+            if packet is None:
+                return
+            if self._wanders:
+                self._renew(packet)
+            for stretch, decoder in list(self._decoders.items()):
+                yield from self._decode(packet, stretch, decoder)
+
+    def _renew(self, packet: Packet) -> None:
+        """Start the decoder of the stretch that begins soon, drop that of the one that is over."""
+        if self.clock is None or packet.pts is None:
+            return
+        length = STRETCH_S * self.clock.rate
+        position = self.clock.position(packet.pts)
+        now, soon = position // length, int(position + PREROLL_S * self.clock.rate) // length
+        if soon > max(self._decoders, default=self._first - 1):
+            self._decoders[soon] = _new_decoder(self._source.stream.codec_context)
+        for stretch in [stretch for stretch in self._decoders if stretch < now]:
+            del self._decoders[stretch]
+
+    def _stretch(self, frame: av.AudioFrame) -> int | None:
+        if self.clock is None or frame.pts is None or not self._wanders:
+            return None
+        return (self.clock.position(frame.pts) + frame.samples - 1) // (STRETCH_S * self.clock.rate)
+
+    def _decode(self, packet: Packet, stretch: int, decoder: AudioCodecContext) -> Iterator[av.AudioFrame]:
+        try:
+            frames = decoder.decode(packet)
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            if stretch == min(self._decoders):
+                self.faults += 1
+                if packet.duration and packet.time_base:
+                    self.faulty_s += float(packet.duration * packet.time_base)
+            return
+        for frame in frames:
+            if frame.samples and frame.sample_rate and self._stretch(frame) in (None, stretch):
+                check_layout(frame.layout.nb_channels, frame.sample_rate, self._source.uri)
+                self.faulty_s = 0.0
+                yield frame
+
+
+def _new_decoder(like: AudioCodecContext) -> AudioCodecContext:
+    decoder = av.CodecContext.create(like.codec, "r")
+    assert isinstance(decoder, AudioCodecContext)
+    decoder.extradata = like.extradata
+    decoder.sample_rate = like.sample_rate
+    decoder.layout = like.layout
+    return decoder

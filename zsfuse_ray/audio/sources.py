@@ -1,0 +1,190 @@
+"""Opening recordings by URI: local paths, file://, s3://, http(s)://, hf:// and what else fsspec knows."""
+
+import io
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, BinaryIO, TypeVar, cast
+from urllib.parse import unquote
+
+import aiohttp
+import fsspec.core
+
+BLOCK_BYTES = 1 << 20  # a remote read; s3fs would fetch 50 MiB to read a header
+MAX_COPY_BYTES = 2 << 30  # from servers that cannot send parts of a file
+RETRY_WAITS_S = (0.5, 1.0, 2.0)
+
+_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@", re.I)
+_SECRET = re.compile(
+    r"([?&;](?:[^=&;?#\s]*(?:sig|token|key|secret|credential|passw|pwd|auth|session|policy)[^=&;?#\s]*"
+    r"|x-(?:amz|goog)-[^=&;?#\s]*|se|sp|sv|sr|st|spr|sip|expires)=)[^&;#\s'\"<>)]+",
+    re.I,
+)
+_DENIED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
+_NETWORK = {"aiohttp", "aiobotocore", "botocore", "fsspec", "httpcore", "httpx", "httpx2", "huggingface_hub"}
+
+T = TypeVar("T")
+
+
+class AudioError(Exception):
+    """A recording that cannot be read: `reason` is a snake_case word, the message one line, no secrets."""
+
+    def __init__(self, reason: str, message: str):
+        line = " ".join(redact(message).split())
+        self.reason = reason
+        self.message = line if len(line) <= 300 else line[:299] + "…"
+        super().__init__(reason, self.message)  # both, so that the error survives pickling
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SourceError(AudioError):
+    """A recording that cannot be fetched: not_found, denied, unreachable or too_large."""
+
+
+def redact(text: str) -> str:
+    """Return the text with user:password@ and the values of secret query parameters removed from its URLs."""
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1", text))
+
+
+@contextmanager
+def open_audio(uri: str) -> Iterator[BinaryIO]:
+    """Open a recording as a seekable binary file; `demo:N` is the N-th synthetic one.
+
+    Remote reads are retried with growing waits when the connection drops or the store asks to slow down.
+    Raises SourceError, here or from a later read.
+    """
+    if uri.startswith("demo:"):
+        from zsfuse_ray.audio.demo import demo_wav
+
+        file: Any = io.BytesIO(demo_wav(int(uri.removeprefix("demo:"))))
+    elif "://" in uri and not uri.startswith("file://"):
+        file = _RemoteFile(uri)
+    else:
+        file = _open_local(uri)
+    with file:
+        yield cast(BinaryIO, file)
+
+
+def _open_local(uri: str) -> IO[bytes]:
+    path = uri.removeprefix("file://")
+    if path != uri and not os.path.exists(path):
+        path = unquote(path)
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceError("not_found", f"no such file: {uri}") from None
+    except IsADirectoryError:
+        raise SourceError("not_found", f"a folder, not a file: {uri}") from None
+    except PermissionError:
+        raise SourceError("denied", f"no permission to read {uri}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise SourceError("unreachable", f"{uri}: {error}") from None
+
+
+class _RemoteFile(io.RawIOBase):
+    """An fsspec file whose reads are retried; it becomes a local copy where the server cannot send parts."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+        self._file: Any = _retried(self._open, uri)
+
+    def _open(self) -> IO[bytes]:
+        is_http = self._uri.startswith(("http://", "https://"))
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+        options = {"client_kwargs": {"timeout": timeout}} if is_http else {}
+        fs, path = fsspec.core.url_to_fs(self._uri, **options)
+        file = fs.open(path, "rb", block_size=BLOCK_BYTES)
+        return file if file.seekable() else _copied(file, self._uri)
+
+    def _read(self, size: int) -> bytes:
+        position = self._file.tell()
+        try:
+            return self._file.read(size)
+        except ValueError as error:
+            if "range requests" not in str(error):
+                raise
+        fs, path = fsspec.core.url_to_fs(self._uri)
+        parts, self._file = self._file, _copied(fs.open(path, "rb", block_size=0), self._uri)
+        parts.close()
+        self._file.seek(position)
+        return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        data = _retried(lambda: self._read(len(buffer)), self._uri)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed and hasattr(self, "_file"):
+            self._file.close()
+        super().close()
+
+
+def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (returned open; it vanishes when closed)
+    with stream:
+        while block := stream.read(BLOCK_BYTES):
+            if copy.tell() + len(block) > MAX_COPY_BYTES:
+                copy.close()
+                limit = MAX_COPY_BYTES >> 30
+                raise SourceError("too_large", f"over {limit} GiB on a server that cannot send parts: {uri}")
+            copy.write(block)
+    copy.seek(0)
+    return copy
+
+
+def _retried(call: Callable[[], T], uri: str) -> T:
+    for wait in (*RETRY_WAITS_S, None):
+        try:
+            return call()
+        except AudioError:
+            raise
+        except Exception as error:
+            failure, passing = _explain(error, uri)
+            if failure is None:
+                raise
+            if wait is None or not passing:
+                raise failure from None  # the cause's text may hold a signed URL
+        time.sleep(wait)
+    raise AssertionError("unreachable: the last round returns or raises")
+
+
+def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
+    """Return what to tell the user (None: not the source's fault) and whether trying again may help."""
+    root: BaseException = error  # fsspec reports any failure of an HTTP server as FileNotFoundError
+    while root.__cause__ is not None:
+        root = root.__cause__
+    response = getattr(root, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(root, "status", None) or getattr(response, "status_code", None)
+    name = type(root).__name__
+    if status in (401, 403) or isinstance(root, PermissionError) or name in _DENIED:
+        return SourceError("denied", f"access denied, check the credentials: {uri} ({root})"), False
+    if status in (404, 410) or (status is None and isinstance(root, (FileNotFoundError, IsADirectoryError))):
+        return SourceError("not_found", f"no such object: {uri}"), False
+    of_network = isinstance(root, OSError) or type(root).__module__.partition(".")[0] in _NETWORK
+    if not of_network and not isinstance(error, (ImportError, ValueError)):
+        return None, False
+    detail = f"HTTP status {status}" if status else f"{name}: {root}"
+    passing = of_network if status is None else status in (408, 425, 429) or status >= 500
+    return SourceError("unreachable", f"cannot read {uri} ({detail})"), passing

@@ -1,0 +1,127 @@
+"""Silero voice activity over a whole item at once, frame for frame what the stock loop computes.
+
+The stock loop feeds a recurrent network 32 ms at a time. Everything before its LSTM looks at one frame only, so
+here all frames go through that part as one batch; the LSTM then runs over lanes side by side, each warmed up on
+the audio before it. Lanes lie on a grid fixed to the recording, so a frame's probability does not depend on the
+item it is computed in.
+"""
+
+import math
+import warnings
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from zsfuse_ray.audio.features import resample
+from zsfuse_ray.audio.segment import (
+    FRAME,
+    LANE_FRAMES,
+    RATE,
+    WARMUP_FRAMES,
+    Segment,
+    Segmentation,
+    fixed_windows,
+    segments_from_probabilities,
+)
+
+CONTEXT = 64  # samples of the frame before that each frame is given
+BLOCK_FRAMES = 4096  # frames a call of the convolutions, to bound memory
+
+
+class SileroVad(nn.Module):
+    """The 16 kHz network of the silero-vad package, with its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stft_conv = nn.Conv1d(1, 258, kernel_size=256, stride=128, bias=False)
+        self.conv1 = nn.Conv1d(129, 128, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(128, 64, kernel_size=3, stride=2, padding=1)
+        self.conv3 = nn.Conv1d(64, 64, kernel_size=3, stride=2, padding=1)
+        self.conv4 = nn.Conv1d(64, 128, kernel_size=3, padding=1)
+        self.lstm = nn.LSTM(128, 128)
+        self.final_conv = nn.Conv1d(128, 1, 1)
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Frames with their context, (n, 64 + 512) → (n, 128)."""
+        x = nn.functional.pad(frames, (0, 64), "reflect").unsqueeze(1)
+        real, imaginary = self.stft_conv(x).chunk(2, dim=1)
+        x = (real**2 + imaginary**2).sqrt()
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            x = conv(x).relu()
+        return x.squeeze(-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Sequences of frame features, (steps, lanes, 128) → speech probabilities (steps, lanes)."""
+        hidden, _ = self.lstm(features)
+        return torch.sigmoid(hidden.relu() @ self.final_conv.weight[0, :, 0] + self.final_conv.bias)
+
+
+# parts of the package's TorchScript model → ours. The safetensors file beside it holds other, older weights.
+STOCK_NAMES = {
+    "stft.forward_basis_buffer": "stft_conv.weight",
+    "encoder.0.reparam_conv": "conv1",
+    "encoder.1.reparam_conv": "conv2",
+    "encoder.2.reparam_conv": "conv3",
+    "encoder.3.reparam_conv": "conv4",
+    "decoder.rnn.weight_ih": "lstm.weight_ih_l0",
+    "decoder.rnn.weight_hh": "lstm.weight_hh_l0",
+    "decoder.rnn.bias_ih": "lstm.bias_ih_l0",
+    "decoder.rnn.bias_hh": "lstm.bias_hh_l0",
+    "decoder.decoder.2": "final_conv",
+}
+
+
+@lru_cache(maxsize=1)
+def _silero() -> SileroVad:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load is what the package offers
+        from silero_vad import load_silero_vad
+
+        stock = load_silero_vad()._model.state_dict()
+    weights = {}
+    for theirs, ours in STOCK_NAMES.items():
+        weights |= {n.replace(theirs, ours): tensor for n, tensor in stock.items() if n.startswith(theirs)}
+    model = SileroVad()
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def find_segments(
+    pcm: NDArray[np.int16], sample_rate: int, how: Segmentation, origin_s: float = 0.0
+) -> list[Segment]:
+    """All segments of mono audio, in seconds from its first sample, which lies at ``origin_s`` on the 20 s grid."""
+    duration_s = len(pcm) / sample_rate
+    if how.vad == "none":
+        return fixed_windows(duration_s, how, origin_s)
+    waveform = resample(torch.from_numpy(pcm), sample_rate, RATE)
+    return segments_from_probabilities(speech_probabilities(waveform), duration_s, how)
+
+
+@torch.inference_mode()
+def speech_probabilities(waveform: Tensor) -> NDArray[np.float32]:
+    """Speech probability of each 32 ms frame of a 16 kHz waveform, (samples,) → (frames,).
+
+    The waveform must start on the 20 s grid of its recording. Its first 32 s are warmed up on what there is.
+    """
+    frames = math.ceil(len(waveform) / FRAME)
+    if frames == 0:
+        return np.zeros(0, np.float32)
+    padded = nn.functional.pad(waveform, (CONTEXT, frames * FRAME - len(waveform)))
+    windows = padded.unfold(0, CONTEXT + FRAME, FRAME)
+    model = _silero()
+    features = torch.cat([model.features(block) for block in windows.split(BLOCK_FRAMES)])
+
+    # A lane that has its full warm-up starts from a zero state there; the first lanes run as one from the start.
+    head = model(features[: min(frames, WARMUP_FRAMES + LANE_FRAMES)].unsqueeze(1))[:, 0]
+    rest = features[LANE_FRAMES:]
+    steps = WARMUP_FRAMES + LANE_FRAMES
+    lanes = math.ceil(max(0, len(rest) - WARMUP_FRAMES) / LANE_FRAMES)
+    if lanes == 0:
+        return head.numpy()
+    rest = nn.functional.pad(rest, (0, 0, 0, WARMUP_FRAMES + lanes * LANE_FRAMES - len(rest)))
+    batch = rest.unfold(0, steps, LANE_FRAMES).permute(2, 0, 1)  # (steps, lanes, 128)
+    tail = model(batch)[WARMUP_FRAMES:].T.reshape(-1)
+    return torch.cat([head, tail])[:frames].numpy()

@@ -1,0 +1,27 @@
+"""Mistakes a user can make and mend: one line each, exit code 2."""
+
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import NoReturn
+
+
+class InputError(ValueError):
+    """A wrong option, label, path, model or file. The message is one line naming the thing and the way out."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return ' (did you mean "x"?)', or the valid names where none is near."""
+    names = sorted(valid)
+    close = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    return f' (did you mean "{close[0]}"?)' if close else f" (one of {', '.join(names)})"
+
+
+def run_job(main: Callable[[list[str]], int], argv: list[str]) -> NoReturn:
+    """Run a job's main and exit with its code; an InputError is one line on stderr and exit code 2."""
+    try:
+        code = main(argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)

@@ -1,0 +1,141 @@
+"""Audio amplification: what an encoder really hears when a clip is repeated.
+
+Repeating a clip a times (Kataria & Hu 2026) meets the model's own fill and crop, so that many (clip, a)
+give bit-identical input. Every input is a stretch of the clip's periodic extension, followed by zeros up
+to the window: (offset, filled) names it, and equal pairs need computing once.
+
+All lengths are in samples at the model's rate. A clip here is at most one window long; `windows` cuts
+longer ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsfuse_ray.errors import InputError
+
+# repeat_pad: whole copies, then zeros (LAION, transformers). circular: copies up to the window (msclap).
+# none: the clip as it is.
+Fill = Literal["repeat_pad", "circular", "none"]
+
+# same: bit-identical to one copy. fewer: fewer copies, more silence. cropped: cut at the window.
+# more: more copies.
+Effect = Literal["same", "fewer", "cropped", "more"]
+
+
+def filled(length: int, repeats: int, window: int | None, fill: Fill) -> int:
+    """Return how many samples of the periodic extension of a clip the encoder hears before zeros begin.
+
+    A model without a window has nothing to fill and hears all repeats. Raises InputError for repeats
+    below 1, ValueError for a clip that is empty or longer than the window.
+    """
+    if repeats < 1:
+        raise InputError(f"audio repeats must be at least 1, not {repeats}")
+    if length < 1 or (window is not None and length > window):
+        raise ValueError(f"a clip of {length} samples is empty or longer than the window of {window}")
+    repeated = repeats * length
+    if window is None:
+        return repeated
+    if repeated > window or fill == "circular":
+        return window
+    if fill == "repeat_pad":
+        return window // repeated * repeated
+    return repeated
+
+
+def windows(length: int, window: int | None) -> list[tuple[int, int]]:
+    """Return (offset, length) of the consecutive windows that cover a clip; the last is the remainder."""
+    if length < 1:
+        raise ValueError(f"a clip of {length} samples is empty")
+    if window is None:
+        return [(0, length)]
+    return [(start, min(window, length - start)) for start in range(0, length, window)]
+
+
+def crop_offset(length: int, repeats: int, window: int | None, fill: Fill, seed: int | None) -> int:
+    """Return where in the clip's periodic extension the model's input starts.
+
+    0 where nothing is cropped, and for a head crop (seed None). A seed draws the start uniformly from
+    all possible crops, like the reference implementations but from (seed, repeats) alone rather than a
+    global random state; it is reduced modulo the length, the signal's period.
+    """
+    overflow = repeats * length - filled(length, repeats, window, fill)
+    if seed is None or overflow <= 0:
+        return 0
+    # A hash, not a Generator: building one for each clip costs ten times as much.
+    digest = blake2b(f"{seed}:{repeats}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % (overflow + 1) % length
+
+
+@dataclass(frozen=True, eq=False)
+class Distinct:
+    """The distinct encoder inputs of n clips under r amplifications.
+
+    inputs: (clip, offset, filled) of each, in order of first use. index: (n, r) positions in `inputs`.
+    """
+
+    inputs: tuple[tuple[int, int, int], ...]
+    index: NDArray[np.int64]
+
+
+def distinct_inputs(
+    lengths: Sequence[int],
+    repeats: Sequence[int],
+    window: int | None,
+    fill: Fill,
+    seeds: Sequence[int] | None = None,
+) -> Distinct:
+    """Return the distinct inputs of every (clip, amplification); seeds (one a clip) make crops seeded."""
+    inputs: list[tuple[int, int, int]] = []
+    index = np.empty((len(lengths), len(repeats)), dtype=np.int64)
+    for clip, seed, length in _clips(lengths, seeds):
+        known: dict[tuple[int, int], int] = {}
+        for column, a in enumerate(repeats):
+            heard = _heard(length, a, window, fill, seed)
+            if heard not in known:
+                known[heard] = len(inputs)
+                inputs.append((clip, *heard))
+            index[clip, column] = known[heard]
+    return Distinct(tuple(inputs), index)
+
+
+def effect(length: int, a: int, window: int | None, fill: Fill, seed: int | None = None) -> Effect:
+    """Return what amplification a does to a clip, relative to a = 1."""
+    once = _heard(length, 1, window, fill, seed)
+    heard = _heard(length, a, window, fill, seed)
+    if heard == once:
+        return "same"
+    if window is not None and a * length > window:
+        return "cropped"
+    return "fewer" if heard[1] < once[1] else "more"
+
+
+def effects(
+    lengths: Sequence[int],
+    repeats: Sequence[int],
+    window: int | None,
+    fill: Fill,
+    seeds: Sequence[int] | None = None,
+) -> dict[int, dict[str, int]]:
+    """Return, for each amplification, how many clips see each effect (effects that no clip sees included)."""
+    counts = {a: dict.fromkeys(get_args(Effect), 0) for a in repeats}
+    for _, seed, length in _clips(lengths, seeds):
+        for a in counts:
+            counts[a][effect(length, a, window, fill, seed)] += 1
+    return counts
+
+
+def _heard(length: int, repeats: int, window: int | None, fill: Fill, seed: int | None) -> tuple[int, int]:
+    """Return (offset, filled), which together name the input."""
+    return crop_offset(length, repeats, window, fill, seed), filled(length, repeats, window, fill)
+
+
+def _clips(lengths: Sequence[int], seeds: Sequence[int] | None) -> Iterator[tuple[int, int | None, int]]:
+    """Return (clip, seed, length) of each clip, as Python integers: NumPy's are slow one at a time."""
+    plain = [int(length) for length in lengths]
+    every = [None] * len(plain) if seeds is None else seeds
+    return zip(range(len(plain)), every, plain, strict=True)

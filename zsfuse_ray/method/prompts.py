@@ -1,0 +1,65 @@
+"""Prompts: templates filled with label words, and text amplification."""
+
+from collections.abc import Sequence
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import SYNONYMS, canonical
+
+# Seen in published zero-shot speech emotion work.
+TEMPLATES: tuple[str, ...] = (
+    "this person is feeling {}.",
+    "this person is feeling {}",
+    "{}",
+    "emotion is {}",
+    "speaker is {}",
+    "sentence is {}",
+    "this is a {} instance",
+    "speaker is very {}",
+    "A person is speaking in a {} style.",
+    "A speaker in a {} tone.",
+    "speech has {} emotion",
+    "This is a sound of {}",
+    "this is the sound of {}",
+    "The sound of {} can be heard.",
+    "i can hear {}",
+    "this is an audio of {}",
+    "this is {}",
+)
+
+
+def check_template(template: str) -> str:
+    """Return the template if a label fits into it; InputError otherwise."""
+    if len(template) > 300 or not template.isprintable():
+        raise InputError(f"template {template[:60]!a} must be at most 300 printable characters")
+    if "{}" not in template or template.count("{") != 1 or template.count("}") != 1:
+        raise InputError(
+            f'template "{template}" needs exactly one {{}} for the label, as in "{TEMPLATES[0]}"'
+        )
+    return template
+
+
+def prompt_grid(labels: Sequence[str], templates: Sequence[str], words: int = 1) -> list[list[str]]:
+    """Return the prompt bank: P = len(templates) * words rows of one prompt a label.
+
+    Word 0 of a label is the user's own; the next ones are its synonyms. A label with fewer words than
+    `words` repeats them in turn, so every row names every label.
+    """
+    if not templates:
+        raise InputError(f'a prompt bank needs at least one template, such as "{TEMPLATES[0]}"')
+    if words < 1:
+        raise InputError(f"words per label must be at least 1, not {words}")
+    bank = [
+        (label, *(word for word in SYNONYMS.get(canonical(label), ()) if word != label)) for label in labels
+    ]
+    return [
+        [check_template(template).replace("{}", forms[j % len(forms)]) for forms in bank]
+        for template in templates
+        for j in range(words)
+    ]
+
+
+def repeat_text(prompt: str, b: int, separator: str = " ") -> str:
+    """Return text amplification: b copies of the prompt joined by the separator (Kataria & Hu 2026)."""
+    if b < 1:
+        raise InputError(f"text repeats must be at least 1, not {b}")
+    return separator.join([prompt] * b)

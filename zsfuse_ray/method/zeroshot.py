@@ -1,0 +1,86 @@
+"""Zero-shot classification with a dual encoder: cosine scores, prompt ensembles, temperature."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import fminbound
+from scipy.special import log_softmax
+
+from zsfuse_ray.errors import InputError
+
+# What is averaged over the prompt bank: text embeddings (renormalised), scores, or posteriors.
+Ensemble = Literal["embedding", "logit", "probability"]
+
+
+def softmax(x: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
+    """Return the softmax in float64, stable for any finite scores."""
+    x = np.asarray(x, dtype=np.float64)
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def scores(
+    audio: ArrayLike, text: ArrayLike, scale: float, ensemble: Ensemble = "embedding"
+) -> NDArray[np.float64]:
+    """Return zero-shot scores (n, C), scale times cosine, aggregated over prompts.
+
+    audio: (n, D), or (n, A, D) for A amplified inputs a clip, whose scores are averaged. text: (P, C, D),
+    P prompts a label. Both normalised. `probability` averages posteriors and so has no scores.
+    """
+    if ensemble not in ("embedding", "logit"):
+        raise ValueError(f'ensemble "{ensemble}" has no scores; posterior() computes it')
+    mean = np.asarray(text, dtype=np.float64).mean(axis=0)
+    if ensemble == "embedding":
+        mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+    # The score is linear in both embeddings, so averaging embeddings averages scores.
+    return scale * _mean_input(audio) @ mean.T
+
+
+def posterior(
+    audio: ArrayLike,
+    text: ArrayLike,
+    scale: float,
+    ensemble: Ensemble = "embedding",
+    temperature: float = 1.0,
+) -> NDArray[np.float64]:
+    """Return the ALM posterior (n, C): softmax(scores / temperature), see `scores` for the arguments.
+
+    `probability` averages the posteriors of the prompts; amplified inputs are averaged before, as scores.
+    """
+    if not temperature > 0:
+        raise InputError(f"temperature must be above 0, not {temperature}")
+    if ensemble != "probability":
+        return softmax(scores(audio, text, scale, ensemble) / temperature)
+    clip = scale / temperature * _mean_input(audio)
+    text = np.asarray(text, dtype=np.float64)
+    total = np.zeros((len(clip), text.shape[1]))
+    for prompts in text:  # one prompt at a time: (n, P, C) would not fit for an archive
+        total += softmax(clip @ prompts.T)
+    return total / len(text)
+
+
+def fit_temperature(
+    scores: ArrayLike, targets: ArrayLike, bounds: tuple[float, float] = (0.01, 100)
+) -> float:
+    """Return the temperature that minimises the negative log-likelihood of scores (n, C) (Guo et al. 2017).
+
+    targets: (n,) label indices. The likelihood is convex in 1/T, so the minimum is the only one. Scores
+    that separate the labels perfectly give a T so low that posteriors round to 0 and 1.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    targets = np.asarray(targets)
+    if len(targets) == 0:
+        raise InputError("no labelled clips to fit a temperature on")
+    rows = np.arange(len(targets))
+
+    def loss(log_t: float) -> float:
+        return -float(log_softmax(scores / np.exp(log_t), axis=-1)[rows, targets].mean())
+
+    return float(np.exp(fminbound(loss, *np.log(bounds))))
+
+
+def _mean_input(audio: ArrayLike) -> NDArray[np.float64]:
+    """Return (n, D), the mean over the amplified inputs of each clip where there are several."""
+    audio = np.asarray(audio, dtype=np.float64)
+    return audio.mean(axis=1) if audio.ndim == 3 else audio

@@ -1,0 +1,54 @@
+"""Clips of similar length share a batch, so that little of it is padding."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+def make_batches(lengths: Sequence[int], max_samples: int, same_length: bool = False) -> list[list[int]]:
+    """Return groups of indices, longest first, each of at most `max_samples` once padded to its longest.
+
+    An item longer than that is alone in its batch. With `same_length` a batch holds equal lengths only.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fits = batches and longest * (len(batches[-1]) + 1) <= max_samples
+        if fits and (lengths[index] == longest or not same_length):
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            longest = lengths[index]
+    return batches
+
+
+def run_batched(
+    encode: Callable[[list[Item]], Tensor],
+    items: Sequence[Item],
+    lengths: Sequence[int],
+    max_samples: int,
+    same_length: bool = False,
+) -> Tensor:
+    """Return encode's rows, one an item, in the order of the items (at least one).
+
+    `lengths` is what each item costs, in samples (or tokens). A batch that does not fit the GPU's memory is
+    tried again in halves; a single item that does not fit raises torch.cuda.OutOfMemoryError.
+    """
+    rows: dict[int, Tensor] = {}
+    batches = make_batches(lengths, max_samples, same_length)[::-1]
+    while batches:
+        batch = batches.pop()
+        try:
+            encoded = encode([items[i] for i in batch])
+        except torch.cuda.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            half = len(batch) // 2
+            batches += [batch[half:], batch[:half]]
+        else:
+            rows.update(zip(batch, encoded, strict=True))
+    return torch.stack([rows[i] for i in range(len(items))])

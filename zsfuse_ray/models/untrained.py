@@ -1,0 +1,102 @@
+"""Tiny checkpoints with random weights, in the very form of the real ones.
+
+They make every path run in seconds, offline. What they say about audio means nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+from transformers import (
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    PreTrainedTokenizerFast,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+)
+
+from zsfuse_ray.models.checkpoints import quiet
+
+_CARD = """---
+license: apache-2.0
+---
+Random weights, for tests and dry runs: what this model says means nothing.
+"""
+
+
+def untrained_alm(folder: Path, seed: int = 0) -> None:
+    """Write a CLAP checkpoint of 48 kHz and 10 s windows: a small HTSAT, a small text encoder."""
+    tokenizer = _byte_tokenizer()
+    config = ClapConfig(
+        projection_dim=32,
+        audio_config={
+            "patch_size": 8,
+            "patch_stride": [8, 8],
+            "patch_embeds_hidden_size": 16,
+            "hidden_size": 64,  # 16 doubled by each of the two patch mergings
+            "depths": [1, 1, 1],
+            "num_attention_heads": [1, 2, 4],
+        },
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        },
+    )
+    _save(ClapModel, config, folder, seed)
+    ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def untrained_specialist(
+    folder: Path, labels: Sequence[str] = ("angry", "happy", "neutral", "sad"), seed: int = 0
+) -> None:
+    """Write a wav2vec 2.0 classifier of 16 kHz over the labels."""
+    config = Wav2Vec2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        conv_dim=[32] * 7,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        classifier_proj_size=32,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    _save(Wav2Vec2ForSequenceClassification, config, folder, seed)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+
+
+def _save(model_class: type, config: object, folder: Path, seed: int) -> None:
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model_class(config).save_pretrained(folder)
+    (folder / "README.md").write_text(_CARD, encoding="utf-8")
+
+
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Return RoBERTa's tokenizer with single bytes for its vocabulary."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    vocabulary = {token: i for i, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+        model_max_length=512,
+    )
