@@ -39,10 +39,12 @@ def _scalar_to_tuple(value: Any) -> Any:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Templates = Annotated[tuple[str, ...], BeforeValidator(_lines)]
-Repeats = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_scalar_to_tuple), Field(min_length=1)]
+Repeats = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_scalar_to_tuple), Field(min_length=1)
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-_checked = pydantic.ConfigDict(extra="forbid")
+_checked = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def option(default: Any, text: str) -> Any:
@@ -54,14 +56,20 @@ def option(default: Any, text: str) -> Any:
 class PlanConfig:
     """Options of ``jobs/plan.py``: what to read and how to slice it."""
 
-    input: str = option("", "folder, file, glob, s3:// prefix, manifest (csv, jsonl, parquet with a column uri), or demo")
+    input: str = option(
+        "", "folder, file, glob, s3:// prefix, manifest (csv, jsonl, parquet with a column uri), or demo"
+    )
     output: str = option("", "folder or s3:// prefix for the tables")
-    item_s: float = option(300.0, f"seconds of a recording that are scheduled as one; a multiple of {GRID_S:g}")
+    item_s: float = option(
+        300.0, f"seconds of a recording that are scheduled as one; a multiple of {GRID_S:g}"
+    )
     vad: Vad = option("silero", "silero finds speech; none takes fixed windows, for ready-cut clips")
     min_segment_s: float = option(0.5, "shortest segment in seconds")
     max_segment_s: float = option(10.0, "longest segment in seconds")
     vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts")
-    ray_address: str | None = option(None, "Ray cluster to use; without it RAY_ADDRESS, a running cluster, or an own Ray")
+    ray_address: str | None = option(
+        None, "Ray cluster to use; without it RAY_ADDRESS, a running cluster, or an own Ray"
+    )
     overwrite: bool = option(False, "delete another run's tables in the output folder")
 
     def __post_init__(self) -> None:
@@ -86,26 +94,42 @@ class ScoreConfig(PlanConfig):
     """Options of ``jobs/score.py``: the plan's, the models, the method, and what they may use."""
 
     alm: str = option("clap:untrained", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
-    specialist: str = option("classifier:untrained", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none")
-    labels: Words = option(label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus")
+    specialist: str = option(
+        "classifier:untrained", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
+    )
+    labels: Words = option(
+        label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
+    )
     templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
-    words: Annotated[int, Field(ge=1, le=10)] = option(1, "words a label is put into templates with: itself, then synonyms")
+    words: Annotated[int, Field(ge=1, le=10)] = option(
+        1, "words a label is put into templates with: itself, then synonyms"
+    )
     audio_repeats: Repeats = option((1,), "a: copies of the audio; scores of several are averaged")
     text_repeats: Repeats = option((1,), "b: copies of the prompt; several join the ensemble")
     separator: str = option(" ", "between copies of a prompt")
-    ensemble: Literal["embedding", "logit", "probability"] = option("embedding", "what is averaged over the prompts")
+    ensemble: Literal["embedding", "logit", "probability"] = option(
+        "embedding", "what is averaged over the prompts"
+    )
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: Literal["linear", "loglinear"] = option("linear", "how the two posteriors are combined")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
-    long: Literal["windows", "crop"] = option("windows", "segments beyond a model's window: averaged windows, or cropped")
-    crop: Literal["head", "seeded"] = option("head", "which part of a repeated signal longer than the window is kept")
-    pools: Literal["shared", "separate"] = option("shared", "both models in each actor, or a pool for each")
-    encoders: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_scalar_to_tuple)] | None = option(
-        None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs"
+    long: Literal["windows", "crop"] = option(
+        "windows", "segments beyond a model's window: averaged windows, or cropped"
     )
-    gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(None, "GPUs of an actor, may be a fraction; 0 is CPU")
+    crop: Literal["head", "seeded"] = option(
+        "head", "which part of a repeated signal longer than the window is kept"
+    )
+    pools: Literal["shared", "separate"] = option("shared", "both models in each actor, or a pool for each")
+    encoders: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_scalar_to_tuple)] | None = (
+        option(None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs")
+    )
+    gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
+        None, "GPUs of an actor, may be a fraction; 0 is CPU"
+    )
     cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(None, "logical CPUs of an actor")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "auto is bfloat16 on a GPU, float32 on CPU")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "auto is bfloat16 on a GPU, float32 on CPU"
+    )
     batch_s: Annotated[float, Field(gt=0)] = option(320.0, "seconds of audio an encoder takes at once")
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
@@ -123,7 +147,16 @@ class ScoreConfig(PlanConfig):
 
 # Options that say where and with what the work is done; everything else decides what comes out.
 OPERATIONAL = frozenset(
-    ("output", "overwrite", "ray_address", "pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s")
+    (
+        "output",
+        "overwrite",
+        "ray_address",
+        "pools",
+        "encoders",
+        "gpus_per_encoder",
+        "cpus_per_encoder",
+        "batch_s",
+    )
 ) | {"max_reject_rate"}
 
 Config = TypeVar("Config", bound=PlanConfig)
@@ -131,7 +164,9 @@ Config = TypeVar("Config", bound=PlanConfig)
 
 def presets() -> list[str]:
     """Names for ``--preset``."""
-    return sorted(p.name.removesuffix(".yaml") for p in _preset_folder().iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in _preset_folder().iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def _preset_folder() -> Any:
@@ -144,15 +179,25 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
     Raises InputError for an unknown option, a value of the wrong form, a missing or broken YAML file.
     """
     layered = kind is not PlanConfig
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = _Parser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     if layered:
-        parser.add_argument("--preset", help=f"named options: {', '.join(presets())} (default {DEFAULT_PRESET})")
-        parser.add_argument("--config", help="YAML file of options; goes over the preset, under the command line")
+        parser.add_argument(
+            "--preset", help=f"named options: {', '.join(presets())} (default {DEFAULT_PRESET})"
+        )
+        parser.add_argument(
+            "--config", help="YAML file of options; goes over the preset, under the command line"
+        )
     for field in dataclasses.fields(kind):
         flag = "--" + field.name.replace("_", "-")
-        text = field.metadata["help"] + ("" if field.default in ("", None, False) else f" (default {_show(field.default)})")
+        text = field.metadata["help"] + (
+            "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
+        )
         action = {"action": "store_true"} if field.default is False else {}
-        parser.add_argument(flag, dest=field.name, help=text.replace("%", "%%"), default=argparse.SUPPRESS, **action)
+        parser.add_argument(
+            flag, dest=field.name, help=text.replace("%", "%%"), default=argparse.SUPPRESS, **action
+        )
     given = vars(parser.parse_args(argv))
     preset, file = given.pop("preset", None), given.pop("config", None)
     values: dict[str, Any] = {}
@@ -166,6 +211,8 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
             values |= read_yaml(kind, Path(file).read_text(), file)
         except OSError as error:
             raise InputError(f"--config {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"--config {file}: not a text file") from None
     return build(kind, values | given), preset or ""
 
 
@@ -205,8 +252,10 @@ def resolved(config: PlanConfig) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) and len(value) < 10 else (
-        f"{len(value)} of them" if isinstance(value, tuple) else str(value)
+    return (
+        ",".join(map(str, value))
+        if isinstance(value, tuple) and len(value) < 10
+        else (f"{len(value)} of them" if isinstance(value, tuple) else str(value))
     )
 
 

@@ -9,6 +9,8 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
 from zsfuse_ray.models.untrained import untrained_alm
 
+torch.set_num_threads(1)  # models this small only lose by more
+
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def family_folder(request, tmp_path_factory) -> Path:

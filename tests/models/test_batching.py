@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -21,7 +23,7 @@ def test_every_index_once_within_the_budget(lengths, max_samples, same_length):
 @given(LENGTHS, st.integers(1, 200))
 def test_no_two_neighbouring_batches_would_fit_in_one(lengths, max_samples):
     batches = make_batches(lengths, max_samples)
-    for one, two in zip(batches, batches[1:], strict=False):
+    for one, two in pairwise(batches):
         longest = max(lengths[i] for i in one)
         assert longest * (len(one) + 1) > max_samples
         assert longest >= lengths[two[0]]

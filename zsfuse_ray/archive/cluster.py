@@ -2,10 +2,13 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
+from ray._private.log import PlainRayHandler
+from ray.data import DataContext
 
 from zsfuse_ray.config import ScoreConfig
 from zsfuse_ray.errors import InputError
@@ -35,8 +38,15 @@ def connect(address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    os.environ.setdefault(
+        "RAY_BACKEND_LOG_LEVEL", "fatal"
+    )  # its log files say more, and a user sees our lines only
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    for handler in logging.getLogger("ray.data").handlers:
+        handler.setLevel(
+            max(handler.level, logging.ERROR) if isinstance(handler, PlainRayHandler) else handler.level
+        )
+    DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
     try:
         ray.init(address=address or os.environ.get("RAY_ADDRESS") or "auto", **quiet)
         return False
@@ -44,7 +54,8 @@ def connect(address: str | None) -> bool:
         if address or os.environ.get("RAY_ADDRESS"):
             raise InputError(f"no Ray cluster at {address or os.environ['RAY_ADDRESS']}: {error}") from None
     cores = os.cpu_count() or 1
-    ray.init(num_cpus=cores + OWN_STEPS + 2, include_dashboard=False, **quiet)
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
+    ray.init(num_cpus=cores + OWN_STEPS + 1, include_dashboard=False, **quiet)
     return True
 
 
@@ -58,7 +69,7 @@ def pools(config: ScoreConfig, resources: Mapping[str, float], nodes: int) -> li
         num_gpus = 0 if not gpus else 1 if gpus >= len(groups) else gpus / len(groups)
     if 1 < num_gpus != int(num_gpus):
         raise InputError(f"--gpus-per-encoder {num_gpus:g}: a fraction below 1, or a whole number")
-    usual = max(1, int(gpus / len(groups) / num_gpus)) if num_gpus else max(1, nodes)
+    usual = max(1, _room(gpus, num_gpus) // len(groups)) if num_gpus else max(1, nodes)
     size = config.encoders or (usual,)
     num_cpus = 1.0 if config.cpus_per_encoder is None else config.cpus_per_encoder
     threads = 1 if num_gpus else max(1, (os.cpu_count() or 1) if nodes == 1 else int(num_cpus))
@@ -67,10 +78,15 @@ def pools(config: ScoreConfig, resources: Mapping[str, float], nodes: int) -> li
     return wanted
 
 
+def _room(gpus: float, num_gpus: float) -> int:
+    """How many actors fit on the GPUs: a fraction does not reach over two of them."""
+    return int(int(1 / num_gpus) * gpus) if num_gpus < 1 else int(gpus / num_gpus)
+
+
 def _check(wanted: list[Pool], resources: Mapping[str, float]) -> None:
     actors = sum(pool.min_size for pool in wanted)
     gpus, cpus = (sum(getattr(p, kind) * p.min_size for p in wanted) for kind in ("num_gpus", "num_cpus"))
-    if gpus > resources.get("GPU", 0) + 1e-6:
+    if gpus and actors > _room(resources.get("GPU", 0), wanted[0].num_gpus):
         raise InputError(
             f"{actors} encoder actors want {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; lower --encoders "
             "or --gpus-per-encoder (0 runs them on CPUs)"

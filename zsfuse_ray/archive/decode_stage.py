@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.archive.rows import DECODED
 from zsfuse_ray.audio.decode import DecodeError, decode
 from zsfuse_ray.audio.segment import Segment, Segmentation
-from zsfuse_ray.audio.sources import SourceError, redact
+from zsfuse_ray.audio.sources import SourceError, is_outage, redact
 from zsfuse_ray.audio.vad import find_segments
 
 OVERRUN_ITEMS = 2  # how far a recording may run on past what its header says, in items
@@ -25,14 +25,19 @@ def decode_bundles(batch: pa.Table, how: Segmentation, item_s: float) -> pa.Tabl
         done, spans, audio = [], [], []
         for item in items:
             outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
+            outcome["planned_s"] = item["end_s"] - item["start_s"]
             try:
                 outcome["audio_s"], rate, found, cut_short = decode_item(item, how, item_s)
             except (DecodeError, SourceError) as error:
                 if is_outage(item["uri"], error):
                     raise
-                done.append(outcome | {"stage": "decode", "reason": error.reason, "message": redact(str(error))})
+                done.append(
+                    outcome | {"stage": "decode", "reason": error.reason, "message": redact(str(error))}
+                )
                 continue
-            except Exception as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
+            except (
+                Exception
+            ) as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
                 message = redact(" ".join(str(error).split()))[:300]
                 done.append(outcome | {"stage": "decode", "reason": type(error).__name__, "message": message})
                 continue
@@ -76,14 +81,8 @@ def decode_item(
         if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
             continue
         first, last = (round(t * pcm.sample_rate) for t in (segment.start_s, segment.end_s))
-        placed = replace(segment, start_s=round(offset + start, 4), end_s=round(offset + begin + segment.end_s, 4))
+        placed = replace(
+            segment, start_s=round(offset + start, 4), end_s=round(offset + begin + segment.end_s, 4)
+        )
         found.append((placed, pcm.samples[first:last]))
     return max(0.0, item_end - item["start_s"]), pcm.sample_rate, found, cut_short
-
-
-def is_outage(uri: str, error: DecodeError | SourceError) -> bool:
-    """Whether the store itself is gone, rather than one object in it.
-
-    That must stop the run, to be gone on with later: as rejects, all items that are left would count as done.
-    """
-    return uri.startswith("s3://") and error.reason in ("unreachable", "denied")

@@ -1,5 +1,6 @@
 """Encode segments with the models: actors on a GPU or a CPU."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,7 +32,12 @@ class Encode:
     """
 
     def __init__(
-        self, alm: ModelSpec | None, specialist: ModelSpec | None, options: EncodeOptions, threads: int, last: bool
+        self,
+        alm: ModelSpec | None,
+        specialist: ModelSpec | None,
+        options: EncodeOptions,
+        threads: int,
+        last: bool,
     ) -> None:
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,14 +65,21 @@ class Encode:
     @torch.inference_mode()
     def _encode(self, segments: Sequence[dict[str, Any]], pcm: bytes) -> dict[str, Any]:
         lengths, rates = [s["samples"] for s in segments], [s["sample_rate"] for s in segments]
-        samples = torch.frombuffer(bytearray(pcm), dtype=torch.int16).to(self.device) if pcm else torch.empty(0)
+        samples = (
+            torch.frombuffer(bytearray(pcm), dtype=torch.int16).to(self.device) if pcm else torch.empty(0)
+        )
         clips = samples.split(lengths) if lengths else ()
         options, done = self.options, {}
         if self.alm:
             heard = [resample(c, r, self.alm.sample_rate) for c, r in zip(clips, rates, strict=True)]
             seeds = [segment_seed(s) for s in segments] if options.crop == "seeded" else None
             embeddings, done["encoder_inputs"] = embed_clips(
-                self.alm, heard, options.audio_repeats, long=options.long, seeds=seeds, batch_s=options.batch_s
+                self.alm,
+                heard,
+                options.audio_repeats,
+                long=options.long,
+                seeds=seeds,
+                batch_s=options.batch_s,
             )
             done["embeddings"] = embeddings.float().numpy().tobytes()
         if self.specialist:
@@ -78,4 +91,4 @@ class Encode:
 
 def segment_seed(segment: dict[str, Any]) -> int:
     """A number that belongs to the segment, so that a seeded crop is the same in every run."""
-    return segment["item_id"] * 10_000_000 + round(segment["start_s"] * 1000)
+    return zlib.crc32(f"{segment['item_id']} {segment['start_s']:.3f}".encode())

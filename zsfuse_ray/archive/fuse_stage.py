@@ -30,6 +30,18 @@ class Scorer:
     fusion: Literal["linear", "loglinear"]
     weight: float
 
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which labels the specialist knows, shape (labels,)."""
+        if self.specialist_labels is None:
+            return np.zeros(len(self.labels), bool)
+        return map_labels(self.specialist_labels, self.labels).any(axis=0)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the labels the specialist knows."""
+        return tuple(label for label, inside in zip(self.labels, self.inside, strict=True) if inside)
+
     def posteriors(
         self, embeddings: NDArray[np.float32] | None, logits: NDArray[np.float32] | None
     ) -> tuple[NDArray, NDArray | None, NDArray | None]:
@@ -38,10 +50,11 @@ class Scorer:
         if embeddings is not None and self.text is not None:
             alm = posterior(embeddings, self.text, self.scale, self.ensemble, self.temperature)
         if logits is not None and self.specialist_labels is not None:
-            mapping = map_labels(self.specialist_labels, self.labels)
-            specialist = specialist_on_labels(softmax(logits), mapping)
+            specialist = specialist_on_labels(
+                softmax(logits), map_labels(self.specialist_labels, self.labels)
+            )
             if alm is not None:
-                return fuse(specialist, alm, self.weight, self.fusion, mapping.any(axis=0)), specialist, alm
+                return fuse(specialist, alm, self.weight, self.fusion, self.inside), specialist, alm
             return specialist, specialist, None
         assert alm is not None, "a run has at least one model"
         return alm, None, alm
@@ -60,7 +73,9 @@ class Scorer:
             if self.specialist_labels is not None:
                 logits = np.frombuffer(row["logits"], np.float32).reshape(n, -1)
             fused, specialist, alm = self.posteriors(embeddings, logits)
-            finite = np.isfinite(fused).all(axis=1)
+            # of what the models gave: the specialist's posterior is uniform where it has nothing to say
+            given = np.hstack([x.reshape(n, -1) for x in (embeddings, logits) if x is not None])
+            finite = np.isfinite(given).all(axis=1)
             surprise = entropy(fused)
             for i, segment in enumerate(segments):
                 best = int(np.argmax(fused[i]))
@@ -68,7 +83,11 @@ class Scorer:
                 segment |= {"p": fused[i], "specialist": _row(specialist, i), "alm": _row(alm, i)}
             broken = {s["item_id"] for s, ok in zip(segments, finite, strict=True) if not ok}
             segments = [s for s, ok in zip(segments, finite, strict=True) if ok]
-            failure = {"stage": "fuse", "reason": "not_finite", "message": "a model gave values that are not finite"}
+            failure = {
+                "stage": "fuse",
+                "reason": "not_finite",
+                "message": "a model gave values that are not finite",
+            }
             row["items"] = [item | failure if item["item_id"] in broken else item for item in row["items"]]
         return {name: row[name] for name in SCORED.names} | {"segments": segments}
 

@@ -49,7 +49,9 @@ def list_archive(archive: str) -> pa.Table:
 
 def check_scheme(uri: str) -> str:
     """Return the URI; InputError where no reader is for its scheme."""
-    scheme = match.group(1) if (match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)) and "://" in uri else "file"
+    scheme = (
+        match.group(1) if (match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)) and "://" in uri else "file"
+    )
     if scheme not in SCHEMES or "::" in uri:
         known = ", ".join(f"{name}://" for name in SCHEMES if name not in ("demo", "file"))
         raise InputError(f"{redact(uri)}: cannot read {scheme}:// (a path, or {known})")
@@ -65,7 +67,8 @@ def fingerprint(table: pa.Table) -> str:
 
 
 def _files(archive: str) -> list[dict[str, Any]]:
-    if "://" not in archive and not any(c in archive for c in "*?[") or os.path.exists(archive):
+    is_local = "://" not in archive or archive.startswith("file://")
+    if is_local and not any(c in archive for c in "*?[") or os.path.exists(archive):
         return _local_files(archive)
     if archive.startswith(("http://", "https://")):
         return [{"uri": archive}]
@@ -106,7 +109,7 @@ def _local_files(archive: str) -> list[dict[str, Any]]:
 
 
 def _local(path: Path) -> dict[str, Any]:
-    return {"uri": str(path.absolute()), "size": path.stat().st_size if path.exists() else None}
+    return {"uri": os.path.abspath(path), "size": path.stat().st_size if path.exists() else None}
 
 
 def _hidden(name: str) -> bool:
@@ -145,12 +148,17 @@ def read_manifest(path: str) -> pa.Table:
     table = _parse_manifest(path)
     if "uri" not in table.column_names:
         raise InputError(f"{redact(path)}: a manifest needs a column uri{nearest('uri', table.column_names)}")
+    if twice := next((name for name in table.column_names if table.column_names.count(name) > 1), None):
+        raise InputError(f"{redact(path)}: column {twice} is there twice")
     if not len(table):
         raise InputError(f"{redact(path)}: the manifest has no rows")
-    if table["uri"].null_count:
-        raise InputError(f"{redact(path)}: {table['uri'].null_count} rows have no uri")
-    base = path.rsplit("/", 1)[0] if "://" in path else str(Path(path).absolute().parent)
-    uris = [check_scheme(_absolute(uri, base)) for uri in table["uri"].to_pylist()]
+    given = table["uri"].to_pylist()
+    if not all(isinstance(uri, str | None) for uri in given):
+        raise InputError(f"{redact(path)}: column uri must hold text")
+    if missing := sum(not uri for uri in given):
+        raise InputError(f"{redact(path)}: {missing} rows have no uri")
+    base = path.rsplit("/", 1)[0] if "://" in path else os.path.dirname(os.path.abspath(path))
+    uris = [check_scheme(_absolute(uri, base)) for uri in given]
     columns: dict[str, Any] = {"uri": pa.array(uris, pa.string())}
     for name in ("start_s", "end_s"):
         columns[name] = _seconds(table, name, path)
@@ -158,11 +166,17 @@ def read_manifest(path: str) -> pa.Table:
     if pc.any(pc.less_equal(columns["end_s"], starts)).as_py() or pc.any(pc.less(starts, 0)).as_py():
         raise InputError(f"{redact(path)}: a slice must have 0 <= start_s < end_s")
     columns["size"] = pa.nulls(len(table), pa.int64())
-    taken = {*columns, "recording_id"}
+    taken = {"recording_id", "size"}
     for name in table.column_names:
-        if name not in columns:
-            columns[f"manifest_{name}" if name in taken else name] = table[name]
+        if name not in ("uri", "start_s", "end_s"):
+            is_taken = name in taken or name.startswith("probe_")
+            columns[f"manifest_{name}" if is_taken else name] = _plain(table[name])
     return pa.table(columns)
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values without a dictionary, which ``fingerprint`` would not see."""
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def _parse_manifest(path: str) -> pa.Table:
@@ -187,6 +201,9 @@ def _seconds(table: pa.Table, name: str, path: str) -> Any:
     if name not in table.column_names:
         return pa.nulls(len(table), pa.float64())
     try:
-        return table[name].cast(pa.float64()).combine_chunks()
+        seconds = table[name].cast(pa.float64()).combine_chunks()
     except pa.ArrowException:
-        raise InputError(f"{redact(path)}: column {name} must hold seconds as numbers") from None
+        seconds = None
+    if seconds is None or pc.any(pc.invert(pc.is_finite(seconds))).as_py():
+        raise InputError(f"{redact(path)}: column {name} must hold seconds as numbers")
+    return seconds

@@ -1,8 +1,8 @@
 """The folder of a run, local or in an object store: what lies where in it, and whose it is."""
 
 import json
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -35,10 +35,12 @@ class Output:
             if "://" in uri:
                 fs, root = pafs.FileSystem.from_uri(uri)
             else:
-                fs, root = pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+                fs, root = pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
             kind = fs.get_file_info(root).type
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"--output {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}") from None
+            raise InputError(
+                f"--output {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}"
+            ) from None
         if kind == pafs.FileType.File:
             raise InputError(f"--output {redact(uri)} is a file; name a folder")
         return cls(redact(uri), fs, root.rstrip("/"))
@@ -97,7 +99,9 @@ class Output:
 
     def parquet_files(self, name: str) -> list[str]:
         """Finished Parquet files of a folder."""
-        found = self.fs.get_file_info(pafs.FileSelector(self.path(name), allow_not_found=True, recursive=True))
+        found = self.fs.get_file_info(
+            pafs.FileSelector(self.path(name), allow_not_found=True, recursive=True)
+        )
         return [f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(".parquet")]
 
     def clear(self) -> None:
@@ -111,7 +115,9 @@ class Output:
         """InputError if the folder holds a name this job would write although no run wrote it."""
         for name in OURS:
             if self.exists(name):
-                raise InputError(f"{self.uri}/{name} is there already and not of a zsfuse_ray run; use another --output")
+                raise InputError(
+                    f"{self.uri}/{name} is there already and not of a zsfuse_ray run; use another --output"
+                )
 
     def _folder_of(self, name: str) -> None:
         self.fs.create_dir(self.path(name).rsplit("/", 1)[0], recursive=True)

@@ -18,14 +18,13 @@ import pyarrow.compute as pc
 import ray
 
 from zsfuse_ray.archive import cluster
-from zsfuse_ray.archive.decode_stage import decode_item, is_outage
 from zsfuse_ray.archive.listing import fingerprint, list_archive
 from zsfuse_ray.archive.output import BUNDLES, PLAN, RECORDINGS_PLANNED, Output
 from zsfuse_ray.archive.progress import duration
 from zsfuse_ray.archive.rows import BUNDLE
 from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.audio.decode import DecodeError, probe
-from zsfuse_ray.audio.sources import SourceError, redact
+from zsfuse_ray.audio.sources import SourceError, is_outage, redact
 from zsfuse_ray.config import PlanConfig
 from zsfuse_ray.errors import InputError
 
@@ -73,12 +72,16 @@ def plan_text(made: dict[str, Any], uri: str, decode_s: float | None) -> str:
     ]
     if decode_s is not None:
         took = duration(decode_s)
-        lines.append(f"about {took} to decode and find speech (measured on a sample of it); the models come on top")
+        lines.append(
+            f"about {took} to decode and find speech (measured on a sample of it); the models come on top"
+        )
     return "\n".join(lines)
 
 
 def seconds_per_hour(out: Output, config: PlanConfig) -> float | None:
     """Seconds of one core that decoding and voice activity take for an hour of this archive, tried on one item."""
+    from zsfuse_ray.archive.decode_stage import decode_item  # torch, which probing does without
+
     bundles = out.read_table(BUNDLES).slice(0, 16)
     items = [item for bundle in bundles["items"].to_pylist() for item in bundle]
     for item in sorted(items, key=lambda item: item["start_s"] - item["end_s"]):
@@ -109,14 +112,7 @@ def make_plan(config: PlanConfig, out: Output) -> dict[str, Any]:
 
 
 def _write_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: dict[str, Any]) -> dict[str, Any]:
-    uris = listing.select(["recording_id", "uri"])
-    rows_per_task = max(1, min(PROBES_PER_TASK, len(uris) // (4 * (os.cpu_count() or 1))))
-    probed = (
-        ray.data.from_arrow(uris)
-        .repartition(target_num_rows_per_block=rows_per_task)
-        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
-    )
-    found = pa.concat_tables(ray.get(probed.to_arrow_refs())).sort_by("recording_id")
+    found = _probe_all(listing.select(["recording_id", "uri"]))
     recordings = listing
     for name in PROBED.names[1:]:
         recordings = recordings.append_column(f"probe_{name}", found[name])
@@ -127,7 +123,8 @@ def _write_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: dict[s
         "versions": versions(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "playable": len(playable),
-        "hours": sum(item["end_s"] - item["start_s"] for b in bundles["items"].to_pylist() for item in b) / 3600,
+        "hours": sum(item["end_s"] - item["start_s"] for b in bundles["items"].to_pylist() for item in b)
+        / 3600,
         "items": pc.sum(pc.list_value_length(bundles["items"])).as_py() or 0,
         "bundles": len(bundles),
         "containers": dict(sorted(zip(*(c.to_pylist() for c in containers.columns), strict=True))),
@@ -136,6 +133,17 @@ def _write_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: dict[s
     out.write_table(BUNDLES, bundles)
     out.write_json(PLAN, plan)  # last: where it is, the tables are whole
     return plan
+
+
+def _probe_all(uris: pa.Table) -> pa.Table:
+    if len(uris) <= PROBES_PER_TASK:
+        return probe_recordings(uris)  # sooner done than a task is started
+    probed = (
+        ray.data.from_arrow(uris)
+        .repartition(target_num_rows_per_block=PROBES_PER_TASK)
+        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
+    )
+    return pa.concat_tables(ray.get(probed.to_arrow_refs())).sort_by("recording_id")
 
 
 def probe_recordings(batch: pa.Table) -> pa.Table:

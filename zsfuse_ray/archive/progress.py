@@ -19,7 +19,7 @@ class Counter:
     """Sums what tasks report; lives beside the run."""
 
     def __init__(self) -> None:
-        self.sums = {"seconds": 0.0, "segments": 0, "rejects": 0}
+        self.sums = {"planned_s": 0.0, "audio_s": 0.0, "segments": 0, "rejects": 0}
 
     def add(self, counts: dict[str, float]) -> None:
         """Add the counts of one task."""
@@ -36,7 +36,8 @@ def report(counter: Any, scored: pa.Table) -> None:
     items = [item for row in scored["items"].to_pylist() for item in row]
     segments = sum(len(row) for row in scored["segments"])
     rejects = sum(item["reason"] is not None for item in items)
-    counter.add.remote({"seconds": sum(i["audio_s"] for i in items), "segments": segments, "rejects": rejects})
+    seconds = {name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")}
+    counter.add.remote(seconds | {"segments": segments, "rejects": rejects})
 
 
 @dataclass
@@ -70,15 +71,20 @@ class Line:
     def _print(self) -> None:
         counts = ray.get(self.counter.read.remote())
         text = progress_text(counts, self.total_s, self.done_s, time.monotonic() - self.started, self.tty)
-        print(f"\r\x1b[K{text}" if self.tty else text, end="" if self.tty else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{text}" if self.tty else text, end="" if self.tty else "\n", file=sys.stderr, flush=True
+        )
 
 
-def progress_text(counts: dict[str, float], total_s: float, earlier_s: float, wall_s: float, bar: bool) -> str:
+def progress_text(
+    counts: dict[str, float], total_s: float, earlier_s: float, wall_s: float, bar: bool
+) -> str:
     """The line itself: hours done of total, × real time, time left, segments, rejects."""
-    done = min(total_s, earlier_s + counts["seconds"])
+    done = min(total_s, earlier_s + counts["planned_s"])
     share = done / total_s if total_s else 1.0
-    speed = counts["seconds"] / wall_s if wall_s else 0.0
-    left = duration((total_s - done) / speed) if speed else "?"
+    speed = counts["audio_s"] / wall_s if wall_s else 0.0
+    spent = wall_s / counts["planned_s"] if counts["planned_s"] else None
+    left = duration((total_s - done) * spent) if spent else "?"
     filled = round(BAR * share)
     drawn = f"[{'#' * filled}{'.' * (BAR - filled)}] " if bar else ""
     return (

@@ -24,7 +24,8 @@ ITEM_DONE = pa.struct(
     [
         ("item_id", pa.int64()),
         ("recording_id", pa.int64()),
-        ("audio_s", pa.float64()),
+        ("planned_s", pa.float64()),
+        ("audio_s", pa.float64()),  # what of it there really was
         ("stage", pa.string()),  # of a failure, else null
         ("reason", pa.string()),
         ("message", pa.string()),

@@ -38,9 +38,17 @@ def score(config: ScoreConfig, preset: str) -> int:
         own_ray = cluster.connect(config.ray_address)
         pools = cluster.pools(config, ray.cluster_resources(), len(ray.nodes()))
         plan = make_plan(config, out)
-        run = {"versions": versions(), "status": "started", "preset": preset, "config": decides, "git": git_revision()}
+        run = {
+            "versions": versions(),
+            "status": "started",
+            "preset": preset,
+            "config": decides,
+            "git": git_revision(),
+        }
         if not plan["playable"]:
-            raise InputError(f"{redact(config.input)}: none of its {plan['recordings']} files could be read as audio")
+            raise InputError(
+                f"{redact(config.input)}: none of its {plan['recordings']} files could be read as audio"
+            )
         out.write_json(RUN, run)
         run |= _work(config, out, plan, pools, own_ray)
         out.write_json(RUN, run | {"status": "complete"})
@@ -76,9 +84,9 @@ def _work(
     cores = os.cpu_count() if own_ray else None
     with progress.Line(plan["hours"] * 3600, earlier_s, counter):
         score_bundles(config, out, scorer, pools, plan["bundles"], cores, counter)
-    scored_s = ray.get(counter.read.remote())["seconds"]
+    scored_s = ray.get(counter.read.remote())["audio_s"]
     wall_s = time.monotonic() - started
-    parts = [kind for kind in ("specialist", "alm") if kind in models]
+    parts = {"specialist": scorer.known, "alm": config.labels if "alm" in models else ()}
     counts = compact(out, config.labels, parts)
     devices = sum(pool.min_size * (pool.num_gpus or 1) for pool in pools)
     found: dict[str, Any] = {"models": models, "counts": counts}
@@ -98,14 +106,17 @@ def _seconds_done(out: Output) -> float:
     if not out.exists(CHECKPOINT) or not out.parquet_files(ITEMS):
         return 0.0
     batches = out.dataset(ITEMS).to_batches(columns=["items"])
-    return sum(pc.sum(pc.struct_field(pc.list_flatten(b["items"]), "audio_s")).as_py() or 0.0 for b in batches)
+    return sum(
+        pc.sum(pc.struct_field(pc.list_flatten(b["items"]), "planned_s")).as_py() or 0.0 for b in batches
+    )
 
 
 def _revisions(config: ScoreConfig) -> dict[str, str | None]:
     """Revision of each checkpoint; InputError where one is not there or not reachable."""
     specs = model_specs(config)
     return {
-        kind: None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision for kind, spec in specs.items()
+        kind: None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision
+        for kind, spec in specs.items()
     }
 
 
@@ -151,12 +162,19 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
 
 
 def _repetition_lines(run: Mapping[str, Any]) -> list[str]:
-    said = {"same": "same input as without", "fewer": "fewer copies", "cropped": "cropped", "more": "more copies"}
+    said = {
+        "same": "same input as without",
+        "fewer": "fewer copies",
+        "cropped": "cropped",
+        "more": "more copies",
+    }
     lines = []
     for a, effects in run.get("effective_repetition", {}).items():
         total = sum(effects.values())
         if a != "1" and total:
-            shares = ", ".join(f"{said[name]} {count / total:.0%}" for name, count in effects.items() if count)
+            shares = ", ".join(
+                f"{said[name]} {count / total:.0%}" for name, count in effects.items() if count
+            )
             lines.append(f"audio × {a}: {shares}")
     for b, cut in run["models"].get("alm", {}).get("prompts_truncated", {}).items():
         if cut:

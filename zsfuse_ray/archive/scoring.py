@@ -23,13 +23,17 @@ from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
 
 MAX_BUNDLES_PER_BLOCK = 32
-BLOCKS_WANTED = 2000  # enough to fill a cluster and to lose little; beyond it, files in the output get fewer instead
+BLOCKS_WANTED = (
+    2000  # enough to fill a cluster and to lose little; beyond it, files in the output get fewer instead
+)
 
 
 def model_specs(config: ScoreConfig) -> dict[str, ModelSpec]:
     """The models a run uses, by "alm" and "specialist"."""
     kinds = ("alm", "specialist")
-    return {kind: parse_spec(getattr(config, kind), kind) for kind in kinds if getattr(config, kind) != "none"}
+    return {
+        kind: parse_spec(getattr(config, kind), kind) for kind in kinds if getattr(config, kind) != "none"
+    }
 
 
 def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
@@ -54,13 +58,18 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
             scale = model.scale
             grid = prompt_grid(config.labels, config.templates, config.words)
             texts = [
-                repeat_text(prompt, b, config.separator) for b in config.text_repeats for row in grid for prompt in row
+                repeat_text(prompt, b, config.separator)
+                for b in config.text_repeats
+                for row in grid
+                for prompt in row
             ]
             embeddings, cut = model.embed_text(texts)
             text = embeddings.numpy().reshape(-1, len(config.labels), embeddings.shape[-1])
             by_repeats = np.array(cut).reshape(len(config.text_repeats), -1).sum(axis=1).tolist()
             about[kind] |= {"prompts": len(text), "scale": scale}
-            about[kind]["prompts_truncated"] = dict(zip(map(str, config.text_repeats), by_repeats, strict=True))
+            about[kind]["prompts_truncated"] = dict(
+                zip(map(str, config.text_repeats), by_repeats, strict=True)
+            )
     scorer = Scorer(
         labels=config.labels,
         text=text,
@@ -76,14 +85,19 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
 
 
 def score_bundles(
-    config: ScoreConfig, out: Output, scorer: Scorer, pools: list[Pool], n_bundles: int, own_cores: int | None, counter: Any
+    config: ScoreConfig,
+    out: Output,
+    scorer: Scorer,
+    pools: list[Pool],
+    n_bundles: int,
+    own_cores: int | None,
+    counter: Any,
 ) -> None:
     """Score every bundle that the checkpoint does not know yet and write its row to ``items/``.
 
     own_cores: cores of a machine with a Ray of our own, whose logical CPUs say nothing about them.
     """
     context = DataContext.get_current()
-    context.enable_progress_bars = False
     context.checkpoint_config = CheckpointConfig(
         id_column="bundle_id",
         checkpoint_path=out.path(CHECKPOINT),
@@ -107,7 +121,12 @@ def score_bundles(
         chosen = {kind: specs[kind] if kind in pool.models else None for kind in ("alm", "specialist")}
         rows = rows.map_batches(
             Encode,
-            fn_constructor_kwargs={**chosen, "options": options, "threads": pool.threads, "last": pool is pools[-1]},
+            fn_constructor_kwargs={
+                **chosen,
+                "options": options,
+                "threads": pool.threads,
+                "last": pool is pools[-1],
+            },
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,

@@ -3,7 +3,7 @@
 All three are made anew from ``items/`` each time, so a compaction that was killed leaves nothing behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from zsfuse_ray.archive.output import BUNDLES, ITEMS, RECORDINGS, RECORDINGS_PLANNED, REJECTS, SEGMENTS, Output
+from zsfuse_ray.archive.output import (
+    BUNDLES,
+    ITEMS,
+    RECORDINGS,
+    RECORDINGS_PLANNED,
+    REJECTS,
+    SEGMENTS,
+    Output,
+)
 from zsfuse_ray.archive.rows import ITEM_DONE, SCORED
 from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.method.amplify import Fill, effects
 from zsfuse_ray.method.labels import column
 
+FILES_BY_HAND = 64
 ARC_PARTS = 10  # of a recording, each with its dominant label
 SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + place in the item
 PLANNED = ("recording_id", "uri", "start_s", "end_s", "size")  # then a manifest's columns, then probe_*
@@ -36,15 +45,20 @@ REJECT = pa.schema(
 )
 
 
-def compact(out: Output, labels: Sequence[str], parts: Sequence[str]) -> dict[str, Any]:
+def compact(out: Output, labels: Sequence[str], parts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Write segments/, recordings/ and rejects/; return the counts for run.json.
 
-    parts: which of "specialist" and "alm" the run had; each gets its own probability columns.
+    parts: the labels that the run's "specialist" and "alm" know; each gets its own probability columns.
     """
     planned = _planned(out)
     for name in (SEGMENTS, RECORDINGS, REJECTS):
         out.delete(name)
-    if out.parquet_files(ITEMS):
+    files = out.parquet_files(ITEMS)
+    if 0 < len(files) <= FILES_BY_HAND:  # sooner done than a task is started
+        out.write_table(
+            f"{SEGMENTS}/segments.parquet", flatten(out.read_table(ITEMS), planned, labels, parts)
+        )
+    elif files:
         rows = ray.data.read_parquet(out.path(ITEMS), filesystem=out.fs)
         rows.map_batches(
             _flatten_task, fn_args=(ray.put(planned), labels, parts), batch_size=None, batch_format="pyarrow"
@@ -66,7 +80,9 @@ def compact(out: Output, labels: Sequence[str], parts: Sequence[str]) -> dict[st
         "audio_hours": (pc.sum(done["audio_s"]).as_py() or 0.0) / 3600,
         "speech_hours": (pc.sum(recordings["speech_s"]).as_py() or 0.0) / 3600,
         "failures": failed,
-        "rejects": dict(sorted(zip(reasons["reason"].to_pylist(), reasons["reason_count"].to_pylist(), strict=True))),
+        "rejects": dict(
+            sorted(zip(reasons["reason"].to_pylist(), reasons["reason_count"].to_pylist(), strict=True))
+        ),
         "label_shares": _label_shares(recordings, labels),
         "encoder_inputs": pc.sum(done["encoder_inputs"]).as_py() or 0,
     }
@@ -84,11 +100,15 @@ def carried(planned: pa.Table) -> list[str]:
     return [n for n in planned.column_names if n not in PLANNED and not n.startswith("probe_")]
 
 
-def _flatten_task(batch: pa.Table, planned: Any, labels: Sequence[str], parts: Sequence[str]) -> pa.Table:
+def _flatten_task(
+    batch: pa.Table, planned: Any, labels: Sequence[str], parts: Mapping[str, Sequence[str]]
+) -> pa.Table:
     return flatten(batch, ray.get(planned), labels, parts)
 
 
-def flatten(rows: pa.Table, planned: pa.Table, labels: Sequence[str], parts: Sequence[str]) -> pa.Table:
+def flatten(
+    rows: pa.Table, planned: pa.Table, labels: Sequence[str], parts: Mapping[str, Sequence[str]]
+) -> pa.Table:
     """SCORED rows → segments, one a row, by recording and time."""
     items = pc.list_flatten(rows["items"].combine_chunks())
     spans = pc.list_flatten(rows["segments"].combine_chunks())
@@ -96,7 +116,9 @@ def flatten(rows: pa.Table, planned: pa.Table, labels: Sequence[str], parts: Seq
     flat = pa.Table.from_struct_array(spans)
     item_ids = flat["item_id"].to_numpy()
     # every segment's item is among its row's items, so both lookups always find one
-    recording_ids = owner["recording_id"].take(pc.index_in(flat["item_id"], owner["item_id"].combine_chunks()))
+    recording_ids = owner["recording_id"].take(
+        pc.index_in(flat["item_id"], owner["item_id"].combine_chunks())
+    )
     source = planned.take(pc.index_in(recording_ids, planned["recording_id"].combine_chunks()))
     starts = np.flatnonzero(np.diff(item_ids, prepend=-1))
     place = np.arange(len(item_ids)) - np.repeat(starts, np.diff(starts, append=len(item_ids)))
@@ -107,9 +129,9 @@ def flatten(rows: pa.Table, planned: pa.Table, labels: Sequence[str], parts: Seq
         "segment_id": pa.array(item_ids * SEGMENTS_PER_ITEM + place, pa.int64()),
     }
     columns |= {n: flat[n] for n in ("start_s", "end_s", "speech_prob", "label", "confidence", "entropy")}
-    for prefix, name in (("p", "p"), *((part, part) for part in parts)):
-        for i, label in enumerate(labels):
-            columns[f"{prefix}_{column(label)}"] = pc.list_element(flat[name], i)
+    for part, known in {"p": labels, **parts}.items():
+        for label in known:
+            columns[f"{part}_{column(label)}"] = pc.list_element(flat[part], labels.index(label))
     for name in carried(planned):
         columns[f"manifest_{name}" if name in columns else name] = source[name]
     return pa.table(columns).sort_by([("recording_id", "ascending"), ("start_s", "ascending")])
@@ -123,9 +145,9 @@ def _items_done(out: Output) -> pa.Table:
         for batch in out.dataset(ITEMS).to_batches(columns=["items", "encoder_inputs"]):
             items = pa.Table.from_struct_array(pc.list_flatten(batch["items"]))
             inputs = np.zeros(len(items), np.int64)
-            inputs[np.r_[0, np.cumsum(pc.list_value_length(batch["items"]).to_numpy())[:-1]].astype(int)] = batch[
-                "encoder_inputs"
-            ].to_numpy()
+            inputs[np.r_[0, np.cumsum(pc.list_value_length(batch["items"]).to_numpy())[:-1]].astype(int)] = (
+                batch["encoder_inputs"].to_numpy()
+            )
             parts.append(items.append_column("encoder_inputs", pa.array(inputs)))
     return pa.concat_tables(parts) if parts else pa.schema(fields).empty_table()
 
@@ -161,7 +183,7 @@ def _recordings(out: Output, planned: pa.Table, done: pa.Table, labels: Sequence
         "speech_s": pa.array(speech),
         "n_segments": pa.array(number),
         "dominant_label": _dominant(shares, labels),
-        "mean_confidence": pa.array(confidence / np.maximum(number, 1), mask=number == 0),
+        "mean_confidence": pa.array(confidence / np.maximum(number, 1)),
     }
     columns |= {f"share_{column(label)}": pa.array(shares[:, i]) for i, label in enumerate(labels)}
     arcs = [_dominant(parts, labels) for parts in time]
@@ -175,7 +197,9 @@ def _dominant(shares: np.ndarray, labels: Sequence[str]) -> pa.Array:
     """Name of the largest share in each row, null where there is none."""
     if not len(shares):
         return pa.array([], pa.string())
-    return pa.array(np.array(labels, object)[shares.argmax(axis=1)], pa.string(), mask=shares.sum(axis=1) == 0)
+    return pa.array(
+        np.array(labels, object)[shares.argmax(axis=1)], pa.string(), mask=shares.sum(axis=1) == 0
+    )
 
 
 def _rejects(out: Output, planned: pa.Table, done: pa.Table, recordings: pa.Table) -> pa.Table:
@@ -194,14 +218,21 @@ def _rejects(out: Output, planned: pa.Table, done: pa.Table, recordings: pa.Tabl
     for row in failed.to_pylist():
         reject(row["recording_id"], row["item_id"], row["stage"], row["reason"], row["message"])
     named = set(failed["recording_id"].to_pylist())
-    for row in recordings.filter(pc.equal(recordings["n_segments"], 0)).to_pylist():
-        if row["recording_id"] not in named:
-            reject(row["recording_id"], None, "segment", "no_speech", "no speech was found in it")
     finished = set(done["item_id"].to_pylist())
     for batch in out.dataset(BUNDLES).to_batches(columns=["items"]):
         for item in pc.list_flatten(batch["items"]).to_pylist():
             if item["item_id"] not in finished:
-                reject(item["recording_id"], item["item_id"], "run", "lost", "its worker died each time it was tried")
+                reject(
+                    item["recording_id"],
+                    item["item_id"],
+                    "run",
+                    "lost",
+                    "its worker died each time it was tried",
+                )
+                named.add(item["recording_id"])
+    for row in recordings.filter(pc.equal(recordings["n_segments"], 0)).to_pylist():
+        if row["recording_id"] not in named:
+            reject(row["recording_id"], None, "segment", "no_speech", "no speech was found in it")
     return pa.Table.from_pylist(rows, schema=REJECT)
 
 
@@ -209,7 +240,9 @@ def _label_shares(recordings: pa.Table, labels: Sequence[str]) -> dict[str, floa
     """Share of each label in all speech time."""
     speech = recordings["speech_s"].to_numpy()
     total = max(float(speech.sum()), 1e-9)
-    return {label: float(recordings[f"share_{column(label)}"].to_numpy() @ speech) / total for label in labels}
+    return {
+        label: float(recordings[f"share_{column(label)}"].to_numpy() @ speech) / total for label in labels
+    }
 
 
 def effective_repetition(
@@ -226,7 +259,9 @@ def effective_repetition(
         spans = pa.Table.from_struct_array(pc.list_flatten(batch["segments"]))
         if not len(spans):
             continue
-        lengths = np.ceil(spans["samples"].to_numpy() * sample_rate / spans["sample_rate"].to_numpy()).astype(int)
+        lengths = np.ceil(spans["samples"].to_numpy() * sample_rate / spans["sample_rate"].to_numpy()).astype(
+            int
+        )
         lengths = np.maximum(1, lengths if window is None else np.minimum(lengths, window))
         for a, counts in effects(lengths.tolist(), repeats, window, fill).items():
             for effect, count in counts.items():

@@ -9,6 +9,7 @@ Spectra are computed in float64, as NumPy does: in float32 the quiet bins of a l
 0.01 dB. AST alone uses float32, as its reference does.
 """
 
+import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -38,7 +39,7 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Return a 1-D int16 or float waveform at another rate (Hz), as float32 in [-1, 1], on its own device.
 
     The length is ceil(n · to_rate / from_rate). Rates with almost no common divisor (44 099 → 48 000) would
-    need gigabytes of filters: their ratio is rounded, by less than one millionth.
+    need gigabytes of filters: their ratio is rounded, by at most 1 in 2000.
     """
     samples = waveform.float() / 32768 if waveform.dtype == torch.int16 else waveform.float()
     if from_rate == to_rate:
@@ -143,7 +144,7 @@ class WhisperMel(nn.Module):
 
 
 class KaldiFbank(nn.Module):
-    """Log-mel filter banks as Kaldi computes them: (B, samples) → (B, frames, bins) natural log, in the window's dtype."""
+    """Kaldi's log-mel filter banks: (B, samples) → (B, frames, bins), natural log, in the window's dtype."""
 
     window: Tensor
     filters: Tensor
@@ -151,15 +152,18 @@ class KaldiFbank(nn.Module):
     def __init__(self, window: Tensor, hop: int, n_fft: int, bins: int, rate: int):
         super().__init__()
         self.frame, self.hop, self.n_fft = len(window), hop, n_fft
-        filters = mel_filter_bank(
-            num_frequency_bins=n_fft // 2 + 1,
-            num_mel_filters=bins,
-            min_frequency=_LOWEST_HZ,
-            max_frequency=rate // 2,
-            sampling_rate=rate,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
+        with warnings.catch_warnings():
+            # AST's 128 bins are so narrow that some hold no frequency: so they were in training.
+            warnings.filterwarnings("ignore", "At least one mel filter")
+            filters = mel_filter_bank(
+                num_frequency_bins=n_fft // 2 + 1,
+                num_mel_filters=bins,
+                min_frequency=_LOWEST_HZ,
+                max_frequency=rate // 2,
+                sampling_rate=rate,
+                mel_scale="kaldi",
+                triangularize_in_mel_space=True,
+            )
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", torch.as_tensor(filters, dtype=window.dtype), persistent=False)
 

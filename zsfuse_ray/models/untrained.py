@@ -3,10 +3,17 @@
 They make every path run in seconds, offline. What they say about audio means nothing.
 """
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
+from getpass import getuser
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers import (
@@ -26,6 +33,28 @@ license: apache-2.0
 ---
 Random weights, for tests and dry runs: what this model says means nothing.
 """
+
+
+def untrained(family: str) -> Path:
+    """Return the folder of the family's untrained checkpoint, written on first use.
+
+    Processes may race: each writes a folder of its own, and the first to rename it wins.
+    """
+    makers = {"clap": untrained_alm, "classifier": untrained_specialist}
+    recipe = Path(__file__).read_bytes() + f"{torch.__version__} {transformers.__version__}".encode()
+    cache = Path(tempfile.gettempdir()) / f"zsfuse_ray-{getuser()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    folder = cache / f"untrained-{family}-{sha256(recipe).hexdigest()[:12]}"
+    if not folder.is_dir():
+        fresh = Path(tempfile.mkdtemp(dir=cache))
+        makers[family](fresh)
+        try:
+            os.rename(fresh, folder)
+        except OSError:
+            shutil.rmtree(fresh)
+            if not folder.is_dir():
+                raise
+    return folder
 
 
 def untrained_alm(folder: Path, seed: int = 0) -> None:
@@ -49,9 +78,8 @@ def untrained_alm(folder: Path, seed: int = 0) -> None:
             "intermediate_size": 64,
         },
     )
-    _save(ClapModel, config, folder, seed)
-    ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc").save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
+    _save(ClapModel, config, [extractor, tokenizer], folder, seed)
 
 
 def untrained_specialist(
@@ -72,14 +100,15 @@ def untrained_specialist(
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
     )
-    _save(Wav2Vec2ForSequenceClassification, config, folder, seed)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    _save(Wav2Vec2ForSequenceClassification, config, [extractor], folder, seed)
 
 
-def _save(model_class: type, config: object, folder: Path, seed: int) -> None:
+def _save(model_class: Any, config: Any, others: Sequence[Any], folder: Path, seed: int) -> None:
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model_class(config).save_pretrained(folder)
+        for part in [model_class(config), *others]:
+            part.save_pretrained(folder)
     (folder / "README.md").write_text(_CARD, encoding="utf-8")
 
 

@@ -1,0 +1,100 @@
+import multiprocessing
+import tempfile
+
+import pytest
+import torch
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models import untrained
+from zsfuse_ray.models.catalog import MODELS, ModelSpec, load, parse_spec
+from zsfuse_ray.models.untrained import untrained_specialist
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ("laion/clap-htsat-unfused", "alm", ModelSpec("clap", "laion/clap-htsat-unfused")),
+        ("clap:laion/clap-htsat-unfused", "alm", ModelSpec("clap", "laion/clap-htsat-unfused")),
+        ("classifier:untrained", "specialist", ModelSpec("classifier", "untrained")),
+        ("untrained", "alm", ModelSpec("clap", "untrained")),
+        ("untrained", "specialist", ModelSpec("classifier", "untrained")),
+        ("clap:C:\\models\\x", "alm", ModelSpec("clap", "C:\\models\\x")),
+        ("C:\\models\\x", "alm", ModelSpec("clap", "C:\\models\\x")),
+        ("C:/models/x", "alm", ModelSpec("clap", "C:/models/x")),
+        ("/runs/12:30/best", "specialist", ModelSpec("classifier", "/runs/12:30/best")),
+        ("./a:b", "alm", ModelSpec("clap", "./a:b")),
+        ("clap:/runs/12:30", "alm", ModelSpec("clap", "/runs/12:30")),
+    ],
+)
+def test_parse_spec(text, kind, expected):
+    assert parse_spec(text, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        ("clpa:x", "alm", 'unknown model family "clpa".*did you mean "clap"'),
+        ("zzz:x", "alm", "one of clap, classifier"),
+        ("clap:x", "specialist", "of kind alm, expected specialist, such as classifier:"),
+        ("classifier:x", "alm", "of kind specialist, expected alm"),
+        ("clap:", "alm", "names no checkpoint"),
+        ("", "alm", "names no checkpoint"),
+    ],
+)
+def test_parse_spec_refuses(text, kind, says):
+    with pytest.raises(InputError, match=says):
+        parse_spec(text, kind)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_spec_prints_as_it_is_written(family):
+    assert parse_spec(f"{family}:a/b", MODELS[family].kind) == ModelSpec(family, "a/b")
+    assert str(ModelSpec(family, "a/b")) == f"{family}:a/b"
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_untrained_models_load_and_are_the_same_each_time(empty_cache):
+    alm, specialist = (load(ModelSpec(family, "untrained")) for family in ("clap", "classifier"))
+    assert alm.licence == specialist.licence == "apache-2.0"
+    assert specialist.labels == ("angry", "happy", "neutral", "sad")
+    (cache,) = empty_cache.iterdir()
+    first = {folder.name: (folder / "model.safetensors").read_bytes() for folder in cache.iterdir()}
+    for folder in cache.iterdir():
+        assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
+        folder.rename(folder.with_name(f"old-{folder.name}"))
+    again = load(ModelSpec("clap", "untrained"))
+    assert again.revision == alm.revision
+    rewritten = next(cache.glob("untrained-clap-*"))
+    assert (rewritten / "model.safetensors").read_bytes() == first[rewritten.name]
+
+
+def test_writing_an_untrained_model_leaves_the_random_state_alone(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    untrained_specialist(tmp_path)
+    assert torch.rand(1) == expected
+
+
+def _write(folder: str, barrier) -> None:
+    tempfile.tempdir = folder
+    barrier.wait()
+    untrained.untrained("classifier")
+
+
+def test_processes_may_race_for_the_untrained_model(empty_cache):
+    processes = multiprocessing.get_context("fork")
+    barrier = processes.Barrier(4)
+    workers = [processes.Process(target=_write, args=(str(empty_cache), barrier)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    (cache,) = empty_cache.iterdir()
+    assert [folder.name.startswith("untrained-classifier-") for folder in cache.iterdir()] == [True]

@@ -1,0 +1,272 @@
+"""Local folders, and a hub played by a small HTTP server."""
+
+import json
+import pickle
+import shutil
+import socket
+import threading
+import time
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models import checkpoints
+from zsfuse_ray.models.checkpoints import download, resolve
+from zsfuse_ray.models.clap import Clap
+from zsfuse_ray.models.classifier import Classifier
+from zsfuse_ray.models.untrained import untrained_specialist
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "specialist"
+    untrained_specialist(folder)
+    return folder
+
+
+def test_a_local_folder(folder):
+    found = resolve(str(folder))
+    assert (found.path_or_id, found.is_local, found.licence) == (str(folder), True, "apache-2.0")
+    assert found.config["model_type"] == "wav2vec2"
+    assert len(found.revision) == 12
+    assert download(found) == found
+
+
+def test_revision_follows_content_not_place(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert resolve(str(copy)).revision == resolve(str(folder)).revision
+    (copy / "README.md").unlink()
+    assert resolve(str(copy)).revision == resolve(str(folder)).revision
+    assert resolve(str(copy)).licence is None
+
+
+@pytest.mark.parametrize("whole", [0, 10**9])
+def test_revision_tells_two_trainings_of_one_model_apart(folder, monkeypatch, whole):
+    monkeypatch.setattr(checkpoints, "_HASHED_WHOLE", whole)
+    before = resolve(str(folder)).revision
+    weights = load_file(folder / "model.safetensors")
+    changed = {name: value * 1.01 for name, value in weights.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    assert resolve(str(folder)).revision != before
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlicense: mit\ntags: [a]\n---\n# Model", "mit"),
+        ("---\nlicense: [mit, cc-by-4.0]\n---\n", "mit, cc-by-4.0"),
+        ("---\ntags: [a]\n---\n", None),
+        ("---\nlicense: mit\n", None),
+        ("---\n{[\n---\n", None),
+        ("no front matter", None),
+        ("---\n!!python/object/apply:os.getcwd []\n---\n", None),
+    ],
+)
+def test_licence(folder, readme, licence):
+    (folder / "README.md").write_text(readme)
+    assert resolve(str(folder)).licence == licence
+
+
+def test_wrong_folders(folder, tmp_path):
+    with pytest.raises(InputError, match=r"holds no config\.json; expected a folder"):
+        resolve(str(tmp_path))
+    for missing in (tmp_path / "absent", folder / "config.json", "./absent", "~/absent/absent"):
+        with pytest.raises(InputError, match="no such checkpoint folder"):
+            resolve(str(missing))
+    for content in ('{"maxlen": 12*16000}', "[]"):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(InputError, match=r"config\.json is not"):
+            resolve(str(folder))
+
+
+class Crash:
+    def __init__(self, evidence: Path):
+        self.evidence = evidence
+
+    def __reduce__(self):
+        return Path.touch, (self.evidence,)
+
+
+def test_pickled_code_in_weights_does_not_run(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    evidence = tmp_path / "ran"
+    torch.save({"classifier.weight": Crash(evidence)}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot load"):
+        Classifier(str(folder))
+    assert not evidence.exists()
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump({"classifier.weight": Crash(evidence)}, file)
+    with pytest.raises(InputError, match="cannot load"):
+        Classifier(str(folder))
+    assert not evidence.exists()
+
+
+def test_plain_bin_weights_load(folder):
+    expected = Classifier(str(folder)).logits([torch.ones(16000)])
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(Classifier(str(folder)).logits([torch.ones(16000)]), expected)
+
+
+def test_code_of_the_checkpoint_does_not_run(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForAudioClassification": "evil.Evil", "AutoConfig": "evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    Classifier(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_writing_and_loading_are_silent(folder, alm_folder, tmp_path, capfd, caplog):
+    untrained_specialist(tmp_path / "another")
+    Classifier(str(folder))
+    Clap(str(alm_folder)).embed_text(["x" * 3000])
+    out, err = capfd.readouterr()
+    assert (out, err, caplog.records) == ("", "", [])
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Serves one folder as the model some/model, at COMMIT."""
+
+    folder: Path
+    asked: list[str]
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        path = self.path.partition("?")[0].strip("/").split("/")
+        self.asked.append(path[-1])
+        headers, data = {"X-Repo-Commit": COMMIT}, b""
+        if path[:2] == ["api", "models"]:
+            files = list(self.folder.iterdir())
+            if "tree" in path:
+                data = json.dumps(
+                    [
+                        {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "b" * 40}
+                        for f in files
+                    ]
+                ).encode()
+            else:
+                siblings = [{"rfilename": f.name} for f in files]
+                data = json.dumps({"id": "some/model", "sha": COMMIT, "siblings": siblings}).encode()
+        elif path[:2] == ["some", "gated"]:
+            headers["X-Error-Code"] = "GatedRepo"
+        elif path[:2] == ["some", "busy"]:
+            headers["X-Error-Code"] = "busy"
+        elif path[:2] != ["some", "model"]:
+            headers["X-Error-Code"] = "RepoNotFound"
+        elif not (self.folder / path[-1]).is_file():
+            headers["X-Error-Code"] = "EntryNotFound"
+        else:
+            data = (self.folder / path[-1]).read_bytes()
+        codes = {"GatedRepo": 403, "RepoNotFound": 404, "EntryNotFound": 404, "busy": 503}
+        self.send_response(codes.get(headers.get("X-Error-Code", ""), 200))
+        for name, value in {
+            **headers,
+            "ETag": f'"{sha1(data).hexdigest()}"',
+            "Content-Length": len(data),
+        }.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    do_GET = do_HEAD
+
+
+def use_hub(monkeypatch, tmp_path, address) -> None:
+    url = f"http://{address[0]}:{address[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    class Handler(Hub):
+        pass
+
+    Handler.folder, Handler.asked = folder, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    use_hub(monkeypatch, tmp_path, server.server_address)
+    yield Handler
+    server.shutdown()
+
+
+def test_a_hub_model_is_checked_by_its_config_and_then_fetched_once(hub, folder):
+    found = resolve("some/model")
+    assert (found.path_or_id, found.revision, found.is_local) == ("some/model", COMMIT, False)
+    assert "model.safetensors" not in hub.asked
+    model = Classifier("some/model")
+    assert (model.revision, model.licence) == (COMMIT, "apache-2.0")
+    assert "model.safetensors" in hub.asked
+    hub.asked.clear()
+    again = Classifier("some/model")
+    assert hub.asked == []  # the cache serves a machine without network
+    assert torch.equal(again.logits([torch.ones(16000)]), Classifier(str(folder)).logits([torch.ones(16000)]))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("some/gated", "is gated: accept its terms"),
+        ("some/other", "neither a local folder nor a public model"),
+        ("some/busy", "cannot fetch some/busy from the hub"),
+        ("no model", "neither a local folder nor a model id"),
+    ],
+)
+def test_what_the_hub_refuses(hub, name, says):
+    with pytest.raises(InputError, match=says) as error:
+        resolve(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_hub_model_of_another_form(hub, folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match=r"some/model has no config\.json on the hub"):
+        resolve("some/model")
+
+
+def test_a_hub_that_cannot_be_reached_fails_within_ten_seconds(tmp_path, monkeypatch):
+    with socket.socket() as silent:  # accepts connections and never answers, like a dropping firewall
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        use_hub(monkeypatch, tmp_path, silent.getsockname())
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"cannot fetch laion/x.*--alm clap:/path/to/folder"):
+            Clap("laion/x")
+        assert time.monotonic() - start < 10
+    start = time.monotonic()
+    with pytest.raises(InputError, match="cannot fetch laion/x"):  # now the port is closed
+        Clap("laion/x")
+    assert time.monotonic() - start < 10
+
+
+def test_a_cached_config_without_weights_fails_as_fast(hub, monkeypatch):
+    found = resolve("some/model")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    start = time.monotonic()
+    with pytest.raises(InputError, match="cannot fetch some/model"):
+        download(found)
+    assert time.monotonic() - start < 10
+
+
+def test_offline_mode_is_named(tmp_path, monkeypatch):
+    use_hub(monkeypatch, tmp_path, ("127.0.0.1", 9))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="laion/x is not in the hub's cache, and HF_HUB_OFFLINE is set"):
+        resolve("laion/x")

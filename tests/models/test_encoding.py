@@ -1,0 +1,158 @@
+"""Amplification, windows and batches around a model, with a model simple enough to compute by hand."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from zsfuse_ray.models.clap import Clap
+from zsfuse_ray.models.encoding import classify_clips, embed_clips
+
+RATE = 10
+
+
+class Echo:
+    """Embeds a clip as its samples, zeros up to the window; counts what it is given."""
+
+    sample_rate, dim, same_length = RATE, 12, False
+    kind = "alm"
+
+    def __init__(self, window=12, fill="repeat_pad"):
+        self.window, self.fill = window, fill
+        self.batches: list[list[int]] = []
+
+    def embed_audio(self, clips):
+        self.batches.append([len(clip) for clip in clips])
+        rows = [torch.nn.functional.pad(clip, (0, self.dim - len(clip))) for clip in clips]
+        return normalize(torch.stack(rows), dim=-1)
+
+    def logits(self, clips):
+        self.batches.append([len(clip) for clip in clips])
+        return torch.stack([torch.stack([clip.mean(), clip.max()]) for clip in clips])
+
+
+def ramp(n: int, start: int = 1) -> torch.Tensor:
+    return torch.arange(start, start + n, dtype=torch.float32)
+
+
+def by_hand(clip: torch.Tensor, a: int, window: int) -> torch.Tensor:
+    """Repeat, then tile whole copies and pad, or crop at the head: what the reference does."""
+    repeated = clip.repeat(a)
+    heard = repeated[:window] if len(repeated) > window else repeated.repeat(window // len(repeated))
+    return normalize(torch.nn.functional.pad(heard, (0, window - len(heard))), dim=0)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=6), st.lists(st.integers(1, 5), min_size=1, max_size=4)
+)
+def test_short_clips_are_what_repeating_and_tiling_them_gives(lengths, repeats):
+    model = Echo()
+    clips = [ramp(n, start=10 * i + 1) for i, n in enumerate(lengths)]
+    got, n_inputs = embed_clips(model, clips, repeats, batch_s=3)
+    expected = torch.stack([torch.stack([by_hand(clip, a, 12) for a in repeats]) for clip in clips])
+    torch.testing.assert_close(got, expected)
+    distinct = sum(len({tuple(by_hand(clip, a, 12).tolist()) for a in repeats}) for clip in clips)
+    assert sum(map(len, model.batches)) == n_inputs
+    assert distinct <= n_inputs <= len(lengths) * len(repeats)
+
+
+def test_three_seconds_of_a_ten_second_model_cost_three_inputs(alm_folder):
+    _, n_inputs = embed_clips(Clap(str(alm_folder)), [torch.randn(3 * 48000)], [1, 2, 3, 4], batch_s=40)
+    # a=2 leaves room for one pair, a=4 exceeds the window, and a=1 and 3 both fill it with three copies.
+    assert n_inputs == 3
+
+
+def test_clap_amplified_is_transformers_on_the_repeated_clip(alm_folder):
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    extractor, reference = (
+        ClapFeatureExtractor.from_pretrained(alm_folder),
+        ClapModel.from_pretrained(alm_folder),
+    )
+    clip = 0.1 * torch.randn(3 * 48000, generator=torch.Generator().manual_seed(0))
+    got, _ = embed_clips(Clap(str(alm_folder)), [clip], [1, 2, 3], batch_s=40)
+    for row, a in enumerate([1, 2, 3]):
+        features = extractor(clip.repeat(a).numpy(), sampling_rate=48000, return_tensors="pt")
+        with torch.inference_mode():
+            expected = reference.eval().get_audio_features(**features).pooler_output[0]
+        torch.testing.assert_close(got[0, row], expected, rtol=0, atol=1e-5)
+
+
+def test_long_clips_are_the_mean_of_their_windows_by_length():
+    clip = ramp(30)
+    got, n_inputs = embed_clips(Echo(), [clip], [1, 2], batch_s=10)
+    parts = [(clip[:12], 12), (clip[12:24], 12), (clip[24:], 6)]
+    for row, a in enumerate([1, 2]):
+        expected = normalize(sum(n / 30 * by_hand(part, a, 12) for part, n in parts), dim=0)
+        torch.testing.assert_close(got[0, row], expected)
+    assert n_inputs == 3  # the last window holds two copies of itself either way
+
+
+def test_crop_hears_one_window():
+    clip = ramp(30)
+    head, n_inputs = embed_clips(Echo(), [clip], [1], long="crop", batch_s=10)
+    torch.testing.assert_close(head[0, 0], normalize(clip[:12], dim=0))
+    assert n_inputs == 1
+
+
+def test_seeds_place_the_crop_and_repeat_it():
+    clip = ramp(30)
+    crops = {
+        seed: embed_clips(Echo(), [clip], [1], long="crop", seeds=[seed], batch_s=10)[0][0, 0]
+        for seed in (0, 5, 18)
+    }
+    for seed, crop in crops.items():
+        torch.testing.assert_close(crop, normalize(clip[seed : seed + 12], dim=0))
+    mixed, _ = embed_clips(Echo(), [ramp(3), clip], [1], long="crop", seeds=[1, 18], batch_s=10)
+    torch.testing.assert_close(mixed[1, 0], crops[18])
+
+
+def test_seeded_crops_of_amplified_clips_are_shifts_of_the_periodic_signal():
+    clip = ramp(5)
+    shifts = [normalize(clip[(torch.arange(12) + k) % 5], dim=0) for k in range(5)]
+    seen = set()
+    for seed in range(40):
+        got, _ = embed_clips(Echo(), [clip], [3], seeds=[seed], batch_s=10)
+        again, _ = embed_clips(Echo(), [clip], [3], seeds=[seed], batch_s=10)
+        assert torch.equal(got, again)
+        seen.add(int(torch.stack([(got[0, 0] - s).abs().max() for s in shifts]).argmin()))
+    assert seen == {0, 1, 2, 3}  # 15 samples leave room for starts 0 to 3
+
+
+def test_a_model_without_a_window_hears_every_repeat_whole():
+    model = Echo(window=None, fill="none")
+    got, n_inputs = embed_clips(model, [ramp(3), ramp(4)], [1, 3], batch_s=10)
+    torch.testing.assert_close(got[0, 1, :9], normalize(ramp(3).repeat(3), dim=0))
+    assert n_inputs == 4
+
+
+def test_batches_count_the_padding():
+    model = Echo()
+    embed_clips(model, [ramp(1 + i) for i in range(5)], [1], batch_s=2 * 12 / RATE)
+    assert [len(batch) for batch in model.batches] == [2, 2, 1]  # each costs the window of 12
+
+
+def test_no_clips():
+    assert embed_clips(Echo(), [], [1, 2], batch_s=10)[0].shape == (0, 2, 12)
+    assert classify_clips(Echo(), [], batch_s=10).shape == (0, 12)
+
+
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        ("windows", [12 / 30 * 6.5 + 12 / 30 * 18.5 + 6 / 30 * 27.5, 0.4 * 12 + 0.4 * 24 + 0.2 * 30]),
+        ("crop", [6.5, 12]),
+    ],
+)
+def test_logits_of_windows_are_averaged_by_length(long, expected):
+    got = classify_clips(Echo(), [ramp(2), ramp(30)], long=long, batch_s=10)
+    torch.testing.assert_close(got, torch.tensor([[1.5, 2.0], expected]))
+
+
+def test_logits_in_the_order_of_the_clips():
+    model = Echo(window=None)
+    got = classify_clips(model, [ramp(n) for n in (2, 9, 4, 1)], batch_s=1)
+    assert got[:, 1].tolist() == [2, 9, 4, 1]
+    assert model.batches == [[9], [4, 2], [1]]
