@@ -38,14 +38,12 @@ def connect(address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
-    os.environ.setdefault(
-        "RAY_BACKEND_LOG_LEVEL", "fatal"
-    )  # its log files say more, and a user sees our lines only
+    # Ray's own lines stay in its log files; a user sees ours
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     for handler in logging.getLogger("ray.data").handlers:
-        handler.setLevel(
-            max(handler.level, logging.ERROR) if isinstance(handler, PlainRayHandler) else handler.level
-        )
+        if isinstance(handler, PlainRayHandler):
+            handler.setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
     try:
         ray.init(address=address or os.environ.get("RAY_ADDRESS") or "auto", **quiet)

@@ -22,8 +22,7 @@ SCHEMES = ("s3", "http", "https", "hf", "file", "demo")
 
 # What lies beside recordings and is never one. Everything else is tried, whatever its name.
 SIDECARS = frozenset(
-    ".txt .csv .tsv .json .jsonl .parquet .md .xml .html .htm .pdf .yaml .yml .toml .log .py .nfo .cue .m3u .m3u8"
-    " .rss .srt .vtt .lab .textgrid .eaf .trs .rttm .ctm .stm .zip .gz .tar .bz2 .xz .7z .doc .docx .xls .xlsx".split()
+    [".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".xml", ".html", ".htm", ".pdf", ".yaml", ".yml", ".toml", ".log", ".py", ".nfo", ".cue", ".m3u", ".m3u8", ".rss", ".srt", ".vtt", ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".ctm", ".stm", ".zip", ".gz", ".tar", ".bz2", ".xz", ".7z", ".doc", ".docx", ".xls", ".xlsx"]
 )
 TEXT_COLUMNS = ("uri", "id", "emotion", "speaker", "gender", "sentence", "split", "fold")  # "007" stays "007"
 
@@ -68,7 +67,7 @@ def fingerprint(table: pa.Table) -> str:
 
 def _files(archive: str) -> list[dict[str, Any]]:
     is_local = "://" not in archive or archive.startswith("file://")
-    if is_local and not any(c in archive for c in "*?[") or os.path.exists(archive):
+    if (is_local and not any(c in archive for c in "*?[")) or os.path.exists(archive):
         return _local_files(archive)
     if archive.startswith(("http://", "https://")):
         return [{"uri": archive}]
@@ -121,8 +120,7 @@ def _beside(uri: str) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"{type(error).__name__}: {text}"[:300]
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def _recordings(rows: list[dict[str, Any]]) -> pa.Table:

@@ -37,6 +37,9 @@ class Output:
             else:
                 fs, root = pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
             kind = fs.get_file_info(root).type
+            bucket = root.split("/")[0]
+            if "://" in uri and fs.get_file_info(bucket).type == pafs.FileType.NotFound:
+                raise InputError(f"--output {redact(uri)}: there is no bucket {bucket}; make it first")
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"--output {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}"

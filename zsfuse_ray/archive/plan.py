@@ -29,8 +29,7 @@ from zsfuse_ray.config import PlanConfig
 from zsfuse_ray.errors import InputError
 
 AUDIO_NAMES = frozenset(
-    ".wav .flac .mp3 .m4a .m4b .mp4 .aac .ogg .oga .opus .webm .wma .aif .aiff .aifc .ac3 .amr .au .caf .mka .mkv"
-    " .mov .avi .mpg .mpeg .mpc .ape .wv .tta .tak .ofr .spx .dsf .dff .gsm .ra .rm .3gp .mp2 .mp1 .asf .w64".split()
+    [".wav", ".flac", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".ogg", ".oga", ".opus", ".webm", ".wma", ".aif", ".aiff", ".aifc", ".ac3", ".amr", ".au", ".caf", ".mka", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".mpc", ".ape", ".wv", ".tta", ".tak", ".ofr", ".spx", ".dsf", ".dff", ".gsm", ".ra", ".rm", ".3gp", ".mp2", ".mp1", ".asf", ".w64"]
 )
 BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
 PROBES_PER_TASK = 64
@@ -53,10 +52,12 @@ PROBED = pa.schema(
 def plan(config: PlanConfig) -> int:
     """``jobs/plan.py``: write the plan and say what is in it. Returns the exit code."""
     out = Output.open(config.output)
+    listing = list_archive(config.input)
     if config.overwrite:
         out.clear()
+    made = existing_plan(config, out, listing)
     own_ray = cluster.connect(config.ray_address)
-    made = make_plan(config, out)
+    made = made or make_plan(config, out, listing)
     cpus = os.cpu_count() or 1 if own_ray else ray.cluster_resources().get("CPU", 1)
     cost = seconds_per_hour(out, config)
     print(plan_text(made, out.uri, None if cost is None else cost * made["hours"] / cpus))
@@ -94,15 +95,13 @@ def seconds_per_hour(out: Output, config: PlanConfig) -> float | None:
     return None
 
 
-def make_plan(config: PlanConfig, out: Output) -> dict[str, Any]:
-    """Return the output folder's plan, made now if there is none; InputError where it is of something else."""
-    listing = list_archive(config.input)
-    wanted = {"input": redact(config.input), "item_s": config.item_s, "recordings": len(listing)}
-    wanted["listing"] = fingerprint(listing)
+def existing_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[str, Any] | None:
+    """The output folder's plan, None where there is none yet; InputError where it is of something else."""
     plan = out.read_json(PLAN)
     if plan is None:
         out.refuse_strangers()
-        return _write_plan(config, out, listing, wanted)
+        return None
+    wanted = _identity(config, listing)
     changed = [f"{key} {plan[key]} → {wanted[key]}" for key in wanted if plan[key] != wanted[key]]
     if changed:
         raise InputError(
@@ -111,7 +110,13 @@ def make_plan(config: PlanConfig, out: Output) -> dict[str, Any]:
     return plan
 
 
-def _write_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: dict[str, Any]) -> dict[str, Any]:
+def _identity(config: PlanConfig, listing: pa.Table) -> dict[str, Any]:
+    archive = {"input": redact(config.input), "item_s": config.item_s, "recordings": len(listing)}
+    return archive | {"listing": fingerprint(listing)}
+
+
+def make_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[str, Any]:
+    """Probe the listed recordings, cut them into items, and write the plan; returns plan.json."""
     found = _probe_all(listing.select(["recording_id", "uri"]))
     recordings = listing
     for name in PROBED.names[1:]:
@@ -119,7 +124,7 @@ def _write_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: dict[s
     bundles = pa.Table.from_pylist(list(bundle_items(recordings, config.item_s)), schema=BUNDLE)
     playable = recordings.filter(pc.is_null(recordings["probe_reason"]))
     containers = playable.group_by("probe_container").aggregate([("recording_id", "count")])
-    plan |= {
+    plan = _identity(config, listing) | {
         "versions": versions(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "playable": len(playable),

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import ray
 
 from zsfuse_ray.archive import cluster, progress
-from zsfuse_ray.archive.output import CHECKPOINT, ITEMS, PLAN, RUN, Output
-from zsfuse_ray.archive.plan import make_plan
+from zsfuse_ray.archive.listing import list_archive
+from zsfuse_ray.archive.output import CHECKPOINT, ITEMS, RUN, Output
+from zsfuse_ray.archive.plan import existing_plan, make_plan
 from zsfuse_ray.archive.scoring import describe, model_specs, score_bundles
 from zsfuse_ray.archive.tables import compact, effective_repetition
 from zsfuse_ray.archive.versions import git_revision, versions
@@ -25,19 +26,27 @@ from zsfuse_ray.models.checkpoints import resolve
 def score(config: ScoreConfig, preset: str) -> int:
     """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
     out = Output.open(config.output)
+    listing = list_archive(config.input)
     revisions = _revisions(config)
     if config.overwrite:
         out.clear()
+    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL}
+    decides |= {"input": redact(config.input), "revisions": revisions}
     run = out.read_json(RUN)
-    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL} | {"revisions": revisions}
-    decides["input"] = redact(config.input)
     if run is not None:
         _refuse_other_config(out, run["config"], decides)
-    if run is None or run["status"] != "complete":
+    plan = existing_plan(config, out, listing)
+    if run is not None and run["status"] == "complete":
+        print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
+    else:
         _say_untrained(config)
         own_ray = cluster.connect(config.ray_address)
         pools = cluster.pools(config, ray.cluster_resources(), len(ray.nodes()))
-        plan = make_plan(config, out)
+        plan = plan or make_plan(config, out, listing)
+        if not plan["playable"]:
+            raise InputError(
+                f"{redact(config.input)}: none of its {plan['recordings']} files could be read as audio"
+            )
         run = {
             "versions": versions(),
             "status": "started",
@@ -45,16 +54,9 @@ def score(config: ScoreConfig, preset: str) -> int:
             "config": decides,
             "git": git_revision(),
         }
-        if not plan["playable"]:
-            raise InputError(
-                f"{redact(config.input)}: none of its {plan['recordings']} files could be read as audio"
-            )
         out.write_json(RUN, run)
         run |= _work(config, out, plan, pools, own_ray)
         out.write_json(RUN, run | {"status": "complete"})
-    else:
-        make_plan(config, out)  # says so if the archive is another than then
-        print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
     print(summary(run, out.uri), flush=True)
     return verdict(run["counts"], config.max_reject_rate)
 

@@ -13,15 +13,21 @@ import av.error
 from av.audio.stream import AudioStream
 from av.stream import Discard, Disposition
 
-from zsfuse_ray.audio.sources import AudioError, open_audio
+from zsfuse_ray.audio.sources import AudioError, SourceError
 
 MAX_CHANNELS = 64
 MAX_SAMPLE_RATE = 768_000
-COUNT_TIME_S = 120.0  # for a duration that only counting the packets can tell
+MIN_BIT_RATE = 100  # a header that states more audio than this is wrong; silence takes ten times as much
+UNKNOWN_BYTES = 0x7FFF0000  # what recorders that stream write for a length they do not know
 
+# Containers of audio. Others stay shut: playlists and session descriptions make FFmpeg open files, sockets.
+_FORMATS = (
+    "aa,aac,ac3,adx,aiff,amr,amrnb,amrwb,ape,asf,asf_o,ast,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,"
+    "ilbc,loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,rm,shn,sox,tak,"
+    "truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
+)
 # Formats without a duration in the file: what FFmpeg reports is file size over bit rate.
-_ESTIMATED = {"aac", "ac3", "adx", "amr", "bit", "dts", "eac3", "g722", "gsm", "loas", "mlp", "mp3", "truehd"}
-_NOT_AUDIO = {"image2", "tty", "txt", "ffmetadata", "hls", "concat", "dash", "sdp", "srt", "webvtt", "ass"}
+_ESTIMATED = {"aac", "ac3", "adx", "amr", "dts", "eac3", "g722", "gsm", "loas", "mlp", "mp3", "truehd"}
 _ENCRYPTED_TAGS = {"enca", "drms", "aavd"}
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"#!AMR", b"MPCK", b"MP+")
 _MAGIC += (b"MAC ", b"wvpk", b"tBaK", b"DSD ", b"ADIF", b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11")
@@ -32,18 +38,6 @@ class DecodeError(AudioError):
 
     empty, not_audio, corrupt, no_audio_stream, drm, unsupported, too_many_channels, timeout.
     """
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a recording is. `exact` is False where the duration is only an estimate."""
-
-    duration_s: float
-    sample_rate: int
-    channels: int
-    container: str
-    codec: str
-    exact: bool
 
 
 class _Input:
@@ -72,9 +66,11 @@ class _Input:
         try:
             self.check()
             return self._file.read(size)
+        except OSError as error:
+            self._error = SourceError("unreachable", f"cannot read {self._uri}: {error}")
         except Exception as error:
             self._error = error
-            return b""
+        return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
@@ -110,11 +106,18 @@ class Source:
 def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
     """Open a binary file's audio stream; `deadline` is a time.monotonic(). Raises AudioError."""
     head, size = _head(file)
+    joined = head.startswith(b"OggS") and _last_serial(file, size) != head[14:18]
     if size == 0:
         raise DecodeError("empty", f"the file is empty: {uri}")
     reader = _Input(file, uri, deadline)
     try:
-        container = av.open(reader, mode="r", metadata_errors="replace", io_open=_refuse)
+        container = av.open(
+            reader,
+            mode="r",
+            container_options={"format_whitelist": _FORMATS},
+            metadata_errors="replace",
+            io_open=_refuse,
+        )
     except (av.error.FFmpegError, OSError) as error:
         reader.check()
         mpeg_sync = head[0] == 0xFF and head[1:2] >= b"\xe0"
@@ -127,7 +130,8 @@ def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
-        yield Source(uri, container, stream, reader, _stated_duration(container, stream, head))
+        stated_s = None if joined else _stated_duration(container, stream, head, size)
+        yield Source(uri, container, stream, reader, stated_s)
 
 
 def _refuse(url: str, flags: int, options: dict[str, Any]) -> BinaryIO:
@@ -146,14 +150,20 @@ def _head(file: BinaryIO) -> tuple[bytes, int]:
     return head, size
 
 
+def _last_serial(file: BinaryIO, size: int) -> bytes:
+    """Return the serial number of an Ogg file's last page; another than the first's tells joined files."""
+    file.seek(max(0, size - (64 << 10)))
+    tail = file.read()
+    file.seek(0)
+    page = tail.rfind(b"OggS")
+    return tail[page + 14 : page + 18]
+
+
 def _choose(container: av.container.InputContainer, uri: str) -> AudioStream:
     """Return the default audio stream, else the first."""
     streams = container.streams.audio
     if not streams:
-        name = container.format.name
-        if name.endswith("_pipe") or name in _NOT_AUDIO or not len(container.streams):
-            raise DecodeError("not_audio", f"not audio but {name}: {uri}")
-        raise DecodeError("no_audio_stream", f"no audio stream in {name}: {uri}")
+        raise DecodeError("no_audio_stream", f"no audio stream in {container.format.name}: {uri}")
     known = [stream for stream in streams if stream.codec_context is not None]
     if not known:
         raise DecodeError("unsupported", f"no decoder for its audio: {uri}")
@@ -184,64 +194,25 @@ def _words(error: Exception) -> str:
 
 
 def _stated_duration(
-    container: av.container.InputContainer, stream: AudioStream, head: bytes
+    container: av.container.InputContainer, stream: AudioStream, head: bytes, size: int
 ) -> float | None:
-    """Return the duration in seconds where the header states it and it agrees with size and bit rate."""
+    """Return the duration in seconds where the header states one that the file's size does not contradict."""
+    bit_rate = stream.codec_context.bit_rate or 0
+    name = container.format.name
     if stream.duration and stream.time_base:
         duration = float(stream.duration * stream.time_base)
     elif container.duration:
         duration = container.duration / av.time_base
     else:
         return None
-    name = container.format.name
+    if name == "wav" and bit_rate and (at := head.find(b"data")) >= 0:
+        # FFmpeg stops at the end of the file; the header of one cut short knows better.
+        data_bytes = int.from_bytes(head[at + 4 : at + 8], "little")
+        if data_bytes < UNKNOWN_BYTES:
+            duration = max(duration, data_bytes * 8 / bit_rate)
+    if duration <= 0 or size * 8 < duration * MIN_BIT_RATE:
+        return None
     if name == "mp3" and any(tag in head for tag in (b"Xing", b"Info", b"VBRI")):
-        # Joined files keep the first one's count of frames, which then disagrees with the size of the whole.
-        stated_rate, whole_rate = stream.codec_context.bit_rate or 0, container.bit_rate
-        return duration if abs(whole_rate - stated_rate) < 0.05 * stated_rate else None
-    return None if name in _ESTIMATED or duration <= 0 else duration
-
-
-def probe(uri: str, *, timeout_s: float = 600) -> Probe:
-    """Return what a recording is, from its header where that tells the duration, else by counting packets.
-
-    Raises DecodeError and SourceError.
-    """
-    deadline = time.monotonic() + timeout_s
-    with open_audio(uri) as file, open_source(file, uri, deadline) as source:
-        context = source.stream.codec_context
-        duration, exact = source.stated_s, True
-        if duration is None:
-            duration, exact = _count(source, min(deadline, time.monotonic() + COUNT_TIME_S))
-        return Probe(
-            duration_s=duration,
-            sample_rate=context.sample_rate,
-            channels=context.layout.nb_channels,
-            container=source.container.format.name,
-            codec=context.codec.canonical_name,
-            exact=exact,
-        )
-
-
-def _count(source: Source, deadline: float) -> tuple[float, bool]:
-    """Return the duration by demuxing without decoding, and whether that came to the end."""
-    start: int | None = source.stream.start_time
-    end = 0
-    complete = True
-    try:
-        for packet in source.container.demux(source.stream):
-            source.check()
-            if not packet.size:
-                continue
-            if start is None:
-                start = packet.pts or 0
-            # Times that jump back (joined streams) count on.
-            end = max(packet.pts if packet.pts is not None else end, end) + (packet.duration or 0)
-            if time.monotonic() > deadline:
-                complete = False
-                break
-    except av.error.FFmpegError:
-        source.check()  # a broken tail: what came before it counts
-    counted = float((end - (start or 0)) * source.stream.time_base) if source.stream.time_base else 0.0
-    if not complete and source.container.duration:
-        return max(counted, source.container.duration / av.time_base), False
-    return max(counted, 0.0), complete
+        # Joined files keep the first one's count of frames, too few for their size.
+        return duration if size * 8 < 1.05 * duration * bit_rate else None
+    return None if name in _ESTIMATED else duration

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,9 +10,10 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from zsfuse_ray.audio.container import DecodeError, Probe, Source, check_layout, open_source, probe
+from zsfuse_ray.audio.container import DecodeError, Source, open_source
 from zsfuse_ray.audio.frames import PREROLL_S, STRETCH_S, Clock, Frames, Position
 from zsfuse_ray.audio.pcm import Timeline
+from zsfuse_ray.audio.probe import Probe, probe
 from zsfuse_ray.audio.sources import open_audio
 
 __all__ = ["DecodeError", "Pcm", "Probe", "decode", "probe"]
@@ -64,12 +64,11 @@ def _decode_slice(
     head = list(itertools.islice(stream, HEAD_FRAMES))
     if not head:
         raise _nothing(source, frames)
-    clock = frames.clock = Clock(head, source)
+    clock = frames.clock = Clock(source, head, frames.faults > 0)
     rate, out_rate = clock.rate, min(clock.rate, MAX_RATE)
     first = round(start_s * out_rate)
     longest = first + round(max_s * out_rate)
-    wanted = longest if end_s is None else round(end_s * out_rate)
-    last = min(wanted, longest)
+    last = longest if end_s is None else min(round(end_s * out_rate), longest)
     margin = rate // 10 if rate != out_rate else 0  # what the resampler's filter reaches beyond the slice
     begin = first * rate // out_rate - margin
     end = -(-last * rate // out_rate) + margin
@@ -94,7 +93,7 @@ def _decode_slice(
         position = clock.place(frame, expected)
         if position is None:
             continue  # no time yet after a seek: inside the pre-roll
-        if expected is None and position > begin:
+        if expected is None and (frames.start is None or frames.start > target):
             return None
         if expected is not None and frames.faults > faults:
             lost += max(0, min(position, end) - max(expected, begin))
@@ -110,22 +109,30 @@ def _decode_slice(
         return None
     samples = timeline.render(first, last, out_rate)
 
-    reached_s, truncated = float(expected / rate), None
+    cut = end_s is None or round(end_s * out_rate) > longest
     if expected < end:
-        stated_s = source.audio_s or 0.0
-        if len(samples) == 0:
-            truncated = f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
-        elif frames.broken is not None:
-            truncated = f"the file breaks off at {reached_s:.2f} s: {frames.broken}"
-        elif frames.faulty_s > LOST_S:
-            truncated = f"the {frames.faulty_s:.2f} s from {reached_s:.2f} s on cannot be decoded"
-        elif min(stated_s, last / out_rate) - reached_s > LOST_S:
-            truncated = f"the audio ends at {reached_s:.2f} s, its header states {stated_s:.2f} s"
-    elif wanted > longest:
+        truncated = _shortfall(source, frames, float(expected / rate), first / out_rate, last / out_rate)
+    elif cut:
         truncated = f"cut after {max_s:g} s"
-    if truncated is None and lost:
-        truncated = f"{faults} damaged packets, {lost / rate:.2f} s are silent instead"
+    else:
+        truncated = None
+    if truncated is None and lost > LOST_S * rate:
+        truncated = f"{faults} damaged packets, {float(lost / rate):.2f} s are silent instead"
     return Pcm(samples, out_rate, start_s, truncated)
+
+
+def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float, end_s: float) -> str | None:
+    """Say why reading stopped at `reached_s`, before the slice's end; None where the recording just ends."""
+    stated_s = source.audio_s or 0.0
+    if reached_s <= start_s < end_s:
+        return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
+    if frames.broken is not None:
+        return f"the file breaks off at {reached_s:.2f} s: {frames.broken}"
+    if frames.faulty_s > LOST_S:
+        return f"the {frames.faulty_s:.2f} s from {reached_s:.2f} s on cannot be decoded"
+    if min(stated_s, end_s) - reached_s > LOST_S:
+        return f"the audio ends at {reached_s:.2f} s, its header states {stated_s:.2f} s"
+    return None
 
 
 def _nothing(source: Source, frames: Frames) -> DecodeError:

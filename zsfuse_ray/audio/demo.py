@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 RATE = 16_000
 RECORDINGS = 4
@@ -82,13 +81,22 @@ def _syllable(rng: np.random.Generator, prosody: Prosody, progress: float, rate:
     source = (phase % 1.0) ** 2 - 1 / 3 + prosody.breath * rng.standard_normal(n)
     old, new = (np.array(VOWELS[i]) for i in rng.integers(0, len(VOWELS), 2))
     half = n // 2
-    voiced = np.concatenate([_formants(source[:half], old, rate), _formants(source[half:], (old + new) / 2, rate)])
-    consonant = lfilter([1, -0.9], [1.0], rng.standard_normal(n)) * np.exp(-t * 25) * np.abs(voiced).max() * 0.15
+    voiced = np.concatenate(
+        [_formants(source[:half], old, rate), _formants(source[half:], (old + new) / 2, rate)]
+    )
+    consonant = (
+        np.convolve(rng.standard_normal(n), [1, -0.9], mode="same")
+        * np.exp(-t * 25)
+        * np.abs(voiced).max()
+        * 0.15
+    )
     return voiced * np.sin(np.pi * t) ** 0.5 + consonant
 
 
 def _formants(source: NDArray[np.float64], formants: NDArray, rate: int) -> NDArray[np.float64]:
     """Two-pole resonators in series."""
+    from scipy.signal import lfilter  # takes a second to import, and only the demo needs it
+
     for frequency, bandwidth in zip(formants, BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * bandwidth / rate)
         poles = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / rate), radius**2]

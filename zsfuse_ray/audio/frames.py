@@ -8,7 +8,7 @@ import av.error
 from av.audio.codeccontext import AudioCodecContext
 from av.packet import Packet
 
-from zsfuse_ray.audio.container import Source, check_layout
+from zsfuse_ray.audio.container import DecodeError, Source, check_layout
 
 PREROLL_S = 2.0  # decoded and dropped before a slice: bit reservoirs, overlaps and filter states settle
 JITTER_S = 0.010  # rounding of times, where they are coarser than a sample and frames are of many lengths
@@ -17,9 +17,9 @@ FAR_S = 60.0  # a jump further ahead than this, and past the stated duration, is
 UNEVEN = {"vorbis"}  # frames of many lengths, which the first few need not show
 UNINDEXED = {"wav", "w64", "aiff", "avi"}  # place only PCM well after a seek
 
-# Codecs that fill in noise or round with dither from a generator that runs on from frame to frame (or whose filters
-# forget slowly): what they decode depends on where decoding began. They get a new decoder at every multiple of
-# STRETCH_S, started PREROLL_S before it, so that it depends on the recording alone.
+# Codecs that fill in noise or dither from a generator that runs on from frame to frame, or whose filters
+# forget slowly: what they decode depends on where decoding began. Each stretch of the recording gets its own
+# decoder, started PREROLL_S before it, so that the samples depend on the recording alone.
 WANDERING = {"aac", "aac_latm", "ac3", "amrnb", "amrwb", "eac3", "mp1", "mp2", "opus"}
 STRETCH_S = 20
 
@@ -33,21 +33,27 @@ class Clock:
     whether the frames before it were decoded or not.
     """
 
-    def __init__(self, head: list[av.AudioFrame], source: Source):
+    def __init__(self, source: Source, head: list[av.AudioFrame], damaged: bool):
+        """Learn the clock from the first frames; `damaged` where packets before them could not be decoded."""
         first = head[0]
         name = source.stream.codec_context.name
         self.rate = first.sample_rate
         self._origin = first.pts or 0
+        if damaged and source.stream.start_time is not None:
+            self._origin = min(self._origin, source.stream.start_time)
         self._tick = (source.stream.time_base or Fraction(0)) * self.rate  # in samples
         self._far = max(source.stated_s or 0.0, FAR_S) * self.rate
         self._last_pts = first.pts
         lengths = {frame.samples for frame in head[1:]}
         even = len(head) > 3 and len(lengths) == 1 and name not in UNEVEN
-        self._base, self._spacing = first.samples, 0
+        self._base = round(((first.pts or 0) - self._origin) * self._tick) + first.samples
+        self._spacing = 0
         self._jitter = 0.0
-        self.can_seek = first.pts is not None and (
-            name.startswith("pcm_") or source.container.format.name not in UNINDEXED
-        )
+        container = source.container.format.name
+        # An Ogg file without a duration is of streams joined end to end: the times of each begin at 0.
+        joined = container == "ogg" and source.stated_s is None
+        placed = name.startswith("pcm_") or container not in UNINDEXED
+        self.can_seek = first.pts is not None and placed and not joined
         if self._tick.numerator != 1:  # a tick is no whole part of a sample: times are rounded
             if even and max(lengths) > 2 * self._tick:
                 self._spacing = max(lengths)  # undone by snapping them to the frames' spacing
@@ -92,10 +98,11 @@ class Frames:
         self.faults = 0
         self.faulty_s = 0.0  # length of the packets that failed since the last frame
         self.broken: str | None = None  # why the container could not be read to its end
+        self.start: int | None = None  # position of the first packet since there is a clock
+        self.wanders = source.stream.codec_context.name in WANDERING
         self._source = source
-        self._wanders = source.stream.codec_context.name in WANDERING
         self._first = stretch
-        self._decoders = {} if stretch else {0: source.stream.codec_context}
+        self._decoders = {} if stretch and self.wanders else {0: source.stream.codec_context}
 
     def __iter__(self) -> Iterator[av.AudioFrame]:
         packets = self._source.container.demux(self._source.stream)
@@ -107,29 +114,34 @@ class Frames:
                 self._source.check()
                 self.broken = error.strerror or type(error).__name__
                 return
+            except IndexError:  # PyAV's, at the end of a file in which another stream turned up half-way
+                return
             if packet is None:
                 return
-            if self._wanders:
-                self._renew(packet)
+            if self.clock is None and packet.has_sidedata("encryption_info"):
+                raise DecodeError("drm", f"the audio is encrypted: {self._source.uri}")
+            if self.clock is not None and packet.pts is not None:
+                position = self.clock.position(packet.pts)
+                self.start = position if self.start is None else self.start
+                if self.wanders:
+                    self._renew(position, self.clock.rate)
             for stretch, decoder in list(self._decoders.items()):
                 yield from self._decode(packet, stretch, decoder)
 
-    def _renew(self, packet: Packet) -> None:
-        """Start the decoder of the stretch that begins soon, drop that of the one that is over."""
-        if self.clock is None or packet.pts is None:
-            return
-        length = STRETCH_S * self.clock.rate
-        position = self.clock.position(packet.pts)
-        now, soon = position // length, int(position + PREROLL_S * self.clock.rate) // length
-        if soon > max(self._decoders, default=self._first - 1):
-            self._decoders[soon] = _new_decoder(self._source.stream.codec_context)
+    def _renew(self, position: int, rate: int) -> None:
+        """Start the decoders of this stretch and of one that begins soon, drop those that are over."""
+        now, soon = (max(0, int(at) // (STRETCH_S * rate)) for at in (position, position + PREROLL_S * rate))
+        for stretch in (now, soon):
+            if stretch >= self._first and stretch not in self._decoders:
+                self._decoders[stretch] = _new_decoder(self._source.stream.codec_context)
         for stretch in [stretch for stretch in self._decoders if stretch < now]:
             del self._decoders[stretch]
 
     def _stretch(self, frame: av.AudioFrame) -> int | None:
-        if self.clock is None or frame.pts is None or not self._wanders:
+        if self.clock is None or frame.pts is None or not self.wanders:
             return None
-        return (self.clock.position(frame.pts) + frame.samples - 1) // (STRETCH_S * self.clock.rate)
+        end = self.clock.position(frame.pts) + frame.samples - 1
+        return max(0, end // (STRETCH_S * self.clock.rate))
 
     def _decode(self, packet: Packet, stretch: int, decoder: AudioCodecContext) -> Iterator[av.AudioFrame]:
         try:

@@ -7,7 +7,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from zsfuse_ray.audio.container import DecodeError
+
 _SCALE = {"flt": 32768.0, "dbl": 32768.0, "s16": 1.0, "s32": 2.0**-16, "u8": 256.0}
+_MAX_PLANES = 8  # from here on PyAV reads past the end of a frame's list of planes
 _BLOCK = 1 << 20  # samples the resampler is fed at once
 
 
@@ -17,9 +20,16 @@ def mono_int16(frames: Sequence[av.AudioFrame]) -> NDArray[np.int16]:
     NaN and infinite samples count as 0, the mean is clipped; 16-bit mono passes through unchanged.
     """
     channels = frames[0].layout.nb_channels
+    kind = frames[0].format.name.removesuffix("p")
+    if kind not in _SCALE:
+        raise DecodeError("unsupported", f"samples of the format {kind}")
+    planar = frames[0].format.is_planar
+    if planar and channels >= _MAX_PLANES:
+        packer = av.AudioResampler(format=kind)
+        frames, planar = [packed for frame in frames for packed in packer.resample(frame)], False
     arrays = [frame.to_ndarray() for frame in frames]
     samples = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
-    planes = samples if frames[0].format.is_planar else samples.reshape(-1, channels).T
+    planes = samples if planar else samples.reshape(-1, channels).T
     if channels == 1 and planes.dtype == np.int16:
         return planes[0]
     total = np.zeros(planes.shape[1], np.float32)
@@ -31,7 +41,7 @@ def mono_int16(frames: Sequence[av.AudioFrame]) -> NDArray[np.int16]:
     total /= channels
     if planes.dtype == np.uint8:
         total -= 128.0
-    total *= _SCALE[frames[0].format.name.removesuffix("p")]
+    total *= _SCALE[kind]
     return np.rint(total).clip(-32768, 32767).astype(np.int16)
 
 

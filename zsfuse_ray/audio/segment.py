@@ -16,7 +16,9 @@ Vad = Literal["silero", "none"]
 RATE = 16_000  # what Silero hears, in Hz
 FRAME = 512  # samples a frame, 32 ms
 LANE_FRAMES = 625  # 20 s, a whole number of seconds
-WARMUP_FRAMES = 1000  # 32 s: the LSTM remembers for long; with 8 s one frame in 200 came out on the other side
+WARMUP_FRAMES = (
+    1000  # 32 s: the LSTM remembers for long; with 8 s one frame in 200 came out on the other side
+)
 GRID_S = LANE_FRAMES * FRAME / RATE  # items start on multiples of this
 
 PAUSE_MS = 300  # a shorter pause stays inside a segment

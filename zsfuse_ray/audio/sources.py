@@ -169,9 +169,10 @@ def _retried(call: Callable[[], T], uri: str) -> T:
 
 def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
     """Return what to tell the user (None: not the source's fault) and whether trying again may help."""
-    root: BaseException = error  # fsspec reports any failure of an HTTP server as FileNotFoundError
-    while root.__cause__ is not None:
-        root = root.__cause__
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    root = chain[-1]  # fsspec reports any failure of an HTTP server as FileNotFoundError
     response = getattr(root, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -182,9 +183,19 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
         return SourceError("denied", f"access denied, check the credentials: {uri} ({root})"), False
     if status in (404, 410) or (status is None and isinstance(root, (FileNotFoundError, IsADirectoryError))):
         return SourceError("not_found", f"no such object: {uri}"), False
-    of_network = isinstance(root, OSError) or type(root).__module__.partition(".")[0] in _NETWORK
+    of_network = any(
+        isinstance(e, OSError) or type(e).__module__.partition(".")[0] in _NETWORK for e in chain
+    )
     if not of_network and not isinstance(error, (ImportError, ValueError)):
         return None, False
     detail = f"HTTP status {status}" if status else f"{name}: {root}"
     passing = of_network if status is None else status in (408, 425, 429) or status >= 500
     return SourceError("unreachable", f"cannot read {uri} ({detail})"), passing
+
+
+def is_outage(uri: str, error: AudioError) -> bool:
+    """Whether the store itself is gone, rather than one object in it.
+
+    That must stop a run, to be gone on with later: as rejects, all recordings left would count as done.
+    """
+    return uri.startswith("s3://") and error.reason in ("unreachable", "denied")

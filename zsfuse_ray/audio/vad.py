@@ -93,6 +93,8 @@ def find_segments(
     pcm: NDArray[np.int16], sample_rate: int, how: Segmentation, origin_s: float = 0.0
 ) -> list[Segment]:
     """All segments of mono audio, in seconds from its first sample, which lies at ``origin_s`` on the 20 s grid."""
+    if not len(pcm):  # the recording ends before the item begins
+        return []
     duration_s = len(pcm) / sample_rate
     if how.vad == "none":
         return fixed_windows(duration_s, how, origin_s)

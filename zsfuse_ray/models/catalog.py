@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 
 from zsfuse_ray.errors import InputError, nearest
-
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
 

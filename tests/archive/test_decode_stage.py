@@ -1,0 +1,199 @@
+import wave
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+
+from zsfuse_ray.archive import decode_stage
+from zsfuse_ray.archive.decode_stage import decode_bundles, decode_item
+from zsfuse_ray.archive.plan import bundle_items
+from zsfuse_ray.archive.rows import BUNDLE, DECODED
+from zsfuse_ray.audio.demo import PROSODIES, speech_like
+from zsfuse_ray.audio.segment import Segmentation
+from zsfuse_ray.audio.sources import SourceError
+
+RATE = 8000
+LENGTH_S = 600.0
+HOW = Segmentation()
+
+
+@pytest.fixture(scope="module")
+def ten_minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Voices in turn, with the pauses of the demo between phrases; 37 s each, so items begin anywhere."""
+    voices = [speech_like(37.0, PROSODIES[n % 4], seed=n, rate=RATE) for n in range(17)]
+    samples = np.concatenate(voices)[: int(LENGTH_S * RATE)]
+    path = tmp_path_factory.mktemp("audio") / "ten minutes.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def items_of(path: Path, item_s: float, slice_s: tuple | None = None, exact: bool = True, length=LENGTH_S):
+    """The items that the plan makes of a recording."""
+    start, end = slice_s or (None, None)
+    row = {"recording_id": 0, "uri": str(path), "start_s": start, "end_s": end, "probe_duration_s": length}
+    row |= {"probe_exact": exact, "probe_reason": None}
+    planned = pa.table({name: [value] for name, value in row.items()})
+    return [item for bundle in bundle_items(planned, item_s) for item in bundle["items"]]
+
+
+def decoded(items: list[dict], item_s: float, how: Segmentation = HOW):
+    """(item, segment, samples) of all items."""
+    return [(item, *found) for item in items for found in decode_item(item, how, item_s)[2]]
+
+
+@pytest.fixture(scope="module")
+def by_length(ten_minutes: Path) -> dict[float, list]:
+    return {item_s: decoded(items_of(ten_minutes, item_s), item_s) for item_s in (60.0, 300.0)}
+
+
+def test_the_length_of_items_hardly_changes_the_segments(by_length: dict[float, list]) -> None:
+    short, long = ([(s.start_s, s.end_s) for _, s, _ in found] for found in by_length.values())
+    assert len(long) > 60
+    same = sum(min(max(abs(s - a), abs(e - b)) for a, b in short) <= 0.05 for s, e in long)
+    assert same >= 0.98 * max(len(long), len(short))
+
+
+@pytest.mark.parametrize("item_s", [60.0, 300.0])
+def test_every_stretch_of_speech_is_in_one_item(
+    by_length: dict[float, list], ten_minutes: Path, item_s: float
+) -> None:
+    found = by_length[item_s]
+    samples, _ = soundfile.read(ten_minutes, dtype="int16")
+    for item, segment, heard in found:
+        assert item["start_s"] <= segment.start_s < item["end_s"]
+        assert segment.end_s <= LENGTH_S
+        # samples are those of the file where the table says they are, to the sample
+        first = round(segment.start_s * RATE)
+        np.testing.assert_array_equal(heard, samples[first : first + len(heard)])
+        assert len(heard) == pytest.approx((segment.end_s - segment.start_s) * RATE, abs=1)
+    spans = [(segment.start_s, segment.end_s) for _, segment, _ in found]
+    assert spans == sorted(spans)
+    assert all(earlier[1] <= later[0] + 0.05 for earlier, later in pairwise(spans))
+
+
+def test_segments_that_cross_from_item_to_item_are_whole(by_length: dict[float, list]) -> None:
+    crossing = [(s, heard) for item, s, heard in by_length[60.0] if s.end_s > item["end_s"]]
+    assert crossing
+    for segment, heard in crossing:
+        assert len(heard) / RATE == pytest.approx(segment.end_s - segment.start_s, abs=1e-3)
+
+
+def test_a_slice_is_a_recording_of_its_own(ten_minutes: Path) -> None:
+    """Its segments lie in it, are placed in the file, and do not hear what is around it."""
+    begin, end = 33.3, 163.3
+    items = items_of(ten_minutes, 60.0, (begin, end))
+    assert len(items) == 3
+    found = decoded(items, 60.0)
+    assert len(found) > 10
+    assert all(begin <= s.start_s < s.end_s <= end + 1e-3 for _, s, _ in found)
+    samples, _ = soundfile.read(ten_minutes, dtype="int16")
+    for _, segment, heard in found:
+        first = round(segment.start_s * RATE)
+        assert any(np.array_equal(heard, samples[k : k + len(heard)]) for k in (first - 1, first, first + 1))
+    assert sum(decode_item(item, HOW, 60.0)[0] for item in items) == pytest.approx(130.0, abs=0.01)
+
+
+def test_audio_of_all_items_adds_up_to_the_recording(ten_minutes: Path) -> None:
+    how = Segmentation("none")
+    outcomes = [decode_item(item, how, 60.0) for item in items_of(ten_minutes, 60.0)]
+    assert sum(outcome[0] for outcome in outcomes) == pytest.approx(LENGTH_S)
+    assert {outcome[1] for outcome in outcomes} == {RATE}
+    assert {outcome[3] for outcome in outcomes} == {None}
+    spans = [(s.start_s, s.end_s) for outcome in outcomes for s, _ in outcome[2]]
+    assert spans == [(10.0 * k, 10.0 * (k + 1)) for k in range(60)]
+
+
+def test_a_recording_longer_than_its_header_says_is_heard_to_its_end(ten_minutes: Path) -> None:
+    items = items_of(ten_minutes, 60.0, exact=False, length=550.0)
+    audio_s, _, _, cut_short = decode_item(items[-1], HOW, 60.0)
+    assert (items[-1]["start_s"] + audio_s, cut_short) == (LENGTH_S, None)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_recording_shorter_than_its_header_says(ten_minutes: Path, exact: bool) -> None:
+    """Named as cut short where the header was sure, taken as it is where its length was a guess."""
+    items = items_of(ten_minutes, 60.0, exact=exact, length=725.0)
+    last, beyond = (decode_item(items[k], HOW, 60.0) for k in (-4, -1))
+    assert last[0] == pytest.approx(60.0)
+    assert (beyond[0], beyond[2]) == (0.0, [])
+    assert (beyond[3] is not None) == exact
+
+
+def table_of(*items: dict) -> pa.Table:
+    numbered = [item | {"item_id": n, "recording_id": n} for n, item in enumerate(items)]
+    return pa.Table.from_pylist([{"bundle_id": 3, "items": numbered}], schema=BUNDLE)
+
+
+def test_a_bundle_carries_the_audio_of_its_segments_end_to_end(ten_minutes: Path, tmp_path: Path) -> None:
+    (tmp_path / "no audio.wav").write_text("To whom it may concern")
+    good = items_of(ten_minutes, 60.0)[:2]
+    broken = good[0] | {"uri": str(tmp_path / "no audio.wav")}
+    gone = good[0] | {"uri": str(tmp_path / "gone.wav")}
+    rows = decode_bundles(table_of(good[0], broken, good[1], gone), HOW, 60.0)
+    assert rows.schema == DECODED
+    (row,) = rows.to_pylist()
+    assert row["bundle_id"] == 3
+    assert [item["reason"] is None for item in row["items"]] == [True, False, True, False]
+    assert row["items"][3]["reason"] == "not_found"
+    for item in (row["items"][1], row["items"][3]):
+        assert (item["stage"], item["audio_s"]) == ("decode", 0.0)
+        assert item["message"]
+    expected = [
+        (item_id, *found[1:])
+        for item_id, item in ((0, good[0]), (2, good[1]))
+        for found in decoded([item], 60.0)
+    ]
+    assert [(s["item_id"], s["start_s"]) for s in row["segments"]] == [(i, s.start_s) for i, s, _ in expected]
+    assert {s["sample_rate"] for s in row["segments"]} == {RATE}
+    pcm = np.frombuffer(row["pcm"], np.int16)
+    ends = np.cumsum([s["samples"] for s in row["segments"]])
+    for heard, (_, _, samples) in zip(np.split(pcm, ends[:-1]), expected, strict=True):
+        np.testing.assert_array_equal(heard, samples)
+
+
+def test_one_bad_item_is_one_reject_whatever_breaks(
+    ten_minutes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_, **__):
+        raise ZeroDivisionError("deep in a decoder,\nat https://me:hunter2@host/a")
+
+    monkeypatch.setattr(decode_stage, "decode", broken)
+    (row,) = decode_bundles(table_of(items_of(ten_minutes, 60.0)[0]), HOW, 60.0).to_pylist()
+    (item,) = row["items"]
+    assert item["reason"] == "ZeroDivisionError"
+    assert item["message"] == "deep in a decoder, at https://host/a"
+    assert (row["segments"], row["pcm"]) == ([], b"")
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "stops"),
+    [
+        ("s3://b/a.wav", "unreachable", True),
+        ("s3://b/a.wav", "denied", True),
+        ("s3://b/a.wav", "not_found", False),
+        ("https://h/a.wav", "unreachable", False),
+    ],
+)
+def test_a_store_that_is_gone_stops_the_run(
+    uri: str, reason: str, stops: bool, ten_minutes, monkeypatch
+) -> None:
+    """Its items must not count as done."""
+
+    def fail(*_, **__):
+        raise SourceError(reason, "no answer")
+
+    monkeypatch.setattr(decode_stage, "decode", fail)
+    batch = table_of(items_of(ten_minutes, 60.0)[0] | {"uri": uri})
+    if stops:
+        with pytest.raises(SourceError):
+            decode_bundles(batch, HOW, 60.0)
+    else:
+        (row,) = decode_bundles(batch, HOW, 60.0).to_pylist()
+        assert row["items"][0]["reason"] == reason

@@ -1,0 +1,282 @@
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zsfuse_ray.archive.listing import SIDECARS, check_scheme, fingerprint, list_archive, read_manifest
+from zsfuse_ray.errors import InputError
+
+SECRET = "hunter2"
+
+
+def touch(folder: Path, *names: str) -> Path:
+    """A folder with files of these names; their content does not matter to a listing."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"audio")
+    return folder
+
+
+def names(table: pa.Table, folder: Path) -> list[str]:
+    return [os.path.relpath(uri, folder) for uri in table["uri"].to_pylist()]
+
+
+def refusal(call, *args) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*args)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert SECRET not in message
+    return message
+
+
+def manifest(folder: Path, suffix: str, rows: list[dict]) -> str:
+    path = folder / f"list{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = [
+            ",".join(rows[0]),
+            *(",".join("" if v is None else str(v) for v in r.values()) for r in rows),
+        ]
+        path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_a_folder_is_searched_whole_in_a_fixed_order(tmp_path: Path) -> None:
+    found = ["b.wav", "a b/ünï 音.mp3", "a b/c/deep.bin", "no_suffix", "UPPER.WAV"]
+    touch(tmp_path, *found, ".hidden.wav", ".git/objects/x.wav", "a b/._b.wav")
+    table = list_archive(str(tmp_path))
+    assert sorted(names(table, tmp_path)) == sorted(found)
+    assert table["recording_id"].to_pylist() == list(range(len(found)))
+    assert table["size"].to_pylist() == [5] * len(found)
+    assert table["start_s"].null_count == table["end_s"].null_count == len(found)
+    assert list_archive(str(tmp_path)).equals(table)
+
+
+def test_sidecars_are_no_recordings(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.txtx", *(f"beside{suffix.upper()}" for suffix in SIDECARS))
+    assert names(list_archive(str(tmp_path)), tmp_path) == ["a.wav", "b.txtx"]
+
+
+def test_a_single_file(tmp_path: Path) -> None:
+    touch(tmp_path, "a b [1].wav", "other.wav")
+    assert names(list_archive(str(tmp_path / "a b [1].wav")), tmp_path) == ["a b [1].wav"]
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "x/a.wav")
+    monkeypatch.chdir(tmp_path)
+    assert list_archive("x")["uri"].to_pylist() == [str(tmp_path / "x/a.wav")]
+    assert list_archive("x/*.wav")["uri"].to_pylist() == [str(tmp_path / "x/a.wav")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.wav", ["a.wav", "b c.wav"]),
+        ("**/*.mp3", ["deep/er/d.mp3", "ü.mp3"]),
+        ("?.wav", ["a.wav"]),
+        ("[ab].wav", ["a.wav"]),
+    ],
+)
+def test_a_glob(tmp_path: Path, pattern: str, found: list[str]) -> None:
+    touch(tmp_path, "a.wav", "b c.wav", ".c.wav", "ü.mp3", "deep/er/d.mp3", "a.txt")
+    assert names(list_archive(f"{tmp_path}/{pattern}"), tmp_path) == found
+
+
+def test_a_file_uri_lists_what_its_path_lists(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "x/b.wav", ".hidden.wav", ".git/c.wav")
+    assert list_archive(f"file://{tmp_path}").equals(list_archive(str(tmp_path)))
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    touch(tmp_path, "only/a.txt", "only/b.json")
+    (tmp_path / "empty").mkdir()
+    assert refusal(list_archive, f"{tmp_path}/nowhere") == f"{tmp_path}/nowhere: no such file or folder"
+    assert refusal(list_archive, f"{tmp_path}/empty") == f"{tmp_path}/empty: the folder is empty"
+    assert "no file matches" in refusal(list_archive, f"{tmp_path}/*.wav")
+    said = refusal(list_archive, f"{tmp_path}/only")
+    assert f"{tmp_path}/only: no audio in it" in said
+    assert "2 other files" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are not text exist on POSIX only")
+@pytest.mark.xfail(
+    strict=True, reason="one file name that is not UTF-8 ends the whole listing with a traceback"
+)
+def test_a_name_that_is_not_text(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")).write_bytes(b"audio")
+    assert len(list_archive(str(tmp_path))) == 2
+
+
+def test_demo() -> None:
+    assert list_archive("demo")["uri"].to_pylist() == ["demo:0", "demo:1", "demo:2", "demo:3"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_manifest_keeps_its_rows_and_columns(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"speaker": "007", "uri": "x/a b.wav", "start_s": 1.5, "end_s": 2.5, "emotion": "angry", "take": 3},
+        {"speaker": "12", "uri": "/abs/ü.wav", "start_s": None, "end_s": None, "emotion": "sad", "take": 4},
+        {"speaker": "x", "uri": "s3://b/c.mp3", "start_s": 2, "end_s": None, "emotion": "sad", "take": 5},
+    ]
+    table = list_archive(manifest(tmp_path, suffix, rows))
+    columns = ["recording_id", "uri", "start_s", "end_s", "size", "speaker", "emotion", "take"]
+    assert table.column_names == columns
+    assert table["uri"].to_pylist() == [str(tmp_path / "x/a b.wav"), "/abs/ü.wav", "s3://b/c.mp3"]
+    assert table["start_s"].to_pylist() == [1.5, None, 2.0]
+    assert table["end_s"].to_pylist() == [2.5, None, None]
+    assert table["speaker"].to_pylist() == ["007", "12", "x"]
+    assert table["take"].to_pylist() == [3, 4, 5]
+
+
+def test_ids_in_a_csv_stay_text(tmp_path: Path) -> None:
+    path = manifest(tmp_path, ".csv", [{"uri": "1.wav", "id": "007", "speaker": "01", "fold": "1"}])
+    row = read_manifest(path).to_pylist()[0]
+    assert (row["id"], row["speaker"], row["fold"]) == ("007", "01", "1")
+
+
+def test_a_csv_from_a_spreadsheet(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(b'\xef\xbb\xbfuri,emotion\r\n"a, b.wav","very ""sad"""\r\n')
+    row = read_manifest(str(path)).to_pylist()[0]
+    assert (row["uri"], row["emotion"]) == (str(tmp_path / "a, b.wav"), 'very "sad"')
+
+
+def test_columns_with_names_of_ours_are_kept_beside_them(tmp_path: Path) -> None:
+    rows = [{"uri": "a.wav", "recording_id": "r1", "size": "big", "label": "sad", "probe_reason": "why"}]
+    table = list_archive(manifest(tmp_path, ".csv", rows))
+    row = table.to_pylist()[0]
+    assert len(set(table.column_names)) == len(table.column_names)
+    assert (row["recording_id"], row["size"]) == (0, None)
+    assert {"r1", "big", "sad", "why"} <= set(row.values())
+    assert not any(name.startswith("probe_") for name in table.column_names)  # the plan adds columns so named
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("url,emotion\na.wav,sad\n", 'needs a column uri (did you mean "url"?)'),
+        ("uri,emotion\n", "no rows"),
+        ("", "cannot read the manifest"),
+        ("uri,emotion\n,sad\n", "1 rows have no uri"),
+        ("uri,uri\na.wav,b.wav\n", "twice"),
+        ("uri,end_s\na.wav,0\n", "0 <= start_s < end_s"),
+        ("uri,start_s,end_s\na.wav,2,2\n", "0 <= start_s < end_s"),
+        ("uri,start_s\na.wav,-1\n", "0 <= start_s < end_s"),
+        ("uri,end_s\na.wav,inf\n", "end_s must hold seconds"),
+        ("uri,start_s\na.wav,1:30\n", "start_s must hold seconds"),
+        ("uri,end_s\na.wav,late\n", "end_s must hold seconds"),
+        ("uri,emotion\na.wav,sad,9\n", "cannot read the manifest"),
+        ("uri\nftp://h/a.wav\n", "cannot read ftp://"),
+        ("uri\nsimplecache::s3://b/a.wav\n", "cannot read"),
+        (f"uri\nftp://me:{SECRET}@h/a.wav\n", "cannot read ftp://"),
+    ],
+)
+def test_a_wrong_csv_manifest(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    assert said in refusal(list_archive, str(path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"uri": None, "n": 1}, {"uri": "a", "n": 2}], "1 rows have no uri"),
+        ([{"uri": 5}], "column uri must hold text"),
+        ([{"uri": "a", "end_s": "3 s"}], "end_s must hold seconds"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_wrong_manifest(tmp_path: Path, suffix: str, rows: list[dict], said: str) -> None:
+    assert said in refusal(list_archive, manifest(tmp_path, suffix, rows))
+
+
+def test_seconds_that_are_no_number_at_all(tmp_path: Path) -> None:
+    rows = [{"uri": "a.wav", "start_s": 0.0, "end_s": float("nan")}]
+    assert "end_s must hold seconds" in refusal(list_archive, manifest(tmp_path, ".parquet", rows))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_manifest_that_cannot_be_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"list{suffix}"
+    assert "no such file" in refusal(list_archive, str(path))
+    path.write_bytes(b"PAR1\x00\xff{nonsense")
+    assert str(path) in refusal(list_archive, str(path))
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://b/a", "https://h/a.wav", "hf://d/a", "file:///a", "demo:1", "/a: b", "a.wav"]
+)
+def test_schemes_that_can_be_read(uri: str) -> None:
+    assert check_scheme(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri", ["ftp://h/a", "gopher://h", "zip://a.wav::s3://b/a.zip", "s3://b/a::file:///etc"]
+)
+def test_schemes_that_cannot(uri: str) -> None:
+    assert "cannot read" in refusal(list_archive, uri)
+    assert "https://" in refusal(check_scheme, uri)  # what can be
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"ftp://me:{SECRET}@h/a.wav",
+        f"ftp://h/a.wav?token={SECRET}",
+        f"simplecache::https://me:{SECRET}@h/a.wav",
+        f"https://me:{SECRET}@127.0.0.1:9/list.csv",  # port 9: nobody answers
+        f"https://127.0.0.1:9/a/list.csv?X-Amz-Signature={SECRET}&n=list.csv",
+    ],
+)
+def test_credentials_are_in_no_message(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsfuse_ray.audio.sources.RETRY_WAITS_S", ())
+    refusal(list_archive, uri)
+
+
+def test_the_fingerprint_changes_with_every_cell() -> None:
+    table = pa.table({"uri": ["a", "b"], "start_s": [0.0, None]})
+    seen = {fingerprint(table), fingerprint(table.slice(0, 1)), fingerprint(table.take([1, 0]))}
+    seen.add(fingerprint(table.rename_columns(["uri", "end_s"])))
+    seen.add(fingerprint(table.set_column(0, "uri", pa.array(["a", "c"]))))
+    seen.add(fingerprint(table.set_column(1, "start_s", pa.array([0.0, 0.0]))))
+    seen.add(fingerprint(table.set_column(1, "start_s", pa.array([None, 0.0]))))
+    assert len(seen) == 7
+
+
+def test_the_fingerprint_changes_with_a_category(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    seen = set()
+    for emotion in ("sad", "happy"):  # as pandas writes categories
+        pq.write_table(pa.table({"uri": ["a"], "emotion": pa.array([emotion]).dictionary_encode()}), path)
+        seen.add(fingerprint(list_archive(str(path))))
+    assert len(seen) == 2
+
+
+def test_the_fingerprint_does_not_depend_on_chunks() -> None:
+    n = 70_000  # more than is hashed at once
+    table = pa.table(
+        {
+            "uri": [f"s3://bucket/{i}" for i in range(n)],
+            "end_s": pa.array([None if i % 7 else i / 3 for i in range(n)], pa.float64()),
+        }
+    )
+    pieces = [table.slice(0, 13), table.slice(13, 40_001), table.slice(40_014)]
+    assert fingerprint(pa.concat_tables(pieces)) == fingerprint(table)
+
+
+def test_the_fingerprint_of_a_listing_changes_with_a_file(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.wav")
+    before = fingerprint(list_archive(str(tmp_path)))
+    assert fingerprint(list_archive(str(tmp_path))) == before
+    (tmp_path / "b.wav").write_bytes(b"longer audio")
+    assert fingerprint(list_archive(str(tmp_path))) != before

@@ -1,0 +1,145 @@
+import http.server
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sounds import chirp, write
+
+from zsfuse_ray.audio import sources
+from zsfuse_ray.audio.decode import decode
+from zsfuse_ray.audio.sources import SourceError, open_audio, redact
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `body` at /parts (with ranges), /whole (without) and /flaky (fails twice); statuses at /403 …"""
+
+    body = b""
+    failures = 0
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        where = self.path.strip("/").partition("?")[0]
+        if where.isdigit():
+            self.send_error(int(where))
+            return
+        wanted = self.headers.get("Range")
+        if where == "flaky" and wanted and Handler.failures < 2:
+            Handler.failures += 1
+            self.send_error(503)
+            return
+        body = self.body
+        if wanted and where != "whole":
+            first, last = (int(end) for end in wanted.removeprefix("bytes=").split("-"))
+            body = body[first : last + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{len(self.body)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            try:
+                self.wfile.write(body)
+            except ConnectionError:
+                self.close_connection = True
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("sound") / "a b ü.wav", "pcm_s16le", chirp(30))
+
+
+@pytest.fixture
+def server(sound: Path) -> Iterator[str]:
+    Handler.body, Handler.failures = sound.read_bytes(), 0
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "RETRY_WAITS_S", (0.01, 0.01, 0.01))
+
+
+def test_local_paths_and_file_uris(sound: Path) -> None:
+    for uri in (str(sound), f"file://{sound}", sound.as_uri()):
+        with open_audio(uri) as file:
+            assert file.read(4) == b"RIFF"
+
+
+@pytest.mark.parametrize("where", ["parts", "whole", "flaky"])
+def test_http_slices_with_and_without_ranges(server: str, where: str) -> None:
+    assert len(Handler.body) > 2 * sources.BLOCK_BYTES  # the end is not in the first read
+    pcm = decode(f"{server}/{where}", 25, 26)
+    np.testing.assert_array_equal(pcm.samples, chirp(30)[25 * 48_000 : 26 * 48_000])
+
+
+def test_a_copy_is_bounded(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_COPY_BYTES", 1 << 20)
+    with pytest.raises(SourceError) as caught:
+        decode(f"{server}/whole", 25, 26)
+    assert caught.value.reason == "too_large"
+
+
+def test_failures_have_reasons_and_no_secrets(server: str, tmp_path: Path) -> None:
+    cases = {
+        str(tmp_path / "none.wav"): "not_found",
+        str(tmp_path): "not_found",
+        f"{server}/404?token=hunter2": "not_found",
+        f"{server}/403?X-Amz-Signature=hunter2": "denied",
+        f"{server}/401": "denied",
+        f"{server}/503?sig=hunter2": "unreachable",
+        "http://me:hunter2@127.0.0.1:9/a.wav": "unreachable",
+        "nonsense://a/b.wav": "unreachable",
+    }
+    for uri, reason in cases.items():
+        with pytest.raises(SourceError) as caught, open_audio(uri) as file:
+            file.read(1)
+        assert caught.value.reason == reason, uri
+        assert "hunter2" not in f"{caught.value!r} {caught.value}"
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(SourceError("denied", "no\nway " * 100)))
+    assert isinstance(error, SourceError)
+    assert error.reason == "denied"
+    assert len(str(error)) <= 300
+    assert "\n" not in str(error)
+
+
+def test_demo_recordings() -> None:
+    with open_audio("demo:1") as file:
+        assert file.read(4) == b"RIFF"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://bucket/a b.wav", "s3://bucket/a b.wav"),
+        ("https://me:pa@ss@host/a.wav", "https://host/a.wav"),
+        (
+            "get https://h/a?X-Amz-Credential=AK%2F1&part=2: 403",
+            "get https://h/a?X-Amz-Credential=***&part=2: 403",
+        ),
+        ("https://h/a?sv=2020&sig=a%2Bb%3D&episode=3", "https://h/a?sv=***&sig=***&episode=3"),
+        (
+            "(https://h/a?api_key=1&access_token=2&Password=3)",
+            "(https://h/a?api_key=***&access_token=***&Password=***)",
+        ),
+        ("mail me@host about /folder/a@b.wav", "mail me@host about /folder/a@b.wav"),
+    ],
+)
+def test_redact(text: str, expected: str) -> None:
+    assert redact(text) == expected

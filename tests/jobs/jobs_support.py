@@ -1,0 +1,79 @@
+"""What the tests of the jobs share: audio, tables, waiting."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from zsfuse_ray.audio.demo import PROSODIES, speech_like
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, above those of Ray's workers, and port + 10000 is one too."""
+    found: list[int] = []
+    for port in random.Random(os.getpid()).sample(range(20_000, 30_000), 1000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free ports")
+
+
+def run_process(name: str, *arguments: object, env: Mapping[str, str]) -> subprocess.CompletedProcess:
+    """Run a job as a user does, as a process of its own."""
+    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=300)
+
+
+def scored(process: subprocess.CompletedProcess, code: int = 0) -> str:
+    """Standard output of a job that ended with this code."""
+    assert process.returncode == code, process.stdout + process.stderr
+    return process.stdout
+
+
+def tables(out: Path | str) -> dict[str, pd.DataFrame]:
+    """The tables of a run, as a user reads them, in an order of their own."""
+    found = {name: pd.read_parquet(f"{out}/{name}") for name in ("segments", "recordings", "rejects")}
+    found["recordings"]["arc"] = found["recordings"]["arc"].map(tuple)
+    keys = {"segments": ["segment_id"], "recordings": ["recording_uri"], "rejects": ["recording_uri", "reason"]}
+    return {name: table.sort_values(keys[name]).reset_index(drop=True) for name, table in found.items()}
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
+    """Write samples in [-1, 1], shape (n,) or (n, channels), as 16-bit WAV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def speech(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
+    """Speech-like audio of the demo archive's voices."""
+    return speech_like(seconds, PROSODIES[seed % len(PROSODIES)], seed=seed, rate=rate)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until the condition holds; fails the test after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.1)
+
+
+def lines(text: str) -> Sequence[str]:
+    """Lines of a job's stderr that are its own."""
+    return [line for line in text.splitlines() if "logging.cc" not in line and line.strip()]

@@ -1,0 +1,171 @@
+"""Scoring real files on a real Ray: what comes out, and what a second run does."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from jobs_support import run_process, scored, speech, tables, write_wav
+
+from zsfuse_ray.method.fusion import fuse
+
+LABELS = ("angry", "happy", "sad", "neutral", "bored")  # the untrained specialist does not know the last
+
+
+@pytest.fixture(scope="module")
+def demo(cluster, tmp_path_factory, run_job) -> tuple[Path, str]:
+    """The demo archive labelled once, and what the job printed."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    done = run_job(
+        "score", "--input", "demo", "--output", out, "--labels", ",".join(LABELS), "--weight", 0.3, "--audio-repeats", "1,2,3"
+    )
+    return out, scored(done)
+
+
+def test_the_demo_is_labelled(demo):
+    out, said = demo
+    found = tables(out)
+    segments = found["segments"]
+    assert len(found["recordings"]) == 4
+    assert not len(found["rejects"])
+    assert len(segments) >= 12
+    assert segments.segment_id.is_unique
+    assert not segments.isna().any().any()
+    length = segments.end_s - segments.start_s
+    assert length.between(0.5 - 1e-6, 10 + 1e-6).all()
+    assert f"{len(segments):,} segments" in said
+    assert str(out) in said
+    summed = segments.assign(s=length).groupby("recording_uri").s.sum()
+    assert np.allclose(found["recordings"].set_index("recording_uri").speech_s, summed)
+
+
+def test_probabilities_are_the_fusion_of_the_parts(demo):
+    segments = tables(demo[0])["segments"]
+    p = segments[[f"p_{label}" for label in LABELS]].to_numpy()
+    alm = segments[[f"alm_{label}" for label in LABELS]].to_numpy()
+    known = segments[[f"specialist_{label}" for label in LABELS[:4]]].to_numpy()
+    assert "specialist_bored" not in segments
+    specialist = np.c_[known, np.zeros(len(known))]
+    inside = np.array([True] * 4 + [False])
+    assert np.allclose(p, fuse(specialist, alm, 0.3, "linear", inside), atol=1e-6)
+    assert np.allclose(p.sum(axis=1), 1, atol=1e-6)
+    assert (segments.label == np.array(LABELS)[p.argmax(axis=1)]).all()
+    assert np.allclose(segments.confidence, p.max(axis=1))
+
+
+def test_the_run_says_what_made_it(demo):
+    run = json.loads((demo[0] / "run.json").read_text())
+    assert run["status"] == "complete"
+    assert run["config"]["weight"] == 0.3
+    assert run["versions"]["ray"]
+    assert run["models"]["alm"]["model"] == "clap:untrained"
+    segments = tables(demo[0])["segments"]
+    assert run["counts"]["segments"] == len(segments)
+    assert {a: sum(effects.values()) for a, effects in run["effective_repetition"].items()} == dict.fromkeys(
+        "123", len(segments)
+    )
+    assert run["counts"]["encoder_inputs"] < 3 * len(segments)  # some repetitions are what the model hears anyway
+
+
+def test_the_same_command_again_changes_nothing(demo, cluster):
+    out, _ = demo
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    arguments = ["--labels", ",".join(LABELS), "--weight", 0.3, "--audio-repeats", "1,2,3"]
+    # an address nobody answers at: with nothing to do no Ray is asked for
+    nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
+    again = run_process("score", "--input", "demo", "--output", out, *arguments, env=nowhere)
+    assert "nothing to do" in again.stderr
+    assert scored(again) == demo[1]
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--weight", "0.4"], "weight 0.3 → 0.4"),
+        (["--item-s", "60"], "item_s 300.0 → 60.0"),
+        (["--alm", "none"], "alm clap:untrained → none"),
+    ],
+)
+def test_another_configuration_is_refused(demo, run_job, arguments, said):
+    done = run_job("score", "--input", "demo", "--output", demo[0], "--labels", ",".join(LABELS), *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "--overwrite" in done.stderr
+
+
+def test_overwrite_leaves_what_is_not_ours(run_job, tmp_path):
+    write_wav(tmp_path / "in" / "a.wav", speech(4))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    common = ["--input", tmp_path / "in", "--output", out, "--vad", "none", "--alm", "none", "--labels", "angry,happy"]
+    scored(run_job("score", *common))
+    write_wav(tmp_path / "in" / "b.wav", speech(4, seed=1))
+    changed = run_job("score", *common)
+    assert changed.returncode == 2
+    assert "recordings 1 → 2" in changed.stderr
+    scored(run_job("score", *common, "--overwrite"))
+    assert len(tables(out)["recordings"]) == 2
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_manifest_brings_slices_and_columns(run_job, tmp_path):
+    audio = speech(50)
+    write_wav(tmp_path / "talk 1.wav", audio)
+    rows = [
+        {"uri": "talk 1.wav", "start_s": 0.0, "end_s": 20.0, "id": "001", "speaker": "anna", "label": "x"},
+        {"uri": "talk 1.wav", "start_s": 23.5, "end_s": 41.25, "id": "002", "speaker": "ben", "label": "y"},
+        {"uri": "talk 1.wav", "start_s": None, "end_s": None, "id": "003", "speaker": "all", "label": "z"},
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
+    scored(run_job("score", "--input", tmp_path / "list.csv", "--output", tmp_path / "out", "--item-s", "20"))
+    found = tables(tmp_path / "out")
+    segments = found["segments"]
+    assert set(found["recordings"].id) == {"001", "002", "003"}
+    assert set(segments.manifest_label) == {"x", "y", "z"}
+    for name, start, end in (("anna", 0, 20), ("ben", 23.5, 41.25), ("all", 0, 50)):
+        of = segments[segments.speaker == name]
+        assert len(of)
+        assert of.start_s.min() >= start
+        assert of.end_s.max() <= end + 1e-6
+
+
+def test_ready_cut_clips_without_voice_activity(run_job, tmp_path):
+    for n in range(70):  # more than a bundle holds
+        write_wav(tmp_path / "in" / f"{n:03}.wav", speech(1.5, seed=n) if n else np.zeros(1600))
+    write_wav(tmp_path / "in" / "long.wav", speech(25, seed=5))
+    scored(run_job("score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--vad", "none"))
+    segments = tables(tmp_path / "out")["segments"]
+    clips = segments[~segments.recording_uri.str.endswith("long.wav")]
+    assert len(clips) == clips.recording_uri.nunique() == 70
+    long = segments[segments.recording_uri.str.endswith("long.wav")]
+    assert long.start_s.tolist() == [0, 10, 20]
+    assert long.end_s.tolist() == [10, 20, 25]
+
+
+def test_pools_of_their_own_give_the_same_rows(run_job, tmp_path):
+    common = ["--input", "demo", "--output"]
+    scored(run_job("score", *common, tmp_path / "one"))
+    scored(run_job("score", *common, tmp_path / "two", "--pools", "separate"))
+    assert tables(tmp_path / "one")["segments"].equals(tables(tmp_path / "two")["segments"])
+
+
+def test_the_plan_can_be_made_first(run_job, tmp_path):
+    write_wav(tmp_path / "in" / "a.wav", speech(30))
+    out = tmp_path / "out"
+    said = scored(run_job("plan", "--input", tmp_path / "in", "--output", out))
+    assert "1 of 1 recordings (1 wav)" in said
+    assert "1 items" in said
+    plan = (out / "plan" / "plan.json").stat().st_mtime_ns
+    scored(run_job("score", "--input", tmp_path / "in", "--output", out))
+    assert (out / "plan" / "plan.json").stat().st_mtime_ns == plan
+    assert len(tables(out)["segments"])
+
+
+def test_a_cluster_too_small_is_told_at_once(run_job, tmp_path):
+    done = run_job("score", "--input", "demo", "--output", tmp_path / "out", "--gpus-per-encoder", "1")
+    assert done.returncode == 2
+    assert "GPUs, the cluster has 0" in done.stderr
+    assert not (tmp_path / "out" / "items").exists()

@@ -1,0 +1,244 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from zsfuse_ray.config import (
+    DEFAULT_PRESET,
+    OPERATIONAL,
+    PlanConfig,
+    ScoreConfig,
+    build,
+    parse,
+    presets,
+    read_yaml,
+    resolved,
+)
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import CORPORA
+from zsfuse_ray.models.catalog import parse_spec
+
+NEEDED = ("--input", "demo", "--output", "out")
+
+
+def score(*argv: str) -> ScoreConfig:
+    return parse(ScoreConfig, [*NEEDED, *argv], "a job")[0]
+
+
+def refusal(*argv: str, kind: type[PlanConfig] = ScoreConfig) -> str:
+    """The message that a command line is refused with: one line of it."""
+    with pytest.raises(InputError) as caught:
+        parse(kind, argv, "a job")
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path):
+    def write(text: str) -> str:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_the_command_line_goes_over_the_yaml_file_over_the_preset_over_the_defaults(yaml_file) -> None:
+    file = yaml_file("weight: 0.25\nlabels: [angry, sad]\ntemperature: 2\n")
+    config, preset = parse(
+        ScoreConfig, [*NEEDED, "--preset", "paper", "--config", file, "--weight", "0.75"], "a job"
+    )
+    assert preset == "paper"
+    assert config.weight == 0.75  # command line over file
+    assert config.labels == ("angry", "sad")  # file over preset, which names four
+    assert config.alm == "clap:laion/larger_clap_general"  # preset over default
+    assert config.temperature == 2.0
+    assert config.max_segment_s == 10.0  # nobody said
+
+
+def test_without_a_preset_the_default_one_is_used_and_the_plan_has_none() -> None:
+    assert parse(ScoreConfig, NEEDED, "a job")[1] == DEFAULT_PRESET
+    config, preset = parse(PlanConfig, [*NEEDED, "--item-s", "60"], "a job")
+    assert (config.item_s, preset) == (60.0, "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--weigth", "0.5"), 'unknown option --weigth (did you mean "--weight"?)'),
+        (("--weigth=0.5",), 'unknown option --weigth (did you mean "--weight"?)'),
+        (("--preset", "papers"), 'no preset papers (did you mean "paper"?)'),
+        (("--weight", "1.5"), "--weight 1.5: "),
+        (("--weight", "heavy"), "--weight heavy: "),
+        (("--temperature", "0"), "--temperature 0: "),
+        (("--temperature", "-1"), "--temperature -1: "),
+        (("--words", "1.5"), "--words 1.5: "),
+        (("--words", "0"), "--words 0: "),
+        (("--audio-repeats", "1,x"), "--audio-repeats x: "),
+        (("--audio-repeats", "1,0"), "--audio-repeats 0: "),
+        (("--text-repeats", "65"), "--text-repeats 65: "),
+        (("--ensemble", "mean"), "--ensemble mean: "),
+        (("--vad", "webrtc"), "--vad webrtc: "),
+        (("--pools", "one"), "--pools one: "),
+        (("--item-s", "90"), "--item-s must be a multiple of 20"),
+        (("--item-s", "0"), "--item-s must be a multiple of 20"),
+        (("--min-segment-s", "6"), "--min-segment-s must lie between"),
+        (("--max-segment-s", "61"), "--max-segment-s must lie between"),
+        (("--encoders", "4,2"), "--encoders takes MIN or MIN,MAX"),
+        (("--encoders", "1,2,3"), "--encoders takes MIN or MIN,MAX"),
+        (("--encoders", "0"), "--encoders 0: "),
+        (("--max-reject-rate", "5"), "--max-reject-rate 5: "),
+        (("--alm", "none", "--specialist", "none"), "leave no model"),
+        (("--labels", "happy"), "at least two labels, got happy"),
+        (("--labels", "happy,joy"), '"happy" and "joy" name the same emotion'),
+        (("--labels", "happy,,sad"), "a label is empty"),
+        (("--templates", "{}|a voice"), 'template "a voice" needs exactly one {}'),
+        (("--config", "/nowhere/mine.yaml"), "--config /nowhere/mine.yaml: No such file"),
+        (("--config", "/"), "--config /: Is a directory"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_names_the_option(argv: tuple[str, ...], said: str) -> None:
+    assert said in refusal(*NEEDED, *argv)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "item-s",
+        "min-segment-s",
+        "max-segment-s",
+        "weight",
+        "temperature",
+        "batch-s",
+        "vad-threshold",
+        "max-reject-rate",
+        "gpus-per-encoder",
+        "cpus-per-encoder",
+    ],
+)
+def test_numbers_must_be_finite(option: str, value: str) -> None:
+    assert f"--{option} {value}" in refusal(*NEEDED, f"--{option}={value}")
+
+
+def test_input_and_output_are_needed() -> None:
+    assert "--output is needed" in refusal("--input", "demo")
+    assert "--input is needed" in refusal("--output", "out")
+    assert "--input is needed" in refusal("--output", "out", kind=PlanConfig)
+
+
+def test_an_option_may_not_be_shortened() -> None:
+    assert "--temp" in refusal(*NEEDED, "--temp", "2")
+
+
+def test_the_plan_refuses_options_of_the_run() -> None:
+    assert "unknown option --weight" in refusal(*NEEDED, "--weight", "1", kind=PlanConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("weigth: 0.5", 'unknown option weigth (did you mean "weight"?)'),
+        ("- weight", "must be a YAML mapping of options, not a list"),
+        ("just words", "must be a YAML mapping of options, not a str"),
+        ("weight: [0.5", "is not YAML"),
+        ("weight: {a: 1}", "--weight"),
+        ("weight: null", "--weight"),
+        ("labels: 3", "--labels"),
+        ("labels: [1, 2]", "--labels"),
+        ("overwrite: 7", "--overwrite"),
+        ("weight: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("!!python/object:zsfuse_ray.config.PlanConfig {input: a}", "is not YAML"),
+        ("1: 2", "unknown option 1"),
+    ],
+)
+def test_a_wrong_yaml_file_is_one_line(yaml_file, text: str, said: str) -> None:
+    assert said in refusal(*NEEDED, "--config", yaml_file(text))
+
+
+def test_yaml_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"weight: 0.5\xff\xfe")
+    assert str(path) in refusal(*NEEDED, "--config", str(path))
+
+
+def test_yaml_cannot_make_objects(yaml_file, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    refusal(*NEEDED, "--config", yaml_file(f"weight: !!python/object/apply:os.mkdir ['{made}']"))
+    assert not made.exists()
+
+
+def test_an_empty_yaml_file_says_nothing(yaml_file) -> None:
+    assert score("--config", yaml_file("# nothing\n")) == score()
+
+
+@pytest.mark.parametrize("corpus", sorted(CORPORA))
+def test_labels_by_the_name_of_a_corpus(corpus: str) -> None:
+    assert score("--labels", corpus).labels == CORPORA[corpus]
+
+
+def test_labels_are_tidied_and_keep_their_order_and_words() -> None:
+    assert score("--labels", "Sad, joy ,ANGRY").labels == ("sad", "joy", "angry")
+
+
+def test_templates_are_separated_by_bars_as_they_may_hold_commas() -> None:
+    assert score("--templates", "oh, {}|{} it is").templates == ("oh, {}", "{} it is")
+
+
+@pytest.mark.parametrize(("text", "value"), [("3", (3,)), ("1,2,4", (1, 2, 4))])
+def test_lists_of_numbers(yaml_file, text: str, value: tuple[int, ...]) -> None:
+    from_file = score("--config", yaml_file(f"audio_repeats: {list(value)}"))
+    assert score("--audio-repeats", text).audio_repeats == from_file.audio_repeats == value
+    if len(value) == 1:
+        assert score("--config", yaml_file(f"encoders: {text}")).encoders == value
+
+
+def test_segmentation_takes_its_options() -> None:
+    how = score(
+        "--vad", "none", "--min-segment-s", "1", "--max-segment-s", "5", "--vad-threshold", ".3"
+    ).segmentation
+    assert (how.vad, how.min_segment_s, how.max_segment_s, how.threshold) == ("none", 1.0, 5.0, 0.3)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_a_configuration_with_models_that_exist(name: str) -> None:
+    config = score("--preset", name)
+    if config.alm != "none":
+        assert parse_spec(config.alm, "alm").checkpoint
+    if config.specialist != "none":
+        assert parse_spec(config.specialist, "specialist").checkpoint
+
+
+def test_a_file_with_the_resolved_options_gives_the_same_configuration(yaml_file) -> None:
+    config = score(
+        "--labels", "ravdess", "--audio-repeats", "1,2", "--encoders", "2,4", "--templates", "{}|x {}"
+    )
+    text = json.dumps(resolved(config))  # JSON is YAML
+    assert read_yaml(ScoreConfig, text, "again") == resolved(config)
+    assert parse(ScoreConfig, ["--config", yaml_file(text)], "a job")[0] == config
+
+
+def test_what_is_operational_are_options() -> None:
+    assert {field.name for field in dataclasses.fields(ScoreConfig)} >= OPERATIONAL
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        score().weight = 1.0  # type: ignore[misc]
+
+
+def test_build_refuses_what_is_no_option() -> None:
+    with pytest.raises(InputError, match="--colour"):
+        build(ScoreConfig, {"input": "demo", "output": "out", "colour": "red"})
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(ScoreConfig, ["--help"], "a job")
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for field in dataclasses.fields(ScoreConfig):
+        assert "--" + field.name.replace("_", "-") in said
