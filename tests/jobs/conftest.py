@@ -36,7 +36,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         environment.pop(name, None)
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     temporary = Path("/tmp") / f"zr{os.getpid()}"  # short: Ray puts sockets there, whose names are limited
-    start = [f"--num-cpus={LOGICAL_CPUS}", f"--port={port}", f"--dashboard-port={dashboard}", "--include-dashboard=true"]
+    start = [
+        f"--num-cpus={LOGICAL_CPUS}",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+        "--include-dashboard=true",
+    ]
     done = subprocess.run(
         [*ray, "start", "--head", *start, f"--temp-dir={temporary}", "--disable-usage-stats"],
         env=environment,

@@ -46,7 +46,11 @@ def tables(out: Path | str) -> dict[str, pd.DataFrame]:
     """The tables of a run, as a user reads them, in an order of their own."""
     found = {name: pd.read_parquet(f"{out}/{name}") for name in ("segments", "recordings", "rejects")}
     found["recordings"]["arc"] = found["recordings"]["arc"].map(tuple)
-    keys = {"segments": ["segment_id"], "recordings": ["recording_uri"], "rejects": ["recording_uri", "reason"]}
+    keys = {
+        "segments": ["segment_id"],
+        "recordings": ["recording_uri"],
+        "rejects": ["recording_uri", "reason"],
+    }
     return {name: table.sort_values(keys[name]).reset_index(drop=True) for name, table in found.items()}
 
 

@@ -152,7 +152,9 @@ def test_bad_files_do_not_touch_the_others(strange, run_job, tmp_path):
 
 @pytest.mark.parametrize("folder", ["odd"])
 def test_every_real_odd_file_is_labelled_or_rejected(run_job, shared, tmp_path, folder):
-    done = run_job("score", "--input", shared / folder, "--output", tmp_path / "out", "--max-reject-rate", "1")
+    done = run_job(
+        "score", "--input", shared / folder, "--output", tmp_path / "out", "--max-reject-rate", "1"
+    )
     scored(done)
     found = tables(tmp_path / "out")
     seen = {uri for table in found.values() for uri in table.recording_uri}

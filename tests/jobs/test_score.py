@@ -18,7 +18,17 @@ def demo(cluster, tmp_path_factory, run_job) -> tuple[Path, str]:
     """The demo archive labelled once, and what the job printed."""
     out = tmp_path_factory.mktemp("demo") / "out"
     done = run_job(
-        "score", "--input", "demo", "--output", out, "--labels", ",".join(LABELS), "--weight", 0.3, "--audio-repeats", "1,2,3"
+        "score",
+        "--input",
+        "demo",
+        "--output",
+        out,
+        "--labels",
+        ",".join(LABELS),
+        "--weight",
+        0.3,
+        "--audio-repeats",
+        "1,2,3",
     )
     return out, scored(done)
 
@@ -65,7 +75,9 @@ def test_the_run_says_what_made_it(demo):
     assert {a: sum(effects.values()) for a, effects in run["effective_repetition"].items()} == dict.fromkeys(
         "123", len(segments)
     )
-    assert run["counts"]["encoder_inputs"] < 3 * len(segments)  # some repetitions are what the model hears anyway
+    assert run["counts"]["encoder_inputs"] < 3 * len(
+        segments
+    )  # some repetitions are what the model hears anyway
 
 
 def test_the_same_command_again_changes_nothing(demo, cluster):
@@ -100,7 +112,18 @@ def test_overwrite_leaves_what_is_not_ours(run_job, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    common = ["--input", tmp_path / "in", "--output", out, "--vad", "none", "--alm", "none", "--labels", "angry,happy"]
+    common = [
+        "--input",
+        tmp_path / "in",
+        "--output",
+        out,
+        "--vad",
+        "none",
+        "--alm",
+        "none",
+        "--labels",
+        "angry,happy",
+    ]
     scored(run_job("score", *common))
     write_wav(tmp_path / "in" / "b.wav", speech(4, seed=1))
     changed = run_job("score", *common)

@@ -13,9 +13,10 @@ from ray.data import DataContext
 from zsfuse_ray.config import ScoreConfig
 from zsfuse_ray.errors import InputError
 
-# Logical CPUs that Ray Data's own steps (read, checkpoint filter, fuse and write) need beside decoding and the
-# pools. Where they are missing a job waits for ever and says nothing.
+# Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write) beside decoding and the pools.
 OWN_STEPS = 3
+# Fewer than these and a job waits for ever and says nothing: the checkpoint filter keeps one.
+FEWEST_CPUS = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def connect(address: str | None) -> bool:
     return True
 
 
+def worker_nodes() -> int:
+    """Machines of the cluster that are up and take work."""
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+
+
 def pools(config: ScoreConfig, resources: Mapping[str, float], nodes: int) -> list[Pool]:
     """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them."""
     models = tuple(name for name in ("alm", "specialist") if getattr(config, name) != "none")
@@ -69,7 +75,9 @@ def pools(config: ScoreConfig, resources: Mapping[str, float], nodes: int) -> li
         raise InputError(f"--gpus-per-encoder {num_gpus:g}: a fraction below 1, or a whole number")
     usual = max(1, _room(gpus, num_gpus) // len(groups)) if num_gpus else max(1, nodes)
     size = config.encoders or (usual,)
-    num_cpus = 1.0 if config.cpus_per_encoder is None else config.cpus_per_encoder
+    num_cpus = config.cpus_per_encoder
+    if num_cpus is None:  # on a small cluster the actors leave its logical CPUs to what feeds them
+        num_cpus = 1.0 if resources.get("CPU", 0) > size[0] * len(groups) + OWN_STEPS else 0.0
     threads = 1 if num_gpus else max(1, (os.cpu_count() or 1) if nodes == 1 else int(num_cpus))
     wanted = [Pool(group, size[0], size[-1], num_cpus, num_gpus, threads) for group in groups]
     _check(wanted, resources)
@@ -89,8 +97,8 @@ def _check(wanted: list[Pool], resources: Mapping[str, float]) -> None:
             f"{actors} encoder actors want {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; lower --encoders "
             "or --gpus-per-encoder (0 runs them on CPUs)"
         )
-    if cpus + 1 + OWN_STEPS > resources.get("CPU", 0):
+    if cpus + FEWEST_CPUS > resources.get("CPU", 0):
         raise InputError(
-            f"{actors} encoder actors and the steps that feed them want {cpus + 1 + OWN_STEPS:g} logical CPUs, the cluster "
+            f"{actors} encoder actors and the steps that feed them want {cpus + FEWEST_CPUS:g} logical CPUs, the cluster "
             f"has {resources.get('CPU', 0):g}; lower --encoders or --cpus-per-encoder, or start Ray with more (ray start --num-cpus)"
         )

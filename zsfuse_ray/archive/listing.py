@@ -22,7 +22,48 @@ SCHEMES = ("s3", "http", "https", "hf", "file", "demo")
 
 # What lies beside recordings and is never one. Everything else is tried, whatever its name.
 SIDECARS = frozenset(
-    [".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".xml", ".html", ".htm", ".pdf", ".yaml", ".yml", ".toml", ".log", ".py", ".nfo", ".cue", ".m3u", ".m3u8", ".rss", ".srt", ".vtt", ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".ctm", ".stm", ".zip", ".gz", ".tar", ".bz2", ".xz", ".7z", ".doc", ".docx", ".xls", ".xlsx"]
+    [
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".parquet",
+        ".md",
+        ".xml",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".log",
+        ".py",
+        ".nfo",
+        ".cue",
+        ".m3u",
+        ".m3u8",
+        ".rss",
+        ".srt",
+        ".vtt",
+        ".lab",
+        ".textgrid",
+        ".eaf",
+        ".trs",
+        ".rttm",
+        ".ctm",
+        ".stm",
+        ".zip",
+        ".gz",
+        ".tar",
+        ".bz2",
+        ".xz",
+        ".7z",
+        ".doc",
+        ".docx",
+        ".xls",
+        ".xlsx",
+    ]
 )
 TEXT_COLUMNS = ("uri", "id", "emotion", "speaker", "gender", "sentence", "split", "fold")  # "007" stays "007"
 
@@ -108,7 +149,16 @@ def _local_files(archive: str) -> list[dict[str, Any]]:
 
 
 def _local(path: Path) -> dict[str, Any]:
-    return {"uri": os.path.abspath(path), "size": path.stat().st_size if path.exists() else None}
+    return {"uri": _text(os.path.abspath(path)), "size": path.stat().st_size if path.exists() else None}
+
+
+def _text(path: str) -> str:
+    """The path, or its file:// URI where a name holds bytes that are no text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path
 
 
 def _hidden(name: str) -> bool:

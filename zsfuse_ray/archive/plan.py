@@ -29,7 +29,50 @@ from zsfuse_ray.config import PlanConfig
 from zsfuse_ray.errors import InputError
 
 AUDIO_NAMES = frozenset(
-    [".wav", ".flac", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".ogg", ".oga", ".opus", ".webm", ".wma", ".aif", ".aiff", ".aifc", ".ac3", ".amr", ".au", ".caf", ".mka", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".mpc", ".ape", ".wv", ".tta", ".tak", ".ofr", ".spx", ".dsf", ".dff", ".gsm", ".ra", ".rm", ".3gp", ".mp2", ".mp1", ".asf", ".w64"]
+    [
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".m4a",
+        ".m4b",
+        ".mp4",
+        ".aac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".webm",
+        ".wma",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".ac3",
+        ".amr",
+        ".au",
+        ".caf",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".mpc",
+        ".ape",
+        ".wv",
+        ".tta",
+        ".tak",
+        ".ofr",
+        ".spx",
+        ".dsf",
+        ".dff",
+        ".gsm",
+        ".ra",
+        ".rm",
+        ".3gp",
+        ".mp2",
+        ".mp1",
+        ".asf",
+        ".w64",
+    ]
 )
 BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
 PROBES_PER_TASK = 64
@@ -192,6 +235,8 @@ def _items(recordings: pa.Table, item_s: float) -> Iterator[dict[str, Any]]:
                 continue
             begin = row["start_s"] or 0.0
             end = row["probe_duration_s"] if row["end_s"] is None else row["end_s"]
+            if row["probe_exact"]:
+                end = min(end, row["probe_duration_s"])
             count = max(1, math.ceil(round((end - begin) / item_s, 6)))
             for k in range(count):
                 yield {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 BAR = 24
 LOG_EVERY_S = 15.0
@@ -38,6 +39,12 @@ def report(counter: Any, scored: pa.Table) -> None:
     rejects = sum(item["reason"] is not None for item in items)
     seconds = {name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")}
     counter.add.remote(seconds | {"segments": segments, "rejects": rejects})
+
+
+def start_counter() -> Any:
+    """A Counter on the driver's own machine: others, on spot prices, may go away."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Counter.options(scheduling_strategy=here).remote()
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """One run of ``jobs/score.py`` from start to end: check, plan, score, compact, say what came out."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -8,8 +9,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 import ray
+import ray.exceptions
 
 from zsfuse_ray.archive import cluster, progress
+from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.output import CHECKPOINT, ITEMS, RUN, Output
 from zsfuse_ray.archive.plan import existing_plan, make_plan
@@ -41,7 +44,8 @@ def score(config: ScoreConfig, preset: str) -> int:
     else:
         _say_untrained(config)
         own_ray = cluster.connect(config.ray_address)
-        pools = cluster.pools(config, ray.cluster_resources(), len(ray.nodes()))
+        pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
+        scorer, models = describe(config)
         plan = plan or make_plan(config, out, listing)
         if not plan["playable"]:
             raise InputError(
@@ -55,10 +59,21 @@ def score(config: ScoreConfig, preset: str) -> int:
             "git": git_revision(),
         }
         out.write_json(RUN, run)
-        run |= _work(config, out, plan, pools, own_ray)
+        try:
+            run |= {"models": models} | _work(config, out, plan, pools, own_ray, scorer, models)
+        except ray.exceptions.RayError as error:
+            print(_stopped(error), file=sys.stderr)
+            return 1
         out.write_json(RUN, run | {"status": "complete"})
     print(summary(run, out.uri), flush=True)
     return verdict(run["counts"], config.max_reject_rate)
+
+
+def _stopped(error: ray.exceptions.RayError) -> str:
+    """What ended a run half-way: one line where the store was lost, else all that Ray says of it."""
+    outage = re.search(r"SourceError: (.+)", str(error))
+    what = outage.group(1) if outage else redact(str(error))
+    return f"{what}\nerror: the run stopped; what is written stays, and the same command goes on from there"
 
 
 def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
@@ -76,12 +91,17 @@ def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
 
 
 def _work(
-    config: ScoreConfig, out: Output, plan: Mapping[str, Any], pools: list[cluster.Pool], own_ray: bool
+    config: ScoreConfig,
+    out: Output,
+    plan: Mapping[str, Any],
+    pools: list[cluster.Pool],
+    own_ray: bool,
+    scorer: Scorer,
+    models: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Score what is left, compact, and return what run.json says of it."""
     started = time.monotonic()
-    scorer, models = describe(config)
-    counter = progress.Counter.remote()
+    counter = progress.start_counter()
     earlier_s = _seconds_done(out)
     cores = os.cpu_count() if own_ray else None
     with progress.Line(plan["hours"] * 3600, earlier_s, counter):
@@ -91,7 +111,7 @@ def _work(
     parts = {"specialist": scorer.known, "alm": config.labels if "alm" in models else ()}
     counts = compact(out, config.labels, parts)
     devices = sum(pool.min_size * (pool.num_gpus or 1) for pool in pools)
-    found: dict[str, Any] = {"models": models, "counts": counts}
+    found: dict[str, Any] = {"counts": counts}
     if "alm" in models:
         alm = models["alm"]
         found["effective_repetition"] = effective_repetition(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+import ray.exceptions
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
@@ -18,6 +19,7 @@ from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
 from zsfuse_ray.archive.progress import report
 from zsfuse_ray.config import ScoreConfig
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
@@ -41,7 +43,12 @@ def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
 
     InputError where a checkpoint is not what its family expects or no label of the specialist is in the label set.
     """
-    return ray.get(ray.remote(num_cpus=1)(_describe).remote(config))
+    try:
+        return ray.get(ray.remote(num_cpus=1)(_describe).remote(config))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
 
 
 def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
@@ -53,7 +60,11 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
         about[kind] |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
         if kind == "specialist":
             specialist_labels = about[kind]["labels"] = model.labels
-            map_labels(model.labels, config.labels)
+            if not map_labels(model.labels, config.labels).any():
+                raise InputError(
+                    f"--specialist {spec} knows none of the labels {', '.join(config.labels)}; its own are "
+                    f"{', '.join(model.labels)}"
+                )
         else:
             scale = model.scale
             grid = prompt_grid(config.labels, config.templates, config.words)

@@ -95,7 +95,7 @@ def _decode_slice(
             continue  # no time yet after a seek: inside the pre-roll
         if expected is None and (frames.start is None or frames.start > target):
             return None
-        if expected is not None and frames.faults > faults:
+        if expected is not None and (frames.faults > faults or frames.contiguous):
             lost += max(0, min(position, end) - max(expected, begin))
         faults = frames.faults
         if position >= end:
@@ -117,7 +117,7 @@ def _decode_slice(
     else:
         truncated = None
     if truncated is None and lost > LOST_S * rate:
-        truncated = f"{faults} damaged packets, {float(lost / rate):.2f} s are silent instead"
+        truncated = f"damaged inside ({faults} packets): {float(lost / rate):.2f} s are silent instead"
     return Pcm(samples, out_rate, start_s, truncated)
 
 

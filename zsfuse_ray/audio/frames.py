@@ -15,6 +15,9 @@ JITTER_S = 0.010  # rounding of times, where they are coarser than a sample and 
 OVERLAP_S = 0.5  # frames may overlap by this; times that jump further back are of streams joined end to end
 FAR_S = 60.0  # a jump further ahead than this, and past the stated duration, is a broken time
 UNEVEN = {"vorbis"}  # frames of many lengths, which the first few need not show
+CONTIGUOUS = {
+    "flac"
+}  # it numbers its samples: a gap is of frames that were lost, which its decoder keeps to itself
 UNINDEXED = {"wav", "w64", "aiff", "avi"}  # place only PCM well after a seek
 
 # Codecs that fill in noise or dither from a generator that runs on from frame to frame, or whose filters
@@ -99,6 +102,7 @@ class Frames:
         self.faulty_s = 0.0  # length of the packets that failed since the last frame
         self.broken: str | None = None  # why the container could not be read to its end
         self.start: int | None = None  # position of the first packet since there is a clock
+        self.contiguous = source.stream.codec_context.name in CONTIGUOUS
         self.wanders = source.stream.codec_context.name in WANDERING
         self._source = source
         self._first = stretch

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, TypeVar, cast
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import fsspec.core
@@ -73,7 +73,7 @@ def open_audio(uri: str) -> Iterator[BinaryIO]:
 def _open_local(uri: str) -> IO[bytes]:
     path = uri.removeprefix("file://")
     if path != uri and not os.path.exists(path):
-        path = unquote(path)
+        path = os.fsdecode(unquote_to_bytes(path))
     try:
         return open(path, "rb")
     except (FileNotFoundError, NotADirectoryError):
