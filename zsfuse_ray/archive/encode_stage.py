@@ -10,6 +10,7 @@ import torch
 
 from zsfuse_ray.archive.rows import DECODED, ENCODED
 from zsfuse_ray.audio.features import resample
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, load
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
 
@@ -36,11 +37,15 @@ class Encode:
         alm: ModelSpec | None,
         specialist: ModelSpec | None,
         options: EncodeOptions,
+        gpu: bool,
         threads: int,
         last: bool,
     ) -> None:
         torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if gpu and not torch.cuda.is_available():
+            raise InputError("torch cannot use the GPU that Ray gives; --gpus-per-encoder 0 encodes on CPUs")
+        # Ray hides no GPU from an actor that has none
+        self.device = torch.device("cuda" if gpu else "cpu")
         automatic = "bfloat16" if self.device.type == "cuda" else "float32"
         dtype = getattr(torch, automatic if options.precision == "auto" else options.precision)
         self.alm = load(alm, self.device, dtype) if alm else None

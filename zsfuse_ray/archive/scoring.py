@@ -135,6 +135,7 @@ def score_bundles(
             fn_constructor_kwargs={
                 **chosen,
                 "options": options,
+                "gpu": pool.num_gpus > 0,
                 "threads": pool.threads,
                 "last": pool is pools[-1],
             },

@@ -1,0 +1,72 @@
+"""Input, plan, items, checkpoint and tables in an object store; and what happens when it says no."""
+
+import os
+import time
+
+import pandas as pd
+import pytest
+import s3fs
+from jobs_support import lines, run_process, scored, speech, write_wav
+
+
+@pytest.fixture(scope="module")
+def store(s3, tmp_path_factory):
+    """A bucket with recordings, and the environment a job needs to reach it."""
+    files = s3fs.S3FileSystem(
+        key=s3["AWS_ACCESS_KEY_ID"], secret=s3["AWS_SECRET_ACCESS_KEY"], endpoint_url=s3["AWS_ENDPOINT_URL"]
+    )
+    folder = tmp_path_factory.mktemp("audio")
+    for n in range(3):
+        name = f"talk {n} ü.wav"
+        files.put(str(write_wav(folder / name, speech(12, seed=n))), f"archive/in/{name}")
+    files.pipe("archive/in/broken.mp3", b"no audio")
+    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
+    return files, {**environment, **s3}
+
+
+def options(s3: dict[str, str]) -> dict:
+    return {"key": s3["AWS_ACCESS_KEY_ID"], "secret": s3["AWS_SECRET_ACCESS_KEY"], "client_kwargs": {"endpoint_url": s3["AWS_ENDPOINT_URL"]}}
+
+
+def test_an_archive_in_an_object_store(store, s3):
+    files, environment = store
+    command = ["score", "--input", "s3://archive/in", "--output", "s3://archive/out", "--max-reject-rate", "0.5"]
+    said = scored(run_process(*command, env=environment))
+    segments = pd.read_parquet("s3://archive/out/segments", storage_options=options(s3))
+    assert set(segments.recording_uri) == {f"s3://archive/in/talk {n} ü.wav" for n in range(3)}
+    rejects = pd.read_parquet("s3://archive/out/rejects", storage_options=options(s3))
+    assert rejects.recording_uri.tolist() == ["s3://archive/in/broken.mp3"]
+    before = files.find("archive/out", detail=True)
+    again = run_process(*command, env=environment)
+    assert scored(again) == said
+    assert "nothing to do" in again.stderr
+    after = files.find("archive/out", detail=True)
+    assert {name: entry["ETag"] for name, entry in before.items()} == {n: e["ETag"] for n, e in after.items()}
+    written = b"".join(files.cat(name) for name in before)
+    for secret in (s3["AWS_SECRET_ACCESS_KEY"], s3["AWS_ACCESS_KEY_ID"]):
+        assert secret.encode() not in written
+        assert secret not in again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "change", "said"),
+    [
+        (["--input", "s3://nobucket/in", "--output", "{tmp}/out"], {}, "s3://nobucket/in"),
+        (["--input", "s3://archive/nothing", "--output", "{tmp}/out"], {}, "s3://archive/nothing: nothing there"),
+        (["--input", "demo", "--output", "s3://nobucket/out"], {}, "there is no bucket nobucket"),
+        (["--input", "s3://archive/in", "--output", "{tmp}/out"], {"AWS_SECRET_ACCESS_KEY": "wrongvalue"}, "s3://archive/in"),
+        (["--input", "demo", "--output", "s3://archive/o"], {"AWS_SECRET_ACCESS_KEY": "wrongvalue"}, "s3://archive/o"),
+    ],
+)
+def test_what_the_store_refuses_is_one_line(store, tmp_path, arguments, change, said):
+    _, environment = store
+    started = time.monotonic()
+    filled = [argument.format(tmp=tmp_path) for argument in arguments]
+    done = run_process("score", *filled, env={**environment, **change})
+    assert done.returncode == 2, done.stderr
+    (line,) = lines(done.stderr)
+    assert said in line
+    assert "wrongvalue" not in line
+    assert environment["AWS_SECRET_ACCESS_KEY"] not in line
+    assert time.monotonic() - started < 60
+    assert not (tmp_path / "out").exists()
