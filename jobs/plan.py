@@ -1,4 +1,4 @@
-"""Plan an archive: what is in it, how it is sliced, how long it will take. ``jobs/score.py`` goes on from the plan.
+"""Plan an archive: what is in it, how it is sliced, how long it will take; ``jobs/score.py`` goes on from it.
 
     python jobs/plan.py --input my_folder --output out
     RAY_AUTH_MODE=token ray job submit --working-dir . -- \\

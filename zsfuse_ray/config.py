@@ -1,12 +1,13 @@
 """One frozen dataclass a job, filled from a preset, a YAML file and the command line, in this order.
 
-Every option is a field: ``max_reject_rate`` is ``--max-reject-rate`` on the command line and ``max_reject_rate:``
-in YAML. Names and values are checked before anything else happens.
+Every option is a field: ``max_reject_rate`` is ``--max-reject-rate`` on the command line and
+``max_reject_rate:`` in YAML. Names and values are checked before anything else happens.
 """
 
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,26 +23,24 @@ from zsfuse_ray.method import labels as label_sets
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 DEFAULT_PRESET = "untrained"
+PRESETS = resources.files("zsfuse_ray") / "presets"
 
 
-def _split(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+def _split(value: Any, separator: str = ",") -> Any:
+    return tuple(part.strip() for part in value.split(separator)) if isinstance(value, str) else value
 
 
-def _lines(value: Any) -> Any:
-    # templates may hold commas, so several of them are separated by "|"
-    return tuple(part.strip() for part in value.split("|")) if isinstance(value, str) else value
-
-
-def _scalar_to_tuple(value: Any) -> Any:
+def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, int) else _split(value)
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Templates = Annotated[tuple[str, ...], BeforeValidator(_lines)]
+# Templates may hold commas.
+Templates = Annotated[tuple[str, ...], BeforeValidator(partial(_split, separator="|"))]
 Repeats = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_scalar_to_tuple), Field(min_length=1)
+    tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_one_or_more), Field(min_length=1)
 ]
+Encoders = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_one_or_more)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 _checked = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -68,7 +67,7 @@ class PlanConfig:
     max_segment_s: float = option(10.0, "longest segment in seconds")
     vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts")
     ray_address: str | None = option(
-        None, "Ray cluster to use; without it RAY_ADDRESS, a running cluster, or an own Ray"
+        None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
     )
     overwrite: bool = option(False, "delete another run's tables in the output folder")
 
@@ -120,8 +119,8 @@ class ScoreConfig(PlanConfig):
         "head", "which part of a repeated signal longer than the window is kept"
     )
     pools: Literal["shared", "separate"] = option("shared", "both models in each actor, or a pool for each")
-    encoders: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_scalar_to_tuple)] | None = (
-        option(None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs")
+    encoders: Encoders | None = option(
+        None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs"
     )
     gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
         None, "GPUs of an actor, may be a fraction; 0 is CPU"
@@ -146,31 +145,16 @@ class ScoreConfig(PlanConfig):
 
 
 # Options that say where and with what the work is done; everything else decides what comes out.
-OPERATIONAL = frozenset(
-    (
-        "output",
-        "overwrite",
-        "ray_address",
-        "pools",
-        "encoders",
-        "gpus_per_encoder",
-        "cpus_per_encoder",
-        "batch_s",
-    )
-) | {"max_reject_rate"}
+_WHERE = {"output", "overwrite", "ray_address"}
+_WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
+OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate"})
 
 Config = TypeVar("Config", bound=PlanConfig)
 
 
 def presets() -> list[str]:
     """Names for ``--preset``."""
-    return sorted(
-        p.name.removesuffix(".yaml") for p in _preset_folder().iterdir() if p.name.endswith(".yaml")
-    )
-
-
-def _preset_folder() -> Any:
-    return resources.files("zsfuse_ray") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in PRESETS.iterdir() if f.name.endswith(".yaml"))
 
 
 def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Config, str]:
@@ -190,13 +174,12 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
             "--config", help="YAML file of options; goes over the preset, under the command line"
         )
     for field in dataclasses.fields(kind):
-        flag = "--" + field.name.replace("_", "-")
-        text = field.metadata["help"] + (
-            "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
-        )
-        action = {"action": "store_true"} if field.default is False else {}
+        default = "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
         parser.add_argument(
-            flag, dest=field.name, help=text.replace("%", "%%"), default=argparse.SUPPRESS, **action
+            "--" + field.name.replace("_", "-"),
+            help=(field.metadata["help"] + default).replace("%", "%%"),
+            default=argparse.SUPPRESS,
+            action="store_true" if field.default is False else "store",
         )
     given = vars(parser.parse_args(argv))
     preset, file = given.pop("preset", None), given.pop("config", None)
@@ -205,7 +188,7 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
         preset = preset or DEFAULT_PRESET
         if preset not in presets():
             raise InputError(f"no preset {preset}{nearest(preset, presets())}")
-        values |= read_yaml(kind, (_preset_folder() / f"{preset}.yaml").read_text(), preset)
+        values |= read_yaml(kind, (PRESETS / f"{preset}.yaml").read_text(), preset)
     if file:
         try:
             values |= read_yaml(kind, Path(file).read_text(), file)
@@ -252,11 +235,9 @@ def resolved(config: PlanConfig) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
-    return (
-        ",".join(map(str, value))
-        if isinstance(value, tuple) and len(value) < 10
-        else (f"{len(value)} of them" if isinstance(value, tuple) else str(value))
-    )
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(map(str, value)) if len(value) < 10 else f"{len(value)} of them"
 
 
 class _Parser(argparse.ArgumentParser):

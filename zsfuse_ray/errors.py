@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 class InputError(ValueError):
-    """A wrong option, label, path, model or file. The message is one line naming the thing and the way out."""
+    """A wrong option, label, path, model or file: the message is one line, the thing and the way out."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

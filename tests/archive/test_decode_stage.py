@@ -1,4 +1,3 @@
-import wave
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,11 +25,7 @@ def ten_minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     voices = [speech_like(37.0, PROSODIES[n % 4], seed=n, rate=RATE) for n in range(17)]
     samples = np.concatenate(voices)[: int(LENGTH_S * RATE)]
     path = tmp_path_factory.mktemp("audio") / "ten minutes.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    soundfile.write(path, (np.clip(samples, -1, 1) * 32767).astype(np.int16), RATE)
     return path
 
 

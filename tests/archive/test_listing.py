@@ -6,7 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zsfuse_ray.archive.listing import SIDECARS, check_scheme, fingerprint, list_archive, read_manifest
+from zsfuse_ray.archive.listing import (
+    SIDECARS,
+    carry,
+    check_scheme,
+    fingerprint,
+    list_archive,
+    read_manifest,
+)
 from zsfuse_ray.audio.sources import open_audio
 from zsfuse_ray.errors import InputError
 
@@ -281,3 +288,11 @@ def test_the_fingerprint_of_a_listing_changes_with_a_file(tmp_path: Path) -> Non
     assert fingerprint(list_archive(str(tmp_path))) == before
     (tmp_path / "b.wav").write_bytes(b"longer audio")
     assert fingerprint(list_archive(str(tmp_path))) != before
+
+
+def test_columns_of_a_manifest_are_carried_along() -> None:
+    row = {"recording_id": 0, "uri": "a", "start_s": None, "end_s": None, "size": 5, "probe_exact": True}
+    recordings = pa.Table.from_pylist([row | {"emotion": "sad", "label": "theirs"}])
+    columns = {"label": ["ours"]}
+    carry(columns, recordings)
+    assert pa.table(columns).to_pylist() == [{"label": "ours", "emotion": "sad", "manifest_label": "theirs"}]

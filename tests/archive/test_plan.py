@@ -1,10 +1,10 @@
-import wave
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,11 +96,7 @@ def test_three_hours_make_items_of_five_minutes() -> None:
 
 
 def test_probing_says_what_each_file_is(tmp_path: Path) -> None:
-    with wave.open(str(tmp_path / "gööd 1.wav"), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(np.zeros(2 * 12_000, "<i2").tobytes())
+    soundfile.write(tmp_path / "gööd 1.wav", np.zeros((12_000, 2), np.int16), 8000)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "notes.dat").write_text("To whom it may concern, " * 100)
     (tmp_path / "notes.MP3").write_text("To whom it may concern, " * 100)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from silero_vad import load_silero_vad
 from torch import Tensor
 
 from zsfuse_ray.audio.decode import decode
@@ -32,8 +33,6 @@ GRID = LANE_FRAMES * FRAME  # samples
 def silero():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from silero_vad import load_silero_vad
-
         return load_silero_vad()
 
 

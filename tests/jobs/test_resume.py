@@ -46,7 +46,9 @@ def test_killed_and_run_again(run_job, cluster, archive, tmp_path):
     assert not (killed / "segments").exists()
     again = run_job("score", *arguments(archive, killed))
     scored(again)
-    assert len(list((killed / "items").glob("*.parquet"))) > written, "it was killed too late to show anything"
+    assert len(list((killed / "items").glob("*.parquet"))) > written, (
+        "it was killed too late to show anything"
+    )
     first, second = tables(undisturbed), tables(killed)
     for name in first:
         assert first[name].equals(second[name]), name
@@ -61,7 +63,9 @@ def test_a_compaction_that_was_killed_is_done_again(run_job, archive, tmp_path):
     # as if killed while the tables were written: one half there, one file left over, the run not yet complete
     (out / "run.json").write_text(run.replace('"status": "complete"', '"status": "started"'))
     (out / "rejects" / "rejects.parquet").unlink()
-    (out / "segments" / "leftover.parquet").write_bytes(next((out / "segments").glob("*.parquet")).read_bytes())
+    (out / "segments" / "leftover.parquet").write_bytes(
+        next((out / "segments").glob("*.parquet")).read_bytes()
+    )
     scored(run_job("score", *arguments(archive, out)))
     after = tables(out)
     for name in before:

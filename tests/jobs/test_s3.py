@@ -20,17 +20,31 @@ def store(s3, tmp_path_factory):
         name = f"talk {n} ü.wav"
         files.put(str(write_wav(folder / name, speech(12, seed=n))), f"archive/in/{name}")
     files.pipe("archive/in/broken.mp3", b"no audio")
-    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
+    }
     return files, {**environment, **s3}
 
 
 def options(s3: dict[str, str]) -> dict:
-    return {"key": s3["AWS_ACCESS_KEY_ID"], "secret": s3["AWS_SECRET_ACCESS_KEY"], "client_kwargs": {"endpoint_url": s3["AWS_ENDPOINT_URL"]}}
+    return {
+        "key": s3["AWS_ACCESS_KEY_ID"],
+        "secret": s3["AWS_SECRET_ACCESS_KEY"],
+        "client_kwargs": {"endpoint_url": s3["AWS_ENDPOINT_URL"]},
+    }
 
 
 def test_an_archive_in_an_object_store(store, s3):
     files, environment = store
-    command = ["score", "--input", "s3://archive/in", "--output", "s3://archive/out", "--max-reject-rate", "0.5"]
+    command = [
+        "score",
+        "--input",
+        "s3://archive/in",
+        "--output",
+        "s3://archive/out",
+        "--max-reject-rate",
+        "0.5",
+    ]
     said = scored(run_process(*command, env=environment))
     segments = pd.read_parquet("s3://archive/out/segments", storage_options=options(s3))
     assert set(segments.recording_uri) == {f"s3://archive/in/talk {n} ü.wav" for n in range(3)}
@@ -52,10 +66,22 @@ def test_an_archive_in_an_object_store(store, s3):
     ("arguments", "change", "said"),
     [
         (["--input", "s3://nobucket/in", "--output", "{tmp}/out"], {}, "s3://nobucket/in"),
-        (["--input", "s3://archive/nothing", "--output", "{tmp}/out"], {}, "s3://archive/nothing: nothing there"),
+        (
+            ["--input", "s3://archive/nothing", "--output", "{tmp}/out"],
+            {},
+            "s3://archive/nothing: nothing there",
+        ),
         (["--input", "demo", "--output", "s3://nobucket/out"], {}, "there is no bucket nobucket"),
-        (["--input", "s3://archive/in", "--output", "{tmp}/out"], {"AWS_SECRET_ACCESS_KEY": "wrongvalue"}, "s3://archive/in"),
-        (["--input", "demo", "--output", "s3://archive/o"], {"AWS_SECRET_ACCESS_KEY": "wrongvalue"}, "s3://archive/o"),
+        (
+            ["--input", "s3://archive/in", "--output", "{tmp}/out"],
+            {"AWS_SECRET_ACCESS_KEY": "wrongvalue"},
+            "s3://archive/in",
+        ),
+        (
+            ["--input", "demo", "--output", "s3://archive/o"],
+            {"AWS_SECRET_ACCESS_KEY": "wrongvalue"},
+            "s3://archive/o",
+        ),
     ],
 )
 def test_what_the_store_refuses_is_one_line(store, tmp_path, arguments, change, said):

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
+from transformers import ClapFeatureExtractor, ClapModel
 
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
@@ -65,8 +66,6 @@ def test_three_seconds_of_a_ten_second_model_cost_three_inputs(alm_folder):
 
 
 def test_clap_amplified_is_transformers_on_the_repeated_clip(alm_folder):
-    from transformers import ClapFeatureExtractor, ClapModel
-
     extractor, reference = (
         ClapFeatureExtractor.from_pretrained(alm_folder),
         ClapModel.from_pretrained(alm_folder),

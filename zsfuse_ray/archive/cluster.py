@@ -13,7 +13,7 @@ from ray.data import DataContext
 from zsfuse_ray.config import ScoreConfig
 from zsfuse_ray.errors import InputError
 
-# Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write) beside decoding and the pools.
+# Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write), beside decoding and pools.
 OWN_STEPS = 3
 # Fewer than these and a job waits for ever and says nothing: the checkpoint filter keeps one.
 FEWEST_CPUS = 2
@@ -32,10 +32,11 @@ class Pool:
 
 
 def connect(address: str | None) -> bool:
-    """Join the cluster that ``address`` or RAY_ADDRESS names or that runs on this machine; else start a Ray here.
+    """Join the cluster of ``address`` or RAY_ADDRESS (which ``ray job submit`` sets); without, start a Ray.
 
-    Returns whether it is an own Ray. That one gets more logical CPUs than there are cores, so that actors can
-    never take the last one from the steps that feed them.
+    Returns whether it started one. That gets more logical CPUs than there are cores, so that actors can never
+    take the last one from the steps that feed them. A Ray that merely runs on this machine is left alone: it
+    may be another job's own and end with it.
     """
     if ray.is_initialized():
         return False
@@ -46,15 +47,16 @@ def connect(address: str | None) -> bool:
         if isinstance(handler, PlainRayHandler):
             handler.setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
-    try:
-        ray.init(address=address or os.environ.get("RAY_ADDRESS") or "auto", **quiet)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise InputError(f"no Ray cluster at {address}: {error}") from None
         return False
-    except ConnectionError as error:
-        if address or os.environ.get("RAY_ADDRESS"):
-            raise InputError(f"no Ray cluster at {address or os.environ['RAY_ADDRESS']}: {error}") from None
     cores = os.cpu_count() or 1
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
-    ray.init(num_cpus=cores + OWN_STEPS + 1, include_dashboard=False, **quiet)
+    ray.init(address="local", num_cpus=cores + OWN_STEPS + 1, include_dashboard=False, **quiet)
     return True
 
 
@@ -94,11 +96,12 @@ def _check(wanted: list[Pool], resources: Mapping[str, float]) -> None:
     gpus, cpus = (sum(getattr(p, kind) * p.min_size for p in wanted) for kind in ("num_gpus", "num_cpus"))
     if gpus and actors > _room(resources.get("GPU", 0), wanted[0].num_gpus):
         raise InputError(
-            f"{actors} encoder actors want {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; lower --encoders "
-            "or --gpus-per-encoder (0 runs them on CPUs)"
+            f"{actors} encoder actors want {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; "
+            "lower --encoders or --gpus-per-encoder (0 runs them on CPUs)"
         )
     if cpus + FEWEST_CPUS > resources.get("CPU", 0):
         raise InputError(
-            f"{actors} encoder actors and the steps that feed them want {cpus + FEWEST_CPUS:g} logical CPUs, the cluster "
-            f"has {resources.get('CPU', 0):g}; lower --encoders or --cpus-per-encoder, or start Ray with more (ray start --num-cpus)"
+            f"{actors} encoder actors and the steps that feed them want {cpus + FEWEST_CPUS:g} logical CPUs, "
+            f"the cluster has {resources.get('CPU', 0):g}; lower --encoders or --cpus-per-encoder, or start "
+            "Ray with more (ray start --num-cpus)"
         )

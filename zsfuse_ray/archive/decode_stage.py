@@ -1,5 +1,7 @@
 """Decode items and find the speech in them: CPU tasks, one bundle at a time."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,35 +16,24 @@ from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError, is_outage, redact
 from zsfuse_ray.audio.vad import find_segments
 
+MOST_TRIES = 3  # of an item whose process dies; a lost spot machine may be the cause as well
 OVERRUN_ITEMS = 2  # how far a recording may run on past what its header says, in items
 
+# Marks the time an item is worked on; gives how often that was begun and, its process dying, never ended.
+Attempt = Callable[[int], AbstractContextManager[int]]
 
-def decode_bundles(batch: pa.Table, how: Segmentation, item_s: float) -> pa.Table:
+
+def decode_bundles(
+    batch: pa.Table, how: Segmentation, item_s: float, attempt: Attempt = lambda item_id: nullcontext(1)
+) -> pa.Table:
     """Items of BUNDLE rows → DECODED: their segments, and the audio of those."""
     torch.set_num_threads(1)  # tasks run side by side, one a core
     rows = []
     for bundle_id, items in zip(batch["bundle_id"].to_pylist(), batch["items"].to_pylist(), strict=True):
         done, spans, audio = [], [], []
         for item in items:
-            outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
-            outcome["planned_s"] = item["end_s"] - item["start_s"]
-            try:
-                outcome["audio_s"], rate, found, cut_short = decode_item(item, how, item_s)
-            except (DecodeError, SourceError) as error:
-                if is_outage(item["uri"], error):
-                    raise
-                done.append(
-                    outcome | {"stage": "decode", "reason": error.reason, "message": redact(str(error))}
-                )
-                continue
-            except (
-                Exception
-            ) as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
-                message = redact(" ".join(str(error).split()))[:300]
-                done.append(outcome | {"stage": "decode", "reason": type(error).__name__, "message": message})
-                continue
-            if cut_short:
-                outcome |= {"stage": "decode", "reason": "truncated", "message": redact(cut_short)}
+            with attempt(item["item_id"]) as tries:
+                outcome, rate, found = _try_item(item, how, item_s, tries)
             done.append(outcome)
             for segment, samples in found:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
@@ -54,13 +45,38 @@ def decode_bundles(batch: pa.Table, how: Segmentation, item_s: float) -> pa.Tabl
     return pa.Table.from_pylist(rows, schema=DECODED)
 
 
+def _try_item(
+    item: dict[str, Any], how: Segmentation, item_s: float, tries: int
+) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
+    """Decode an item, or say why not: its ITEM_DONE, the sample rate, and its segments with their samples."""
+    outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
+    outcome["planned_s"] = item["end_s"] - item["start_s"]
+
+    def failure(reason: str, message: str) -> dict[str, Any]:
+        line = redact(" ".join(message.split()))[:300]
+        return outcome | {"stage": "decode", "reason": reason, "message": line}
+
+    if tries > MOST_TRIES:  # Ray would try it for ever
+        return failure("crashed", f"the process that decoded it died {MOST_TRIES} times"), 0, []
+    try:
+        outcome["audio_s"], rate, found, cut_short = decode_item(item, how, item_s)
+    except (DecodeError, SourceError) as error:
+        if is_outage(item["uri"], error):
+            raise
+        return failure(error.reason, str(error)), 0, []
+    except Exception as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
+        return failure(type(error).__name__, str(error)), 0, []
+    return failure("truncated", cut_short) if cut_short else outcome, rate, found
+
+
 def decode_item(
     item: dict[str, Any], how: Segmentation, item_s: float
 ) -> tuple[float, int, list[tuple[Segment, NDArray[np.int16]]], str | None]:
     """Decode one item with the context its segments rest on.
 
-    Returns the seconds of audio in the item itself, the sample rate, the segments that start in it (placed in the
-    file) with their samples, and what is wrong if the audio ends early.
+    Returns the seconds of audio in the item itself, the sample rate in Hz, the segments that start in it
+    (placed in the file) with their samples, and what is wrong if the audio ends early. Raises DecodeError,
+    SourceError.
     """
     offset, limit = item["slice_start_s"], item["slice_end_s"]
     begin = max(0.0, item["start_s"] - how.left_context_s)

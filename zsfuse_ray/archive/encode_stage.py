@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import torch
@@ -12,7 +12,7 @@ from zsfuse_ray.archive.rows import DECODED, ENCODED
 from zsfuse_ray.audio.features import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, load
-from zsfuse_ray.models.encoding import classify_clips, embed_clips
+from zsfuse_ray.models.encoding import Alm, Specialist, classify_clips, embed_clips
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,14 @@ class Encode:
         self.device = torch.device("cuda" if gpu else "cpu")
         automatic = "bfloat16" if self.device.type == "cuda" else "float32"
         dtype = getattr(torch, automatic if options.precision == "auto" else options.precision)
-        self.alm = load(alm, self.device, dtype) if alm else None
-        self.specialist = load(specialist, self.device, dtype) if specialist else None
+        # parse_spec has seen to it that each is of its kind
+        self.alm = cast(Alm, load(alm, self.device, dtype)) if alm else None
+        self.specialist = cast(Specialist, load(specialist, self.device, dtype)) if specialist else None
         self.options = options
         self.last = last
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode each bundle by itself: what shares a batch is fixed by the plan, not by the timing of a run."""
+        """Encode each bundle by itself: what shares a batch is fixed by the plan, not by a run's timing."""
         rows = []
         for row in batch.to_pylist():
             row = {"embeddings": None, "logits": None, "encoder_inputs": 0} | row

@@ -35,7 +35,7 @@ class Scorer:
         """Which labels the specialist knows, shape (labels,)."""
         if self.specialist_labels is None:
             return np.zeros(len(self.labels), bool)
-        return map_labels(self.specialist_labels, self.labels).any(axis=0)
+        return np.any(map_labels(self.specialist_labels, self.labels), axis=0)
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Scorer:
             fused, specialist, alm = self.posteriors(embeddings, logits)
             # of what the models gave: the specialist's posterior is uniform where it has nothing to say
             given = np.hstack([x.reshape(n, -1) for x in (embeddings, logits) if x is not None])
-            finite = np.isfinite(given).all(axis=1)
+            finite = np.all(np.isfinite(given), axis=1)
             surprise = entropy(fused)
             for i, segment in enumerate(segments):
                 best = int(np.argmax(fused[i]))

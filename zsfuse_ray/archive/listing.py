@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
@@ -21,55 +21,19 @@ MANIFESTS = (".csv", ".jsonl", ".parquet")
 SCHEMES = ("s3", "http", "https", "hf", "file", "demo")
 
 # What lies beside recordings and is never one. Everything else is tried, whatever its name.
-SIDECARS = frozenset(
-    [
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".parquet",
-        ".md",
-        ".xml",
-        ".html",
-        ".htm",
-        ".pdf",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".log",
-        ".py",
-        ".nfo",
-        ".cue",
-        ".m3u",
-        ".m3u8",
-        ".rss",
-        ".srt",
-        ".vtt",
-        ".lab",
-        ".textgrid",
-        ".eaf",
-        ".trs",
-        ".rttm",
-        ".ctm",
-        ".stm",
-        ".zip",
-        ".gz",
-        ".tar",
-        ".bz2",
-        ".xz",
-        ".7z",
-        ".doc",
-        ".docx",
-        ".xls",
-        ".xlsx",
-    ]
-)
+SIDECARS = frozenset((
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".xml", ".html", ".htm", ".pdf",
+    ".yaml", ".yml", ".toml", ".log", ".py", ".nfo", ".cue", ".m3u", ".m3u8", ".rss", ".srt",
+    ".vtt", ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".ctm", ".stm", ".zip", ".gz", ".tar",
+    ".bz2", ".xz", ".7z", ".doc", ".docx", ".xls", ".xlsx",
+))  # fmt: skip
+COLUMNS = ("recording_id", "uri", "start_s", "end_s", "size")
+PROBE = "probe_"  # begins the names of the columns that a plan adds
 TEXT_COLUMNS = ("uri", "id", "emotion", "speaker", "gender", "sentence", "split", "fold")  # "007" stays "007"
 
 
 def list_archive(archive: str) -> pa.Table:
-    """Table of recordings: recording_id, uri, start_s, end_s, size (null where not known), then a manifest's columns.
+    """Table of recordings: COLUMNS (size in bytes; null where not known), then those of a manifest.
 
     ``archive`` is ``demo``, a folder (searched whole), a file, a glob, an object-store prefix or a manifest.
     InputError where there is nothing, or nothing that could be audio.
@@ -190,8 +154,8 @@ def _number(table: pa.Table) -> pa.Table:
 def read_manifest(path: str) -> pa.Table:
     """A csv, jsonl or parquet manifest: uri, start_s, end_s, size, then its other columns as they are.
 
-    A relative uri is taken from the manifest's folder. InputError for a missing column, an empty table, a slice
-    that ends before it starts.
+    One whose name is taken becomes manifest_NAME. A relative uri is taken from the manifest's folder.
+    InputError for a missing column, an empty table, a slice that ends before it starts.
     """
     table = _parse_manifest(path)
     if "uri" not in table.column_names:
@@ -210,16 +174,23 @@ def read_manifest(path: str) -> pa.Table:
     columns: dict[str, Any] = {"uri": pa.array(uris, pa.string())}
     for name in ("start_s", "end_s"):
         columns[name] = _seconds(table, name, path)
-    starts = pc.fill_null(columns["start_s"], 0.0)
-    if pc.any(pc.less_equal(columns["end_s"], starts)).as_py() or pc.any(pc.less(starts, 0)).as_py():
+    slices = zip(columns["start_s"].to_pylist(), columns["end_s"].to_pylist(), strict=True)
+    if any((start or 0.0) < 0 or (end is not None and end <= (start or 0.0)) for start, end in slices):
         raise InputError(f"{redact(path)}: a slice must have 0 <= start_s < end_s")
     columns["size"] = pa.nulls(len(table), pa.int64())
     taken = {"recording_id", "size"}
     for name in table.column_names:
         if name not in ("uri", "start_s", "end_s"):
-            is_taken = name in taken or name.startswith("probe_")
+            is_taken = name in taken or name.startswith(PROBE)
             columns[f"manifest_{name}" if is_taken else name] = _plain(table[name])
     return pa.table(columns)
+
+
+def carry(columns: dict[str, Any], recordings: pa.Table) -> None:
+    """Add a manifest's own columns to those of a table, as manifest_NAME where a name is taken."""
+    for name in recordings.column_names:
+        if name not in COLUMNS and not name.startswith(PROBE):
+            columns[f"manifest_{name}" if name in columns else name] = recordings[name]
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -252,6 +223,6 @@ def _seconds(table: pa.Table, name: str, path: str) -> Any:
         seconds = table[name].cast(pa.float64()).combine_chunks()
     except pa.ArrowException:
         seconds = None
-    if seconds is None or pc.any(pc.invert(pc.is_finite(seconds))).as_py():
+    if seconds is None or not np.isfinite(seconds.drop_null().to_numpy()).all():
         raise InputError(f"{redact(path)}: column {name} must hold seconds as numbers")
     return seconds

@@ -1,9 +1,9 @@
 """Plan an archive: list it, probe every header, and cut it into items.
 
 The rows that Ray schedules, retries and resumes are *bundles*: one item of a long recording, or several short
-recordings up to an item's length together. A thousand clips of three seconds are then a dozen rows instead of a
-thousand, and what is batched together on a device is fixed by the plan, so that a resumed run computes the same
-bits as an undisturbed one.
+recordings up to an item's length together. A thousand clips of three seconds are then a dozen rows instead of
+a thousand, and what is batched together on a device is fixed by the plan, so that a resumed run computes the
+same bits as an undisturbed one.
 """
 
 import math
@@ -11,14 +11,14 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from zsfuse_ray.archive import cluster
-from zsfuse_ray.archive.listing import fingerprint, list_archive
+from zsfuse_ray.archive.listing import PROBE, fingerprint, list_archive
 from zsfuse_ray.archive.output import BUNDLES, PLAN, RECORDINGS_PLANNED, Output
 from zsfuse_ray.archive.progress import duration
 from zsfuse_ray.archive.rows import BUNDLE
@@ -28,52 +28,13 @@ from zsfuse_ray.audio.sources import SourceError, is_outage, redact
 from zsfuse_ray.config import PlanConfig
 from zsfuse_ray.errors import InputError
 
-AUDIO_NAMES = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".mp3",
-        ".m4a",
-        ".m4b",
-        ".mp4",
-        ".aac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".webm",
-        ".wma",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".ac3",
-        ".amr",
-        ".au",
-        ".caf",
-        ".mka",
-        ".mkv",
-        ".mov",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".mpc",
-        ".ape",
-        ".wv",
-        ".tta",
-        ".tak",
-        ".ofr",
-        ".spx",
-        ".dsf",
-        ".dff",
-        ".gsm",
-        ".ra",
-        ".rm",
-        ".3gp",
-        ".mp2",
-        ".mp1",
-        ".asf",
-        ".w64",
-    ]
-)
+# A file of such a name that is no audio is a failure; of another name, it was never said to be audio.
+AUDIO_SUFFIXES = frozenset((
+    ".wav", ".flac", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".ogg", ".oga", ".opus", ".webm",
+    ".wma", ".aif", ".aiff", ".aifc", ".ac3", ".amr", ".au", ".caf", ".mka", ".mkv", ".mov", ".avi",
+    ".mpg", ".mpeg", ".mpc", ".ape", ".wv", ".tta", ".tak", ".ofr", ".spx", ".dsf", ".dff", ".gsm",
+    ".ra", ".rm", ".3gp", ".mp2", ".mp1", ".asf", ".w64",
+))  # fmt: skip
 BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
 PROBES_PER_TASK = 64
 
@@ -111,7 +72,8 @@ def plan_text(made: dict[str, Any], uri: str, decode_s: float | None) -> str:
     """What a person wants to know before a run."""
     kinds = ", ".join(f"{number} {name}" for name, number in made["containers"].items())
     lines = [
-        f"{made['hours']:.2f} h of audio in {made['playable']:,} of {made['recordings']:,} recordings ({kinds or 'none'})",
+        f"{made['hours']:.2f} h of audio in {made['playable']:,} of {made['recordings']:,} recordings "
+        f"({kinds or 'none'})",
         f"{made['items']:,} items in {made['bundles']:,} bundles; the plan is in {uri}/plan",
     ]
     if decode_s is not None:
@@ -123,7 +85,7 @@ def plan_text(made: dict[str, Any], uri: str, decode_s: float | None) -> str:
 
 
 def seconds_per_hour(out: Output, config: PlanConfig) -> float | None:
-    """Seconds of one core that decoding and voice activity take for an hour of this archive, tried on one item."""
+    """Seconds of one core that decoding and voice activity take an hour of audio, tried on one item."""
     from zsfuse_ray.archive.decode_stage import decode_item  # torch, which probing does without
 
     bundles = out.read_table(BUNDLES).slice(0, 16)
@@ -148,7 +110,8 @@ def existing_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[st
     changed = [f"{key} {plan[key]} → {wanted[key]}" for key in wanted if plan[key] != wanted[key]]
     if changed:
         raise InputError(
-            f"{out.uri} holds the plan of another archive ({', '.join(changed)}); use another --output or --overwrite"
+            f"{out.uri} holds the plan of another archive ({', '.join(changed)}); "
+            "use another --output or --overwrite"
         )
     return plan
 
@@ -163,17 +126,24 @@ def make_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[str, A
     found = _probe_all(listing.select(["recording_id", "uri"]))
     recordings = listing
     for name in PROBED.names[1:]:
-        recordings = recordings.append_column(f"probe_{name}", found[name])
-    bundles = pa.Table.from_pylist(list(bundle_items(recordings, config.item_s)), schema=BUNDLE)
-    playable = recordings.filter(pc.is_null(recordings["probe_reason"]))
+        recordings = recordings.append_column(f"{PROBE}{name}", found[name])
+    playable = recordings.filter(recordings["probe_reason"].is_null())
+    if not len(playable) and set(found["reason"].to_pylist()) == {"not_a_recording"}:
+        raise InputError(f"{redact(config.input)}: no audio in it (tried {len(found)} files)")
+    tables, seconds, items = [BUNDLE.empty_table()], 0.0, 0
+    rows = bundle_items(recordings, config.item_s)
+    while piece := list(islice(rows, 10_000)):  # millions of items as Python objects would fill a machine
+        lengths = [item["end_s"] - item["start_s"] for bundle in piece for item in bundle["items"]]
+        seconds, items = seconds + sum(lengths), items + len(lengths)
+        tables.append(pa.Table.from_pylist(piece, schema=BUNDLE))
+    bundles = pa.concat_tables(tables)
     containers = playable.group_by("probe_container").aggregate([("recording_id", "count")])
     plan = _identity(config, listing) | {
         "versions": versions(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "playable": len(playable),
-        "hours": sum(item["end_s"] - item["start_s"] for b in bundles["items"].to_pylist() for item in b)
-        / 3600,
-        "items": pc.sum(pc.list_value_length(bundles["items"])).as_py() or 0,
+        "hours": seconds / 3600,
+        "items": items,
         "bundles": len(bundles),
         "containers": dict(sorted(zip(*(c.to_pylist() for c in containers.columns), strict=True))),
     }
@@ -191,7 +161,8 @@ def _probe_all(uris: pa.Table) -> pa.Table:
         .repartition(target_num_rows_per_block=PROBES_PER_TASK)
         .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
     )
-    return pa.concat_tables(ray.get(probed.to_arrow_refs())).sort_by("recording_id")
+    refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
+    return pa.concat_tables(ray.get(refs)).sort_by("recording_id")
 
 
 def probe_recordings(batch: pa.Table) -> pa.Table:
@@ -206,7 +177,7 @@ def probe_recordings(batch: pa.Table) -> pa.Table:
             if is_outage(uri, error):
                 raise
             row |= {"reason": error.reason, "message": redact(str(error))}
-            if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_NAMES:
+            if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_SUFFIXES:
                 row["reason"] = "not_a_recording"
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=PROBED)

@@ -3,8 +3,9 @@
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -16,10 +17,11 @@ DRAW_EVERY_S = 0.5
 
 
 @ray.remote(num_cpus=0)
-class Counter:
+class Tally:
     """Sums what tasks report; lives beside the run."""
 
     def __init__(self) -> None:
+        self.begun: Counter[int] = Counter()
         self.sums = {"planned_s": 0.0, "audio_s": 0.0, "segments": 0, "rejects": 0}
 
     def add(self, counts: dict[str, float]) -> None:
@@ -27,33 +29,47 @@ class Counter:
         for name, count in counts.items():
             self.sums[name] += count
 
+    def begin(self, item_id: int) -> int:
+        """How often this item was begun without being ended, this time included."""
+        self.begun[item_id] += 1
+        return self.begun[item_id]
+
+    def end(self, item_id: int) -> None:
+        """The item came through, whatever became of it."""
+        self.begun.pop(item_id, None)
+
     def read(self) -> dict[str, float]:
         """The sums so far."""
         return self.sums
 
 
-def report(counter: Any, scored: pa.Table) -> None:
-    """Tell the counter about SCORED rows."""
+def report(tally: Any, scored: pa.Table) -> None:
+    """Tell the tally about SCORED rows."""
     items = [item for row in scored["items"].to_pylist() for item in row]
     segments = sum(len(row) for row in scored["segments"])
     rejects = sum(item["reason"] is not None for item in items)
     seconds = {name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")}
-    counter.add.remote(seconds | {"segments": segments, "rejects": rejects})
+    tally.add.remote(seconds | {"segments": segments, "rejects": rejects})
 
 
-def start_counter() -> Any:
-    """A Counter on the driver's own machine: others, on spot prices, may go away."""
+def sums(tally: Any) -> dict[str, float]:
+    """What the tally has summed up so far."""
+    return cast(dict[str, float], ray.get(tally.read.remote()))
+
+
+def start_tally() -> Any:
+    """A Tally on the driver's own machine: others, on spot prices, may go away."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Counter.options(scheduling_strategy=here).remote()
+    return Tally.options(scheduling_strategy=here).remote()
 
 
 @dataclass
 class Line:
-    """Prints the progress of ``total_s`` seconds of audio, of which ``done_s`` were done by an earlier run."""
+    """Prints the progress of ``total_s`` seconds of audio, of which an earlier run did ``earlier_s``."""
 
     total_s: float
-    done_s: float
-    counter: Any
+    earlier_s: float
+    tally: Any
 
     def __enter__(self) -> "Line":
         self.started = time.monotonic()
@@ -76,8 +92,9 @@ class Line:
             self._print()
 
     def _print(self) -> None:
-        counts = ray.get(self.counter.read.remote())
-        text = progress_text(counts, self.total_s, self.done_s, time.monotonic() - self.started, self.tty)
+        text = progress_text(
+            sums(self.tally), self.total_s, self.earlier_s, time.monotonic() - self.started, self.tty
+        )
         print(
             f"\r\x1b[K{text}" if self.tty else text, end="" if self.tty else "\n", file=sys.stderr, flush=True
         )
@@ -95,8 +112,8 @@ def progress_text(
     filled = round(BAR * share)
     drawn = f"[{'#' * filled}{'.' * (BAR - filled)}] " if bar else ""
     return (
-        f"{drawn}{share:4.0%}  {done / 3600:.2f} of {total_s / 3600:.2f} h  {speed:.0f}× real time  {left} left  "
-        f"{counts['segments']:,.0f} segments  {counts['rejects']:,.0f} rejects"
+        f"{drawn}{share:4.0%}  {done / 3600:.2f} of {total_s / 3600:.2f} h  {speed:.0f}× real time  "
+        f"{left} left  {counts['segments']:,.0f} segments  {counts['rejects']:,.0f} rejects"
     )
 
 

@@ -1,7 +1,7 @@
 """The rows that Ray schedules, from stage to stage: one bundle of items in, the same bundle out.
 
-Ray Data's checkpoint loses rows where a stage fans out, so segments stay inside their bundle's row until the tables
-are written.
+Ray Data's checkpoint loses rows where a stage fans out, so segments stay inside their bundle's row until the
+tables are written.
 """
 
 import pyarrow as pa

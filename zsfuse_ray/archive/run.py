@@ -7,17 +7,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow.compute as pc
 import ray
 import ray.exceptions
 
 from zsfuse_ray.archive import cluster, progress
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.listing import list_archive
-from zsfuse_ray.archive.output import CHECKPOINT, ITEMS, RUN, Output
+from zsfuse_ray.archive.output import CHECKPOINT, RUN, Output
 from zsfuse_ray.archive.plan import existing_plan, make_plan
 from zsfuse_ray.archive.scoring import describe, model_specs, score_bundles
-from zsfuse_ray.archive.tables import compact, effective_repetition
+from zsfuse_ray.archive.summaries import effective_repetition, items_done
+from zsfuse_ray.archive.tables import compact
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config import OPERATIONAL, ScoreConfig, resolved
@@ -30,15 +30,14 @@ def score(config: ScoreConfig, preset: str) -> int:
     """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
     out = Output.open(config.output)
     listing = list_archive(config.input)
-    revisions = _revisions(config)
-    if config.overwrite:
-        out.clear()
     decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL}
-    decides |= {"input": redact(config.input), "revisions": revisions}
-    run = out.read_json(RUN)
-    if run is not None:
-        _refuse_other_config(out, run["config"], decides)
-    plan = existing_plan(config, out, listing)
+    decides |= {"input": redact(config.input), "revisions": _revisions(config)}
+    run = plan = None
+    if not config.overwrite:
+        run = out.read_json(RUN)
+        if run is not None:
+            _refuse_other_config(out, run["config"], decides)
+        plan = existing_plan(config, out, listing)
     if run is not None and run["status"] == "complete":
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
     else:
@@ -46,21 +45,19 @@ def score(config: ScoreConfig, preset: str) -> int:
         own_ray = cluster.connect(config.ray_address)
         pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
         scorer, models = describe(config)
+        if config.overwrite:  # not before everything that may be wrong with the command was looked at
+            out.clear()
         plan = plan or make_plan(config, out, listing)
-        if not plan["playable"]:
-            raise InputError(
-                f"{redact(config.input)}: none of its {plan['recordings']} files could be read as audio"
-            )
         run = {
             "versions": versions(),
-            "status": "started",
+            "git": git_revision(),
             "preset": preset,
             "config": decides,
-            "git": git_revision(),
+            "models": models,
         }
-        out.write_json(RUN, run)
+        out.write_json(RUN, run | {"status": "started"})
         try:
-            run |= {"models": models} | _work(config, out, plan, pools, own_ray, scorer, models)
+            run |= _work(config, out, plan, pools, own_ray, scorer, models)
         except ray.exceptions.RayError as error:
             print(_stopped(error), file=sys.stderr)
             return 1
@@ -101,12 +98,12 @@ def _work(
 ) -> dict[str, Any]:
     """Score what is left, compact, and return what run.json says of it."""
     started = time.monotonic()
-    counter = progress.start_counter()
+    tally = progress.start_tally()
     earlier_s = _seconds_done(out)
     cores = os.cpu_count() if own_ray else None
-    with progress.Line(plan["hours"] * 3600, earlier_s, counter):
-        score_bundles(config, out, scorer, pools, plan["bundles"], cores, counter)
-    scored_s = ray.get(counter.read.remote())["audio_s"]
+    with progress.Line(plan["hours"] * 3600, earlier_s, tally):
+        score_bundles(config, out, scorer, pools, plan["bundles"], cores, tally)
+    scored_s = progress.sums(tally)["audio_s"]
     wall_s = time.monotonic() - started
     parts = {"specialist": scorer.known, "alm": config.labels if "alm" in models else ()}
     counts = compact(out, config.labels, parts)
@@ -117,20 +114,20 @@ def _work(
         found["effective_repetition"] = effective_repetition(
             out, config.audio_repeats, alm["sample_rate"], alm["window"], alm["fill"]
         )
-    hours = {"wall_s": wall_s, "audio_hours_this_time": scored_s / 3600}
-    hours["audio_hours_per_device_hour"] = scored_s / wall_s / devices
-    hours["device"] = "gpu" if pools[0].num_gpus else "cpu"
-    return found | {"time": hours}
+    time_spent = {
+        "wall_s": wall_s,
+        "audio_hours_this_time": scored_s / 3600,
+        "audio_hours_per_device_hour": scored_s / wall_s / devices,
+        "device": "gpu" if pools[0].num_gpus else "cpu",
+    }
+    return found | {"time": time_spent}
 
 
 def _seconds_done(out: Output) -> float:
     """Audio that an earlier, interrupted run has written already."""
-    if not out.exists(CHECKPOINT) or not out.parquet_files(ITEMS):
+    if not out.exists(CHECKPOINT):  # then all is done again
         return 0.0
-    batches = out.dataset(ITEMS).to_batches(columns=["items"])
-    return sum(
-        pc.sum(pc.struct_field(pc.list_flatten(b["items"]), "planned_s")).as_py() or 0.0 for b in batches
-    )
+    return float(items_done(out)["planned_s"].to_numpy().sum())
 
 
 def _revisions(config: ScoreConfig) -> dict[str, str | None]:
@@ -146,7 +143,8 @@ def _refuse_other_config(out: Output, then: Mapping[str, Any], now: Mapping[str,
     changed = [f"{k} {_short(then.get(k))} → {_short(now[k])}" for k in now if then.get(k) != now[k]]
     if changed:
         raise InputError(
-            f"{out.uri} holds another run's results ({'; '.join(changed)}); use another --output or --overwrite"
+            f"{out.uri} holds another run's results ({'; '.join(changed)}); "
+            "use another --output or --overwrite"
         )
 
 

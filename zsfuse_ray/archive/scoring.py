@@ -3,6 +3,9 @@
 Ray Data's checkpoint remembers which bundles are written; the same command again goes on from there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,16 +21,17 @@ from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
 from zsfuse_ray.archive.progress import report
+from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
+from zsfuse_ray.models.classifier import Classifier
 
 MAX_BUNDLES_PER_BLOCK = 32
-BLOCKS_WANTED = (
-    2000  # enough to fill a cluster and to lose little; beyond it, files in the output get fewer instead
-)
+# Enough to fill a cluster and to lose little; beyond it a block, and so a file in items/, holds more bundles.
+BLOCKS_WANTED = 2000
 
 
 def model_specs(config: ScoreConfig) -> dict[str, ModelSpec]:
@@ -41,7 +45,7 @@ def model_specs(config: ScoreConfig) -> dict[str, ModelSpec]:
 def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
     """Load the models once, where there is room: the run's Scorer, and what run.json says of the models.
 
-    InputError where a checkpoint is not what its family expects or no label of the specialist is in the label set.
+    InputError where a checkpoint is not what its family expects, or the specialist knows none of the labels.
     """
     try:
         return ray.get(ray.remote(num_cpus=1)(_describe).remote(config))
@@ -58,7 +62,7 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
         model = load(spec)
         about[kind] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
         about[kind] |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
-        if kind == "specialist":
+        if isinstance(model, Classifier):
             specialist_labels = about[kind]["labels"] = model.labels
             if not map_labels(model.labels, config.labels).any():
                 raise InputError(
@@ -102,12 +106,14 @@ def score_bundles(
     pools: list[Pool],
     n_bundles: int,
     own_cores: int | None,
-    counter: Any,
+    tally: Any,
 ) -> None:
     """Score every bundle that the checkpoint does not know yet and write its row to ``items/``.
 
     own_cores: cores of a machine with a Ray of our own, whose logical CPUs say nothing about them.
     """
+    if not n_bundles:  # nothing in the archive could be read; Ray Data does not take an empty table
+        return
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         id_column="bundle_id",
@@ -118,8 +124,7 @@ def score_bundles(
     per_block = min(MAX_BUNDLES_PER_BLOCK, max(1, n_bundles // BLOCKS_WANTED))
     rows = ray.data.read_parquet(out.path(BUNDLES), filesystem=out.fs)
     rows = rows.repartition(target_num_rows_per_block=per_block).map_batches(
-        decode_bundles,
-        fn_kwargs={"how": config.segmentation, "item_s": config.item_s},
+        partial(decode_and_watch, how=config.segmentation, item_s=config.item_s, tally=tally),
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -147,8 +152,7 @@ def score_bundles(
             compute=ActorPoolStrategy(min_size=pool.min_size, max_size=pool.max_size),
         )
     rows = rows.map_batches(
-        fuse_and_report,
-        fn_args=(scorer, counter),
+        partial(fuse_and_report, scorer=scorer, tally=tally),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -159,8 +163,19 @@ def score_bundles(
         context.checkpoint_config = None
 
 
-def fuse_and_report(batch: pa.Table, scorer: Scorer, counter: Any) -> pa.Table:
+def decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
+    """The first stage: BUNDLE rows → DECODED, with the tally told of every item begun and ended."""
+
+    @contextmanager
+    def attempt(item_id: int) -> Iterator[int]:
+        yield ray.get(tally.begin.remote(item_id))
+        tally.end.remote(item_id)
+
+    return decode_bundles(batch, how, item_s, attempt)
+
+
+def fuse_and_report(batch: pa.Table, scorer: Scorer, tally: Any) -> pa.Table:
     """The last stage: posteriors of ENCODED rows, counted for the progress line."""
     scored = scorer(batch)
-    report(counter, scored)
+    report(tally, scored)
     return scored

@@ -22,7 +22,7 @@ BANDWIDTHS = (60, 90, 150)
 
 @dataclass(frozen=True)
 class Prosody:
-    """How a voice moves: pitch in Hz, pitch range in semitones, seconds a syllable, loudness and noise share."""
+    """How a voice moves: pitch in Hz, its range in semitones, seconds a syllable, loudness, noise share."""
 
     pitch: float
     range: float
@@ -57,7 +57,7 @@ def demo_wav(n: int) -> bytes:
 
 
 def speech_like(seconds: float, prosody: Prosody, seed: int, rate: int = RATE) -> NDArray[np.float64]:
-    """Phrases of vowels with pauses between them, shape (seconds · rate,), peaks near ``prosody.loudness``."""
+    """Phrases of vowels with pauses between, shape (seconds · rate,), peaks near ``prosody.loudness``."""
     rng = np.random.default_rng(seed)
     out = np.zeros(int(seconds * rate))
     at = int(0.4 * rate)
@@ -75,7 +75,8 @@ def _syllable(rng: np.random.Generator, prosody: Prosody, progress: float, rate:
     """A short noise burst and a vowel; pitch falls over the phrase and wanders within the prosody's range."""
     n = int(prosody.syllable * rng.uniform(0.8, 1.3) * rate)
     t = np.linspace(0, 1, n)
-    glide = np.linspace(*rng.uniform(-0.5, 0.5, 2), n) + 0.4 * (0.5 - progress)
+    first, last = rng.uniform(-0.5, 0.5, 2)
+    glide = np.linspace(first, last, n) + 0.4 * (0.5 - progress)
     phase = np.cumsum(prosody.pitch * 2 ** (prosody.range * glide / 12) / rate)
     # a rising ramp that falls shut once a period: the slope of a glottal pulse
     source = (phase % 1.0) ** 2 - 1 / 3 + prosody.breath * rng.standard_normal(n)
@@ -100,5 +101,5 @@ def _formants(source: NDArray[np.float64], formants: NDArray, rate: int) -> NDAr
     for frequency, bandwidth in zip(formants, BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * bandwidth / rate)
         poles = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / rate), radius**2]
-        source = lfilter([sum(poles)], poles, source)
+        source = np.asarray(lfilter([sum(poles)], poles, source))
     return source

@@ -1,7 +1,7 @@
 """Speech segments: voice activity, then cuts between a shortest and a longest length.
 
-Everything is placed on a grid that starts with the recording, so that the same stretch of audio gives the same
-segments in whichever item it is looked at.
+Everything is placed on a grid that starts with the recording, so that the same stretch of audio gives the
+same segments in whichever item it is looked at.
 """
 
 import math
@@ -16,9 +16,8 @@ Vad = Literal["silero", "none"]
 RATE = 16_000  # what Silero hears, in Hz
 FRAME = 512  # samples a frame, 32 ms
 LANE_FRAMES = 625  # 20 s, a whole number of seconds
-WARMUP_FRAMES = (
-    1000  # 32 s: the LSTM remembers for long; with 8 s one frame in 200 came out on the other side
-)
+# 32 s: the LSTM remembers for long; with 8 s one frame in 200 came out on the other side of the threshold.
+WARMUP_FRAMES = 1000
 GRID_S = LANE_FRAMES * FRAME / RATE  # items start on multiples of this
 
 PAUSE_MS = 300  # a shorter pause stays inside a segment
@@ -38,7 +37,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How speech is found. ``vad='none'`` cuts fixed windows of ``max_segment_s``: right for ready-cut clips."""
+    """How speech is found. ``vad='none'`` cuts windows of ``max_segment_s``: right for ready-cut clips."""
 
     vad: Vad = "silero"
     min_segment_s: float = 0.5
@@ -47,7 +46,7 @@ class Segmentation:
 
     @property
     def left_context_s(self) -> float:
-        """Audio before an item that its first frames' probabilities and the cuts of its first speech rest on."""
+        """Seconds before an item that its first frames' probabilities and first cuts rest on."""
         if self.vad == "none":
             return 0.0
         warmup_s = WARMUP_FRAMES * FRAME / RATE
@@ -55,7 +54,7 @@ class Segmentation:
 
     @property
     def right_context_s(self) -> float:
-        """Audio after an item that the segment starting last in it may need."""
+        """Seconds after an item that the segment starting last in it may need."""
         return self.max_segment_s + (0.0 if self.vad == "none" else self.min_segment_s + 1.0)
 
 
@@ -76,9 +75,9 @@ def segments_from_probabilities(
 ) -> list[Segment]:
     """Turn frame probabilities into segments between ``min_segment_s`` and ``max_segment_s``.
 
-    Speech with pauses below 0.3 s is one region (Silero's own hysteresis). Longer regions are cut where speech
-    is least probable, in the second half of what a segment may last; shorter ones are widened into the silence
-    around them, and left out where there is no room.
+    Speech with pauses below 0.3 s is one region (Silero's own hysteresis). Longer regions are cut where
+    speech is least probable, in the second half of what a segment may last; shorter ones are widened into the
+    silence around them, and left out where there is no room.
     """
     # imported here for its price: torch, which it sets to one thread for the whole process
     from silero_vad.utils_vad import get_speech_timestamps_from_probs

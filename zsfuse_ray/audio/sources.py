@@ -13,6 +13,8 @@ from urllib.parse import unquote_to_bytes
 import aiohttp
 import fsspec.core
 
+from zsfuse_ray.audio.demo import demo_wav
+
 BLOCK_BYTES = 1 << 20  # a remote read; s3fs would fetch 50 MiB to read a header
 MAX_COPY_BYTES = 2 << 30  # from servers that cannot send parts of a file
 RETRY_WAITS_S = (0.5, 1.0, 2.0)
@@ -59,8 +61,6 @@ def open_audio(uri: str) -> Iterator[BinaryIO]:
     Raises SourceError, here or from a later read.
     """
     if uri.startswith("demo:"):
-        from zsfuse_ray.audio.demo import demo_wav
-
         file: Any = io.BytesIO(demo_wav(int(uri.removeprefix("demo:"))))
     elif "://" in uri and not uri.startswith("file://"):
         file = _RemoteFile(uri)

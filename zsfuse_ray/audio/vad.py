@@ -1,14 +1,15 @@
 """Silero voice activity over a whole item at once, frame for frame what the stock loop computes.
 
-The stock loop feeds a recurrent network 32 ms at a time. Everything before its LSTM looks at one frame only, so
-here all frames go through that part as one batch; the LSTM then runs over lanes side by side, each warmed up on
-the audio before it. Lanes lie on a grid fixed to the recording, so a frame's probability does not depend on the
-item it is computed in.
+The stock loop feeds a recurrent network 32 ms at a time. Everything before its LSTM looks at one frame only,
+so here all frames go through that part as one batch; the LSTM then runs over lanes side by side, each warmed
+up on the audio before it. Lanes lie on a grid fixed to the recording, so a frame's probability does not
+depend on the item it is computed in.
 """
 
 import math
 import warnings
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -59,28 +60,30 @@ class SileroVad(nn.Module):
         return torch.sigmoid(hidden.relu() @ self.final_conv.weight[0, :, 0] + self.final_conv.bias)
 
 
-# parts of the package's TorchScript model → ours. The safetensors file beside it holds other, older weights.
+# Parts of the package's TorchScript model → ours; the 8 kHz network in it stays out. The safetensors file
+# beside it holds other, older weights.
 STOCK_NAMES = {
-    "stft.forward_basis_buffer": "stft_conv.weight",
-    "encoder.0.reparam_conv": "conv1",
-    "encoder.1.reparam_conv": "conv2",
-    "encoder.2.reparam_conv": "conv3",
-    "encoder.3.reparam_conv": "conv4",
-    "decoder.rnn.weight_ih": "lstm.weight_ih_l0",
-    "decoder.rnn.weight_hh": "lstm.weight_hh_l0",
-    "decoder.rnn.bias_ih": "lstm.bias_ih_l0",
-    "decoder.rnn.bias_hh": "lstm.bias_hh_l0",
-    "decoder.decoder.2": "final_conv",
+    "_model.stft.forward_basis_buffer": "stft_conv.weight",
+    "_model.encoder.0.reparam_conv": "conv1",
+    "_model.encoder.1.reparam_conv": "conv2",
+    "_model.encoder.2.reparam_conv": "conv3",
+    "_model.encoder.3.reparam_conv": "conv4",
+    "_model.decoder.rnn.weight_ih": "lstm.weight_ih_l0",
+    "_model.decoder.rnn.weight_hh": "lstm.weight_hh_l0",
+    "_model.decoder.rnn.bias_ih": "lstm.bias_ih_l0",
+    "_model.decoder.rnn.bias_hh": "lstm.bias_hh_l0",
+    "_model.decoder.decoder.2": "final_conv",
 }
 
 
 @lru_cache(maxsize=1)
 def _silero() -> SileroVad:
+    # imported here as it sets torch to one thread for the whole process
+    from silero_vad import load_silero_vad
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load is what the package offers
-        from silero_vad import load_silero_vad
-
-        stock = load_silero_vad()._model.state_dict()
+        stock = cast(nn.Module, load_silero_vad()).state_dict()
     weights = {}
     for theirs, ours in STOCK_NAMES.items():
         weights |= {n.replace(theirs, ours): tensor for n, tensor in stock.items() if n.startswith(theirs)}
@@ -92,7 +95,7 @@ def _silero() -> SileroVad:
 def find_segments(
     pcm: NDArray[np.int16], sample_rate: int, how: Segmentation, origin_s: float = 0.0
 ) -> list[Segment]:
-    """All segments of mono audio, in seconds from its first sample, which lies at ``origin_s`` on the 20 s grid."""
+    """All segments of mono audio, in seconds from its first sample; that is ``origin_s`` on the 20 s grid."""
     if not len(pcm):  # the recording ends before the item begins
         return []
     duration_s = len(pcm) / sample_rate
@@ -116,7 +119,7 @@ def speech_probabilities(waveform: Tensor) -> NDArray[np.float32]:
     model = _silero()
     features = torch.cat([model.features(block) for block in windows.split(BLOCK_FRAMES)])
 
-    # A lane that has its full warm-up starts from a zero state there; the first lanes run as one from the start.
+    # A lane with its full warm-up starts from a zero state there; the first ones run as one from the start.
     head = model(features[: min(frames, WARMUP_FRAMES + LANE_FRAMES)].unsqueeze(1))[:, 0]
     rest = features[LANE_FRAMES:]
     steps = WARMUP_FRAMES + LANE_FRAMES

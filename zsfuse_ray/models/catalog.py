@@ -56,9 +56,8 @@ def load(
     """Return the model on the device, computing in dtype (weights stay float32)."""
     checkpoint = spec.checkpoint
     if checkpoint == UNTRAINED:
-        from zsfuse_ray.models.untrained import (
-            untrained,
-        )  # for its price: every model class of transformers it names
+        # imported here for its price: every model class of transformers that it names
+        from zsfuse_ray.models.untrained import untrained
 
         checkpoint = str(untrained(spec.family))
     return MODELS[spec.family](checkpoint, device, dtype)
