@@ -1,7 +1,6 @@
-"""A small run's folder as it is before compaction: five recordings, each another case."""
+"""The rows of a small run: five recordings, each another case."""
 
 import numpy as np
-import pyarrow as pa
 
 LABELS = ("angry", "pleasant surprise", "sad")
 COLUMNS = ("angry", "pleasant_surprise", "sad")

@@ -42,15 +42,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         f"--dashboard-port={dashboard}",
         "--include-dashboard=true",
     ]
-    done = subprocess.run(
-        [*ray, "start", "--head", *start, f"--temp-dir={temporary}", "--disable-usage-stats"],
+    log = (tmp_path_factory.mktemp("ray") / "log").open("wb")
+    # --block: the cluster is this process' family and ends with it, where `ray stop` ends every Ray of the machine
+    head = subprocess.Popen(
+        [*ray, "start", "--head", *start, f"--temp-dir={temporary}", "--disable-usage-stats", "--block"],
         env=environment,
-        capture_output=True,
-        text=True,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def ready() -> bool:
+        assert head.poll() is None, Path(log.name).read_text()
+        return "Ray runtime started" in Path(log.name).read_text()
+
+    wait_for(ready, 120, "Ray")
     yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}", "DASHBOARD": f"http://127.0.0.1:{dashboard}"}
-    subprocess.run([*ray, "stop", "--force"], env=environment, capture_output=True)
+    os.killpg(head.pid, signal.SIGTERM)
+    head.wait(timeout=60)
     shutil.rmtree(temporary, ignore_errors=True)
 
 

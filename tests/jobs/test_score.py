@@ -175,6 +175,18 @@ def test_pools_of_their_own_give_the_same_rows(run_job, tmp_path):
     assert tables(tmp_path / "one")["segments"].equals(tables(tmp_path / "two")["segments"])
 
 
+def test_four_repetitions_of_three_seconds_are_three_inputs(run_job, tmp_path):
+    write_wav(tmp_path / "clip.wav", speech(3, rate=48_000), 48_000)
+    common = ["--input", tmp_path / "clip.wav", "--vad", "none", "--audio-repeats", "1,2,3,4"]
+    said = scored(run_job("score", *common, "--output", tmp_path / "out"))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["counts"]["segments"] == 1
+    assert run["counts"]["encoder_inputs"] == 3
+    heard = {a: [effect for effect, n in effects.items() if n] for a, effects in run["effective_repetition"].items()}
+    assert heard == {"1": ["same"], "2": ["fewer"], "3": ["same"], "4": ["cropped"]}
+    assert "audio × 3: same input as without 100%" in said
+
+
 def test_the_plan_can_be_made_first(run_job, tmp_path):
     write_wav(tmp_path / "in" / "a.wav", speech(30))
     out = tmp_path / "out"

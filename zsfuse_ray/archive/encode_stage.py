@@ -12,7 +12,7 @@ from zsfuse_ray.archive.rows import DECODED, ENCODED
 from zsfuse_ray.audio.features import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, load
-from zsfuse_ray.models.encoding import Alm, Specialist, classify_clips, embed_clips
+from zsfuse_ray.models.encoding import Alm, Long, Specialist, classify_clips, embed_clips
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class EncodeOptions:
     """What an encoder actor needs to know."""
 
     audio_repeats: tuple[int, ...]
-    long: Literal["windows", "crop"]
+    long: Long
     crop: Literal["head", "seeded"]
     batch_s: float
     precision: Literal["auto", "float32", "bfloat16", "float16"]
@@ -42,6 +42,7 @@ class Encode:
         last: bool,
     ) -> None:
         torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = False  # it would round what resampling convolves to 10 bits
         if gpu and not torch.cuda.is_available():
             raise InputError("torch cannot use the GPU that Ray gives; --gpus-per-encoder 0 encodes on CPUs")
         # Ray hides no GPU from an actor that has none

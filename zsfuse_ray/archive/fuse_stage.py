@@ -1,16 +1,16 @@
 """Embeddings and logits → posteriors → fusion: vectorised arithmetic in tiny tasks."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.rows import SCORED
-from zsfuse_ray.method.fusion import entropy, fuse, specialist_on_labels
+from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
-from zsfuse_ray.method.zeroshot import posterior, softmax
+from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Scorer:
     scale: float
     audio_repeats: int
     specialist_labels: tuple[str, ...] | None
-    ensemble: Literal["embedding", "logit", "probability"]
+    ensemble: Ensemble
     temperature: float
-    fusion: Literal["linear", "loglinear"]
+    fusion: Rule
     weight: float
 
     @property

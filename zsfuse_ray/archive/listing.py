@@ -44,7 +44,7 @@ def list_archive(archive: str) -> pa.Table:
         return _number(read_manifest(archive))
     check_scheme(archive)
     files = _files(archive)
-    audio = [file for file in files if not _beside(file["uri"])]
+    audio = [file for file in files if not _is_sidecar(file["uri"])]
     if not audio:
         beside = f"; {len(files)} other files" if files else ""
         raise InputError(f"{redact(archive)}: no audio in it (looked for any audio or video file{beside})")
@@ -72,13 +72,14 @@ def fingerprint(table: pa.Table) -> str:
 
 def _files(archive: str) -> list[dict[str, Any]]:
     is_local = "://" not in archive or archive.startswith("file://")
-    if (is_local and not any(c in archive for c in "*?[")) or os.path.exists(archive):
+    is_glob = any(c in archive for c in "*?[")
+    if (is_local and not is_glob) or os.path.exists(archive):
         return _local_files(archive)
     if archive.startswith(("http://", "https://")):
         return [{"uri": archive}]
     try:
         fs, path = url_to_fs(archive)
-        if any(c in archive for c in "*?["):
+        if is_glob:
             found = fs.glob(path, detail=True)
         elif fs.isfile(path):
             found = {path: fs.info(path)}
@@ -90,7 +91,7 @@ def _files(archive: str) -> list[dict[str, Any]]:
     listed = [
         {"uri": prefix + name, "size": info.get("size")}
         for name, info in sorted(found.items())
-        if info.get("type") == "file" and not _hidden(name)
+        if info.get("type") == "file" and not _is_hidden(name)
     ]
     if not listed:
         raise InputError(f"{redact(archive)}: nothing there (no file matches)")
@@ -105,8 +106,8 @@ def _local_files(archive: str) -> list[dict[str, Any]]:
         raise InputError(f"{archive}: no such file or folder")
     found = []
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        found += [_local(Path(folder) / name) for name in sorted(names) if not _hidden(name)]
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        found += [_local(Path(folder) / name) for name in sorted(names) if not _is_hidden(name)]
     if not found:
         raise InputError(f"{archive}: the folder is empty")
     return found
@@ -125,11 +126,11 @@ def _text(path: str) -> str:
     return path
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return os.path.basename(name).startswith(".")
 
 
-def _beside(uri: str) -> bool:
+def _is_sidecar(uri: str) -> bool:
     return os.path.splitext(uri)[1].lower() in SIDECARS
 
 

@@ -38,6 +38,7 @@ AUDIO_SUFFIXES = frozenset((
 BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
 PROBES_PER_TASK = 64
 
+HEADER = ("duration_s", "sample_rate", "channels", "container", "codec", "exact")
 PROBED = pa.schema(
     [
         ("recording_id", pa.int64()),
@@ -172,7 +173,7 @@ def probe_recordings(batch: pa.Table) -> pa.Table:
         row: dict[str, Any] = {"recording_id": recording_id}
         try:
             header = probe(uri)
-            row |= {name: getattr(header, name) for name in PROBED.names[1:7]}
+            row |= {name: getattr(header, name) for name in HEADER}
         except (DecodeError, SourceError) as error:
             if is_outage(uri, error):
                 raise

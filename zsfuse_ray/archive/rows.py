@@ -33,11 +33,11 @@ ITEM_DONE = pa.struct(
 )
 SPAN = [
     ("item_id", pa.int64()),
-    ("start_s", pa.float64()),
+    ("start_s", pa.float64()),  # from the start of the file
     ("end_s", pa.float64()),
     ("speech_prob", pa.float32()),
     ("samples", pa.int64()),
-    ("sample_rate", pa.int32()),
+    ("sample_rate", pa.int32()),  # Hz, the file's own
 ]
 DECODED = pa.schema(
     [

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.zeroshot import softmax
 
-Rule = Literal["linear", "loglinear", "stacked"]
+Rule = Literal["linear", "loglinear"]
 
 # Below this a specialist's mass on the label set is rounding noise, and renormalising would amplify it.
 _NO_MASS = 1e-12
@@ -35,7 +35,7 @@ def fuse(
     q: ArrayLike,
     p: ArrayLike,
     weight: float,
-    rule: Literal["linear", "loglinear"],
+    rule: Rule,
     inside: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Return the fused posterior (n, C) for the ALM's share `weight`, 0 to 1 (Kataria & Hu 2026).

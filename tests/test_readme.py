@@ -1,0 +1,49 @@
+"""The README's commands are true: they parse as written, and CI runs the test command that it names."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from zsfuse_ray.config import PlanConfig, ScoreConfig, parse
+from zsfuse_ray.models.catalog import parse_spec
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = {"score": ScoreConfig, "plan": PlanConfig}
+
+
+def commands() -> list[str]:
+    """Every `python jobs/...` command of the README, the job scripts and cluster.yaml, one a line."""
+    texts = [ROOT / "README.md", ROOT / "cluster.yaml", *sorted((ROOT / "jobs").glob("*.py"))]
+    found = []
+    for path in texts:
+        joined = re.sub(r"\\+\n(#\s*)?", " ", path.read_text())
+        found += re.findall(r"python (jobs/\w+\.py +--[^#\n`]*)", joined)
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_parses_as_written(command: str) -> None:
+    script, *arguments = shlex.split(command)
+    job = Path(script).stem
+    assert (ROOT / script).exists()
+    config, _ = parse(CONFIGS[job], arguments, "")
+    if isinstance(config, ScoreConfig):
+        for kind in ("alm", "specialist"):
+            if getattr(config, kind) != "none":
+                parse_spec(getattr(config, kind), kind)
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) > 8
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    (test,) = re.findall(r"^(python -m pytest.*?) +# test$", (ROOT / "README.md").read_text(), re.M)
+    assert (ROOT / ".ci" / "run").read_text().rstrip().splitlines()[-1] == test
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
