@@ -129,7 +129,9 @@ class ScoreConfig(PlanConfig):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "auto is bfloat16 on a GPU, float32 on CPU"
     )
-    batch_s: Annotated[float, Field(gt=0)] = option(320.0, "seconds of audio an encoder takes at once")
+    batch_s: Annotated[float, Field(gt=0)] | None = option(
+        None, "seconds of audio an encoder takes at once; 320 on a GPU, 40 on a CPU"
+    )
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
     def __post_init__(self) -> None:

@@ -43,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         "--include-dashboard=true",
     ]
     log = (tmp_path_factory.mktemp("ray") / "log").open("wb")
-    # --block: the cluster is this process' family and ends with it, where `ray stop` ends every Ray of the machine
+    # --block: the cluster ends with this process' family, where `ray stop` ends every Ray of the machine
     head = subprocess.Popen(
         [*ray, "start", "--head", *start, f"--temp-dir={temporary}", "--disable-usage-stats", "--block"],
         env=environment,
@@ -65,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture(scope="session")
 def run_job(cluster: dict[str, str]) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
-    """``run_job("score", "--input", ...)`` runs a job on the cluster, in this process, and returns what it said."""
+    """``run_job("score", ...)`` runs a job on the cluster from this process; returns what it said."""
     before = dict(os.environ)
     os.environ.update(cluster)
 

@@ -1,5 +1,6 @@
 """Encode segments with the models: actors on a GPU or a CPU."""
 
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, load
 from zsfuse_ray.models.encoding import Alm, Long, Specialist, classify_clips, embed_clips
 
+GPU_BATCH_S = 320.0
+CPU_BATCH_S = 40.0  # more is no faster there and takes more memory
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -22,7 +26,7 @@ class EncodeOptions:
     audio_repeats: tuple[int, ...]
     long: Long
     crop: Literal["head", "seeded"]
-    batch_s: float
+    batch_s: float | None
     precision: Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -42,6 +46,8 @@ class Encode:
         last: bool,
     ) -> None:
         torch.set_num_threads(threads)
+        # oneDNN keeps what it made for every shape it met, 1024 of them: on speech of all lengths, a leak
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
         torch.backends.cudnn.allow_tf32 = False  # it would round what resampling convolves to 10 bits
         if gpu and not torch.cuda.is_available():
             raise InputError("torch cannot use the GPU that Ray gives; --gpus-per-encoder 0 encodes on CPUs")
@@ -52,6 +58,7 @@ class Encode:
         # parse_spec has seen to it that each is of its kind
         self.alm = cast(Alm, load(alm, self.device, dtype)) if alm else None
         self.specialist = cast(Specialist, load(specialist, self.device, dtype)) if specialist else None
+        self.batch_s = options.batch_s or (GPU_BATCH_S if gpu else CPU_BATCH_S)
         self.options = options
         self.last = last
 
@@ -86,12 +93,12 @@ class Encode:
                 options.audio_repeats,
                 long=options.long,
                 seeds=seeds,
-                batch_s=options.batch_s,
+                batch_s=self.batch_s,
             )
             done["embeddings"] = embeddings.float().numpy().tobytes()
         if self.specialist:
             heard = [resample(c, r, self.specialist.sample_rate) for c, r in zip(clips, rates, strict=True)]
-            logits = classify_clips(self.specialist, heard, long=options.long, batch_s=options.batch_s)
+            logits = classify_clips(self.specialist, heard, long=options.long, batch_s=self.batch_s)
             done["logits"] = logits.float().numpy().tobytes()
         return done
 
