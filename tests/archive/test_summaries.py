@@ -146,13 +146,13 @@ def test_a_run_that_wrote_nothing_has_empty_tables(tmp_path: Path, planned: pa.T
         [item for bundle in bundle_items(planned, ITEM_S) for item in bundle["items"]]
     )
     assert count(out)["audio_hours"] == count(out)["encoder_inputs"] == 0
-    assert effective_repetition(out, (1, 2), 48000, 480_000, "repeat_pad") == {"1": {}, "2": {}}
+    assert effective_repetition(out, (1, 2), 48000, 480_000, "repeat_pad", False) == {"1": {}, "2": {}}
 
 
 @pytest.mark.parametrize("window", [None, 80_000, 480_000])
 @pytest.mark.parametrize("fill", ["repeat_pad", "circular", "none"])
 def test_effective_repetition_counts_every_segment(out: Output, rows: list[dict], window, fill) -> None:
-    counts = effective_repetition(out, (1, 2, 4), 48_000, window, fill)
+    counts = effective_repetition(out, (1, 2, 4), 48_000, window, fill, False)
     for a in (1, 2, 4):
         expected: Counter[str] = Counter()
         for _, segment in every_segment(rows):

@@ -1,7 +1,6 @@
 """Encode segments with the models: actors on a GPU or a CPU."""
 
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -9,7 +8,7 @@ from typing import Any, Literal, cast
 import pyarrow as pa
 import torch
 
-from zsfuse_ray.archive.rows import DECODED, ENCODED
+from zsfuse_ray.archive.rows import DECODED, ENCODED, segment_seed
 from zsfuse_ray.audio.features import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, load
@@ -86,7 +85,11 @@ class Encode:
         options, done = self.options, {}
         if self.alm:
             heard = [resample(c, r, self.alm.sample_rate) for c, r in zip(clips, rates, strict=True)]
-            seeds = [segment_seed(s) for s in segments] if options.crop == "seeded" else None
+            seeds = (
+                [segment_seed(s["item_id"], s["start_s"]) for s in segments]
+                if options.crop == "seeded"
+                else None
+            )
             embeddings, done["encoder_inputs"] = embed_clips(
                 self.alm,
                 heard,
@@ -101,8 +104,3 @@ class Encode:
             logits = classify_clips(self.specialist, heard, long=options.long, batch_s=self.batch_s)
             done["logits"] = logits.float().numpy().tobytes()
         return done
-
-
-def segment_seed(segment: dict[str, Any]) -> int:
-    """A number that belongs to the segment, so that a seeded crop is the same in every run."""
-    return zlib.crc32(f"{segment['item_id']} {segment['start_s']:.3f}".encode())

@@ -108,7 +108,7 @@ def existing_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[st
         out.refuse_strangers()
         return None
     wanted = _identity(config, listing)
-    changed = [f"{key} {plan[key]} → {wanted[key]}" for key in wanted if plan[key] != wanted[key]]
+    changed = [f"{key} {plan.get(key)} → {wanted[key]}" for key in wanted if plan.get(key) != wanted[key]]
     if changed:
         raise InputError(
             f"{out.uri} holds the plan of another archive ({', '.join(changed)}); "

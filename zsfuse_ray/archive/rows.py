@@ -4,6 +4,8 @@ Ray Data's checkpoint loses rows where a stage fans out, so segments stay inside
 tables are written.
 """
 
+import zlib
+
 import pyarrow as pa
 
 ITEM = pa.struct(
@@ -77,3 +79,8 @@ SCORED = pa.schema(
         ("encoder_inputs", pa.int64()),
     ]
 )
+
+
+def segment_seed(item_id: int, start_s: float) -> int:
+    """A number that belongs to the segment, so that a seeded crop is the same in every run."""
+    return zlib.crc32(f"{item_id} {start_s:.3f}".encode())

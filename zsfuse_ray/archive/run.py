@@ -112,7 +112,7 @@ def _work(
     if "alm" in models:
         alm = models["alm"]
         found["effective_repetition"] = effective_repetition(
-            out, config.audio_repeats, alm["sample_rate"], alm["window"], alm["fill"]
+            out, config.audio_repeats, alm["sample_rate"], alm["window"], alm["fill"], config.crop == "seeded"
         )
     time_spent = {
         "wall_s": wall_s,

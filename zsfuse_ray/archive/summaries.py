@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.output import BUNDLES, ITEMS, SEGMENTS, Output
-from zsfuse_ray.archive.rows import ITEM_DONE
+from zsfuse_ray.archive.rows import ITEM_DONE, segment_seed
 from zsfuse_ray.method.amplify import Fill, effects
 from zsfuse_ray.method.labels import column
 
@@ -148,7 +148,7 @@ def counts(
 
 
 def effective_repetition(
-    out: Output, repeats: Sequence[int], sample_rate: int, window: int | None, fill: Fill
+    out: Output, repeats: Sequence[int], sample_rate: int, window: int | None, fill: Fill, seeded: bool
 ) -> dict[str, dict[str, int]]:
     """How many segments each amplification a changed, and how: a → effect → count.
 
@@ -162,6 +162,8 @@ def effective_repetition(
         samples, rates = (spans.field(name).to_numpy() for name in ("samples", "sample_rate"))
         lengths = np.ceil(samples * sample_rate / rates).astype(int)
         lengths = np.maximum(1, lengths if window is None else np.minimum(lengths, window))
-        for a, counted in effects(lengths.tolist(), repeats, window, fill).items():
+        places = zip(spans.field("item_id").to_pylist(), spans.field("start_s").to_pylist(), strict=True)
+        seeds = [segment_seed(*place) for place in places] if seeded else None
+        for a, counted in effects(lengths.tolist(), repeats, window, fill, seeds).items():
             total[str(a)].update(counted)
     return {a: dict(counted) for a, counted in total.items()}
