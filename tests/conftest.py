@@ -1,9 +1,13 @@
 """Fixtures every test may use."""
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
+
+# The token that the tests' cluster and its jobs share. Ray reads it when it is imported: before any test.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 @pytest.fixture(scope="session")

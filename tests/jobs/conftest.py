@@ -3,7 +3,6 @@
 import io
 import os
 import runpy
-import secrets
 import shutil
 import signal
 import socket
@@ -14,10 +13,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-
-# Ray reads these when it is imported: the token that the tests' cluster and its jobs share
-os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-
 import ray
 import s3fs
 from jobs_support import ROOT, free_ports, wait_for

@@ -64,6 +64,8 @@ def _try_item(
         if is_outage(item["uri"], error):
             raise
         return failure(error.reason, str(error)), 0, []
+    except ImportError:  # a broken installation is not the file's fault
+        raise
     except Exception as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
         return failure(type(error).__name__, str(error)), 0, []
     return failure("truncated", cut_short) if cut_short else outcome, rate, found
