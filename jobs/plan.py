@@ -7,7 +7,8 @@
 
 import sys
 
-from zsfuse_ray.config import PlanConfig, parse
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import run_job
 
 

@@ -13,7 +13,8 @@ Run again after a stop of any kind, it goes on where it was; after the end, it d
 
 import sys
 
-from zsfuse_ray.config import ScoreConfig, parse
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import run_job
 
 

@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from zsfuse_ray.archive.cluster import OWN_STEPS, pools
-from zsfuse_ray.config import ScoreConfig, build
+from zsfuse_ray.config.options import build
+from zsfuse_ray.config.score import ScoreConfig
 
 ROOT = Path(__file__).parents[1]
 

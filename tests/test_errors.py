@@ -72,6 +72,6 @@ def test_a_wrong_command_line_costs_neither_ray_nor_torch(argv: list[str], said:
     assert told[0].startswith("error: ")
     assert said in told[0]
     modules = {line.rsplit("|", 1)[1].strip() for line in imports}
-    assert "zsfuse_ray.config" in modules
+    assert "zsfuse_ray.config.score" in modules
     assert modules.isdisjoint({"ray", "torch", "transformers", "pyarrow"})
     assert not list(tmp_path.iterdir())

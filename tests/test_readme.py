@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zsfuse_ray.config import PlanConfig, ScoreConfig, parse
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.models.catalog import parse_spec
 
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,8 @@
 import pytest
 
 from zsfuse_ray.archive.cluster import OWN_STEPS, Pool, pools
-from zsfuse_ray.config import ScoreConfig, parse
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 
 CPUS = 64.0

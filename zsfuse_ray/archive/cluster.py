@@ -10,7 +10,7 @@ import ray
 from ray._private.log import PlainRayHandler
 from ray.data import DataContext
 
-from zsfuse_ray.config import ScoreConfig
+from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 
 # Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write), beside decoding and pools.

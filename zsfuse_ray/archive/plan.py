@@ -25,7 +25,7 @@ from zsfuse_ray.archive.rows import BUNDLE
 from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.audio.decode import DecodeError, probe
 from zsfuse_ray.audio.sources import SourceError, is_outage, redact
-from zsfuse_ray.config import PlanConfig
+from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import InputError
 
 # A file of such a name that is no audio is a failure; of another name, it was never said to be audio.

@@ -20,7 +20,8 @@ from zsfuse_ray.archive.summaries import effective_repetition, items_done
 from zsfuse_ray.archive.tables import compact
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import redact
-from zsfuse_ray.config import OPERATIONAL, ScoreConfig, resolved
+from zsfuse_ray.config.options import resolved
+from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import UNTRAINED
 from zsfuse_ray.models.checkpoints import resolve

@@ -22,7 +22,7 @@ from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
 from zsfuse_ray.archive.progress import report
 from zsfuse_ray.audio.segment import Segmentation
-from zsfuse_ray.config import ScoreConfig
+from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text

@@ -4,17 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from zsfuse_ray.config import (
-    DEFAULT_PRESET,
-    OPERATIONAL,
-    PlanConfig,
-    ScoreConfig,
-    build,
-    parse,
-    presets,
-    read_yaml,
-    resolved,
-)
+from zsfuse_ray.config.options import build, parse, presets, read_yaml, resolved
+from zsfuse_ray.config.score import OPERATIONAL, PlanConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import CORPORA
 from zsfuse_ray.models.catalog import parse_spec
@@ -60,7 +51,7 @@ def test_the_command_line_goes_over_the_yaml_file_over_the_preset_over_the_defau
 
 
 def test_without_a_preset_the_default_one_is_used_and_the_plan_has_none() -> None:
-    assert parse(ScoreConfig, NEEDED, "a job")[1] == DEFAULT_PRESET
+    assert parse(ScoreConfig, NEEDED, "a job")[1] == ScoreConfig.default_preset
     config, preset = parse(PlanConfig, [*NEEDED, "--item-s", "60"], "a job")
     assert (config.item_s, preset) == (60.0, "")
 
@@ -151,7 +142,7 @@ def test_the_plan_refuses_options_of_the_run() -> None:
         ("labels: [1, 2]", "--labels"),
         ("overwrite: 7", "--overwrite"),
         ("weight: !!python/object/apply:os.getcwd []", "is not YAML"),
-        ("!!python/object:zsfuse_ray.config.PlanConfig {input: a}", "is not YAML"),
+        ("!!python/object:zsfuse_ray.config.score.PlanConfig {input: a}", "is not YAML"),
         ("1: 2", "unknown option 1"),
     ],
 )
@@ -203,7 +194,7 @@ def test_segmentation_takes_its_options() -> None:
     assert (how.vad, how.min_segment_s, how.max_segment_s, how.threshold) == ("none", 1.0, 5.0, 0.3)
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", presets(ScoreConfig))
 def test_every_preset_is_a_configuration_with_models_that_exist(name: str) -> None:
     config = score("--preset", name)
     if config.alm != "none":

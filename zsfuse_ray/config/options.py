@@ -1,0 +1,160 @@
+"""Fill a job's frozen dataclass from a preset, a YAML file and the command line, in this order.
+
+Every option is a field: ``max_reject_rate`` is ``--max-reject-rate`` on the command line and
+``max_reject_rate:`` in YAML. Names and values are checked before anything else happens.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import pydantic
+import yaml
+from pydantic import BeforeValidator, Field
+
+from zsfuse_ray.errors import InputError, nearest
+
+PRESETS = resources.files("zsfuse_ray") / "presets"
+
+
+def _split(value: Any, separator: str = ",") -> Any:
+    return tuple(part.strip() for part in value.split(separator)) if isinstance(value, str) else value
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, int) else _split(value)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+# Templates may hold commas.
+Templates = Annotated[tuple[str, ...], BeforeValidator(partial(_split, separator="|"))]
+Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_one_or_more)]
+Repeats = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_one_or_more), Field(min_length=1)
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+CHECKED = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def option(default: Any, text: str) -> Any:
+    """A field with its help text, shown by ``--help``."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+class Options:
+    """What the options of any job have: where their presets lie, below ``zsfuse_ray/presets``."""
+
+    preset_folder: ClassVar[str | None] = None
+    default_preset: ClassVar[str | None] = None
+
+
+Config = TypeVar("Config", bound=Options)
+
+
+def presets(kind: type[Options]) -> list[str]:
+    """Names for the job's ``--preset``."""
+    if kind.preset_folder is None:
+        return []
+    files = (PRESETS / kind.preset_folder).iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Config, str]:
+    """Read a command line. Returns the configuration and the name of its preset ('' where the job has none).
+
+    Raises InputError for an unknown option, a value of the wrong form, a missing or broken YAML file.
+    """
+    known = presets(kind)
+    parser = _Parser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    if known:
+        default = f" (default {kind.default_preset})" if kind.default_preset else ""
+        parser.add_argument("--preset", help=f"named options: {', '.join(known)}{default}")
+        parser.add_argument(
+            "--config", help="YAML file of options; goes over the preset, under the command line"
+        )
+    for field in _fields(kind):
+        default = "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            help=(field.metadata["help"] + default).replace("%", "%%"),
+            default=argparse.SUPPRESS,
+            action="store_true" if field.default is False else "store",
+        )
+    given = vars(parser.parse_args(argv))
+    preset, file = given.pop("preset", None), given.pop("config", None)
+    values: dict[str, Any] = {}
+    if preset := preset or kind.default_preset:
+        if preset not in known:
+            raise InputError(f"no preset {preset}{nearest(preset, known)}")
+        file_of_preset = PRESETS / str(kind.preset_folder) / f"{preset}.yaml"
+        values |= read_yaml(kind, file_of_preset.read_text(), preset)
+    if file:
+        try:
+            values |= read_yaml(kind, Path(file).read_text(), file)
+        except OSError as error:
+            raise InputError(f"--config {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"--config {file}: not a text file") from None
+    return build(kind, values | given), preset or ""
+
+
+def read_yaml(kind: type[Config], text: str, name: str) -> dict[str, Any]:
+    """Options of a YAML mapping; InputError where it is not one or names an option that does not exist."""
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{name} must be a YAML mapping of options, not a {type(values).__name__}")
+    known = [field.name for field in _fields(kind)]
+    for key in values:
+        if key not in known:
+            raise InputError(f"{name}: unknown option {key}{nearest(str(key), known)}")
+    return values
+
+
+def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Check values (strings as on a command line, or of their own type) and build the dataclass."""
+    try:
+        return kind(**values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            raise cause from None
+        name = str(first["loc"][0]) if first["loc"] else "option"
+        given = str(first["input"])[:80]
+        raise InputError(f"--{name.replace('_', '-')} {given}: {first['msg'].lower()}") from None
+
+
+def resolved(config: Options) -> dict[str, Any]:
+    """The configuration as plain JSON values, in the order of its fields."""
+    values = {f.name: getattr(config, f.name) for f in _fields(config)}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _fields(kind: Any) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(kind)
+
+
+def _show(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(map(str, value)) if len(value) < 10 else f"{len(value)} of them"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            name = next((word for word in unknown.split() if word.startswith("-")), unknown).split("=")[0]
+            raise InputError(f"unknown option {name}{nearest(name, known)}")
+        raise InputError(message)
