@@ -14,6 +14,7 @@ from zsfuse_ray.archive.rows import DECODED
 from zsfuse_ray.audio.decode import DecodeError, decode
 from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError, is_outage, redact
+from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
 
 MOST_TRIES = 3  # of an item whose process dies; a lost spot machine may be the cause as well
@@ -99,8 +100,13 @@ def decode_item(
         if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
             continue
         first, last = (round(t * pcm.sample_rate) for t in (segment.start_s, segment.end_s))
-        placed = replace(
-            segment, start_s=round(offset + start, 4), end_s=round(offset + begin + segment.end_s, 4)
-        )
+        end = begin + segment.end_s
+        if how.vad == "none":  # voice activity has no silent edges to take off
+            left, right = trimmed(pcm.samples[first:last], pcm.sample_rate)
+            if right - left >= how.min_segment_s * pcm.sample_rate:
+                end -= (last - first - right) / pcm.sample_rate
+                start += left / pcm.sample_rate
+                first, last = first + left, first + right
+        placed = replace(segment, start_s=round(offset + start, 4), end_s=round(offset + end, 4))
         found.append((placed, pcm.samples[first:last]))
     return max(0.0, item_end - item["start_s"]), pcm.sample_rate, found, cut_short

@@ -37,7 +37,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How speech is found. ``vad='none'`` cuts windows of ``max_segment_s``: right for ready-cut clips."""
+    """How speech is found. ``vad='none'`` cuts windows of ``max_segment_s``: for ready-cut clips."""
 
     vad: Vad = "silero"
     min_segment_s: float = 0.5

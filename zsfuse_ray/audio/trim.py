@@ -1,4 +1,4 @@
-"""Where a ready-cut clip's speech starts and ends: its silent edges carry no emotion, only recording habits."""
+"""Where a ready-cut clip's speech starts and ends: silent edges tell of recording habits, not of emotion."""
 
 import numpy as np
 

@@ -23,7 +23,9 @@ class PlanConfig(Options):
     item_s: float = option(
         300.0, f"seconds of a recording that are scheduled as one; a multiple of {GRID_S:g}"
     )
-    vad: Vad = option("silero", "silero finds speech; none takes fixed windows, for ready-cut clips")
+    vad: Vad = option(
+        "silero", "silero finds speech; none takes windows without their silent edges: for ready-cut clips"
+    )
     min_segment_s: float = option(0.5, "shortest segment in seconds")
     max_segment_s: float = option(10.0, "longest segment in seconds")
     vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts")
