@@ -17,3 +17,8 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real audio is not here: {folder} (set ZSFUSE_SHARED to its folder)")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole jobs on a cluster come last: what is quick fails first."""
+    items.sort(key=lambda item: item.path.parent.name == "jobs")
