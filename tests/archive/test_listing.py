@@ -6,14 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zsfuse_ray.archive.listing import (
-    SIDECARS,
-    carry,
-    check_scheme,
-    fingerprint,
-    list_archive,
-    read_manifest,
-)
+from zsfuse_ray.archive.listing import carry, fingerprint, list_archive
+from zsfuse_ray.audio.files import SIDECARS, check_scheme
+from zsfuse_ray.audio.manifest import read_manifest
 from zsfuse_ray.audio.sources import open_audio
 from zsfuse_ray.errors import InputError
 

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from zsfuse_ray.audio.manifest import read_manifest, read_texts
+from zsfuse_ray.errors import InputError
+
+# What every manifest must hold is tested in tests/archive/test_listing.py, through an archive's listing.
+
+
+def test_the_uris_may_be_called_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("file,emotion\nx/a.wav,sad\n")
+    row = read_manifest(str(path), ("uri", "file")).to_pylist()[0]
+    assert (row["uri"], row["emotion"]) == (str(tmp_path / "x/a.wav"), "sad")
+    assert "file" not in row
+    with pytest.raises(InputError, match="needs a column uri or path"):
+        read_manifest(str(path), ("uri", "path"))
+    path.write_text("file,uri\nx.wav,y.wav\n")
+    row = read_manifest(str(path), ("uri", "file")).to_pylist()[0]
+    assert (row["uri"], row["file"]) == (str(tmp_path / "y.wav"), "x.wav")
+
+
+def test_a_table_read_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("who,number,more\n007,1,x\n12,02,y\n")
+    assert read_texts(str(path), ("number", "who")) == [
+        {"number": "1", "who": "007"},
+        {"number": "02", "who": "12"},
+    ]
+    path.with_suffix(".jsonl").write_text('{"who": "007", "number": 1}\n')
+    assert read_texts(str(path.with_suffix(".jsonl")), ("who", "number")) == [{"who": "007", "number": "1"}]
+    with pytest.raises(InputError, match=r'no column mor \(did you mean "more"\?\)'):
+        read_texts(str(path), ("mor",))

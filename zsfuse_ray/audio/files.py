@@ -1,0 +1,107 @@
+"""Which files a folder, a glob or an object-store prefix holds, and which URIs can be read at all."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.errors import InputError
+
+SCHEMES = ("s3", "http", "https", "hf", "file", "demo")
+
+# What lies beside recordings and is never one. Everything else is tried, whatever its name.
+SIDECARS = frozenset((
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".xml", ".html", ".htm", ".pdf",
+    ".yaml", ".yml", ".toml", ".log", ".py", ".nfo", ".cue", ".m3u", ".m3u8", ".rss", ".srt",
+    ".vtt", ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".ctm", ".stm", ".zip", ".gz", ".tar",
+    ".bz2", ".xz", ".7z", ".doc", ".docx", ".xls", ".xlsx",
+))  # fmt: skip
+
+
+def check_scheme(uri: str) -> str:
+    """Return the URI; InputError where no reader is for its scheme."""
+    scheme = (
+        match.group(1) if (match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)) and "://" in uri else "file"
+    )
+    if scheme not in SCHEMES or "::" in uri:
+        known = ", ".join(f"{name}://" for name in SCHEMES if name not in ("demo", "file"))
+        raise InputError(f"{redact(uri)}: cannot read {scheme}:// (a path, or {known})")
+    return uri
+
+
+def list_files(archive: str) -> list[dict[str, Any]]:
+    """Every file there, hidden ones left out: dicts of uri and (where known) size in bytes, in a fixed order.
+
+    ``archive`` is a folder (searched whole), a file, a glob or an object-store prefix. InputError where
+    nothing is there.
+    """
+    is_local = "://" not in archive or archive.startswith("file://")
+    is_glob = any(c in archive for c in "*?[")
+    if (is_local and not is_glob) or os.path.exists(archive):
+        return _local_files(archive)
+    if archive.startswith(("http://", "https://")):
+        return [{"uri": archive}]
+    try:
+        fs, path = url_to_fs(archive)
+        if is_glob:
+            found = fs.glob(path, detail=True)
+        elif fs.isfile(path):
+            found = {path: fs.info(path)}
+        else:
+            found = fs.find(path, detail=True)
+    except Exception as error:  # each store has its own errors; a user needs the same line from all of them
+        raise InputError(f"{redact(archive)}: {redact(cause(error))}") from None
+    prefix = "" if fs.protocol in ("file", ("file", "local")) else f"{archive.split('://')[0]}://"
+    listed = [
+        {"uri": prefix + name, "size": info.get("size")}
+        for name, info in sorted(found.items())
+        if info.get("type") == "file" and not _is_hidden(name)
+    ]
+    if not listed:
+        raise InputError(f"{redact(archive)}: nothing there (no file matches)")
+    return listed
+
+
+def _local_files(archive: str) -> list[dict[str, Any]]:
+    path = Path(archive.removeprefix("file://")).expanduser()
+    if path.is_file():
+        return [_local(path)]
+    if not path.is_dir():
+        raise InputError(f"{archive}: no such file or folder")
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        found += [_local(Path(folder) / name) for name in sorted(names) if not _is_hidden(name)]
+    if not found:
+        raise InputError(f"{archive}: the folder is empty")
+    return found
+
+
+def _local(path: Path) -> dict[str, Any]:
+    return {"uri": _text(os.path.abspath(path)), "size": path.stat().st_size if path.exists() else None}
+
+
+def _text(path: str) -> str:
+    """The path, or its file:// URI where a name holds bytes that are no text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path
+
+
+def _is_hidden(name: str) -> bool:
+    return os.path.basename(name).startswith(".")
+
+
+def is_sidecar(uri: str) -> bool:
+    """Whether the name is that of a text, table or archive: never audio."""
+    return os.path.splitext(uri)[1].lower() in SIDECARS
+
+
+def cause(error: Exception) -> str:
+    """What an error says, on one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

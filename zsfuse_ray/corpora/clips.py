@@ -1,0 +1,191 @@
+"""The one form every labelled corpus is brought into: a table of clips, and what must hold of it."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.method.labels import SYNONYMS, canonical
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported: no type checker sees them
+logger = logging.getLogger(__name__)
+
+# One row a clip. Extra columns (intensity, style, transcript, …) follow these.
+CLIPS = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("start_s", pa.float64()),  # null: from the file's start
+        ("end_s", pa.float64()),  # null: to its end
+        ("emotion", pa.string()),  # canonical name, or the user's own in lower case
+        ("speaker", pa.string()),
+        ("gender", pa.string()),
+        ("sentence", pa.string()),  # what is said, or the corpus' code for it
+        ("corpus", pa.string()),
+        ("split", pa.string()),  # train, dev, test
+        ("fold", pa.int32()),  # from 1: the fold whose test part holds the clip
+    ]
+)
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "dev": ("dev", "development", "valid", "validation", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_NAMES = {word: split for split, words in SPLITS.items() for word in words}
+_NULL = pa.scalar(None, pa.string())
+_GENDERS = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
+_NOTHING = ("", "unknown", "nan", "none", "null", "n/a", "na")
+
+
+def labelled(table: pa.Table, source: str = "the table", corpus: str | None = None) -> pa.Table:
+    """Return the table as CLIPS plus its extra columns: canonical emotions, tidy splits, genders and folds.
+
+    ``corpus`` names the corpus of rows that do not. Known emotion names become canonical ("Anger" ->
+    "angry"); others are the user's own and only lower-cased. InputError, naming ``source``, where the label
+    column is missing, a clip has no label, or a split or fold cannot be read.
+    """
+    names = table.column_names
+    if "emotion" not in names:
+        usual = [name for name in names if name.lower() in ("label", "class", "category", "emo")]
+        close = get_close_matches("emotion", names, n=1) or usual
+        hint = f'; rename "{close[0]}"?' if close else ""
+        raise InputError(f"{source}: no label column emotion among {', '.join(names)}{hint}")
+    if not len(table):
+        raise InputError(f"{source}: no labelled clip in it")
+    columns = {name: table[name] for name in ("uri", "start_s", "end_s") if name in names}
+    for name in ("emotion", "speaker", "gender", "sentence", "corpus", "split"):
+        if name in names:
+            columns[name] = _texts(table, name, source)
+    emotions = columns["emotion"].to_pylist()
+    if missing := emotions.count(None):
+        raise InputError(f"{source}: {missing} of {len(table)} clips have no emotion; leave them out")
+    columns["emotion"] = pa.array([canonical(name) for name in emotions], pa.string())
+    if "gender" in columns:
+        lower = pc.utf8_lower(columns["gender"]).to_pylist()
+        columns["gender"] = pa.array([_GENDERS.get(name, name) for name in lower], pa.string())
+    if "split" in columns:
+        splits = columns["split"].to_pylist()
+        columns["split"] = pa.array([split_name(name, source) for name in splits], pa.string())
+    if "fold" in names:
+        columns["fold"] = _folds(table, source)
+    if corpus is not None:
+        given = columns.get("corpus", pa.nulls(len(table), pa.string()))
+        columns["corpus"] = pc.fill_null(given, corpus)
+    tidy = [columns.get(field.name, pa.nulls(len(table), field.type)) for field in CLIPS]
+    clips = pa.table(tidy, schema=CLIPS)
+    for name in names:
+        kind = table[name].type
+        if name not in (*CLIPS.names, "size") and not pa.types.is_nested(kind) and not pa.types.is_null(kind):
+            clips = clips.append_column(name, table[name])
+    _note_misspelt(label_set(clips), source)
+    return clips
+
+
+def split_name(name: str | None, source: str) -> str | None:
+    """Return train, dev or test for what corpora call them; InputError for anything else."""
+    if name is None or (split := _SPLIT_NAMES.get(name.lower())):
+        return None if name is None else split
+    raise InputError(f"{source}: split {name!r} is unknown{nearest(name, SPLITS)}")
+
+
+def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
+    """A column as text, with null for what says nothing."""
+    try:
+        texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
+    except pa.ArrowException:
+        raise InputError(f"{source}: column {name} must hold text") from None
+    nothing = ("",) if name == "emotion" else _NOTHING  # "none" may be somebody's label
+    return pc.if_else(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(nothing)), _NULL, texts)
+
+
+def _folds(table: pa.Table, source: str) -> pa.ChunkedArray:
+    folds = table["fold"]
+    try:
+        if not pa.types.is_integer(folds.type):
+            folds = _texts(table, "fold", source).cast(pa.float64())
+        folds = folds.cast(pa.int32())
+    except pa.ArrowException:
+        folds = None
+    if folds is None or pc.any(pc.less(folds, 1)).as_py():
+        raise InputError(f"{source}: column fold must hold whole numbers from 1 on")
+    return folds
+
+
+def _note_misspelt(labels: Sequence[str], source: str) -> None:
+    """Own labels are welcome; one that is nearly a known name is more likely a slip."""
+    for label in labels:
+        if label not in SYNONYMS and (close := get_close_matches(label, SYNONYMS, n=1, cutoff=0.8)):
+            message = '%s: label "%s" is taken as your own (did you mean "%s"?)'
+            logger.warning(message, source, label, close[0])
+
+
+def label_set(table: pa.Table) -> tuple[str, ...]:
+    """Emotions of the clips: the known ones in the order of ``method.labels``, then the user's own."""
+    found = set(table["emotion"].to_pylist())
+    return (*(name for name in SYNONYMS if name in found), *sorted(found - set(SYNONYMS)))
+
+
+def with_labels(table: pa.Table, labels: Sequence[str]) -> pa.Table:
+    """Return the clips with one of these labels; InputError for a label that no clip has."""
+    wanted = [canonical(label) for label in labels]
+    found = label_set(table)
+    if unknown := next((label for label in wanted if label not in found), None):
+        raise InputError(f'no clip is labelled "{unknown}"{nearest(unknown, found)}')
+    return table.filter(pc.is_in(table["emotion"], value_set=pa.array(wanted)))
+
+
+def by_split(table: pa.Table, *splits: str) -> pa.Table:
+    """Return the clips of these splits; InputError where there are none."""
+    for split in splits:
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
+    chosen = table.filter(pc.is_in(table["split"], value_set=pa.array(splits)))
+    if not len(chosen):
+        wanted = " or ".join(splits)
+        raise InputError(f"no clip is in split {wanted}: give a column split, a split file or fractions")
+    return chosen
+
+
+def counts(table: pa.Table) -> dict[tuple[str | None, str], int]:
+    """Number of clips by (corpus, emotion), in the order of corpora as they came and of ``label_set``."""
+    pairs = list(zip(table["corpus"].to_pylist(), table["emotion"].to_pylist(), strict=True))
+    number = Counter(pairs)
+    corpora = dict.fromkeys(corpus for corpus, _ in pairs)
+    return {(c, e): number[c, e] for c in corpora for e in label_set(table) if number[c, e]}
+
+
+def check_classes(table: pa.Table, source: str = "the clips") -> None:
+    """InputError unless there are clips of at least two emotions."""
+    labels = label_set(table)
+    if len(labels) < 2:
+        found = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clip"
+        raise InputError(f"{source}: {found}; at least two labels are needed")
+
+
+def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, ...]]:
+    """Speakers (corpus, name) with clips in several splits, and these splits; the nameless are skipped."""
+    splits: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+    columns = (table[name].to_pylist() for name in ("corpus", "speaker", "split"))
+    for corpus, speaker, split in zip(*columns, strict=True):
+        if speaker is not None and split is not None:
+            splits[corpus, speaker].add(split)
+    return {who: tuple(s for s in SPLITS if s in found) for who, found in splits.items() if len(found) > 1}
+
+
+def check_splits(table: pa.Table, may_share: Collection[str] = ()) -> None:
+    """InputError for a clip, or for a speaker (but in corpora that ``may_share``), that is in two splits."""
+    shared = {who: splits for who, splits in shared_speakers(table).items() if who[0] not in may_share}
+    if shared:
+        corpus, speaker = who = min(shared, key=str)
+        more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
+        raise InputError(f"speaker {speaker} of {corpus} is in both {' and '.join(shared[who])}{more}")
+    seen: dict[tuple[str, float | None], str] = {}
+    columns = (table[name].to_pylist() for name in ("uri", "start_s", "split"))
+    for uri, start, split in zip(*columns, strict=True):
+        if split is not None and (first := seen.setdefault((uri, start), split)) != split:
+            raise InputError(f"clip {uri} is in both {first} and {split}")

@@ -1,0 +1,157 @@
+"""EmoBox (Ma et al. 2024): its lists of clips, and its folds.
+
+A list holds rows of key, dataset, wav, emo, …, as .jsonl or as one .json (a list, or a dict by key). The
+audio lies where EmoBox asks for it: ``wav`` is relative to the folder that holds ``data`` and ``downloads``.
+"""
+
+import json
+import os
+import posixpath
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from fsspec.core import url_to_fs
+
+from zsfuse_ray.audio.manifest import read_texts
+from zsfuse_ray.audio.sources import SourceError, open_audio, redact
+from zsfuse_ray.corpora.filenames import Clip, parse_crema_d, parse_emodb, parse_ravdess, parse_tess
+from zsfuse_ray.corpora.folder import Folder, open_folder
+from zsfuse_ray.corpora.labelfiles import IEMOCAP_CLASSES, parse_iemocap
+from zsfuse_ray.errors import InputError
+
+_LIST = re.compile(r"(?P<dataset>.+?)(_(?P<part>train|valid|test)_fold_(?P<fold>\d+))?\.(?P<form>jsonl|json)")
+_CORPORA = {"cremad": "crema_d", "msppodcast": "msp_podcast"}
+# EmoBox names no speakers; the file names of these corpora do.
+_SPEAKERS: dict[str, Callable[[str], Clip | None]] = {
+    "ravdess": parse_ravdess,
+    "emodb": parse_emodb,
+    "crema_d": parse_crema_d,
+    "tess": parse_tess,
+    "iemocap": parse_iemocap,
+}
+_LABEL_MAPS = ("label_map.json", "label_dict.json")
+_NO_EMOTION = ("no-agreement", "other", "unknown", "x", "o")
+
+
+def read_emobox(source: str) -> list[Clip]:
+    """Clips of one list, or of a data set's folder: with several folds ``fold`` is the one that tests a clip.
+
+    With one fold its parts become ``split``. Labels go through label_map.json where it lies beside the list.
+    InputError where there is no list, or no audio where EmoBox keeps it.
+    """
+    is_list = source.lower().endswith((".json", ".jsonl"))
+    folder = open_folder(source.rpartition("/")[0] or "." if is_list else source)
+    paths = [path for path in folder.files if not is_list or path == source.rpartition("/")[2]]
+    lists = {path: match for path in paths if (match := _LIST.fullmatch(os.path.basename(path)))}
+    lists = {
+        path: match
+        for path, match in lists.items()
+        if os.path.basename(path) not in _LABEL_MAPS and not (match["form"] == "json" and f"{path}l" in lists)
+    }
+    if any(match["part"] for match in lists.values()):
+        lists = {path: match for path, match in lists.items() if match["part"]}
+    if not lists:
+        what = "<dataset>_{train,valid,test}_fold_<n>.jsonl or <dataset>.jsonl"
+        raise InputError(f"{redact(source)}: no EmoBox list in it (looked for {what})")
+    if len(datasets := sorted({match["dataset"] for match in lists.values()})) > 1:
+        raise InputError(f"{redact(source)}: lists of {', '.join(datasets)}; name the folder of one")
+    clips: dict[str, Clip] = {}
+    has_folds = len({match["fold"] for match in lists.values()}) > 1
+    for path, match in lists.items():
+        for row in _rows(folder, path):
+            clip = clips.setdefault(row["key"], row)
+            if match["part"] == "test" and (has_folds or is_list):
+                clip["fold"] = int(match["fold"])
+            if match["part"] and not has_folds:
+                clip["split"] = match["part"]
+    labels = _label_map(folder)
+    kept = [clip for row in clips.values() if (clip := _clip(row, labels, redact(source)))]
+    return _placed(kept, folder) if kept else []
+
+
+def _rows(folder: Folder, path: str) -> list[dict[str, Any]]:
+    text = folder.text(path)
+    try:
+        if path.lower().endswith(".jsonl"):
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            rows = json.loads(text)
+            rows = [{"key": key, **row} for key, row in rows.items()] if isinstance(rows, dict) else rows
+        wanted = ("dataset", "wav", "emo", "length")
+        return [{"key": row.get("key") or row["wav"], **{k: row.get(k) for k in wanted}} for row in rows]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{redact(folder.files[path])}: not an EmoBox list ({error})") from None
+
+
+def _clip(row: dict[str, Any], labels: dict[str, str], source: str) -> Clip | None:
+    """The clip of a list's row, or None where the row has no emotion."""
+    if missing := next((name for name in ("wav", "emo") if not row[name]), None):
+        raise InputError(f"{source}: {row['key']} has no {missing}")
+    dataset = str(row["dataset"] or "emobox").lower()
+    corpus = _CORPORA.get(dataset, dataset)
+    emotion = str(labels.get(row["emo"], row["emo"]))
+    if emotion.lower() in _NO_EMOTION:
+        return None
+    if corpus == "iemocap":
+        emotion = IEMOCAP_CLASSES.get(emotion, emotion)
+    clip = {"uri": row["wav"], "corpus": corpus, "duration_s": row["length"]}
+    # "boredem" is EmoBox' own spelling, seen where the label map is not at hand.
+    clip |= {"emotion": "boredom" if emotion == "boredem" else emotion}
+    stem = os.path.splitext(os.path.basename(row["wav"]))[0]
+    known = _SPEAKERS[corpus](stem) or {} if corpus in _SPEAKERS else {}
+    clip |= {key: known.get(key) for key in ("speaker", "gender", "sentence", "intensity")}
+    return {**clip, "split": row.get("split"), "fold": row.get("fold")}
+
+
+def _label_map(folder: Folder) -> dict[str, str]:
+    """The label map of the folder, or of the one above it; empty where neither has one."""
+    places = (folder.root, posixpath.dirname(folder.root))
+    for path in (f"{place}/{name}" for place in places for name in _LABEL_MAPS):
+        try:
+            with open_audio(path) as file:
+                return json.load(file)
+        except SourceError as error:
+            if error.reason != "not_found":
+                raise InputError(str(error)) from None
+        except ValueError as error:
+            raise InputError(f"{redact(path)}: {error}") from None
+    return {}
+
+
+def _placed(clips: list[Clip], folder: Folder) -> list[Clip]:
+    """The clips with URIs, from the nearest folder at or above the lists' that holds any of their audio."""
+    fs, base = url_to_fs(folder.root)
+    prefix = f"{folder.root.split('://')[0]}://" if "://" in folder.root else ""
+    some = [clip["uri"] for clip in clips[:20]]
+    places = [base]
+    while (above := posixpath.dirname(places[-1])) not in ("", places[-1]):
+        places.append(above)
+    for place in places:
+        if any(fs.exists(posixpath.join(place, wav)) for wav in some):
+            return [clip | {"uri": prefix + posixpath.join(place, clip["uri"])} for clip in clips]
+    raise InputError(f"{redact(folder.root)}: no audio {some[0]} in it or in a folder above it")
+
+
+def emobox_folds(path: str, table: pa.Table) -> pa.Table:
+    """Give clips the test fold that a csv of corpus, stem, test_fold names; other corpora keep theirs.
+
+    InputError for a clip of one of these corpora that is not in the file, and where no corpus is.
+    """
+    rows = read_texts(path, ("corpus", "stem", "test_fold"))
+    try:
+        folds = {(row["corpus"], row["stem"]): int(row["test_fold"]) for row in rows}
+    except (TypeError, ValueError):
+        raise InputError(f"{redact(path)}: column test_fold must hold whole numbers") from None
+    corpora = {corpus for corpus, _ in folds}
+    found: list[int | None] = []
+    for row in table.select(["corpus", "uri", "fold"]).to_pylist():
+        stem = os.path.splitext(os.path.basename(row["uri"]))[0]
+        if row["corpus"] in corpora and (row["corpus"], stem) not in folds:
+            raise InputError(f"{redact(path)}: no fold for clip {stem} of {row['corpus']}")
+        found.append(folds.get((row["corpus"], stem), row["fold"]))
+    if not corpora & set(table["corpus"].to_pylist()):
+        raise InputError(f"{redact(path)}: folds of {', '.join(sorted(corpora))}, and no clip of them")
+    place = table.column_names.index("fold")
+    return table.set_column(place, table.schema.field("fold"), pa.array(found, pa.int32()))

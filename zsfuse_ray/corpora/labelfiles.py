@@ -1,0 +1,122 @@
+"""Corpora that keep their labels in tables beside the audio: IEMOCAP, MSP-Podcast, MELD."""
+
+import logging
+import os
+import re
+
+from zsfuse_ray.audio.files import is_sidecar
+from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.corpora.filenames import Clip
+from zsfuse_ray.corpora.folder import Folder
+from zsfuse_ray.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# The usual four classes: 5,531 clips. Excitement counts as happiness.
+IEMOCAP_CLASSES = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
+MSP_CLASSES = tuple("ASHUFDCN")  # O (other) and X (no agreement) are no emotions
+_MELD_CAST = {
+    **dict.fromkeys(("Chandler", "Joey", "Ross"), "male"),
+    **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),
+}
+_MELD_SPLITS = {"train": r"train", "dev": r"dev|val", "test": r"test"}
+
+
+def parse_iemocap(stem: str) -> Clip | None:
+    """``Ses01F_impro04_M012``: session, who wears the markers, dialogue, who speaks in which turn."""
+    match = re.fullmatch(r"Ses0([1-5])[FM]_\w+_([FM])\w*\d+", stem)
+    if not match:
+        return None
+    session, sex = match.groups()
+    gender = "female" if sex == "F" else "male"
+    return {"speaker": f"Ses0{session}{sex}", "gender": gender, "fold": int(session)}
+
+
+def read_iemocap(folder: Folder) -> list[Clip]:
+    """IEMOCAP (Busso et al. 2008): turns whose annotators agree on one of IEMOCAP_CLASSES; fold = session.
+
+    Reads SessionN/dialog/EmoEvaluation/*.txt, the transcriptions where they are there, and takes the audio
+    from SessionN/sentences/wav.
+    """
+    said: dict[str, str] = {}
+    for path in folder.named(r"dialog/transcriptions/Ses[^/]*\.txt"):
+        lines = re.finditer(r"^(Ses\S+) \[[\d.]+ ?- ?[\d.]+\]: ?(.*)$", folder.text(path), re.M)
+        said.update((line[1], line[2].strip()) for line in lines)
+    uris = {stem: uri for path, stem, uri in folder.audio() if "sentences/wav/" in path}
+    clips, missing = [], []
+    for path in folder.named(r"dialog/EmoEvaluation/Ses[^/]*\.txt"):
+        for line in re.finditer(r"^\[[\d.]+ - [\d.]+\]\t(Ses\S+)\t(\w+)\t", folder.text(path), re.M):
+            turn, label = line.groups()
+            if label not in IEMOCAP_CLASSES or (parsed := parse_iemocap(turn)) is None:
+                continue
+            if turn not in uris:
+                missing.append(turn)
+                continue
+            style = "improvised" if "_impro" in turn else "scripted"
+            clip = {"uri": uris[turn], "emotion": IEMOCAP_CLASSES[label], "sentence": said.get(turn)}
+            clips.append({**clip, **parsed, "style": style})
+    _count_missing(folder, missing, len(clips))
+    return clips
+
+
+def read_msp_podcast(folder: Folder) -> list[Clip]:
+    """MSP-Podcast: labels_consensus.csv and the audio anywhere below; eight classes (Lotfian and Busso 2019).
+
+    All test sets are split ``test``; the column ``split_set`` keeps the corpus' own name (Test1, …).
+    """
+    found = folder.named(r"labels_consensus\.csv")
+    if not found:
+        return []
+    uris = {stem: uri for _, stem, uri in folder.audio()}
+    clips, missing = [], []
+    for row in folder.rows(found[0], ("FileName", "EmoClass", "Split_Set")):
+        if row["EmoClass"] not in MSP_CLASSES:
+            continue
+        stem = os.path.splitext(row["FileName"])[0]
+        if stem not in uris:
+            missing.append(stem)
+            continue
+        clip = {"uri": uris[stem], "emotion": row["EmoClass"], "speaker": row.get("SpkrID")}
+        split = re.sub(r"\d+$", "", row["Split_Set"])  # Test1, Test2, … are all test
+        clips.append(clip | {"gender": row.get("Gender"), "split": split, "split_set": row["Split_Set"]})
+    _count_missing(folder, missing, len(clips))
+    return clips
+
+
+def read_meld(folder: Folder) -> list[Clip]:
+    """MELD: {train,dev,test}_sent_emo.csv; diaN_uttM.* in folders named after the split (Poria et al. 2019).
+
+    The same cast speaks in every split: its figures are never speaker-independent.
+    """
+    clips, missing = [], []
+    for split, pattern in _MELD_SPLITS.items():
+        tables = folder.named(rf"{split}_sent_emo\.csv")
+        if not tables:
+            continue
+        # File names repeat from split to split; final_videos_testdia… are longer cuts and not meant.
+        uris = {
+            os.path.splitext(os.path.basename(path))[0]: uri
+            for path, uri in folder.files.items()
+            if not is_sidecar(path) and re.search(pattern, os.path.dirname(path), re.I)
+        }
+        for row in folder.rows(tables[0], ("Utterance", "Emotion", "Speaker", "Dialogue_ID", "Utterance_ID")):
+            stem = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
+            if stem not in uris:
+                missing.append(f"{split}/{stem}")
+                continue
+            clip = {"uri": uris[stem], "emotion": row["Emotion"], "speaker": row["Speaker"], "split": split}
+            clips.append(clip | {"gender": _MELD_CAST.get(row["Speaker"]), "sentence": row["Utterance"]})
+    _count_missing(folder, missing, len(clips))
+    return clips
+
+
+def _count_missing(folder: Folder, missing: list[str], found: int) -> None:
+    """Note labelled clips without audio; InputError where none has any."""
+    where = redact(folder.root)
+    if missing and not found:
+        raise InputError(
+            f"{where}: {len(missing)} labelled clips and no audio of any (looked for {missing[0]})"
+        )
+    if missing:
+        logger.warning("%s: %d of %d labelled clips have no audio (%s, …) and are left out",
+                       where, len(missing), len(missing) + found, missing[0])  # fmt: skip

@@ -1,0 +1,153 @@
+"""Who trains and who tests: speakers are the unit, so that no voice is heard on both sides."""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zsfuse_ray.audio.manifest import MANIFESTS, read_texts
+from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.corpora.clips import split_name
+from zsfuse_ray.errors import InputError
+
+SHIPPED = {"mini": resources.files("zsfuse_ray.corpora") / "mini_split.csv"}
+
+
+def read_split(path: str, table: pa.Table) -> pa.Table:
+    """Give clips the split of their speaker in a csv of corpus, speaker, split (``mini``: the shipped one).
+
+    InputError for a speaker who is not in the file, or is there with two splits.
+    """
+    if path not in SHIPPED and not path.lower().endswith(MANIFESTS):
+        raise InputError(f"{redact(path)}: neither a csv of corpus, speaker, split nor {', '.join(SHIPPED)}")
+    rows = read_texts(str(SHIPPED.get(path, path)), ("corpus", "speaker", "split"))
+    splits: dict[tuple[str, str], str | None] = {}
+    for row in rows:
+        who = (row["corpus"], row["speaker"])
+        split = split_name(row["split"], redact(path))
+        if splits.setdefault(who, split) != split:
+            raise InputError(
+                f"{redact(path)}: speaker {who[1]} of {who[0]} is in both {splits[who]} and {split}"
+            )
+    speakers = list(zip(table["corpus"].to_pylist(), table["speaker"].to_pylist(), strict=True))
+    if missing := next((who for who in speakers if who not in splits), None):
+        corpus, speaker = missing
+        who = f"speaker {speaker}" if speaker else "a clip without a speaker"
+        raise InputError(f"{redact(path)}: no split for {who} of {corpus}")
+    return _with(table, "split", pa.array([splits[who] for who in speakers], pa.string()))
+
+
+def split_by_speaker(table: pa.Table, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> pa.Table:
+    """Give whole speakers to test, dev and train, so that each part resembles the whole.
+
+    ``dev`` and ``test`` are shares of the clips; either may be 0. A part takes speakers as long as one
+    brings it nearer to its share of each corpus' emotions and genders: the best of a random half of them, so
+    that seeds differ. As long as there is another way, nobody leaves train who is the last in it to show
+    some emotion. InputError where speakers are too few or not named.
+    """
+    if not (dev >= 0 and test >= 0 and dev + test < 1):
+        raise InputError(f"dev {dev} and test {test} must be shares that leave some clips to train on")
+    speakers, clips = _speakers(table, "a split by speaker")
+    parts = [(name, share) for name, share in (("test", test), ("dev", dev)) if share > 0]
+    if len(speakers) <= len(parts):
+        raise InputError(f"{len(speakers)} speakers cannot be split into {len(parts) + 1} parts")
+    corpora, genders, emotions = (table[name].to_pylist() for name in ("corpus", "gender", "emotion"))
+    strata = [list(zip(corpora, of, strict=True)) for of in (emotions, genders)]
+    heard = np.hstack([_counts(clips, groups, len(speakers)) for groups in strata])
+    heard /= heard.sum(axis=0)
+    shown = _counts(clips, emotions, len(speakers))
+    random = np.random.default_rng(seed)
+    split = np.full(len(speakers), "train", dtype=object)
+    taken = {name: np.zeros(heard.shape[1]) for name, _ in parts}
+    # Everybody's first speaker before anybody's second, so that the last part need not take what train needs.
+    for (name, share), is_first in [(part, True) for part in parts] + [(part, False) for part in parts]:
+        while (free := np.flatnonzero(split == "train")).size > 1:
+            left = shown[free].sum(axis=0)
+            safe = free[((left - shown[free] > 0) | (left == 0)).all(axis=1)]
+            distance = ((taken[name] + heard[safe] - share) ** 2).sum(axis=1)
+            nearer = np.flatnonzero(distance < ((taken[name] - share) ** 2).sum())
+            if nearer.size:
+                some = random.choice(nearer, (nearer.size + 1) // 2, replace=False)
+                chosen = safe[some[distance[some].argmin()]]
+            elif is_first:
+                chosen = random.choice(safe if safe.size else free)
+            else:
+                break
+            split[chosen] = name
+            taken[name] += heard[chosen]
+            if is_first:
+                break
+    return _with(table, "split", pa.array(split[clips], pa.string()))
+
+
+def folds(table: pa.Table, n: int = 5, seed: int = 0) -> pa.Table:
+    """Give every clip a fold, corpus by corpus: the protocol's where it has folds, else one of n by speaker.
+
+    Fold k's test part is its clips; the others train. Corpora whose clips have folds already keep them,
+    whatever their number. InputError for a corpus with folds for some of its clips only, with fewer
+    speakers than folds, or with clips of unnamed speakers.
+    """
+    if n < 2:
+        raise InputError(f"{n} folds: at least 2 are needed")
+    found = np.array(table["fold"].fill_null(0).to_pylist(), dtype=np.int32)
+    names = np.array(table["corpus"].to_pylist(), dtype=object)
+    for corpus in dict.fromkeys(names):
+        rows = np.flatnonzero(names == corpus)
+        if (found[rows] > 0).all():
+            continue
+        if (found[rows] > 0).any():
+            raise InputError(f"{(found[rows] == 0).sum()} of {len(rows)} clips of {corpus} have no fold")
+        part = table.take(rows)
+        speakers, clips = _speakers(part, f"folds of {corpus}")
+        if len(speakers) < n:
+            raise InputError(f"{corpus} has {len(speakers)} speakers, too few for {n} folds")
+        strata = [part[name].to_pylist() for name in ("emotion", "gender")]
+        found[rows] = _balanced([_counts(clips, of, len(speakers)) for of in strata], n, seed)[clips] + 1
+    return _with(table, "fold", pa.array(found, pa.int32()))
+
+
+def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArray[np.intp]:
+    """Share speakers among n parts, the largest first, each to the part that has least of what they show.
+
+    ``counts``: (speakers, groups) each. No part stays empty: an empty one has nothing of anything.
+    scikit-learn's StratifiedGroupKFold can leave some empty, and refuses emotions rarer than n clips.
+    """
+    shares = np.hstack([number / number.sum(axis=0) for number in counts])
+    sizes = counts[0].sum(axis=1)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    load, clips, part = np.zeros((n, shares.shape[1])), np.zeros(n), np.zeros(len(sizes), dtype=np.intp)
+    for speaker in order[np.argsort(-sizes[order], kind="stable")]:
+        # Of all ways to place this speaker, least added to the sum of the parts' squared shares.
+        chosen = np.lexsort((clips, load @ shares[speaker]))[0]
+        part[speaker] = chosen
+        load[chosen] += shares[speaker]
+        clips[chosen] += sizes[speaker]
+    return part
+
+
+def _speakers(table: pa.Table, what: str) -> tuple[list[tuple[str | None, str]], NDArray[np.intp]]:
+    """The speakers (corpus, name), sorted, and the place of each clip's among them."""
+    who = list(zip(table["corpus"].to_pylist(), table["speaker"].to_pylist(), strict=True))
+    if nameless := sum(speaker is None for _, speaker in who):
+        raise InputError(
+            f"{what}: {nameless} of {len(who)} clips name no speaker; give a column speaker or split"
+        )
+    speakers = sorted(set(who), key=lambda one: (one[0] or "", one[1]))
+    place = {one: i for i, one in enumerate(speakers)}
+    return speakers, np.array([place[one] for one in who], dtype=np.intp)
+
+
+def _counts(speakers: NDArray[np.intp], groups: Sequence[Any], n: int) -> NDArray[np.float64]:
+    """Number of clips of each of n speakers (rows) in each group (columns)."""
+    place = {group: i for i, group in enumerate(sorted(set(groups), key=str))}
+    number = np.zeros((n, len(place)))
+    for speaker, group in zip(speakers, groups, strict=True):
+        number[speaker, place[group]] += 1
+    return number
+
+
+def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), table.schema.field(name), values)
