@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.models.catalog import parse_spec
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {"score": ScoreConfig, "plan": PlanConfig}
+CONFIGS = {"score": ScoreConfig, "plan": PlanConfig, "evaluate": EvaluateConfig}
 
 
 def commands() -> list[str]:
@@ -30,7 +32,7 @@ def test_a_command_parses_as_written(command: str) -> None:
     job = Path(script).stem
     assert (ROOT / script).exists()
     config, _ = parse(CONFIGS[job], arguments, "")
-    if isinstance(config, ScoreConfig):
+    if isinstance(config, ModelOptions):
         for kind in ("alm", "specialist"):
             if getattr(config, kind) != "none":
                 parse_spec(getattr(config, kind), kind)

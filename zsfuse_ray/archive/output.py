@@ -87,6 +87,12 @@ class Output:
         if temporary != name:
             self.fs.move(self.path(temporary), self.path(name))
 
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of any kind."""
+        self._folder_of(name)
+        with self.fs.open_output_stream(self.path(name)) as file:
+            file.write(content)
+
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write one Parquet file."""
         self._folder_of(name)

@@ -22,6 +22,7 @@ from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
 from zsfuse_ray.archive.progress import report
 from zsfuse_ray.audio.segment import Segmentation
+from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
@@ -34,7 +35,7 @@ MAX_BUNDLES_PER_BLOCK = 32
 BLOCKS_WANTED = 2000
 
 
-def model_specs(config: ScoreConfig) -> dict[str, ModelSpec]:
+def model_specs(config: ModelOptions) -> dict[str, ModelSpec]:
     """The models a run uses, by "alm" and "specialist"."""
     kinds = ("alm", "specialist")
     return {
@@ -131,6 +132,23 @@ def score_bundles(
         num_cpus=1,
         compute=TaskPoolStrategy(size=own_cores),
     )
+    rows = encoded(rows, config, pools)
+    rows = rows.map_batches(
+        partial(fuse_and_report, scorer=scorer, tally=tally),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+    )
+    try:
+        rows.write_parquet(out.path(ITEMS), filesystem=out.fs)
+    finally:
+        context.checkpoint_config = None
+
+
+def encoded(
+    rows: ray.data.Dataset, config: ModelOptions, pools: list[Pool], keep_audio: bool = False
+) -> ray.data.Dataset:
+    """DECODED rows → ENCODED, through each pool in turn; with the audio where a later stage needs it."""
     specs = model_specs(config)
     options = EncodeOptions(config.audio_repeats, config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
@@ -142,7 +160,7 @@ def score_bundles(
                 "options": options,
                 "gpu": pool.num_gpus > 0,
                 "threads": pool.threads,
-                "last": pool is pools[-1],
+                "last": pool is pools[-1] and not keep_audio,
             },
             batch_size=1,
             batch_format="pyarrow",
@@ -151,16 +169,7 @@ def score_bundles(
             num_gpus=pool.num_gpus,
             compute=ActorPoolStrategy(min_size=pool.min_size, max_size=pool.max_size),
         )
-    rows = rows.map_batches(
-        partial(fuse_and_report, scorer=scorer, tally=tally),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-    )
-    try:
-        rows.write_parquet(out.path(ITEMS), filesystem=out.fs)
-    finally:
-        context.checkpoint_config = None
+    return rows
 
 
 def decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:

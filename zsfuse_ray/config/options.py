@@ -52,6 +52,9 @@ class Options:
     preset_folder: ClassVar[str | None] = None
     default_preset: ClassVar[str | None] = None
 
+    def __post_init__(self) -> None:
+        """Where the chain of checks ends: each class of options checks its own and calls its next one's."""
+
 
 Config = TypeVar("Config", bound=Options)
 

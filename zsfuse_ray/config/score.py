@@ -6,10 +6,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.options import CHECKED, Fraction, Numbers, Options, Repeats, Templates, Words, option
+from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method import labels as label_sets
-from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -52,64 +52,24 @@ class PlanConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ScoreConfig(PlanConfig):
-    """Options of ``jobs/score.py``: the plan's, the models, the method, and what they may use."""
+class ScoreConfig(ModelOptions, PlanConfig):
+    """Options of ``jobs/score.py``: the plan's, the models', and how their posteriors become labels."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "untrained"
 
-    alm: str = option("clap:untrained", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
-    specialist: str = option(
-        "classifier:untrained", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
-    )
     labels: Words = option(
         label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
-    )
-    templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
-    words: Annotated[int, Field(ge=1, le=10)] = option(
-        1, "words a label is put into templates with: itself, then synonyms"
-    )
-    audio_repeats: Repeats = option((1,), "a: copies of the audio; scores of several are averaged")
-    text_repeats: Repeats = option((1,), "b: copies of the prompt; several join the ensemble")
-    separator: str = option(" ", "between copies of a prompt")
-    ensemble: Literal["embedding", "logit", "probability"] = option(
-        "embedding", "what is averaged over the prompts"
     )
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: Literal["linear", "loglinear"] = option("linear", "how the two posteriors are combined")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
-    long: Literal["windows", "crop"] = option(
-        "windows", "segments beyond a model's window: averaged windows, or cropped"
-    )
-    crop: Literal["head", "seeded"] = option(
-        "head", "which part of a repeated signal longer than the window is kept"
-    )
-    pools: Literal["shared", "separate"] = option("shared", "both models in each actor, or a pool for each")
-    encoders: Numbers | None = option(
-        None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs"
-    )
-    gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
-        None, "GPUs of an actor, may be a fraction; 0 is CPU"
-    )
-    cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(None, "logical CPUs of an actor")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "auto is bfloat16 on a GPU, float32 on CPU"
-    )
-    batch_s: Annotated[float, Field(gt=0)] | None = option(
-        None, "seconds of audio an encoder takes at once; 320 on a GPU, 40 on a CPU"
-    )
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = label_sets.CORPORA.get(self.labels[0], self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_sets.label_set(names))
-        for template in self.templates:
-            check_template(template)
-        if self.alm == "none" and self.specialist == "none":
-            raise InputError("--alm none and --specialist none leave no model; name at least one")
-        if self.encoders and (len(self.encoders) > 2 or list(self.encoders) != sorted(self.encoders)):
-            raise InputError("--encoders takes MIN or MIN,MAX")
 
 
 # Options that say where and with what the work is done; everything else decides what comes out.

@@ -9,10 +9,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit
 
 from zsfuse_ray.errors import InputError
 
 Metric = Literal["ua", "wa", "macro_f1"]
+
+BINS = 15  # of confidence, for calibration
 
 
 def confusion(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> NDArray[np.int64]:
@@ -35,13 +38,10 @@ def macro_f1(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> float
     return float(_measure("macro_f1", confusion(targets, predictions, n_labels)))
 
 
-def ece(posteriors: ArrayLike, targets: ArrayLike, bins: int = 15) -> float:
+def ece(posteriors: ArrayLike, targets: ArrayLike, bins: int = BINS) -> float:
     """Return the expected calibration error of the top label over equal-width bins (Guo et al. 2017)."""
-    posteriors = np.asarray(posteriors, dtype=np.float64)
-    confidence = posteriors.max(axis=1)
-    gap = (posteriors.argmax(axis=1) == np.asarray(targets)) - confidence
-    bin_of = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    return float(np.abs(np.bincount(bin_of, weights=gap)).sum() / len(gap))
+    bin_of, confidence, right = _binned(posteriors, targets, bins)
+    return float(np.abs(np.bincount(bin_of, weights=right - confidence)).sum() / len(bin_of))
 
 
 def nll(posteriors: ArrayLike, targets: ArrayLike) -> float:
@@ -49,6 +49,24 @@ def nll(posteriors: ArrayLike, targets: ArrayLike) -> float:
     targets = np.asarray(targets)
     right = np.asarray(posteriors, dtype=np.float64)[np.arange(len(targets)), targets]
     return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+
+def recalls(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> NDArray[np.float64]:
+    """Return the recall of each label (C,), NaN for a label no clip has."""
+    counts = confusion(targets, predictions, n_labels)
+    actual = counts.sum(axis=1)
+    return np.where(actual > 0, np.diagonal(counts) / np.maximum(actual, 1), np.nan)
+
+
+def reliability(
+    posteriors: ArrayLike, targets: ArrayLike, bins: int = BINS
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the clips, mean confidence and accuracy of each bin of `ece`, NaN in an empty one."""
+    bin_of, confidence, right = _binned(posteriors, targets, bins)
+    clips = np.bincount(bin_of, minlength=bins)
+    some = np.where(clips > 0, clips, np.nan)
+    sums = [np.bincount(bin_of, weights=values, minlength=bins) for values in (confidence, right)]
+    return clips, sums[0] / some, sums[1] / some
 
 
 def bootstrap(
@@ -61,14 +79,13 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile interval (low, high) of a metric, by resampling whole speakers.
+    """Return the interval (low, high) of a metric, by resampling whole speakers (see `interval`).
 
-    Clips of a speaker are not independent, so resampling clips would give too narrow an interval. With
-    few speakers (below 20 or so) the interval is too narrow even so. InputError for fewer than two.
+    Clips of a speaker are not independent, so resampling clips would give too narrow an interval.
+    InputError for fewer than two speakers.
     """
-    clusters, counts = _resample(speakers, n, seed)
-    by_speaker = _confusions(targets, predictions, clusters, n_labels, counts.shape[1])
-    return _interval(_measure(metric, np.tensordot(counts, by_speaker, axes=1)), level)
+    draws = drawn(targets, predictions, speakers, n_labels, metric, n=n, seed=seed)
+    return interval(draws, len(set(speakers)), level)
 
 
 def paired_bootstrap(
@@ -83,13 +100,83 @@ def paired_bootstrap(
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return (difference, low, high): metric of a less metric of b, both on the same drawn speakers."""
+    a, b = (drawn(targets, pred, speakers, n_labels, metric, n=n, seed=seed) for pred in (pred_a, pred_b))
+    difference = _measure(metric, confusion(targets, pred_a, n_labels))
+    difference -= _measure(metric, confusion(targets, pred_b, n_labels))
+    return (float(difference), *interval(a - b, len(set(speakers)), level))
+
+
+def drawn(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    speakers: Sequence[str],
+    n_labels: int,
+    metric: Metric | Literal["ece"],
+    *,
+    groups: ArrayLike | None = None,
+    n: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Return the metric (n,) on n resamples of the speakers: equal speakers and seed draw alike.
+
+    groups: (clips,) whose metrics are averaged, such as the folds of a cross-validation; a draw leaves out
+    groups without a clip. For "ece", predictions are posteriors (clips, C).
+    """
+    targets, predictions = np.asarray(targets), np.asarray(predictions)
     clusters, counts = _resample(speakers, n, seed)
-    by_speaker = [
-        _confusions(targets, pred, clusters, n_labels, counts.shape[1]) for pred in (pred_a, pred_b)
-    ]
-    a, b = (_measure(metric, confusions.sum(axis=0)) for confusions in by_speaker)
-    drawn_a, drawn_b = (_measure(metric, np.tensordot(counts, c, axes=1)) for c in by_speaker)
-    return (float(a - b), *_interval(drawn_a - drawn_b, level))
+    names, group = np.unique(np.zeros(len(targets)) if groups is None else groups, return_inverse=True)
+    cells = group * counts.shape[1] + clusters  # one a group and speaker
+    n_cells = len(names) * counts.shape[1]
+    if metric == "ece":
+        of_cell = _gaps(predictions, targets, cells, n_cells)
+    else:
+        of_cell = _confusions(targets, predictions, cells, n_labels, n_cells)
+    by_group = of_cell.reshape(len(names), counts.shape[1], *of_cell.shape[1:])
+    total = np.zeros(n)
+    heard = np.zeros(n)
+    for by_speaker in by_group:
+        sums = np.tensordot(counts, by_speaker, axes=1)
+        clips = sums[:, -1] if metric == "ece" else sums.sum(axis=(1, 2))
+        some = clips > 0
+        heard += some
+        values = (
+            np.abs(sums[some, :-1]).sum(axis=1) / clips[some]
+            if metric == "ece"
+            else _measure(metric, sums[some])
+        )
+        total[some] += values
+    return total / heard
+
+
+def interval(draws: NDArray[np.float64], n_speakers: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the expanded percentile interval (low, high) of resampled values (Hesterberg 2015, section 4.3).
+
+    Plain percentiles are too narrow for few speakers: they lack the factor sqrt(n / (n - 1)) and the t
+    distribution's tails (with 10 speakers they cover 89 % instead of 95, these 94). With three or four even
+    these are too narrow: there are too few ways to draw them.
+    """
+    tail = stdtrit(n_speakers - 1, (1 - level) / 2) * np.sqrt(n_speakers / (n_speakers - 1))
+    low, high = np.quantile(draws, [ndtr(tail), ndtr(-tail)])
+    return float(low), float(high)
+
+
+def _binned(
+    posteriors: ArrayLike, targets: ArrayLike, bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return each clip's bin, its confidence, and whether the top label is right."""
+    posteriors = np.asarray(posteriors, dtype=np.float64)
+    confidence = posteriors.max(axis=1)
+    bin_of = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    return bin_of, confidence, posteriors.argmax(axis=1) == np.asarray(targets)
+
+
+def _gaps(posteriors: ArrayLike, targets: ArrayLike, clusters: NDArray[np.int64], n_clusters: int) -> NDArray:
+    """Return, for each cluster, the summed gaps of each bin and then the number of clips."""
+    bin_of, confidence, right = _binned(posteriors, targets, BINS)
+    cells = clusters * BINS + bin_of
+    gaps = np.bincount(cells, weights=right - confidence, minlength=n_clusters * BINS)
+    clips = np.bincount(clusters, minlength=n_clusters)
+    return np.hstack([gaps.reshape(n_clusters, BINS), clips[:, None]])
 
 
 def _confusions(
@@ -123,8 +210,3 @@ def _resample(speakers: Sequence[str], n: int, seed: int) -> tuple[NDArray[np.in
         raise InputError(f"an interval over speakers needs at least two speakers, got {len(names)}")
     counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
     return clusters, counts
-
-
-def _interval(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

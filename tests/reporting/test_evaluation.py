@@ -1,0 +1,145 @@
+import copy
+
+import pytest
+from synthetic import clips, heard
+
+from zsfuse_ray.archive.output import Output
+from zsfuse_ray.evaluation.figures import figures
+from zsfuse_ray.evaluation.protocol import protocol
+from zsfuse_ray.evaluation.systems import run_round
+from zsfuse_ray.reporting.evaluation import page, write
+from zsfuse_ray.reporting.plots import draw, image
+
+
+@pytest.fixture(scope="module")
+def result() -> dict:
+    """What ``evaluation.json`` holds, for a corpus of splits and one of folds."""
+    data, tables = heard(alm=0.6, specialist=0.7), {}
+    for name, split in (("numbers", True), ("more numbers", False)):
+        plan = protocol(clips(n_each=20, split=split), name, 3, "mini" if split else None)
+        table, _ = figures(data, plan, [run_round(data, r) for r in plan.rounds], 100)
+        table["protocol"] |= {"heard": 240, "rejected": 2, "licence": "for trying"}
+        tables[name] = table
+    return {
+        "versions": {"zsfuse_ray": "1"},
+        "git": None,
+        "config": {"resamples": 100},
+        "models": {
+            "alm": {
+                "model": "clap:a",
+                "revision": "r1",
+                "licence": "mit",
+                "prompts_truncated": {"1": 0, "4": 7},
+            },
+            "specialist": {
+                "model": "classifier:s",
+                "revision": None,
+                "licence": None,
+                "labels": ["sad", "mad"],
+            },
+        },
+        "templates": [f"template {n} {{}}" for n in range(5)],
+        "corpora": tables,
+        "mean": {"ua": {}, "difference": {"value": 0.01, "low": -0.01, "high": 0.03}},
+    }
+
+
+def test_the_page_says_protocol_models_choices_and_verdict(result):
+    text = page(result)
+    table = result["corpora"]["numbers"]
+    for said in (
+        "UA",
+        "WA",
+        "splits of mini",
+        "3 folds by speaker; 240 clips of 12 speakers, in each fold one part for testing",
+        "merged classes: none",
+        "the data's licence: for trying",
+        "dev 60 clips of 3 speakers",
+        "speaker overlap between testing and what was before: none",
+        "unreadable clips, left out: 2",
+        "intervals are rough: 3 speakers in testing",
+        "`clap:a`, revision r1, licence mit",
+        "licence not stated",
+        "7 of b=4",
+        table["verdict"],
+        f"ZS-Fuse: w {table['choices'][0]['zs_fuse']['w']:.3g}, rule",
+        "fold 3: ZS-Fuse",
+        '"template ',
+        "+1.0 points (-1.0 to +3.0)",
+    ):
+        assert said in text, said
+
+
+def test_the_tables_hold_every_system_with_its_interval(result):
+    lines = page(result).splitlines()
+    for system in result["corpora"]["numbers"]["systems"].values():
+        ua = system["ua"]
+        value = f"{100 * ua['value']:.1f}"
+        if ua["low"] is not None:
+            value += f" ({100 * ua['low']:.1f}–{100 * ua['high']:.1f})"
+        assert any(line.startswith(f"| {system['name']} | {value} |") for line in lines), system["name"]
+
+
+def test_it_says_when_no_model_beats_the_svm(result):
+    worse = copy.deepcopy(result)
+    worse["corpora"]["numbers"]["systems"]["svm"]["ua"]["value"] = 0.999
+    assert "\nnumbers: no model beats the SVM (99.9" in page(worse)
+    worse["corpora"]["numbers"]["systems"]["svm"]["ua"]["value"] = 0.001
+    assert "\nnumbers: no model beats" not in page(worse)
+
+
+def test_a_system_one_corpus_lacks_is_a_dash(result):
+    less = copy.deepcopy(result)
+    for table in (less["corpora"]["numbers"]["systems"], *less["corpora"]["numbers"]["choices"]):
+        del table["svm"]
+    del less["corpora"]["numbers"]["differences"]["zs_fuse - svm"]
+    (line, *_) = [line for line in page(less).splitlines() if line.startswith("| SVM")]
+    assert line.startswith("| SVM on log-mel statistics | – |")
+
+
+def test_everything_is_written_as_png_and_svg(result, tmp_path):
+    said = write(Output.open(str(tmp_path)), result)
+    assert str(tmp_path) in said
+    names = ("systems", "confusion", "reliability", "weight", "amplification")
+    for corpus in ("numbers", "more_numbers"):
+        for name in names:
+            png, svg = (tmp_path / "figures" / f"{corpus}_{name}.{form}" for form in ("png", "svg"))
+            assert png.read_bytes().startswith(b"\x89PNG")
+            assert b"<svg" in svg.read_bytes()
+            assert f"figures/{png.name}" in (tmp_path / "evaluation.md").read_text()
+    assert len(list((tmp_path / "figures").iterdir())) == 20
+
+
+def test_the_figures_show_the_tables_numbers(result):
+    table = result["corpora"]["numbers"]
+    drawn = dict(draw("numbers", table))
+    (axes,) = drawn["systems"].axes
+    shown = {text.get_text() for text in axes.texts}
+    assert {f"{100 * s['ua']['value']:.1f}" for k, s in table["systems"].items() if k != "chance"} <= shown
+    dev, _ = drawn["weight"].axes
+    linear = dev.get_lines()[0]
+    assert linear.get_xdata().tolist() == table["weight_curve"]["weights"]
+    assert list(linear.get_ydata()) == [100 * v for v in table["weight_curve"]["dev"]["linear"]]
+    stars = [text.get_text() for text in drawn["amplification"].axes[0].texts if "★" in text.get_text()]
+    chosen = table["choices"][0]["alm_amplified"]
+    grid = table["amplification"]
+    value = grid["dev"][grid["a"].index(chosen["a"])][grid["b"].index(chosen["b"])]
+    assert stars == [f"{100 * value:.1f} ★"]
+    first = drawn["confusion"].axes[0]
+    counts = table["systems"]["svm"]["confusion"]
+    assert first.texts[0].get_text() == f"{100 * counts[0][0] / sum(counts[0]):.0f}"
+
+
+def test_without_models_there_are_fewer_figures(result):
+    table = copy.deepcopy(result["corpora"]["numbers"])
+    for name in ("weight_curve", "amplification", "differences", "verdict"):
+        del table[name]
+    table["systems"] = {name: table["systems"][name] for name in ("chance", "svm")}
+    assert [name for name, _ in draw("numbers", table)] == ["systems", "confusion", "reliability"]
+
+
+def test_figures_are_the_same_bytes_again(result):
+    table = result["corpora"]["numbers"]
+    for form in ("png", "svg"):
+        first, again = (image(dict(draw("numbers", table))["weight"], form) for _ in range(2))
+        assert first == again

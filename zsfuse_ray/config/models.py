@@ -1,0 +1,59 @@
+"""Options of every job that runs the models: which, what they hear and are asked, what they may use."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from zsfuse_ray.config.options import CHECKED, Numbers, Options, Repeats, Templates, option
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.prompts import TEMPLATES, check_template
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ModelOptions(Options):
+    """The models, their prompts and amplification, and the actors that hold them."""
+
+    alm: str = option("clap:untrained", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
+    specialist: str = option(
+        "classifier:untrained", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
+    )
+    templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
+    words: Annotated[int, Field(ge=1, le=10)] = option(
+        1, "words a label is put into templates with: itself, then synonyms"
+    )
+    audio_repeats: Repeats = option((1,), "a: copies of the audio; scores of several are averaged")
+    text_repeats: Repeats = option((1,), "b: copies of the prompt; several join the ensemble")
+    separator: str = option(" ", "between copies of a prompt")
+    ensemble: Literal["embedding", "logit", "probability"] = option(
+        "embedding", "what is averaged over the prompts"
+    )
+    long: Literal["windows", "crop"] = option(
+        "windows", "segments beyond a model's window: averaged windows, or cropped"
+    )
+    crop: Literal["head", "seeded"] = option(
+        "head", "which part of a repeated signal longer than the window is kept"
+    )
+    pools: Literal["shared", "separate"] = option("shared", "both models in each actor, or a pool for each")
+    encoders: Numbers | None = option(
+        None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs"
+    )
+    gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
+        None, "GPUs of an actor, may be a fraction; 0 is CPU"
+    )
+    cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(None, "logical CPUs of an actor")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "auto is bfloat16 on a GPU, float32 on CPU"
+    )
+    batch_s: Annotated[float, Field(gt=0)] | None = option(
+        None, "seconds of audio an encoder takes at once; 320 on a GPU, 40 on a CPU"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for template in self.templates:
+            check_template(template)
+        if self.alm == "none" and self.specialist == "none":
+            raise InputError("--alm none and --specialist none leave no model; name at least one")
+        if self.encoders and (len(self.encoders) > 2 or list(self.encoders) != sorted(self.encoders)):
+            raise InputError("--encoders takes MIN or MIN,MAX")

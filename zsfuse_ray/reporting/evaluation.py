@@ -1,0 +1,186 @@
+"""``evaluation.json`` as people read it: a Markdown page with tables, protocol and figures."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zsfuse_ray.archive.output import Output
+from zsfuse_ray.reporting.plots import draw, image
+
+PAGE, FIGURES = "evaluation.md", "figures"
+_METRICS = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE"}
+
+
+def write(out: Output, result: Mapping[str, Any]) -> str:
+    """Write evaluation.md and figures/ of an evaluation; returns what a person wants to see at once."""
+    for corpus, table in result["corpora"].items():
+        for name, figure in draw(corpus, table):
+            for form in ("png", "svg"):
+                out.write_bytes(f"{FIGURES}/{file_name(corpus)}_{name}.{form}", image(figure, form))
+    out.write_bytes(PAGE, page(result).encode())
+    return "\n".join([*_overview(result), "", f"page: {out.uri}/{PAGE}   figures: {out.uri}/{FIGURES}"])
+
+
+def file_name(corpus: str) -> str:
+    """The corpus' name as part of a file's."""
+    return re.sub(r"[^\w-]", "_", corpus)
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """Return the whole page."""
+    lines = ["# Evaluation", "", *_overview(result), "", "## Models", "", *_models(result)]
+    for corpus, table in result["corpora"].items():
+        lines += ["", f"## {corpus}", "", *_corpus(corpus, table, result["templates"])]
+    lines += ["", "## How to read it", "", *_explained(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(result: Mapping[str, Any]) -> Iterator[str]:
+    """UA of every system on every corpus, and what fusion did."""
+    corpora = result["corpora"]
+    several = len(corpora) > 1
+    yield (
+        "| UA in % (95 % interval over speakers) | "
+        + " | ".join(corpora)
+        + (" | mean |" if several else " |")
+    )
+    yield "|---|" + "---|" * (len(corpora) + several)
+    names = {key: system["name"] for table in corpora.values() for key, system in table["systems"].items()}
+    for key, name in names.items():
+        cells = [_percent(table["systems"].get(key, {}).get("ua")) for table in corpora.values()]
+        if several:
+            cells.append(_percent(result["mean"]["ua"].get(key)))
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    yield ""
+    for corpus, table in corpora.items():
+        if "verdict" in table:
+            yield f"{corpus}: {table['verdict']}  "
+        if "svm" in table["systems"]:
+            ua = {key: system["ua"]["value"] for key, system in table["systems"].items()}
+            svm, best = (
+                ua["svm"],
+                max(value for key, value in ua.items() if key not in ("svm", "zs_fuse_svm")),
+            )
+            if best <= svm:
+                points = f"{100 * svm:.1f} against at most {100 * best:.1f}"
+                yield f"{corpus}: no model beats the SVM ({points}).  "
+    if several and "difference" in result["mean"]:
+        yield f"mean: ZS-Fuse − specialist {_points(result['mean']['difference'])}  "
+
+
+def _models(result: Mapping[str, Any]) -> Iterator[str]:
+    if not result["models"]:
+        yield "none"
+    for kind, about in result["models"].items():
+        revision = f", revision {about['revision']}" if about["revision"] else ""
+        yield f"- {kind}: `{about['model']}`{revision}, licence {about['licence'] or 'not stated'}"
+        if "labels" in about:
+            yield f"  - its labels: {', '.join(about['labels'])}"
+        if any(about.get("prompts_truncated", {}).values()):
+            cut = ", ".join(f"{n} of b={b}" for b, n in about["prompts_truncated"].items() if n)
+            yield f"  - prompts longer than it reads, cut: {cut}"
+    yield f"- code: zsfuse_ray {result['versions']['zsfuse_ray']}, git {result['git'] or 'none'}"
+
+
+def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iterator[str]:
+    yield from _protocol(table)
+    yield ""
+    yield "| % | " + " | ".join(_METRICS.values()) + " |"
+    yield "|---|" + "---|" * len(_METRICS)
+    for system in table["systems"].values():
+        yield f"| {system['name']} | " + " | ".join(_percent(system[metric]) for metric in _METRICS) + " |"
+    if "differences" in table:
+        yield ""
+        yield f"**{table['verdict']}**"
+        yield ""
+        yield "Paired differences of UA, on the same drawn speakers:"
+        yield ""
+        for pair, gain in table["differences"].items():
+            names = [table["systems"][key]["name"] for key in pair.split(" - ")]
+            yield f"- {names[0]} − {names[1]}: {_points(gain)}"
+    yield ""
+    yield "Recall by emotion:"
+    yield ""
+    yield "| % | " + " | ".join(table["labels"]) + " |"
+    yield "|---|" + "---|" * len(table["labels"])
+    for system in table["systems"].values():
+        if "recall" in system:
+            cells = ["–" if r is None else f"{100 * r:.0f}" for r in system["recall"]]
+            yield f"| {system['name']} | " + " | ".join(cells) + " |"
+    yield ""
+    yield "Chosen on dev speakers:"
+    yield ""
+    for n, choices in enumerate(table["choices"], start=1):
+        fold = f"fold {n}: " if len(table["choices"]) > 1 else ""
+        for system, chosen in choices.items():
+            yield f"- {fold}{table['systems'][system]['name']}: {_chosen(chosen, templates)}"
+    yield ""
+    for name, _ in draw(corpus, table):
+        yield f"![{corpus} {name}]({FIGURES}/{file_name(corpus)}_{name}.png)"
+
+
+def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
+    about = table["protocol"]
+    parts = about["parts"]
+    said = {part: f"{size['clips']:,} clips of {_speakers(size['speakers'])}" for part, size in parts.items()}
+    sizes = "; ".join(f"{part} {size}" for part, size in said.items())
+    if parts["train"] == parts["test"]:
+        sizes = f"{said['test']}, in each fold one part for testing, the others for choosing and for the SVM"
+    yield f"- labels ({len(table['labels'])}): {', '.join(table['labels'])}"
+    if table["unknown_to_specialist"]:
+        yield f"  - the specialist does not know: {', '.join(table['unknown_to_specialist'])}"
+    yield f"- merged classes: {about['merged']}"
+    if about["licence"]:
+        yield f"- the data's licence: {about['licence']}"
+    yield f"- clips: {about['splits']}; {sizes}"
+    yield f"- averaging: {about['averaging']}"
+    yield f"- speaker overlap between testing and what was before: {about['speaker_overlap']}"
+    repeats = table.get("amplification", {"a": [], "same_input": []})
+    for a, same in zip(repeats["a"], repeats["same_input"], strict=True):
+        if a > 1 and same > 0:
+            yield f"- audio × {a}: the ALM hears what it hears without repetition in {same:.0%} of the clips"
+    if about["rejected"]:
+        yield f"- unreadable clips, left out: {about['rejected']}"
+    if about["left_out"]:
+        yield f"- clips in no split, left out: {about['left_out']}"
+    if not about["test_speakers"]:
+        yield "- no intervals: clips name no speaker"
+    elif about["few_speakers"]:
+        yield f"- intervals are rough: {_speakers(about['test_speakers'])} in testing"
+
+
+def _speakers(number: int) -> str:
+    return "1 speaker" if number == 1 else f"{number or 'unnamed'} speakers"
+
+
+def _chosen(chosen: Mapping[str, Any], templates: list[str]) -> str:
+    parts = []
+    for name, value in chosen.items():
+        if name == "prompt":
+            value = f'"{templates[value]}"' if value < len(templates) else value
+        parts.append(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(parts)
+
+
+def _explained(result: Mapping[str, Any]) -> Iterator[str]:
+    yield "- UA (unweighted accuracy) is the mean recall over emotions, WA (weighted) the share of clips that"
+    yield "  are right; macro-F1 as scikit-learn's; ECE over 15 bins of confidence."
+    yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."
+    yield "- Every choice is made on dev speakers, every figure is of test speakers."
+    yield "- A corpus whose other speakers a model was trained on is held-out speakers, not zero-shot."
+
+
+def _percent(metric: Mapping[str, Any] | None) -> str:
+    if metric is None:
+        return "–"
+    value = f"{100 * metric['value']:.1f}"
+    return (
+        value if metric["low"] is None else f"{value} ({100 * metric['low']:.1f}–{100 * metric['high']:.1f})"
+    )
+
+
+def _points(gain: Mapping[str, Any]) -> str:
+    value = f"{100 * gain['value']:+.1f} points"
+    if gain["low"] is None:
+        return value
+    return f"{value} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"

@@ -1,0 +1,195 @@
+"""The figures of an evaluation, drawn from its JSON table: PNG and SVG, readable in grey and by everybody."""
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, told apart with any colour vision; beside them always a marker or a line style.
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B6B6B"
+_FONT = 11
+_SHOWN = ("svm", "specialist", "alm_amplified", "zs_fuse")  # where there is room for a few systems only
+_STYLES = dict(
+    zip(_SHOWN, ((GREY, "s", ":"), (BLUE, "o", "-"), (ORANGE, "^", "--"), (RED, "D", "-.")), strict=True)
+)
+
+
+def draw(corpus: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Yield (name, figure) for one corpus of ``evaluation.json``; those there is nothing for are left out."""
+    yield "systems", systems(corpus, table)
+    yield "confusion", confusions(corpus, table)
+    yield "reliability", reliability(corpus, table)
+    if "weight_curve" in table:
+        yield "weight", weight(corpus, table)
+    if "amplification" in table:
+        yield "amplification", amplification(corpus, table)
+
+
+def image(figure: Figure, form: str) -> bytes:
+    """Return the figure as a file, "png" or "svg"; the same bytes for the same figure."""
+    FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    stamp: Any = {"Date": None} if form == "svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": "zsfuse_ray"}):  # its identifiers are random otherwise
+        figure.savefig(file, format=form, dpi=160, metadata=stamp)
+    return file.getvalue()
+
+
+def systems(corpus: str, table: Mapping[str, Any]) -> Figure:
+    """UA of every system with its interval, chance as a line."""
+    rows = [(key, system) for key, system in table["systems"].items() if key != "chance"]
+    figure, (axes,) = _figure(1, 7.5, 1.6 + 0.42 * len(rows))
+    for y, (key, system) in enumerate(reversed(rows)):
+        ua = system["ua"]
+        colour = RED if key.startswith("zs_fuse") else GREY if key == "svm" else BLUE
+        if ua["low"] is not None:
+            axes.plot([100 * ua["low"], 100 * ua["high"]], [y, y], color=colour, linewidth=2.2, alpha=0.75)
+        axes.plot(100 * ua["value"], y, "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{100 * ua['value']:.1f}",
+            (100 * ua["value"], y),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=_FONT - 2,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+    chance = 100 * table["systems"]["chance"]["ua"]["value"]
+    axes.axvline(chance, color=GREY, linestyle=":", linewidth=1.5)
+    axes.annotate("chance", (chance, len(rows) - 0.55), xytext=(4, 0), textcoords="offset points", color=GREY)
+    axes.set_yticks(range(len(rows)), [system["name"] for _, system in reversed(rows)])
+    axes.set_ylim(-0.6, len(rows) - 0.2)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("UA in %, with 95 % interval over speakers")
+    axes.grid(axis="x", alpha=0.3)
+    speakers = table["protocol"]["test_speakers"]
+    axes.set_title(f"{corpus}: {len(table['labels'])} emotions, {speakers or 'unnamed'} test speakers")
+    return figure
+
+
+def confusions(corpus: str, table: Mapping[str, Any]) -> Figure:
+    """Confusion matrices in % of each row, of the systems that matter most."""
+    shown = [key for key in _SHOWN if key in table["systems"]]
+    n = len(table["labels"])
+    side = 1.6 + 0.45 * n
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = _figure(columns, side * columns + 0.8, side * rows + 1.0, rows=rows)
+    for ax in axes[len(shown) :]:
+        ax.set_axis_off()
+    for ax, key in zip(axes, shown, strict=False):
+        counts = np.array(table["systems"][key]["confusion"], dtype=float)
+        share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(share):
+            ink = "white" if value > 55 else "black"
+            ax.text(
+                column,
+                row,
+                f"{value:.0f}" if value >= 0.5 else "",
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=_FONT - 2,
+            )
+        ax.set_xticks(range(n), table["labels"], rotation=45, ha="right")
+        ax.set_yticks(range(n), table["labels"])
+        system = table["systems"][key]
+        ax.set_title(f"{system['name']}\nUA {100 * system['ua']['value']:.1f} %", fontsize=_FONT)
+    figure.suptitle(f"{corpus}: true emotion (row) → predicted (column), in % of the row")
+    return figure
+
+
+def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
+    """Accuracy over confidence: on the diagonal a probability means what it says."""
+    figure, (axes,) = _figure(1, 5.8, 6.6)
+    axes.plot([0, 100], [0, 100], color="black", linewidth=1, alpha=0.6)
+    for key in _SHOWN:
+        if key not in table["systems"]:
+            continue
+        system = table["systems"][key]
+        colour, marker, line = _STYLES[key]
+        bins = system["reliability"]
+        some = [i for i, clips in enumerate(bins["clips"]) if clips]
+        x = [100 * bins["confidence"][i] for i in some]
+        y = [100 * bins["accuracy"][i] for i in some]
+        most = max(bins["clips"])
+        axes.plot(x, y, linestyle=line, color=colour, linewidth=1.5)
+        sizes = [15 + 110 * bins["clips"][i] / most for i in some]
+        label = f"{system['name']} (ECE {100 * system['ece']['value']:.1f})"
+        axes.scatter(x, y, s=sizes, marker=marker, color=colour, label=label, alpha=0.85)
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("confidence in %")
+    axes.set_ylabel("accuracy in %")
+    axes.set_title(f"{corpus}: reliability (size: share of the clips)", fontsize=_FONT)
+    legend = figure.legend(loc="outside lower center", fontsize=_FONT - 1)
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])  # type: ignore[union-attr]
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
+    """UA over the ALM's share w, for both rules; what was chosen on dev is marked."""
+    curve = table["weight_curve"]
+    figure, axes = _figure(2, 10.0, 4.6, sharey=True)
+    for ax, part in zip(axes, ("dev", "test"), strict=True):
+        for rule, colour, marker in (("linear", BLUE, "o"), ("loglinear", ORANGE, "^")):
+            ua = [100 * value for value in curve[part][rule]]
+            ax.plot(curve["weights"], ua, color=colour, marker=marker, markersize=4.5, label=rule)
+        chosen = [choice["zs_fuse"]["w"] for choice in table["choices"]]
+        for n, w in enumerate(sorted(set(chosen))):
+            ax.axvline(w, color=RED, linestyle="--", linewidth=1.3, label="chosen on dev" if n == 0 else None)
+        ax.set_xlabel("w: 0 is the specialist, 1 the ALM")
+        ax.set_title(
+            "dev speakers: what is chosen by" if part == "dev" else "test speakers: for looking only"
+        )
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("UA in %")
+    axes[0].legend(fontsize=_FONT - 1)
+    figure.suptitle(f"{corpus}: UA over the fusion weight")
+    return figure
+
+
+def amplification(corpus: str, table: Mapping[str, Any]) -> Figure:
+    """UA of the prompt ensemble over copies of audio (a) and text (b)."""
+    found = table["amplification"]
+    figure, axes = _figure(2, 3.0 + 1.5 * len(found["b"]), 1.9 + 0.65 * len(found["a"]))
+    values = [100 * np.array(found[part]) for part in ("dev", "test")]
+    low, high = min(v.min() for v in values), max(v.max() for v in values)
+    chosen = {(c["alm_amplified"]["a"], c["alm_amplified"]["b"]) for c in table["choices"]}
+    for ax, part, ua in zip(axes, ("dev", "test"), values, strict=True):
+        ax.imshow(ua, cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
+        for (row, column), value in np.ndenumerate(ua):
+            ink = "black" if value > (low + high) / 2 else "white"
+            star = " ★" if (found["a"][row], found["b"][column]) in chosen else ""
+            ax.text(
+                column, row, f"{value:.1f}{star}", ha="center", va="center", color=ink, fontsize=_FONT - 1
+            )
+        ax.set_xticks(range(len(found["b"])), found["b"])
+        ax.set_yticks(range(len(found["a"])), found["a"])
+        ax.set_xlabel("b: copies of the prompt")
+        ax.set_title(f"{part} speakers")
+    axes[0].set_ylabel("a: copies of the audio")
+    figure.suptitle(f"{corpus}: UA in % of the ALM over amplification (★ chosen on dev)")
+    return figure
+
+
+def _figure(
+    columns: int, width: float, height: float, rows: int = 1, **how: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with rows of axes; without pyplot, so that nothing global is kept."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **how).ravel().tolist()
+    for ax in axes:
+        ax.tick_params(labelsize=_FONT - 1)
+        ax.xaxis.label.set_size(_FONT)
+        ax.yaxis.label.set_size(_FONT)
+        ax.title.set_size(_FONT)
+    return figure, axes
