@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.demo import PROSODIES, speech_like
-from zsfuse_ray.audio.features import resample
+from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.segment import (
     FRAME,
     GRID_S,

@@ -10,7 +10,7 @@ import torch
 from jobs_support import lines, scored, speech, write_wav
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from zsfuse_ray.audio.features import resample
+from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.method.zeroshot import softmax
 from zsfuse_ray.models.catalog import load, parse_spec

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from zsfuse_ray.archive.rows import DECODED, ENCODED, segment_seed
-from zsfuse_ray.audio.features import resample
+from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, load
 from zsfuse_ray.models.encoding import Alm, Long, Specialist, classify_clips, embed_clips

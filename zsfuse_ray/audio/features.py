@@ -1,4 +1,4 @@
-"""Resampling and log-mel features on the model's device, equal to transformers' feature extractors.
+"""Log-mel features on the model's device, equal to transformers' feature extractors.
 
 The extractors of transformers compute on the CPU, one clip at a time, which costs more than a GPU needs
 for the encoder. The modules here read every parameter from an extractor object (that is, from the
@@ -11,15 +11,12 @@ Spectra are computed in float64, as NumPy does: in float32 the quiet bins of a l
 
 import warnings
 from collections.abc import Sequence
-from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from torchaudio.transforms import Resample
 from transformers import (
     ASTFeatureExtractor,
     ClapFeatureExtractor,
@@ -33,24 +30,6 @@ from transformers.audio_utils import mel_filter_bank
 _PREEMPHASIS = 0.97
 _LOWEST_HZ = 20
 _FLOOR = torch.finfo(torch.float32).eps
-
-
-def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """Return a 1-D int16 or float waveform at another rate (Hz), as float32 in [-1, 1], on its own device.
-
-    The length is ceil(n · to_rate / from_rate). Rates with almost no common divisor (44 099 → 48 000) would
-    need gigabytes of filters: their ratio is rounded, by at most 1 in 2000.
-    """
-    samples = waveform.float() / 32768 if waveform.dtype == torch.int16 else waveform.float()
-    if from_rate == to_rate:
-        return samples
-    ratio = Fraction(from_rate, to_rate).limit_denominator(1000)
-    return _resampler(ratio.numerator, ratio.denominator, samples.device)(samples)
-
-
-@lru_cache(maxsize=32)
-def _resampler(from_rate: int, to_rate: int, device: torch.device) -> Resample:
-    return Resample(from_rate, to_rate).to(device)
 
 
 def pad_to(clips: Sequence[Tensor], length: int, value: float = 0.0) -> Tensor:
@@ -251,6 +230,7 @@ def _mask(lengths: Sequence[int], device: torch.device, width: int | None = None
     return (torch.arange(width or max(lengths), device=device) < counts[:, None]).long()
 
 
+FrontEnd = Waveforms | WhisperMel | AstFbank | SeamlessFbank
 # What turns clips into the inputs of a classifier, by the name of its feature extractor.
 FRONT_ENDS: dict[str, type[Waveforms] | type[WhisperMel] | type[AstFbank] | type[SeamlessFbank]] = {
     "Wav2Vec2FeatureExtractor": Waveforms,

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zsfuse_ray.audio.features import KaldiFbank, resample
+from zsfuse_ray.audio.features import KaldiFbank
+from zsfuse_ray.audio.resample import resample
 
 RATE = 16_000
 BINS = 64

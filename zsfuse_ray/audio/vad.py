@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zsfuse_ray.audio.features import resample
+from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.segment import (
     FRAME,
     LANE_FRAMES,

@@ -1,0 +1,43 @@
+"""Resampling on the device of the audio."""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torchaudio.transforms import Resample
+
+_BLOCK = 1 << 20  # samples resampled at once
+
+
+def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Return a 1-D int16 or float waveform at another rate (Hz), as float32 in [-1, 1], on its own device.
+
+    The length is ceil(n · to_rate / from_rate). Rates with almost no common divisor (44 099 → 48 000) would
+    need gigabytes of filters: their ratio is rounded, by at most 1 in 2000.
+    """
+    if from_rate == to_rate:
+        return _to_float(waveform)
+    ratio = Fraction(from_rate, to_rate).limit_denominator(1000)
+    resampler = _resampler(ratio.numerator, ratio.denominator, waveform.device)
+    # In blocks, for the convolution takes twenty times the memory of its input. Each but the last gives a
+    # whole number of samples and is heard with what the filter reaches on both sides.
+    step = max(1, _BLOCK // ratio.numerator) * ratio.numerator
+    reach = math.ceil(resampler.width / ratio.numerator) * ratio.numerator
+    blocks = []
+    for start in range(0, max(1, len(waveform)), step):
+        first = max(0, start - reach)
+        block = resampler(_to_float(waveform[first : start + step + reach]))
+        skip, size = ((n // ratio.numerator) * ratio.denominator for n in (start - first, step))
+        blocks.append(block[skip : skip + size])
+    return torch.cat(blocks)
+
+
+def _to_float(samples: Tensor) -> Tensor:
+    return samples.float() / 32768 if samples.dtype == torch.int16 else samples.float()
+
+
+@lru_cache(maxsize=128)
+def _resampler(from_rate: int, to_rate: int, device: torch.device) -> Resample:
+    return Resample(from_rate, to_rate).to(device)
