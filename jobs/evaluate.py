@@ -23,10 +23,8 @@ from zsfuse_ray.errors import run_job
 def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, preset = parse(EvaluateConfig, argv, __doc__ or "")
-    from zsfuse_ray.evaluation.run import (
-        evaluate,
-        verdict,
-    )  # Ray and torch, only for a command line that holds
+    # Ray and torch, only for a command line that holds
+    from zsfuse_ray.evaluation.run import evaluate, verdict
     from zsfuse_ray.reporting.evaluation import write
 
     out, result = evaluate(config, preset)

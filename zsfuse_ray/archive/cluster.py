@@ -10,11 +10,14 @@ import ray
 from ray._private.log import PlainRayHandler
 from ray.data import DataContext
 
-from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.errors import InputError
 
 # Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write), beside decoding and pools.
 OWN_STEPS = 3
+# Of an own Ray's object store when audio only streams through it: a few bundles a core. Ray's own choice, a
+# third of the memory, is pages that stay with every worker which ever read them, for longer archives more.
+STREAM_STORE_BYTES = 200_000_000
 # Fewer than these and a job waits for ever and says nothing: the checkpoint filter keeps one.
 FEWEST_CPUS = 2
 
@@ -31,12 +34,13 @@ class Pool:
     threads: int
 
 
-def connect(address: str | None) -> bool:
+def connect(address: str | None, *, streams: bool = False) -> bool:
     """Join the cluster of ``address`` or RAY_ADDRESS (which ``ray job submit`` sets); without, start a Ray.
 
     Returns whether it started one. That gets more logical CPUs than there are cores, so that actors can never
     take the last one from the steps that feed them. A Ray that merely runs on this machine is left alone: it
-    may be another job's own and end with it.
+    may be another job's own and end with it. streams: the object store need not hold more than what is on its
+    way from stage to stage.
     """
     if ray.is_initialized():
         return False
@@ -56,7 +60,8 @@ def connect(address: str | None) -> bool:
         return False
     cores = os.cpu_count() or 1
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
-    ray.init(address="local", num_cpus=cores + OWN_STEPS + 1, include_dashboard=False, **quiet)
+    store = {"object_store_memory": STREAM_STORE_BYTES * cores} if streams else {}
+    ray.init(address="local", num_cpus=cores + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
     return True
 
 
@@ -65,7 +70,7 @@ def worker_nodes() -> int:
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
-def pools(config: ScoreConfig, resources: Mapping[str, float], nodes: int) -> list[Pool]:
+def pools(config: ModelOptions, resources: Mapping[str, float], nodes: int) -> list[Pool]:
     """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them."""
     models = tuple(name for name in ("alm", "specialist") if getattr(config, name) != "none")
     groups = [models] if config.pools == "shared" else [(model,) for model in models]

@@ -43,7 +43,7 @@ def score(config: ScoreConfig, preset: str) -> int:
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
     else:
         _say_untrained(config)
-        own_ray = cluster.connect(config.ray_address)
+        own_ray = cluster.connect(config.ray_address, streams=True)
         pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
         scorer, models = describe(config)
         if config.overwrite:  # not before everything that may be wrong with the command was looked at
