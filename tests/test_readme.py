@@ -10,10 +10,11 @@ from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
+from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.models.catalog import parse_spec
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {"score": ScoreConfig, "plan": PlanConfig, "evaluate": EvaluateConfig}
+CONFIGS = {"score": ScoreConfig, "plan": PlanConfig, "evaluate": EvaluateConfig, "train": TrainConfig}
 
 
 def commands() -> list[str]:

@@ -1,0 +1,49 @@
+"""Options of ``jobs/train.py``: the recipes that come along, and what contradicts itself."""
+
+import pytest
+
+from zsfuse_ray.config.options import PRESETS, build, parse, presets, read_yaml
+from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
+from zsfuse_ray.errors import InputError
+
+NEEDED = {"init": "a", "output": "b", "train": "c.csv"}
+
+
+@pytest.mark.parametrize("name", presets(TrainConfig))
+def test_recipes_hold(name: str) -> None:
+    text = (PRESETS / "train" / f"{name}.yaml").read_text()
+    values = read_yaml(TrainConfig, text, name)
+    assert not values.keys() & (OPERATIONAL | {"corpus", "train", "dev", "splits"}), "a recipe names no data"
+    build(TrainConfig, NEEDED | values)
+
+
+def test_the_command_line_goes_over_the_recipe() -> None:
+    words = ["--preset", "tiny", "--epochs", "3", "--init", "a", "--output", "b", "--train", "c.csv"]
+    config, preset = parse(TrainConfig, [*words, "--workers", "1,4", "--snr-db", "0,20"], "")
+    assert (config.epochs, config.balance, preset) == (3, 0.5, "tiny")
+    assert (config.workers, config.snr_db) == ((1, 4), (0.0, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"init": ""}, "--init is needed"),
+        ({"train": None}, "--corpus ravdess:FOLDER, or --train"),
+        ({"corpus": "emodb:x"}, "not both"),
+        ({"train": None, "corpus": "emodb:x", "dev": "d.csv"}, "--dev goes with --train"),
+        ({"workers": "1,2,3"}, "MIN,MAX"),
+        ({"snr_db": "20,5"}, "LOW,HIGH"),
+        ({"snr_db": "20"}, "--snr-db"),
+        ({"lora_rank": 4, "freeze": "nothing"}, "--lora-rank"),
+        ({"batch_s": 4, "crop_s": 4, "workers": "1,3"}, "3 workers with 1 parts of 4 s each need 12"),
+        ({"ema": 1.0}, "--ema"),
+        ({"speed": 0.7}, "--speed"),
+        ({"loss": "hinge"}, "--loss hinge"),
+        ({"task": "alms"}, "--task alms"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(values: dict, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        build(TrainConfig, NEEDED | values)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)

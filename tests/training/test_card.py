@@ -1,0 +1,51 @@
+"""What a training says: the line of an epoch, and the card of the model."""
+
+import yaml
+from training_support import table_of
+
+from zsfuse_ray.training.card import card
+from zsfuse_ray.training.watch import line
+
+EPOCH = {"epoch": 2, "steps": 9, "loss": 1.5, "dev_ua": 0.5, "dev_macro_f1": 0.25, "score": 0.5, "lr": 1e-3}
+
+
+def test_the_line_of_an_epoch() -> None:
+    said = line(EPOCH | {"seconds": 30.0}, 10)
+    assert said == "epoch 2/10  loss 1.5000  dev ua 50.0%  dev macro f1 25.0%  30.0 s  4 min left"
+    assert line(EPOCH | {"seconds": 30.0}, 2).endswith("30.0 s  last")
+    assert line({"epoch": 2, "step": 40, "resumed": 1.0}, 10) == "goes on from epoch 3/10, step 40"
+    assert line({"epoch": 2, "step": 40, "score": -1.0}, 10) == "checkpoint in epoch 3/10, step 40"
+
+
+def card_of(**changed: object) -> str:
+    given = {
+        "about": {
+            "family": "classifier",
+            "labels": ["angry", "sad"],
+            "parameters": 1234,
+            "start_licence": "mit",
+        },
+        "table": table_of(["angry", "sad", "sad"], ["train", "train", "dev"], ["emodb", "own", "own"]),
+        "history": [EPOCH | {"epoch": 1}, EPOCH],
+        "best": EPOCH,
+        "command": ["--train", "my clips.csv", "--init", "x"],
+        "options": {"lr": 1e-3},
+        "versions": {"torch": "2"},
+        "licences": {"emodb": "free for research"},
+    }
+    return card(**given | changed)  # pyright: ignore
+
+
+def test_the_card_says_where_the_weights_come_from() -> None:
+    text = card_of()
+    front, _, body = text.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(front)["license"] == "other"
+    assert body.splitlines()[0].startswith("Trained on emodb (free for research), own (licence not stated)")
+    assert "| own | dev | 1 | 1 | sad 1 |" in body
+    assert "python jobs/train.py --train 'my clips.csv' --init x" in body
+    assert "Epoch 2 of 2 is saved here: dev_ua 50.0%, dev_macro_f1 25.0%." in body
+    assert "parameters: 1,234" in body
+
+
+def test_a_model_that_chose_no_epoch_says_so() -> None:
+    assert "no dev clips" in card_of(best={"epoch": 1, "score": 1})

@@ -1,0 +1,68 @@
+"""What a training asks of the cluster, and whose output folder it may use."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from training_support import config_of
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.training.run import RUN, _earlier, _placed, clear, scaling_for
+
+
+def test_workers_get_a_cpu_or_a_gpu_each(tmp_path: Path) -> None:
+    on_cpu = scaling_for(config_of(tmp_path, workers=2), {"CPU": 4.0})
+    assert (on_cpu.num_workers, on_cpu.use_gpu, on_cpu.resources_per_worker) == (2, False, {"CPU": 1.0})
+    on_gpu = scaling_for(config_of(tmp_path, workers="1,4"), {"CPU": 4.0, "GPU": 2.0})
+    assert (on_gpu.num_workers, on_gpu.use_gpu) == ((1, 4), True)
+    assert on_gpu.resources_per_worker == {"CPU": 1.0, "GPU": 1.0}
+    kept_off = scaling_for(config_of(tmp_path, gpus_per_worker=0), {"CPU": 4.0, "GPU": 2.0})
+    assert not kept_off.use_gpu
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"workers": 5},
+            "5 workers want 5 logical CPUs, the cluster has 4; lower --workers or --cpus-per-worker",
+        ),
+        ({"workers": 3, "gpus_per_worker": 1}, "3 workers want 3 GPUs, the cluster has 2"),
+        ({"workers": "5,8"}, "5 workers want 5 logical CPUs"),
+    ],
+)
+def test_what_the_cluster_cannot_hold_is_refused(tmp_path: Path, options: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        scaling_for(
+            config_of(tmp_path, **options), {"CPU": 4.0, "GPU": 2.0} if "gpus" in str(options) else {"CPU": 4}
+        )
+
+
+def test_an_output_folder_belongs_to_one_training(tmp_path: Path) -> None:
+    out, decides = tmp_path / "out", {"lr": 0.1, "epochs": 3}
+    assert _earlier(out, decides, False) is None
+    out.mkdir()
+    assert _earlier(out, decides, False) is None
+    (out / RUN).write_text(json.dumps({"config": decides, "status": "started"}))
+    assert _earlier(out, decides, False) == {"config": decides, "status": "started"}
+    with pytest.raises(InputError, match=r"holds another training \(lr 0.1 → 0.2\)"):
+        _earlier(out, decides | {"lr": 0.2}, False)
+    assert _earlier(out, decides | {"lr": 0.2}, True) is None
+    (out / "mine.txt").write_text("kept")
+    clear(out)
+    assert [file.name for file in out.iterdir()] == ["mine.txt"]
+    with pytest.raises(InputError, match="holds files of something else"):
+        _earlier(out, decides, True)
+    with pytest.raises(InputError, match="is a file"):
+        _earlier(out / "mine.txt", decides, False)
+
+
+def test_a_start_is_named_so_that_every_worker_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _placed("classifier:model") == _placed("model") == os.path.join(os.getcwd(), "model")
+    assert _placed("microsoft/wavlm-large") == "microsoft/wavlm-large"
+    assert _placed("") == ""

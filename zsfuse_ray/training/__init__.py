@@ -1,0 +1,1 @@
+"""Fine-tuning and training of both kinds of models on Ray Train."""

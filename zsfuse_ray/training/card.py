@@ -1,0 +1,91 @@
+"""README.md of a trained model: what it is, what it heard, how to make it again, how good it is."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+
+def card(
+    about: Mapping[str, Any],
+    table: pa.Table,
+    history: Sequence[Mapping[str, float]],
+    best: Mapping[str, float],
+    command: Sequence[str],
+    options: Mapping[str, Any],
+    versions: Mapping[str, str],
+    licences: Mapping[str, str],
+) -> str:
+    """Return the card's Markdown. about: Task.card(); best: the epoch that was saved, as in ``history``.
+
+    licences: of each corpus, where known. The front matter's licence is that of the start where all data
+    allow as much, else "other".
+    """
+    front = {
+        "license": "other" if licences or not about.get("start_licence") else about["start_licence"],
+        "library_name": "transformers",
+        "pipeline_tag": "audio-classification" if about["family"] == "classifier" else "feature-extraction",
+        "tags": ["speech", "emotion", "zsfuse_ray"],
+    }
+    figures = {name: value for name, value in best.items() if name.startswith("dev_")}
+    said = [f"{name} {value:.1%}" for name, value in figures.items()]
+    facts = [
+        f"- {name.replace('_', ' ')}: {_show(value)}" for name, value in about.items() if value is not None
+    ]
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        _licence_line(table, licences),
+        "",
+        "# Model",
+        *facts,
+        "",
+        "# Data",
+        "| corpus | split | clips | speakers | labels |",
+        "|---|---|---|---|---|",
+        *_data_rows(table),
+        "",
+        "# Training",
+        "```",
+        shlex.join(["python", "jobs/train.py", *command]),
+        "```",
+        "Options: " + ", ".join(f"{name} {_show(value)}" for name, value in options.items()) + ".",
+        "",
+        "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
+        "",
+        "# Figures",
+        f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(said) or 'no dev clips'}. "
+        "They chose the epoch, so they flatter: jobs/evaluate.py on speakers of neither part says more.",
+        "",
+        "| " + " | ".join(history[-1]) + " |",
+        "|" + "---|" * len(history[-1]),
+        *("| " + " | ".join(f"{value:.5g}" for value in row.values()) + " |" for row in history),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
+    corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
+    parts = [f"{name} ({licences.get(name, 'licence not stated')})" for name in corpora]
+    return f"Trained on {', '.join(parts)}: the use of the weights is bound by these licences."
+
+
+def _data_rows(table: pa.Table) -> list[str]:
+    rows = table.select(["corpus", "split", "speaker", "emotion"]).to_pylist()
+    found = []
+    for corpus, split in sorted({(str(r["corpus"]), str(r["split"])) for r in rows}):
+        of = [r for r in rows if (str(r["corpus"]), str(r["split"])) == (corpus, split)]
+        speakers = len({r["speaker"] for r in of if r["speaker"] is not None})
+        labels = ", ".join(f"{n} {k}" for n, k in sorted(Counter(r["emotion"] for r in of).items()))
+        found.append(f"| {corpus} | {split} | {len(of)} | {speakers or 'not stated'} | {labels} |")
+    return found
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(map(str, value)) + ")"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

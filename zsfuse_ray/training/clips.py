@@ -1,0 +1,127 @@
+"""Labelled clips, decoded once by Ray Data, kept in Ray's object store, and read from there in any order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+from ray.data import TaskPoolStrategy
+
+from zsfuse_ray.archive.decode_stage import MOST_TRIES
+from zsfuse_ray.archive.progress import start_tally
+from zsfuse_ray.audio.decode import DecodeError, decode
+from zsfuse_ray.audio.resample import resample
+from zsfuse_ray.audio.sources import SourceError, is_outage, redact
+from zsfuse_ray.audio.trim import trimmed
+
+BLOCK_CLIPS = 64  # some megabytes: what a step reads is spread over blocks, and a block is read whole
+LONGEST_S = 60.0  # of a clip; what is beyond is not heard
+
+_DECODED = pa.schema([("row", pa.int64()), ("pcm", pa.large_binary()), ("problem", pa.string())])
+
+
+@dataclass(frozen=True)
+class StoredClips:
+    """Where each row's int16 samples lie: blocks in the object store, and (block, place in it) of each row.
+
+    samples: length of each row, 0 for a clip that could not be read, whose line is in ``problems``.
+    """
+
+    blocks: list[Any]
+    places: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    problems: dict[int, str]
+
+    def fetch(self, rows: Sequence[int]) -> list[NDArray[np.int16]]:
+        """Return the samples of these rows; they are the store's own memory, not to be written to."""
+        wanted = sorted({int(self.places[row, 0]) for row in rows})
+        tables = dict(zip(wanted, ray.get([self.blocks[block] for block in wanted]), strict=True))
+        return [_pcm(tables[int(block)], int(place)) for block, place in self.places[list(rows)]]
+
+    def keep(self, rows: NDArray[np.int64]) -> "StoredClips":
+        """Number the clips anew: row i becomes what rows[i] was."""
+        return StoredClips(self.blocks, self.places[rows], self.samples[rows], {})
+
+
+def store_clips(table: pa.Table, sample_rate: int, cores: int | None = None) -> StoredClips:
+    """Decode every clip of a table of CLIPS, trimmed of the silence at its ends, at sample_rate Hz.
+
+    cores: decode at most so many at once. A clip that cannot be read gets a line in ``problems``; a store
+    that cannot be reached raises SourceError.
+    """
+    rows = table.select(["uri", "start_s", "end_s"]).append_column(
+        "row", pa.array(range(len(table)), pa.int64())
+    )
+    parts = [rows.slice(at, BLOCK_CLIPS).combine_chunks() for at in range(0, len(rows), BLOCK_CLIPS)]
+    decoded = (
+        ray.data.from_arrow(parts)
+        .map_batches(
+            partial(_decode_batch, sample_rate=sample_rate, tally=start_tally()),
+            batch_format="pyarrow",
+            batch_size=BLOCK_CLIPS,
+            compute=TaskPoolStrategy(size=cores) if cores else None,
+        )
+        .materialize()
+    )
+    blocks = decoded.to_arrow_refs()
+    places = np.zeros((len(table), 2), np.int64)
+    samples = np.zeros(len(table), np.int64)
+    problems = {}
+    for block, contents in enumerate(ray.get([_contents.remote(ref) for ref in blocks])):
+        for place, (row, length, problem) in enumerate(contents):
+            places[row], samples[row] = (block, place), length
+            if problem is not None:
+                problems[row] = problem
+    return StoredClips(blocks, places, samples, problems)
+
+
+def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
+    torch.set_num_threads(1)  # tasks run side by side, one a core
+    found = []
+    for clip in batch.to_pylist():
+        pcm, problem = b"", None
+        tries: Any = ray.get(tally.begin.remote(clip["row"]))
+        try:
+            if tries > MOST_TRIES:  # Ray would try it for ever
+                raise DecodeError("crashed", f"the process that decoded it died {MOST_TRIES} times")
+            pcm = decoded_clip(clip["uri"], clip["start_s"], clip["end_s"], sample_rate).tobytes()
+        except (DecodeError, SourceError) as error:
+            if is_outage(clip["uri"], error):
+                raise
+            problem = f"{error.reason}: {error}"
+        except ImportError:  # a broken installation is not the file's fault
+            raise
+        except Exception as error:  # a file may break a decoder in ways nobody listed
+            problem = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:200]}"
+        tally.end.remote(clip["row"])
+        found.append({"row": clip["row"], "pcm": pcm, "problem": problem})
+    return pa.Table.from_pylist(found, schema=_DECODED)
+
+
+def decoded_clip(uri: str, start_s: float | None, end_s: float | None, sample_rate: int) -> NDArray[np.int16]:
+    """Return a clip's samples at sample_rate Hz without the silence at its ends, at most LONGEST_S of them.
+
+    Raises DecodeError, also for a clip without any sound in it, and SourceError.
+    """
+    pcm = decode(uri, start_s or 0.0, end_s, max_s=LONGEST_S)
+    first, last = trimmed(pcm.samples, pcm.sample_rate)
+    samples = resample(torch.from_numpy(pcm.samples[first:last].copy()), pcm.sample_rate, sample_rate)
+    if not len(samples) or not samples.any():
+        raise DecodeError("silent", f"no sound in it: {uri}")
+    return (samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+
+
+@ray.remote(num_cpus=0)
+def _contents(block: pa.Table) -> list[tuple[int, int, str | None]]:
+    sizes = [len(_pcm(block, place)) for place in range(len(block))]
+    return list(zip(block["row"].to_pylist(), sizes, block["problem"].to_pylist(), strict=True))
+
+
+def _pcm(block: pa.Table, place: int) -> NDArray[np.int16]:
+    return np.frombuffer(block["pcm"][place].as_buffer(), np.int16)

@@ -1,0 +1,101 @@
+"""The audio classifier that a training starts from: trained weights with a new head, or random ones."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
+
+from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
+from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.checkpoints import Checkpoint, download, load_part, resolve
+
+# Names of parameters: what sits on top of the layers in every audio classifier of transformers, and what
+# turns sound or spectrum into the first layer's input.
+HEAD = ("projector.", "classifier.", "layer_weights")
+FEATURES = ("feature_extractor.", "patch_embeddings.", "encoder.conv1.", "encoder.conv2.")
+
+
+def start_of(config: TrainConfig) -> Checkpoint:
+    """Return where the start is; InputError unless transformers has an audio classifier of its family."""
+    found = resolve(config.init.removeprefix("classifier:"))
+    model_type = found.config.get("model_type")
+    if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
+        hint = nearest(str(model_type), MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)
+        raise InputError(f"{config.init}: no audio classifier is made of model_type {model_type!r}{hint}")
+    return found
+
+
+def extractor_of(found: Checkpoint, config: TrainConfig) -> Any:
+    """Return the feature extractor; InputError for one without a front end, or that the masks do not suit."""
+    extractor = load_part(AutoFeatureExtractor, download(found))
+    name = type(extractor).__name__
+    if name not in FRONT_ENDS:
+        raise InputError(
+            f"{found.path_or_id}: no support for its feature extractor {name}{nearest(name, FRONT_ENDS)}"
+        )
+    if config.frequency_masks and FRONT_ENDS[name] is Waveforms:
+        raise InputError(f"--frequency-masks: {found.path_or_id} hears waveforms, which have no bands; use 0")
+    return extractor
+
+
+def model_of(found: Checkpoint, config: TrainConfig, labels: tuple[str, ...], trained: bool) -> Any:
+    """Return the classifier over the labels in float32: trained weights and a new head, or all random."""
+    settings = load_part(AutoConfig, found)
+    settings.id2label = dict(enumerate(labels))
+    settings.label2id = {label: i for i, label in enumerate(labels)}
+    settings.problem_type = None
+    if config.weighted_layers:
+        if not hasattr(settings, "use_weighted_layer_sum"):
+            raise InputError(f"--weighted-layers: {settings.model_type} has no weighted sum of its layers")
+        settings.use_weighted_layer_sum = True
+    quieten(settings)
+    if not trained:
+        return AutoModelForAudioClassification.from_config(settings)
+    model, report = load_part(
+        AutoModelForAudioClassification,
+        found,
+        config=settings,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    named = dict(model.named_parameters())
+    lost = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])} & set(named)
+    lost = sorted(n for n in lost if not n.startswith(HEAD) and "masked_spec_embed" not in n)
+    if lost:
+        raise InputError(
+            f"{found.path_or_id}: the weights lack {lost[0]} ({len(lost)} missing in all), "
+            f"so it is no {type(model).__name__}"
+        )
+    return model
+
+
+def quieten(settings: Any) -> None:
+    """Take out of a model's settings what would mask or drop at random, and dropout on attention on a CPU.
+
+    What masks would do, augmentation does from a clip's own seed; layers dropped by chance would differ
+    between workers; attention with dropout has no fast path on a CPU.
+    """
+    quiet_values = {"apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0}
+    if not torch.cuda.is_available():
+        quiet_values |= {"attention_dropout": 0.0, "attention_probs_dropout_prob": 0.0}
+    for name, value in quiet_values.items():
+        if hasattr(settings, name):
+            setattr(settings, name, value)
+
+
+def freeze(model: nn.Module, what: str, trained: bool) -> None:
+    """Let what --freeze names keep its weights."""
+    for name, parameter in model.named_parameters():
+        is_feature = any(part in name for part in FEATURES)
+        frozen = {
+            "auto": trained and is_feature,
+            "nothing": False,
+            "features": is_feature,
+            "encoder": not name.startswith(HEAD),
+        }[what]
+        if frozen or "masked_spec_embed" in name:  # no part of the model while masks are ours
+            parameter.requires_grad = False

@@ -1,0 +1,96 @@
+"""What a task (``specialist``, ``alm``) gives the training loop, which knows neither labels nor captions.
+
+A task is built alike in every worker and once more in the driver, which saves it. The loop moves it to the
+device, draws and augments clips, sums gradients over micro-batches and workers, keeps an average of the
+weights, and asks for figures on the dev clips.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from zsfuse_ray.config.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips that one worker hears at once.
+
+    clips: 1-D float32 at the task's rate on the device, at most its window long; augmented in training.
+    rows: their rows in the table that the task was built with.
+    partners, shares: mixup; clip i is (1 - shares[i]) of row rows[i] and shares[i] of row partners[i].
+    seeds: one a clip, the same whichever worker hears it, for what is random about its features; None for
+    dev clips.
+    """
+
+    clips: list[Tensor]
+    rows: NDArray[np.int64]
+    partners: NDArray[np.int64]
+    shares: NDArray[np.float32]
+    seeds: NDArray[np.int64] | None = None
+
+
+class Task(Protocol):
+    """A model in training.
+
+    sample_rate in Hz. window: samples that the model hears at most, None for any number. same_length: padding
+    would change the results. score: the dev metric that chooses the best checkpoint (larger is better).
+    module: its forward(Batch) returns (sum of the losses, sum of their weights) of this worker's clips; the
+    loop divides the summed gradients by the weight summed over micro-batches and workers.
+    """
+
+    sample_rate: int
+    window: int | None
+    same_length: bool
+    score: str
+
+    @property
+    def module(self) -> nn.Module:
+        """What learns."""
+        ...
+
+    @staticmethod
+    def check(config: TrainConfig, table: pa.Table) -> int:
+        """Return the sample rate in Hz; InputError for what is seen to be wrong without loading weights."""
+        ...
+
+    def __init__(self, config: TrainConfig, table: pa.Table):
+        """Build on the CPU in float32, seeded by the configuration alone; table: CLIPS of train and dev."""
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """AdamW's parameter groups, each with its own peak ``lr`` and ``weight_decay``."""
+        ...
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """Return (clips, k) float32 for clips of the dev set; each row depends on its clip alone."""
+        ...
+
+    def metrics(self, outputs: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, float]:
+        """Return dev figures, ``score`` among them, from outputs (n, k) of all dev clips, in any order."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model as a folder that ``jobs/score.py`` takes; adapters are merged."""
+        ...
+
+    def card(self) -> Mapping[str, Any]:
+        """What the output's README says of the model: family, labels, parameters, licence of the start."""
+        ...
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are."""
+    return next(module.parameters()).device
+
+
+def count(parameters: Sequence[nn.Parameter]) -> int:
+    """Number of weights."""
+    return sum(p.numel() for p in parameters)

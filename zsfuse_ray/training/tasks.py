@@ -1,0 +1,15 @@
+"""The tasks by name."""
+
+from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.training.task import Task
+
+
+def task_class(config: TrainConfig) -> type[Task]:
+    """Return the class of the task asked for; imported here for its price."""
+    if config.task == "alm":
+        from zsfuse_ray.training.alm import Contrastive
+
+        return Contrastive
+    from zsfuse_ray.training.specialist import Specialist
+
+    return Specialist
