@@ -1,7 +1,9 @@
 """The model families, and how a user names a model: "family:checkpoint", or the checkpoint alone."""
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -9,10 +11,15 @@ import torch
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
+from zsfuse_ray.models.dual import Dual
 
 Kind = Literal["alm", "specialist"]
 
-MODELS: dict[str, type[Clap] | type[Classifier]] = {"clap": Clap, "classifier": Classifier}
+MODELS: dict[str, type[Clap] | type[Dual] | type[Classifier]] = {
+    "clap": Clap,
+    "dual": Dual,
+    "classifier": Classifier,
+}
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 
 UNTRAINED = "untrained"  # the checkpoint whose random weights are made on the spot, for tests and dry runs
@@ -30,14 +37,16 @@ class ModelSpec:
 
 
 def parse_spec(text: str, kind: Kind) -> ModelSpec:
-    """Return the model that "family:checkpoint" names, or a bare checkpoint of the kind's usual family.
+    """Return the model that "family:checkpoint" names, or a bare checkpoint.
+
+    A bare folder is of the family that its config.json names, any other of the kind's usual family.
 
     Raises InputError for an unknown family, and for one of the other kind.
     """
     family, colon, checkpoint = text.partition(":")
     is_drive = len(family) == 1 and checkpoint.startswith(("/", "\\"))  # C:\models\x
     if not colon or is_drive or not re.fullmatch(r"[\w-]+", family):
-        family, checkpoint = _DEFAULT_FAMILY[kind], text
+        family, checkpoint = _family_of(text, kind), text
     if family not in MODELS:
         raise InputError(f'unknown model family "{family}" in {text}{nearest(family, MODELS)}')
     if MODELS[family].kind != kind:
@@ -50,9 +59,19 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
     return ModelSpec(family, checkpoint)
 
 
+def _family_of(folder: str, kind: Kind) -> str:
+    """Return the family of the kind that config.json in the folder names, else the kind's usual one."""
+    try:
+        config = json.loads((Path(folder).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # loading the model says what is wrong
+        return _DEFAULT_FAMILY[kind]
+    family = config.get("model_type") if isinstance(config, dict) else None
+    return family if family in MODELS and MODELS[family].kind == kind else _DEFAULT_FAMILY[kind]
+
+
 def load(
     spec: ModelSpec, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Clap | Classifier:
+) -> Clap | Dual | Classifier:
     """Return the model on the device, computing in dtype (weights stay float32)."""
     checkpoint = spec.checkpoint
     if checkpoint == UNTRAINED:

@@ -81,7 +81,7 @@ def resolve(checkpoint: str) -> Checkpoint:
 
 def download(found: Checkpoint) -> Checkpoint:
     """Return the checkpoint with all its files in place; nothing is fetched where they already are."""
-    if found.is_local or _has_weights(found.folder):
+    if found.is_local or has_weights(found.folder):
         return found
     name = found.path_or_id
     try:
@@ -174,7 +174,7 @@ def _hub_error(name: str, error: Exception) -> InputError:
     return InputError(f"cannot fetch {name} from the hub ({type(error).__name__}); {_LOCAL_HINT}")
 
 
-def _has_weights(folder: Path) -> bool:
+def has_weights(folder: Path) -> bool:
     """Whether all weights are there, in one file or in the shards that an index lists."""
     for name in _WEIGHTS:
         index = folder / f"{name}.index.json"

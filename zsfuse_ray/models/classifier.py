@@ -1,12 +1,11 @@
 """Specialists: any audio classifier of transformers that was fine-tuned for emotion."""
 
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
@@ -50,14 +49,9 @@ class Classifier:
 
         self._model = load_model(AutoModelForAudioClassification, found, self.device)
         config = self._model.config
-        receptive_field = _receptive_field(
-            getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
-        )
-        self._shortest = max(self._features.minimum, receptive_field)
+        self._shortest = max(self._features.minimum, receptive_field(config))
         self.same_length = isinstance(self._features, Waveforms) and not (
-            self._features.masked
-            and config.model_type in _MASKED_FAMILIES
-            and config.feat_extract_norm == "layer"
+            self._features.masked and heeds_mask(config)
         )
 
     @torch.inference_mode()
@@ -96,8 +90,14 @@ def _labels(found: Checkpoint) -> tuple[str, ...]:
     return labels
 
 
-def _receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Return how many samples the convolutions need for one output."""
+def heeds_mask(config: PreTrainedConfig) -> bool:
+    """Return whether a waveform encoder's attention mask makes padding harmless."""
+    return config.model_type in _MASKED_FAMILIES and config.feat_extract_norm == "layer"
+
+
+def receptive_field(config: PreTrainedConfig) -> int:
+    """Return how many samples a waveform encoder's convolutions need for one output; 1 without any."""
+    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
     samples = 1
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         samples = (samples - 1) * stride + kernel

@@ -77,7 +77,7 @@ def embed_clips(
 
     def encode(inputs: list[tuple[int, int, int]]) -> Tensor:
         return model.embed_audio(
-            [_periodic(_heard(clips, pieces[piece]), offset, filled) for piece, offset, filled in inputs]
+            [periodic(_heard(clips, pieces[piece]), offset, filled) for piece, offset, filled in inputs]
         )
 
     rows = run_batched(
@@ -125,7 +125,7 @@ def _heard(clips: Sequence[Tensor], piece: _Piece) -> Tensor:
     return clips[piece.clip][piece.offset : piece.offset + piece.length]
 
 
-def _periodic(clip: Tensor, offset: int, filled: int) -> Tensor:
+def periodic(clip: Tensor, offset: int, filled: int) -> Tensor:
     """Return `filled` samples of the clip's periodic extension, from `offset`."""
     return clip[(torch.arange(filled, device=clip.device) + offset) % len(clip)]
 

@@ -21,12 +21,14 @@ from transformers import (
     ClapFeatureExtractor,
     ClapModel,
     PreTrainedTokenizerFast,
+    SeamlessM4TFeatureExtractor,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
 )
 
 from zsfuse_ray.models.checkpoints import quiet
+from zsfuse_ray.models.dual_network import DualConfig, DualNetwork
 
 _CARD = """---
 license: apache-2.0
@@ -40,7 +42,7 @@ def untrained(family: str) -> Path:
 
     Processes may race: each writes a folder of its own, and the first to rename it wins.
     """
-    makers = {"clap": untrained_alm, "classifier": untrained_specialist}
+    makers = {"clap": untrained_alm, "dual": untrained_dual, "classifier": untrained_specialist}
     recipe = Path(__file__).read_bytes() + f"{torch.__version__} {transformers.__version__}".encode()
     cache = Path(tempfile.gettempdir()) / f"zsfuse_ray-{getuser()}"
     cache.mkdir(mode=0o700, exist_ok=True)
@@ -59,7 +61,7 @@ def untrained(family: str) -> Path:
 
 def untrained_alm(folder: Path, seed: int = 0) -> None:
     """Write a CLAP checkpoint of 48 kHz and 10 s windows: a small HTSAT, a small text encoder."""
-    tokenizer = _byte_tokenizer()
+    tokenizer = byte_tokenizer()
     config = ClapConfig(
         projection_dim=32,
         audio_config={
@@ -80,6 +82,21 @@ def untrained_alm(folder: Path, seed: int = 0) -> None:
     )
     extractor = ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
     _save(ClapModel, config, [extractor, tokenizer], folder, seed)
+
+
+def untrained_dual(folder: Path, seed: int = 0) -> None:
+    """Write a dual encoder of 16 kHz without a window: a small Wav2Vec2-BERT, a small BERT."""
+    tokenizer = byte_tokenizer()
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    audio = {"model_type": "wav2vec2-bert", "feature_projection_input_dim": 160}
+    audio |= {"conv_depthwise_kernel_size": 5, "initializer_range": 0.3, "add_adapter": False}
+    config = DualConfig(
+        audio_config=size | audio,
+        text_config=size | {"model_type": "bert", "vocab_size": len(tokenizer), "pad_token_id": 1},
+        projection_dim=32,
+    )
+    extractor = SeamlessM4TFeatureExtractor(feature_size=40, num_mel_bins=40, stride=4)
+    _save(DualNetwork, config, [extractor, tokenizer], folder, seed)
 
 
 def untrained_specialist(
@@ -112,7 +129,7 @@ def _save(model_class: Any, config: Any, others: Sequence[Any], folder: Path, se
     (folder / "README.md").write_text(_CARD, encoding="utf-8")
 
 
-def _byte_tokenizer() -> PreTrainedTokenizerFast:
+def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Return RoBERTa's tokenizer with single bytes for its vocabulary."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     vocabulary = {token: i for i, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}

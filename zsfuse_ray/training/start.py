@@ -1,0 +1,157 @@
+"""The ALM that a contrastive training starts from: a trained one, a random one, or two encoders joined."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoTokenizer,
+    ClapModel,
+)
+
+from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.checkpoints import Checkpoint, download, has_weights, load_part, quiet, resolve
+from zsfuse_ray.models.clap import Clap
+from zsfuse_ray.models.dual import DUAL_FRONT_ENDS, Dual
+from zsfuse_ray.models.dual_network import ENCODERS, DualConfig, DualNetwork
+
+_FAMILIES: dict[str, Any] = {"clap": (Clap, ClapModel), "dual": (Dual, DualNetwork)}
+
+# What a config may draw at random in training. Augmentation draws from a clip's own seed instead; layers
+# dropped by chance would differ between workers.
+_RANDOM = {"apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0}
+_DROPPED_ATTENTION = ("attention_dropout", "attention_probs_dropout_prob")  # a slow path on a CPU
+
+
+def check_start(config: TrainConfig) -> int:
+    """Return the sample rate in Hz of what `start` would give; InputError for what cannot be a start."""
+    found = audio_start(config)
+    model_type = found.config.get("model_type")
+    if model_type in _FAMILIES:
+        if config.text:
+            raise InputError(f"--text {config.text}: {config.init} is an ALM and has a text encoder")
+    else:
+        if not config.text:
+            raise InputError(
+                f"{config.init} is no ALM: its config.json has model_type {model_type!r}; as the audio "
+                "encoder of a new one it needs a text encoder: --text MODEL"
+            )
+        for name, start in ((config.init, found), (config.text, resolve(config.text))):
+            model_type = start.config.get("model_type")
+            if model_type not in CONFIG_MAPPING:
+                raise InputError(
+                    f"{name}: no model of transformers is of model_type {model_type!r}"
+                    f"{nearest(str(model_type), CONFIG_MAPPING)}"
+                )
+    extractor = load_part(AutoFeatureExtractor, download(found))
+    name = type(extractor).__name__
+    if name not in DUAL_FRONT_ENDS:
+        raise InputError(
+            f"{config.init}: no support for its feature extractor {name}{nearest(name, DUAL_FRONT_ENDS)}"
+        )
+    return extractor.sampling_rate
+
+
+def audio_start(config: TrainConfig) -> Checkpoint:
+    """Return where --init is, named with its family or without."""
+    family, colon, checkpoint = config.init.partition(":")
+    return resolve(checkpoint if colon and family in _FAMILIES else config.init)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model on the CPU in float32; whether its audio encoder and text projection have learned before."""
+
+    alm: AudioLanguageModel
+    audio_knows: bool
+    text_projection_knows: bool
+
+
+def start(config: TrainConfig) -> Start:
+    """Return the start. Random weights follow from config.seed.
+
+    Raises InputError for parts that do not fit together, and for a text encoder that has not learned and
+    shall not.
+    """
+    found = download(audio_start(config))
+    model_type = found.config.get("model_type")
+    knows = has_weights(found.folder) and not config.from_scratch
+    if model_type in _FAMILIES and knows:
+        return Start(_FAMILIES[model_type][0](str(found.folder)), True, True)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if model_type in _FAMILIES:
+            if not config.text_lr:
+                raise InputError(
+                    f"{config.init}: its text encoder has random weights and must learn: --text-lr"
+                )
+            family, network_class = _FAMILIES[model_type]
+            tokenizer = load_part(AutoTokenizer, found)
+            network = network_class(load_part(network_class.config_class, found))
+        else:
+            family, text = Dual, download(resolve(config.text))
+            tokenizer = load_part(AutoTokenizer, text)
+            network = _joined(config, found, text, knows)
+        model = family.of_parts(network, load_part(AutoFeatureExtractor, found), tokenizer)
+        return Start(model, knows, bool(config.text) and _is_identity(config))
+
+
+def _is_identity(config: TrainConfig) -> bool:
+    """Whether a new text projection is to hand on the text encoder's outputs as they are."""
+    return config.projection == "linear" and not config.projection_dim
+
+
+def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_knows: bool) -> DualNetwork:
+    """Return a dual encoder of two checkpoints; an audio encoder that knows nothing gets random weights."""
+    settings = [load_part(AutoConfig, found) for found in (audio, text)]
+    for part in settings:
+        quieten(part)
+        for name in _DROPPED_ATTENTION:
+            if hasattr(part, name) and not torch.cuda.is_available():
+                setattr(part, name, 0.0)
+    network = DualNetwork(
+        DualConfig(
+            audio_config=settings[0],
+            text_config=settings[1],
+            projection=config.projection,
+            projection_dim=config.projection_dim or settings[1].hidden_size,
+            audio_pooling=config.audio_pooling,
+            text_pooling=config.text_pooling,
+        )
+    )
+    if _is_identity(config):
+        nn.init.eye_(cast(nn.Linear, network.text_projection).weight)
+    if audio_knows:
+        _take_weights(network.audio_model, audio, config.audio_pooling)
+    if not has_weights(text.folder):
+        raise InputError(f"--text {config.text} has no weights; a text encoder must know its language")
+    _take_weights(network.text_model, text, config.text_pooling)
+    return network
+
+
+def _take_weights(encoder: Any, found: Checkpoint, pooling: str) -> None:
+    """Copy a checkpoint's encoder; only a pooler that is not asked may lack its weights."""
+    part = ENCODERS.get(found.config["model_type"], AutoModel)
+    if found.config["model_type"] == "whisper":
+        part = AutoModel
+    model, report = load_part(part, found, dtype=torch.float32, output_loading_info=True)
+    unneeded = ("masked_spec_embed", "decoder.") + (() if pooling == "pooler" else ("pooler",))
+    missing = sorted(n for n in report["missing_keys"] if not any(part in n for part in unneeded))
+    if missing:
+        raise InputError(f"{found.path_or_id}: the weights lack {missing[0]} ({len(missing)} missing in all)")
+    model = model.get_encoder() if model.config.is_encoder_decoder else model
+    encoder.load_state_dict(model.state_dict())
+
+
+def quieten(settings: Any) -> None:
+    """Take out of a config what would mask or drop at random."""
+    for name, value in _RANDOM.items():
+        if hasattr(settings, name):
+            setattr(settings, name, value)
