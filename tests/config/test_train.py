@@ -40,6 +40,9 @@ def test_the_command_line_goes_over_the_recipe() -> None:
         ({"speed": 0.7}, "--speed"),
         ({"loss": "hinge"}, "--loss hinge"),
         ({"task": "alms"}, "--task alms"),
+        ({"task": "alm", "lora_rank": 4}, "--lora-rank is an option of --task specialist"),
+        ({"task": "alm", "loss": "focal"}, "--loss is an option of --task specialist"),
+        ({"task": "alm", "accumulate": 2, "batch_s": 64}, "--accumulate"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(values: dict, said: str) -> None:

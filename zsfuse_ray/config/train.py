@@ -1,5 +1,6 @@
 """Options of ``jobs/train.py``."""
 
+import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -188,8 +189,9 @@ class TrainConfig(Options):
             raise InputError(
                 "--accumulate: a clip must meet all captions of its step; lower --batch-s instead"
             )
-        if self.task == "alm" and (self.lora_rank or self.weighted_layers):
-            raise InputError("--lora-rank and --weighted-layers are options of --task specialist")
+        of_labels = ("lora_rank", "weighted_layers", "class_weights", "loss", "focal_gamma")
+        if self.task == "alm" and (given := _changed(self, of_labels)):
+            raise InputError(f"--{given.replace('_', '-')} is an option of --task specialist")
         if self.snr_db[0] > self.snr_db[1]:
             raise InputError("--snr-db takes LOW,HIGH")
         if self.lora_rank and self.freeze == "nothing":
@@ -200,6 +202,12 @@ class TrainConfig(Options):
                 f"--batch-s {self.batch_s:g}: {max(self.workers)} workers with {self.accumulate} parts of "
                 f"{self.crop_s:g} s each need {least:g}"
             )
+
+
+def _changed(config: TrainConfig, names: tuple[str, ...]) -> str | None:
+    """The first of these options that has not its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return next((name for name in names if getattr(config, name) != defaults[name]), None)
 
 
 # Options that say where and with what the work is done; everything else decides what comes out.

@@ -24,8 +24,8 @@ from zsfuse_ray.training.augment import masks
 from zsfuse_ray.training.captions import CAPTIONS, Captions, captions_of
 from zsfuse_ray.training.contrastive import gather, info_nce, sigmoid
 from zsfuse_ray.training.optimiser import layerwise_groups
-from zsfuse_ray.training.pretrained import FEATURES
-from zsfuse_ray.training.start import check_start, quieten, start
+from zsfuse_ray.training.pretrained import FEATURES, quieten
+from zsfuse_ray.training.start import check_start, start
 from zsfuse_ray.training.task import Batch, count
 
 _LARGEST_LOG_SCALE = np.log(100)  # as CLIP's; beyond it training is unstable

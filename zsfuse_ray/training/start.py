@@ -21,13 +21,12 @@ from zsfuse_ray.models.checkpoints import Checkpoint, download, has_weights, loa
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.dual import DUAL_FRONT_ENDS, Dual
 from zsfuse_ray.models.dual_network import ENCODERS, DualConfig, DualNetwork
+from zsfuse_ray.training.pretrained import quieten
 
 _FAMILIES: dict[str, Any] = {"clap": (Clap, ClapModel), "dual": (Dual, DualNetwork)}
 
 # What a config may draw at random in training. Augmentation draws from a clip's own seed instead; layers
 # dropped by chance would differ between workers.
-_RANDOM = {"apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0}
-_DROPPED_ATTENTION = ("attention_dropout", "attention_probs_dropout_prob")  # a slow path on a CPU
 
 
 def check_start(config: TrainConfig) -> int:
@@ -113,9 +112,6 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_know
     settings = [load_part(AutoConfig, found) for found in (audio, text)]
     for part in settings:
         quieten(part)
-        for name in _DROPPED_ATTENTION:
-            if hasattr(part, name) and not torch.cuda.is_available():
-                setattr(part, name, 0.0)
     network = DualNetwork(
         DualConfig(
             audio_config=settings[0],
@@ -148,10 +144,3 @@ def _take_weights(encoder: Any, found: Checkpoint, pooling: str) -> None:
         raise InputError(f"{found.path_or_id}: the weights lack {missing[0]} ({len(missing)} missing in all)")
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     encoder.load_state_dict(model.state_dict())
-
-
-def quieten(settings: Any) -> None:
-    """Take out of a config what would mask or drop at random."""
-    for name, value in _RANDOM.items():
-        if hasattr(settings, name):
-            setattr(settings, name, value)

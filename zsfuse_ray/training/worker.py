@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.train.torch import get_device
 
 from zsfuse_ray.config.train import TrainConfig
@@ -37,10 +38,14 @@ def train_worker(setup: dict[str, Any]) -> str | None:
     device = get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    task = problem = None
     try:
         task = task_class(config)(config, table)
-    except InputError as error:  # every worker meets it; raised, it would be tried again
-        return str(error)
+    except InputError as error:  # raised, it would be tried again
+        problem = str(error)
+    if problem := first_problem(problem):
+        return problem
+    assert task is not None
     splits = np.array(table["split"].to_pylist())
     clips = Clips(
         stored.fetch,
@@ -56,6 +61,15 @@ def train_worker(setup: dict[str, Any]) -> str | None:
         ray.get(setup["watcher"].tell.remote(reached | {"resumed": 1.0}))
     run(task, clips, config, device, reporter(is_first, setup["watcher"]), state)
     return None
+
+
+def first_problem(own: str | None) -> str | None:
+    """What kept the first of the workers from starting, or None: all end, or the others would wait for it."""
+    if not dist.is_initialized():
+        return own
+    problems: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(problems, own)
+    return next(filter(None, problems), None)
 
 
 def reporter(is_first: bool, watcher: Any) -> Report:

@@ -1,0 +1,21 @@
+import torch.distributed as dist
+from training_support import in_processes
+
+from zsfuse_ray.training.worker import first_problem
+
+
+def _found(broken: int | None) -> list[str | None]:
+    own = f"worker {broken} has no model" if dist.get_rank() == broken else None
+    answers: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(answers, first_problem(own))
+    return answers
+
+
+def test_what_keeps_one_worker_from_starting_ends_all() -> None:
+    assert in_processes(_found, 2, 1) == ["worker 1 has no model"] * 2
+    assert in_processes(_found, 2, None) == [None, None]
+
+
+def test_alone_its_own_problem_counts() -> None:
+    assert first_problem("no model") == "no model"
+    assert first_problem(None) is None
