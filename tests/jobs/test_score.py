@@ -164,8 +164,8 @@ def test_ready_cut_clips_without_voice_activity(run_job, tmp_path):
     clips = segments[~segments.recording_uri.str.endswith("long.wav")]
     assert len(clips) == clips.recording_uri.nunique() == 70
     long = segments[segments.recording_uri.str.endswith("long.wav")]
-    assert long.start_s.tolist() == [0, 10, 20]
-    assert long.end_s.tolist() == [10, 20, 25]
+    assert (long.start_s // 10).tolist() == [0, 1, 2]  # a window each, but for its silent edges
+    assert (long.end_s - 10 * (long.start_s // 10)).between(4, 10).all()
 
 
 def test_pools_of_their_own_give_the_same_rows(run_job, tmp_path):
