@@ -218,6 +218,7 @@ def refused(*given: object) -> str:
 
 
 ROW = {"uri": "a.wav", "emotion": "happy", "speaker": "1", "split": "train"}
+CALM_DEV = {"uri": "b.wav", "emotion": "calm", "speaker": "2", "split": "dev"}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ ROW = {"uri": "a.wav", "emotion": "happy", "speaker": "1", "split": "train"}
         ([ROW, ROW | {"uri": "b.wav", "emotion": "sad", "split": "dev"}], "speaker 1 of"),
         ([ROW | {"split": "test"}, ROW | {"emotion": "sad", "split": "test"}], "no clip is in split train"),
         (
-            [ROW, ROW | {"emotion": "sad"}, ROW | {"emotion": "calm", "split": "dev", "speaker": "2"}],
+            [ROW, ROW | {"emotion": "sad"}, CALM_DEV],
             "no training clip is labelled calm",
         ),
     ],
