@@ -4,6 +4,7 @@ One pass over the audio, with the decoder and the encoders of the main job. What
 choosing, figures) is arithmetic on this table.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -19,12 +20,11 @@ from ray.data import TaskPoolStrategy
 from zsfuse_ray.archive.cluster import Pool
 from zsfuse_ray.archive.progress import start_tally
 from zsfuse_ray.archive.rows import BUNDLE, ENCODED
-from zsfuse_ray.archive.scoring import decode_and_watch, encoded, model_specs
+from zsfuse_ray.archive.scoring import decode_and_watch, embed_bank, encoded, model_specs
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.statistics import log_mel_statistics
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.classifier import Classifier
 
@@ -194,19 +194,9 @@ def _embed_prompts(config: ModelOptions, label_sets: Mapping[str, Sequence[str]]
             about[kind]["labels"] = model.labels
             continue
         scale = about[kind]["scale"] = model.scale
-        truncated = dict.fromkeys(map(str, config.text_repeats), 0)
+        truncated: Counter[str] = Counter()
         for name, labels in label_sets.items():
-            grid = prompt_grid(labels, config.templates, config.words)
-            sizes = (len(config.text_repeats), len(grid), len(labels))
-            texts = [
-                repeat_text(prompt, b, config.separator)
-                for b in config.text_repeats
-                for row in grid
-                for prompt in row
-            ]
-            embeddings, cut = model.embed_text(texts)
-            text[name] = embeddings.numpy().reshape(*sizes, -1)
-            for b, number in zip(truncated, np.reshape(cut, (sizes[0], -1)).sum(axis=1), strict=True):
-                truncated[b] += int(number)
-        about[kind]["prompts_truncated"] = truncated
+            text[name], cut = embed_bank(model, labels, config)
+            truncated.update(cut)
+        about[kind]["prompts_truncated"] = dict(truncated)
     return text, scale, about

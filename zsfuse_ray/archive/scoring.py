@@ -3,7 +3,7 @@
 Ray Data's checkpoint remembers which bundles are written; the same command again goes on from there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.exceptions
+from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
@@ -27,6 +28,7 @@ from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
+from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
 from zsfuse_ray.models.classifier import Classifier
 
@@ -41,6 +43,24 @@ def model_specs(config: ModelOptions) -> dict[str, ModelSpec]:
     return {
         kind: parse_spec(getattr(config, kind), kind) for kind in kinds if getattr(config, kind) != "none"
     }
+
+
+def embed_bank(
+    model: AudioLanguageModel, labels: Sequence[str], config: ModelOptions
+) -> tuple[NDArray[np.float32], dict[str, int]]:
+    """Return the embedded prompts (B, P, C, D), and how many were truncated by copies b of the text."""
+    grid = prompt_grid(labels, config.templates, config.words)
+    texts = [
+        repeat_text(prompt, b, config.separator)
+        for b in config.text_repeats
+        for row in grid
+        for prompt in row
+    ]
+    embeddings, cut = model.embed_text(texts)
+    sizes = (len(config.text_repeats), len(grid), len(labels))
+    truncated = np.reshape(cut, (sizes[0], -1)).sum(axis=1).tolist()
+    bank = embeddings.numpy().reshape(*sizes, -1)
+    return bank, dict(zip(map(str, config.text_repeats), truncated, strict=True))
 
 
 def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
@@ -72,20 +92,9 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
                 )
         else:
             scale = model.scale
-            grid = prompt_grid(config.labels, config.templates, config.words)
-            texts = [
-                repeat_text(prompt, b, config.separator)
-                for b in config.text_repeats
-                for row in grid
-                for prompt in row
-            ]
-            embeddings, cut = model.embed_text(texts)
-            text = embeddings.numpy().reshape(-1, len(config.labels), embeddings.shape[-1])
-            by_repeats = np.array(cut).reshape(len(config.text_repeats), -1).sum(axis=1).tolist()
+            bank, about[kind]["prompts_truncated"] = embed_bank(model, config.labels, config)
+            text = bank.reshape(-1, *bank.shape[2:])
             about[kind] |= {"prompts": len(text), "scale": scale}
-            about[kind]["prompts_truncated"] = dict(
-                zip(map(str, config.text_repeats), by_repeats, strict=True)
-            )
     scorer = Scorer(
         labels=config.labels,
         text=text,

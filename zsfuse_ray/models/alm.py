@@ -1,5 +1,6 @@
 """What the families of audio-language models share: two towers behind one interface."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ _FILLS: dict[str, Fill] = {"repeatpad": "repeat_pad", "repeat": "circular", "pad
 _TEXT_BATCH_TOKENS = 16_384
 
 
-class AudioLanguageModel:
+class AudioLanguageModel(ABC):
     """A dual encoder of audio and text.
 
     sample_rate in Hz; window in samples, None where any length goes; fill: how the model tiles a shorter
@@ -52,26 +53,26 @@ class AudioLanguageModel:
         model.put_together("the new model", network.eval(), extractor, tokenizer)
         return model
 
+    @abstractmethod
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
         """Set all attributes that follow from the parts; `name` is for messages."""
-        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
         """Where the weights are; training moves them."""
         return self.logit_scale.device
 
+    @abstractmethod
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:
         """Return the audio tower's inputs, on the model's device, for 1-D float clips at `sample_rate`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def audio(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return (B, dim) embeddings, not normalised, of what `features` gives. Gradients flow."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return (B, dim) embeddings, not normalised, of what `tokens` gives. Gradients flow."""
-        raise NotImplementedError
 
     @property
     def scale(self) -> float:
