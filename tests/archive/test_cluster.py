@@ -87,7 +87,7 @@ def test_the_fewest_logical_cpus_that_are_enough() -> None:
 
 def test_threads_of_an_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     """All cores where it has a machine to itself, what it may use on a cluster, one beside a GPU."""
-    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    monkeypatch.setattr("zsfuse_ray.archive.cluster.cores", lambda: 12)
     resources = {"CPU": CPUS}
     assert pools(config(), resources, 1)[0].threads == 12
     assert pools(config("--cpus-per-encoder 4"), resources, 3)[0].threads == 4

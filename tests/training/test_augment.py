@@ -181,7 +181,7 @@ def test_gain_is_within_its_range() -> None:
 
 
 def test_babble_comes_from_training_clips_in_its_share() -> None:
-    rows = [background_rows(seed, [4, 7, 9], config_of(babble=0.3)) for seed in range(600)]
+    rows = [background_rows(seed, np.array([4, 7, 9]), config_of(babble=0.3)) for seed in range(600)]
     assert {r for found in rows for r in found} == {4, 7, 9}
     assert np.mean([bool(found) for found in rows]) == pytest.approx(0.3, abs=0.06)
     assert max(map(len, rows)) == augment.MOST_VOICES

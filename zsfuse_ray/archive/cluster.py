@@ -58,11 +58,16 @@ def connect(address: str | None, *, streams: bool = False) -> bool:
         except ConnectionError as error:
             raise InputError(f"no Ray cluster at {address}: {error}") from None
         return False
-    cores = os.cpu_count() or 1
+    own = cores()
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
-    store = {"object_store_memory": STREAM_STORE_BYTES * cores} if streams else {}
-    ray.init(address="local", num_cpus=cores + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
+    store = {"object_store_memory": STREAM_STORE_BYTES * own} if streams else {}
+    ray.init(address="local", num_cpus=own + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
     return True
+
+
+def cores() -> int:
+    """CPU cores that this process may use: a container or taskset may leave it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_nodes() -> int:
@@ -85,7 +90,7 @@ def pools(config: ModelOptions, resources: Mapping[str, float], nodes: int) -> l
     num_cpus = config.cpus_per_encoder
     if num_cpus is None:  # on a small cluster the actors leave its logical CPUs to what feeds them
         num_cpus = 1.0 if resources.get("CPU", 0) > size[0] * len(groups) + OWN_STEPS else 0.0
-    threads = 1 if num_gpus else max(1, (os.cpu_count() or 1) if nodes == 1 else int(num_cpus))
+    threads = 1 if num_gpus else max(1, cores() if nodes == 1 else int(num_cpus))
     wanted = [Pool(group, size[0], size[-1], num_cpus, num_gpus, threads) for group in groups]
     _check(wanted, resources)
     return wanted

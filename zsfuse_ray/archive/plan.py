@@ -63,7 +63,7 @@ def plan(config: PlanConfig) -> int:
     made = existing_plan(config, out, listing)
     own_ray = cluster.connect(config.ray_address)
     made = made or make_plan(config, out, listing)
-    cpus = os.cpu_count() or 1 if own_ray else ray.cluster_resources().get("CPU", 1)
+    cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
     cost = seconds_per_hour(out, config)
     print(plan_text(made, out.uri, None if cost is None else cost * made["hours"] / cpus))
     return 0

@@ -6,9 +6,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torchaudio.transforms import Resample
 
 _BLOCK = 1 << 20  # samples resampled at once
+_ROUND = 1 << 13  # short waveforms are filled up to so many: a convolution of a new shape is planned anew
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -25,13 +27,16 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     # whole number of samples and is heard with what the filter reaches on both sides.
     step = max(1, _BLOCK // ratio.numerator) * ratio.numerator
     reach = math.ceil(resampler.width / ratio.numerator) * ratio.numerator
+    length = math.ceil(len(waveform) * ratio.denominator / ratio.numerator)
+    if len(waveform) < _BLOCK:
+        waveform = pad(waveform, (0, -len(waveform) % _ROUND))
     blocks = []
     for start in range(0, max(1, len(waveform)), step):
         first = max(0, start - reach)
         block = resampler(_to_float(waveform[first : start + step + reach]))
         skip, size = ((n // ratio.numerator) * ratio.denominator for n in (start - first, step))
         blocks.append(block[skip : skip + size])
-    return torch.cat(blocks)
+    return torch.cat(blocks)[:length]
 
 
 def _to_float(samples: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """One evaluation from start to end: labelled clips → one pass over the audio → choices → figures."""
 
-import os
 import sys
 import time
 from collections import Counter
@@ -69,7 +68,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
                     f"its own are {', '.join(own)}"
                 )
     print(f"hearing {len(clips):,} clips of {', '.join(corpora)}", file=sys.stderr)
-    cores = os.cpu_count() if own_ray else None
+    cores = cluster.cores() if own_ray else None
     told = _teller(len(clips))
     heard, rejects = embed(clips, config, pools, own_cores=cores, log_mel=True, told=told)
     print(f"heard {len(heard):,}, {len(clips) - len(heard)} could not be read", file=sys.stderr)

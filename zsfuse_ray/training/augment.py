@@ -5,9 +5,12 @@ A clip changes alike in whatever batch, worker or attempt it is heard.
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -19,7 +22,7 @@ STRETCH_FFT = 512
 _QUIET_DB = (-90.0, -50.0)  # of added silence, against full scale
 
 
-def background_rows(seed: int, train_rows: Sequence[int], config: TrainConfig) -> list[int]:
+def background_rows(seed: int, train_rows: NDArray[np.int64], config: TrainConfig) -> list[int]:
     """Return the rows that babble behind a clip; most clips have none."""
     rng = np.random.default_rng([seed, 1])
     if rng.random() >= config.babble:
@@ -136,13 +139,11 @@ def filtered(
     simulated rooms). Length and level stay.
     """
     tail = round(decay_s * rate)
-    size = 1 << (len(clip) + tail).bit_length()
+    size = _fast_length(len(clip) + tail + rate // 100)  # 10 ms of room for what wraps
     spectrum = torch.fft.rfft(clip, n=size)
     if tilt_db:
-        octaves = (
-            torch.linspace(0, rate / 2, size // 2 + 1, device=clip.device).clamp(min=60).div(1000).log2()
-        )
-        spectrum = spectrum * 10 ** (tilt_db * octaves / 20)
+        kilohertz = torch.linspace(0, rate / 2000, size // 2 + 1, device=clip.device).clamp(min=0.06)
+        spectrum = spectrum * kilohertz ** (tilt_db / 20 * math.log2(10))  # 2^(x·log2 10) = 10^x
     if tail:
         times = torch.arange(tail, device=clip.device) / tail
         echo = torch.randn(tail, generator=noise, device=clip.device) * 10 ** (-3 * times)
@@ -153,9 +154,14 @@ def filtered(
     return out * (level(clip) / level(out))
 
 
+def _fast_length(samples: int) -> int:
+    """Return the next number of samples that a fast Fourier transform likes."""
+    return cast(int, next_fast_len(samples, real=True))
+
+
 def coloured(length: int, exponent: float, noise: torch.Generator, device: torch.device) -> Tensor:
     """Return noise with a power of 1 / f^exponent: 0 is white, 1 is pink."""
-    size = 1 << max(1, length).bit_length()
+    size = _fast_length(max(2, length))
     spectrum = torch.fft.rfft(torch.randn(size, generator=noise, device=device))
     spectrum[1:] *= torch.arange(1, len(spectrum), device=device) ** (-exponent / 2)
     spectrum[0] = 0

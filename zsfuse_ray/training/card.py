@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+# Options that say where something is: the command has them as the user wrote them.
+_PLACES = ("init", "text", "corpus", "train", "dev", "splits")
+
 
 def card(
     about: Mapping[str, Any],
@@ -53,7 +56,9 @@ def card(
         "```",
         shlex.join(["python", "jobs/train.py", *command]),
         "```",
-        "Options: " + ", ".join(f"{name} {_show(value)}" for name, value in options.items()) + ".",
+        "Options: "
+        + ", ".join(f"{name} {_show(value)}" for name, value in options.items() if name not in _PLACES)
+        + ".",
         "",
         "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
         "",

@@ -117,7 +117,7 @@ def decoded_clip(uri: str, start_s: float | None, end_s: float | None, sample_ra
     return (samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
 
 
-@ray.remote(num_cpus=0)
+@ray.remote  # a whole CPU: without, Ray starts a process for each block at once
 def _contents(block: pa.Table) -> list[tuple[int, int, str | None]]:
     sizes = [len(_pcm(block, place)) for place in range(len(block))]
     return list(zip(block["row"].to_pylist(), sizes, block["problem"].to_pylist(), strict=True))

@@ -76,7 +76,7 @@ def _batch(
 
 
 def _voices(seed: int, clips: Clips, config: TrainConfig) -> list[int]:
-    return background_rows(seed, clips.train.tolist(), config) if config.babble else []
+    return background_rows(seed, clips.train, config) if config.babble else []
 
 
 def floats_of(samples: NDArray[np.int16], device: torch.device) -> Tensor:

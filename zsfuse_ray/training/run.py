@@ -60,7 +60,7 @@ def train(config: TrainConfig, preset: str, command: Sequence[str]) -> int:
     run = {"versions": versions(), "git": git_revision(), "preset": preset, "config": decides}
     _write(out / RUN, run | {"status": "started"})
     try:
-        stored = store_clips(table, rate, os.cpu_count() if own_ray else None)
+        stored = store_clips(table, rate, cluster.cores() if own_ray else None)
     except (SourceError, ray.exceptions.RayError) as error:
         print(f"error: the clips could not be decoded: {redact(str(error))[-500:]}", file=sys.stderr)
         return 1

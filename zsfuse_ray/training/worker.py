@@ -1,7 +1,6 @@
 """What runs in each training process: build the task, take up the last checkpoint, train, report."""
 
 import logging
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
+from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.training.clips import StoredClips
@@ -37,7 +37,7 @@ def train_worker(setup: dict[str, Any]) -> str | None:
     context = ray.train.get_context()
     device = get_device()
     if device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+        torch.set_num_threads(max(1, cores() // context.get_local_world_size()))
     task = problem = None
     try:
         task = task_class(config)(config, table)
