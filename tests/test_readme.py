@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.mini import MiniConfig
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
@@ -14,7 +15,13 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.models.catalog import parse_spec
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {"score": ScoreConfig, "plan": PlanConfig, "evaluate": EvaluateConfig, "train": TrainConfig}
+CONFIGS = {
+    "score": ScoreConfig,
+    "plan": PlanConfig,
+    "evaluate": EvaluateConfig,
+    "train": TrainConfig,
+    "mini": MiniConfig,
+}
 
 
 def commands() -> list[str]:

@@ -35,6 +35,7 @@ def evaluated(run_job, tmp_path_factory):
     out = folder / "out"
     done = run_job(
         *("evaluate", "--input", folder / "clips.csv", "--output", out, "--resamples", 200),
+        *("--preset", "untrained"),
         *("--audio-repeats", "1,2", "--text-repeats", "1,2", "--templates", "{}|i hear {}"),
     )
     return folder, out, done
@@ -106,7 +107,8 @@ def test_a_specialist_of_other_labels_is_refused(evaluated, run_job, tmp_path):
     table["uri"] = [str(folder / uri) for uri in table.uri]
     table["emotion"] = table.emotion.map({"angry": "bored", "happy": "calm", "sad": "disgust"})
     table.to_csv(tmp_path / "others.csv", index=False)
-    refused = run_job("evaluate", "--input", tmp_path / "others.csv", "--output", tmp_path / "out")
+    others = ["--input", tmp_path / "others.csv", "--output", tmp_path / "out", "--preset", "untrained"]
+    refused = run_job("evaluate", *others)
     assert refused.returncode == 2
     assert "knows none of others's labels" in lines(refused.stderr)[-1]
     assert not (tmp_path / "out" / "evaluation.json").exists()

@@ -23,6 +23,8 @@ def demo(cluster, tmp_path_factory, run_job) -> tuple[Path, str]:
         "demo",
         "--output",
         out,
+        "--preset",
+        "untrained",
         "--labels",
         ",".join(LABELS),
         "--weight",
@@ -83,7 +85,16 @@ def test_the_run_says_what_made_it(demo):
 def test_the_same_command_again_changes_nothing(demo, cluster):
     out, _ = demo
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    arguments = ["--labels", ",".join(LABELS), "--weight", 0.3, "--audio-repeats", "1,2,3"]
+    arguments = [
+        "--preset",
+        "untrained",
+        "--labels",
+        ",".join(LABELS),
+        "--weight",
+        0.3,
+        "--audio-repeats",
+        "1,2,3",
+    ]
     # an address nobody answers at: with nothing to do no Ray is asked for
     nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
     again = run_process("score", "--input", "demo", "--output", out, *arguments, env=nowhere)
@@ -101,7 +112,8 @@ def test_the_same_command_again_changes_nothing(demo, cluster):
     ],
 )
 def test_another_configuration_is_refused(demo, run_job, arguments, said):
-    done = run_job("score", "--input", "demo", "--output", demo[0], "--labels", ",".join(LABELS), *arguments)
+    same = ["--input", "demo", "--output", demo[0], "--preset", "untrained", "--labels", ",".join(LABELS)]
+    done = run_job("score", *same, *arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert "--overwrite" in done.stderr

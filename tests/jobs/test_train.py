@@ -118,6 +118,7 @@ def test_two_workers_train_what_the_score_job_takes(
     rejects = pd.read_csv(out / "rejects.csv")
     assert rejects.uri.item().endswith("5.wav")
     best = json.loads((out / "training.json").read_text())["best"]
+    assert len(figures(out)) == EPOCHS  # also those after the best
     assert best["dev_ua"] > 0.6  # chance is a third
     assert best["dev_ua"] == max(row["dev_ua"] for row in figures(out))
     card = (out / "README.md").read_text()

@@ -149,6 +149,22 @@ def test_masks_hide_features_in_training_alone(tmp_path: Path) -> None:
         assert torch.equal(again, hidden), family
 
 
+def test_masks_heed_the_hop_of_a_front_end(tmp_path: Path) -> None:
+    """A second at a hop of 20 ms is 50 frames: what is hidden lies in them and is as long as asked."""
+    folder = start(tmp_path, "whisper")
+    WhisperFeatureExtractor(chunk_length=4, hop_length=320).save_pretrained(folder)
+    task = Specialist(config_of(folder, time_masks=1, time_mask_s=0.4), TABLE)
+    longest = 0
+    for seed in range(40):
+        values = torch.rand(1, 80, 200)
+        before = values.clone()
+        task.module._mask({"input_features": values}, [torch.zeros(RATE)], np.array([seed]))
+        hidden = np.flatnonzero((values != before)[0].any(dim=0).numpy())
+        assert not len(hidden) or int(hidden.max()) < 50
+        longest = max(longest, len(hidden))
+    assert longest == 20
+
+
 def test_labels_a_corpus_lacks_are_not_asked_of_its_clips(tmp_path: Path) -> None:
     table = table_of(["angry", "happy", "sad", "angry", "happy"], corpora=["a", "a", "a", "b", "b"])
     task = Specialist(config_of(start(tmp_path), mask_unknown=True), table)

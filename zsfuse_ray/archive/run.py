@@ -1,6 +1,5 @@
 """One run of ``jobs/score.py`` from start to end: check, plan, score, compact, say what came out."""
 
-import os
 import re
 import sys
 import time
@@ -23,7 +22,7 @@ from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.options import resolved
 from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import UNTRAINED
+from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.models.checkpoints import resolve
 
 
@@ -42,7 +41,7 @@ def score(config: ScoreConfig, preset: str) -> int:
     if run is not None and run["status"] == "complete":
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
     else:
-        _say_untrained(config)
+        figures = _say_models(config, preset)
         own_ray = cluster.connect(config.ray_address, streams=True)
         pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
         scorer, models = describe(config)
@@ -55,6 +54,7 @@ def score(config: ScoreConfig, preset: str) -> int:
             "preset": preset,
             "config": decides,
             "models": models,
+            **({"measured": figures} if figures else {}),
         }
         out.write_json(RUN, run | {"status": "started"})
         try:
@@ -101,7 +101,7 @@ def _work(
     started = time.monotonic()
     tally = progress.start_tally()
     earlier_s = _seconds_done(out)
-    cores = os.cpu_count() if own_ray else None
+    cores = cluster.cores() if own_ray else None
     with progress.Line(plan["hours"] * 3600, earlier_s, tally):
         score_bundles(config, out, scorer, pools, plan["bundles"], cores, tally)
     scored_s = progress.sums(tally)["audio_s"]
@@ -154,7 +154,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _say_untrained(config: ScoreConfig) -> None:
+def _say_models(config: ScoreConfig, preset: str) -> dict[str, Any] | None:
+    """Say of models without training or with known figures what they are worth; return these figures."""
+    figures = quality(model_specs(config).values())
+    if figures:
+        known = ", ".join(f"{corpus} {ua['zs_fuse']:.0%}" for corpus, ua in figures["ua"].items())
+        print(
+            f"preset {preset}: small models for trying out; UA on speakers unheard in training: {known}. "
+            "Name larger ones with --alm and --specialist, or --preset paper.",
+            file=sys.stderr,
+        )
     names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
     if names:
         print(
@@ -162,6 +171,7 @@ def _say_untrained(config: ScoreConfig) -> None:
             "Name real models with --alm and --specialist, or --preset paper.",
             file=sys.stderr,
         )
+    return figures
 
 
 def summary(run: Mapping[str, Any], uri: str) -> str:

@@ -16,7 +16,7 @@ class EvaluateConfig(ModelOptions):
     """Options of ``jobs/evaluate.py``: labelled clips, who chooses and who tests, the models."""
 
     preset_folder: ClassVar[str | None] = "evaluate"
-    default_preset: ClassVar[str | None] = "untrained"
+    default_preset: ClassVar[str | None] = "mini"
 
     input: Words = option(
         (), "manifests (csv, jsonl, parquet with columns uri, emotion, speaker), separated by commas"

@@ -14,9 +14,9 @@ from zsfuse_ray.method.prompts import TEMPLATES, check_template
 class ModelOptions(Options):
     """The models, their prompts and amplification, and the actors that hold them."""
 
-    alm: str = option("clap:untrained", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
+    alm: str = option("dual:mini-alm", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
     specialist: str = option(
-        "classifier:untrained", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
+        "classifier:mini-specialist", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
     )
     templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
     words: Annotated[int, Field(ge=1, le=10)] = option(

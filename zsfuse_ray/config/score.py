@@ -56,7 +56,7 @@ class ScoreConfig(ModelOptions, PlanConfig):
     """Options of ``jobs/score.py``: the plan's, the models', and how their posteriors become labels."""
 
     preset_folder: ClassVar[str | None] = "score"
-    default_preset: ClassVar[str | None] = "untrained"
+    default_preset: ClassVar[str | None] = "mini"
 
     labels: Words = option(
         label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"

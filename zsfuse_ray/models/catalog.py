@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.checkpoints import SHIPPED, WEIGHTS, local_folder
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
 from zsfuse_ray.models.dual import Dual
@@ -62,11 +63,21 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
 def _family_of(folder: str, kind: Kind) -> str:
     """Return the family of the kind that config.json in the folder names, else the kind's usual one."""
     try:
-        config = json.loads((Path(folder).expanduser() / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((local_folder(folder) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # loading the model says what is wrong
         return _DEFAULT_FAMILY[kind]
     family = config.get("model_type") if isinstance(config, dict) else None
     return family if family in MODELS and MODELS[family].kind == kind else _DEFAULT_FAMILY[kind]
+
+
+def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
+    """Return how good the shipped models are together, as measured by ``jobs/mini.py``; None for others.
+
+    UA by corpus and system, on speakers whom they were not trained on.
+    """
+    if {spec.checkpoint for spec in specs} != set(SHIPPED):
+        return None
+    return json.loads((WEIGHTS / "figures.json").read_text(encoding="utf-8"))
 
 
 def load(

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from zsfuse_ray.errors import InputError
 _HUB_SECONDS = 8  # how long a hub may take to say whether it has a model
 _HASHED_WHOLE = 200_000_000  # bytes of weights up to which a local checkpoint's revision reads them all
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Models that come with the package: they go by these names wherever a checkpoint is named.
+WEIGHTS = Path(str(resources.files("zsfuse_ray"))) / "weights"
+SHIPPED = ("mini-alm", "mini-specialist")
 _LOCAL_HINT = "name a local folder instead, such as --alm clap:/path/to/folder"
 
 
@@ -54,11 +58,13 @@ class Checkpoint:
 
 
 def resolve(checkpoint: str) -> Checkpoint:
-    """Return where a checkpoint is: a local folder, the hub's cache, or the hub, asked for config.json alone.
+    """Return where a checkpoint is: a local folder (or a shipped one), the hub's cache, or the hub.
+
+    The hub is asked for config.json alone.
 
     Raises InputError, within ten seconds, for one that is missing, gated, unreachable or no checkpoint.
     """
-    folder = Path(checkpoint).expanduser()
+    folder = local_folder(checkpoint)
     is_local = folder.is_dir()
     if is_local and not (folder / "config.json").is_file():
         raise InputError(
@@ -77,6 +83,11 @@ def resolve(checkpoint: str) -> Checkpoint:
         raise InputError(f"{checkpoint}: config.json is not an object")
     revision = _content_hash(folder) if is_local else folder.name
     return Checkpoint(checkpoint, revision, _licence(folder), is_local, folder, config)
+
+
+def local_folder(checkpoint: str) -> Path:
+    """Return the folder that a checkpoint's name stands for, whether it exists or not."""
+    return WEIGHTS / checkpoint if checkpoint in SHIPPED else Path(checkpoint).expanduser()
 
 
 def download(found: Checkpoint) -> Checkpoint:

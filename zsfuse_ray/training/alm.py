@@ -130,7 +130,7 @@ class Contrastive:
             "emotions in training": list(self.labels),
             "parameters": count(parameters),
             "trained_parameters": count([p for p in parameters if p.requires_grad]),
-            "start": "trained weights" if self.trained else "random weights of the audio encoder",
+            "start": "the weights of --init" if self.trained else "random weights of the audio encoder",
             "start_licence": self.alm.licence,
             "sample_rate": self.sample_rate,
         }

@@ -149,15 +149,13 @@ def save_best(
     decides: Mapping[str, Any],
 ) -> dict[str, float]:
     """Write the best epoch's model and card to the output folder; returns that epoch's figures."""
-    checkpoints = result.best_checkpoints or []
-    best, figures = max(checkpoints, key=lambda found: found[1]["score"])
-    latest = max(checkpoints, key=lambda found: found[1]["epoch"])[0]
+    best, figures = max(result.best_checkpoints or [], key=lambda found: found[1]["score"])
     state = load_state(best)
     task = task_class(config)(config, table)
     restore(task.module, state["weights"])
     restore(task.module, state["average"])
     task.save(out)
-    history = load_state(latest)["progress"]["history"]
+    history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
     text = card(task.card(), table, history, figures, command, decides, versions(), LICENCES)
     (out / "README.md").write_text(text, encoding="utf-8")
     _write(out / "metrics.json", {"best": figures, "epochs": history})

@@ -104,7 +104,7 @@ class Specialist:
             "labels": list(self.labels),
             "parameters": count(parameters),
             "trained_parameters": count([p for p in parameters if p.requires_grad]),
-            "start": "trained weights" if self.trained else "random weights",
+            "start": "the weights of --init" if self.trained else "random weights",
             "start_licence": self.licence,
             "sample_rate": self.sample_rate,
         }
@@ -172,7 +172,8 @@ class Learner(nn.Module):
                 frames, stride, rate = row[: len(clip), None], 1, 16_000.0
             else:
                 stride = getattr(self.features, "stride", 1)
-                frames, rate = row[: max(1, len(clip) // (160 * stride))], 100.0 / stride
+                hop = stride * (self.features.mel.hop if isinstance(self.features, WhisperMel) else 160)
+                frames, rate = row[: max(1, len(clip) // hop)], 16_000.0 / hop
             bands = frames.shape[1] // stride
             hidden, narrow = masks(len(frames), bands, rate, int(seed), self.config)
             mean = frames.mean()

@@ -112,6 +112,7 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_know
     settings = [load_part(AutoConfig, found) for found in (audio, text)]
     for part in settings:
         quieten(part)
+        part._name_or_path = ""  # a folder of this machine, which config.json need not tell
     network = DualNetwork(
         DualConfig(
             audio_config=settings[0],

@@ -1,0 +1,70 @@
+"""Cards and figures of the models that come with the package, from their evaluation."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
+_FOR = (
+    "**For trying out and for tests, not for results.** The corpora it was trained on are for research and "
+    "non-commercial use, and so are these weights. It heard actors reading a few sentences in studios."
+)
+_PART = "\n# Held-out speakers\n"
+
+
+def measured(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``figures.json`` says of an evaluation's result.
+
+    ua: by corpus and system, on test speakers. preset: what ``score --preset mini`` should use for any
+    corpus, by the dev speakers of all of them: the fusion weight of the best mean UA (of equals the
+    smallest), and the geometric mean of the temperatures.
+    """
+    tables = result["corpora"].values()
+    curve = np.mean([table["weight_curve"]["dev"]["linear"] for table in tables], axis=0).round(9)
+    weights = next(iter(tables))["weight_curve"]["weights"]
+    temperatures = [choice["alm_ensemble"]["temperature"] for table in tables for choice in table["choices"]]
+    preset = {
+        "weight": round(weights[int(curve.argmax())], 2),
+        "temperature": round(float(np.exp(np.mean(np.log(temperatures)))), 2),
+    }
+    corpora = {
+        corpus: {name: table["systems"][name]["ua"]["value"] for name in SYSTEMS if name in table["systems"]}
+        for corpus, table in result["corpora"].items()
+    }
+    models = {kind: about["revision"] for kind, about in result["models"].items()}
+    return {
+        "what": "UA on speakers in neither training nor dev",
+        "models": models,
+        "ua": corpora,
+        "preset": preset,
+    }
+
+
+def with_figures(card: str, result: Mapping[str, Any]) -> str:
+    """Return a card of ``jobs/train.py`` with what its model is for, and how good it is, said in it."""
+    front, body = re.match(r"(---\n.*?\n---\n)(.*)", card, re.S).groups()  # type: ignore[union-attr]
+    body = body.removeprefix(_FOR).lstrip("\n").partition(_PART)[0].rstrip("\n")
+    names = list(result["corpora"])
+    lines = [
+        "UA in % (95 % interval over speakers) of the evaluation of both models; the mean is over corpora.",
+        "`jobs/mini.py` makes it all anew, also what `--init` names: weights that have learned nothing yet.",
+        "",
+        f"| | {' | '.join(names)} | mean |",
+        "|---|" + "---|" * (len(names) + 1),
+    ]
+    for system in SYSTEMS:
+        tables = [result["corpora"][name]["systems"] for name in names]
+        cells = [_cell(table[system]["ua"]) for table in tables]
+        lines.append(
+            f"| {tables[0][system]['name']} | {' | '.join(cells)} | {_cell(result['mean']['ua'][system])} |"
+        )
+    return f"{front}{_FOR}\n\n{body}\n{_PART}" + "\n".join(lines) + "\n"
+
+
+def _cell(metric: Mapping[str, Any]) -> str:
+    value = f"{100 * metric['value']:.1f}"
+    return (
+        value if metric["low"] is None else f"{value} ({100 * metric['low']:.0f}–{100 * metric['high']:.0f})"
+    )
