@@ -190,6 +190,7 @@ def test_pools_of_their_own_give_the_same_rows(run_job, tmp_path):
 def test_four_repetitions_of_three_seconds_are_three_inputs(run_job, tmp_path):
     write_wav(tmp_path / "clip.wav", speech(3, rate=48_000), 48_000)
     common = ["--input", tmp_path / "clip.wav", "--vad", "none", "--audio-repeats", "1,2,3,4"]
+    common += ["--preset", "untrained"]  # whose window is 10 s
     said = scored(run_job("score", *common, "--output", tmp_path / "out"))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["counts"]["segments"] == 1
