@@ -2,6 +2,10 @@
 
     python jobs/score.py --input demo --output out
     python jobs/score.py --input my_folder --output out --labels angry,happy,sad,neutral
+    python jobs/score.py --embeddings table --output out --text-repeats 2 --fusion loglinear --weight 0.3
+
+--input and --embeddings exclude each other: a table of jobs/embed.py holds what the models made of an
+archive, so that other labels, prompts, fusion and temperature need neither audio nor GPU.
 
 On a Ray cluster, the same command:
 
@@ -21,9 +25,14 @@ from zsfuse_ray.errors import run_job
 def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, preset = parse(ScoreConfig, argv, __doc__ or "")
-    from zsfuse_ray.archive.run import score  # Ray and torch, only for a command line that holds
+    # Ray and torch, only for a command line that holds
+    if config.embeddings is None:
+        from zsfuse_ray.archive.run import score
 
-    return score(config, preset)
+        return score(config, preset)
+    from zsfuse_ray.archive.rescore import rescore
+
+    return rescore(config, preset)
 
 
 if __name__ == "__main__":

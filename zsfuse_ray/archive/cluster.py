@@ -10,7 +10,7 @@ import ray
 from ray._private.log import PlainRayHandler
 from ray.data import DataContext
 
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.errors import InputError
 
 # Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write), beside decoding and pools.
@@ -75,7 +75,7 @@ def worker_nodes() -> int:
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
-def pools(config: ModelOptions, resources: Mapping[str, float], nodes: int) -> list[Pool]:
+def pools(config: EncoderOptions, resources: Mapping[str, float], nodes: int) -> list[Pool]:
     """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them."""
     models = tuple(name for name in ("alm", "specialist") if getattr(config, name) != "none")
     groups = [models] if config.pools == "shared" else [(model,) for model in models]

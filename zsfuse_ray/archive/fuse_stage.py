@@ -81,15 +81,20 @@ class Scorer:
                 best = int(np.argmax(fused[i]))
                 segment |= {"label": self.labels[best], "confidence": fused[i, best], "entropy": surprise[i]}
                 segment |= {"p": fused[i], "specialist": _row(specialist, i), "alm": _row(alm, i)}
-            broken = {s["item_id"] for s, ok in zip(segments, finite, strict=True) if not ok}
-            segments = [s for s, ok in zip(segments, finite, strict=True) if ok]
-            failure = {
-                "stage": "fuse",
-                "reason": "not_finite",
-                "message": "a model gave values that are not finite",
-            }
-            row["items"] = [item | failure if item["item_id"] in broken else item for item in row["items"]]
+            segments = drop_broken(row, finite)
         return {name: row[name] for name in SCORED.names} | {"segments": segments}
+
+
+def drop_broken(row: dict[str, Any], finite: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return the segments of an ENCODED row that got finite values; the items of others become failures."""
+    broken = {s["item_id"] for s, ok in zip(row["segments"], finite, strict=True) if not ok}
+    failure = {
+        "stage": "fuse",
+        "reason": "not_finite",
+        "message": "a model gave values that are not finite",
+    }
+    row["items"] = [item | failure if item["item_id"] in broken else item for item in row["items"]]
+    return [s for s, ok in zip(row["segments"], finite, strict=True) if ok]
 
 
 def _row(posteriors: NDArray | None, i: int) -> NDArray | None:

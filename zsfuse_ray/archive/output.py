@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from zsfuse_ray.errors import InputError
 PLAN, RECORDINGS_PLANNED, BUNDLES = "plan/plan.json", "plan/recordings.parquet", "plan/bundles.parquet"
 ITEMS, CHECKPOINT = "items", "checkpoint"
 SEGMENTS, RECORDINGS, REJECTS = "segments", "recordings", "rejects"
+EMBEDDINGS = "embeddings"
 RUN = "run.json"
 OURS = ("plan", ITEMS, CHECKPOINT, SEGMENTS, RECORDINGS, REJECTS)
 
@@ -29,8 +32,8 @@ class Output:
     root: str
 
     @classmethod
-    def open(cls, uri: str) -> "Output":
-        """Open a folder or ``s3://`` prefix; InputError where it cannot be one."""
+    def open(cls, uri: str, option: str = "--output") -> "Output":
+        """Open a folder or ``s3://`` prefix, named by this option; InputError where it cannot be one."""
         try:
             if "://" in uri:
                 fs, root = pafs.FileSystem.from_uri(uri)
@@ -39,13 +42,13 @@ class Output:
             kind = fs.get_file_info(root).type
             bucket = root.split("/")[0]
             if "://" in uri and fs.get_file_info(bucket).type == pafs.FileType.NotFound:
-                raise InputError(f"--output {redact(uri)}: there is no bucket {bucket}; make it first")
+                raise InputError(f"{option} {redact(uri)}: there is no bucket {bucket}; make it first")
         except (pa.ArrowException, OSError) as error:
             raise InputError(
-                f"--output {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}"
+                f"{option} {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}"
             ) from None
         if kind == pafs.FileType.File:
-            raise InputError(f"--output {redact(uri)} is a file; name a folder")
+            raise InputError(f"{option} {redact(uri)} is a file; name a folder")
         return cls(redact(uri), fs, root.rstrip("/"))
 
     def path(self, name: str) -> str:
@@ -93,10 +96,21 @@ class Output:
         with self.fs.open_output_stream(self.path(name)) as file:
             file.write(content)
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write one Parquet file."""
+    def write_table(self, name: str, table: pa.Table, **options: Any) -> None:
+        """Write one Parquet file, with options of pyarrow's writer."""
         self._folder_of(name)
-        pq.write_table(table, self.path(name), filesystem=self.fs)
+        pq.write_table(table, self.path(name), filesystem=self.fs, **options)
+
+    def write_tables(self, name: str, tables: Iterable[pa.Table]) -> None:
+        """Write one Parquet file of several tables of one schema, one at a time; nothing where none comes."""
+        self._folder_of(name)
+        with ExitStack() as open_files:
+            writer = None
+            for table in tables:
+                if writer is None:
+                    sink = open_files.enter_context(self.fs.open_output_stream(self.path(name)))
+                    writer = open_files.enter_context(pq.ParquetWriter(sink, table.schema))
+                writer.write_table(table)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or all of a folder's."""
@@ -115,9 +129,11 @@ class Output:
 
     def clear(self) -> None:
         """Delete a run's tables and nothing else in the folder; InputError where they are not a run's."""
-        if self.read_json(PLAN) is None and self.read_json(RUN) is None:
+        run = self.read_json(RUN)
+        if self.read_json(PLAN) is None and run is None:
             self.refuse_strangers()
-        for name in (RUN, *OURS):
+        # the name is common: only a run that says so has made it
+        for name in (RUN, *OURS, *([EMBEDDINGS] if run and EMBEDDINGS in run else [])):
             self.delete(name)
 
     def refuse_strangers(self) -> None:

@@ -1,50 +1,81 @@
-"""One run of ``jobs/score.py`` from start to end: check, plan, score, compact, say what came out."""
+"""One run over an archive from start to end: check, plan, hear, compact, say what came out."""
 
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 import ray.exceptions
 
 from zsfuse_ray.archive import cluster, progress
-from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.output import CHECKPOINT, RUN, Output
 from zsfuse_ray.archive.plan import existing_plan, make_plan
-from zsfuse_ray.archive.scoring import describe, model_specs, score_bundles
+from zsfuse_ray.archive.scoring import Stage, describe, model_specs, run_bundles
 from zsfuse_ray.archive.summaries import effective_repetition, items_done
 from zsfuse_ray.archive.tables import compact
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import resolved
-from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
+from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.models.checkpoints import resolve
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a run makes of what the models say."""
+
+    stage: Stage
+    facts: dict[str, Any]  # for run.json: "models", and what else belongs to a kind of run
+    compact: Callable[[Output], dict[str, Any]]  # items/ → the tables; returns the counts
+
+
 def score(config: ScoreConfig, preset: str) -> int:
     """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
+    return run_archive(config, preset, _scoring, summary)
+
+
+def _scoring(config: ScoreConfig) -> Work:
+    scorer, models = describe(config)
+    parts = {"specialist": scorer.known, "alm": config.labels if "alm" in models else ()}
+    return Work(scorer, {"models": models}, partial(compact, labels=config.labels, parts=parts))
+
+
+def run_archive(
+    config: RunConfig,
+    preset: str,
+    prepare: Callable[[Any], Work],
+    say: Callable[[Mapping[str, Any], str], str],
+) -> int:
+    """Hear an archive, or what an earlier run has left of it, and write the tables; returns the exit code.
+
+    prepare: looks at the models, raising InputError for what is wrong with them. say: what to print at the
+    end, given run.json and the folder's name.
+    """
     out = Output.open(config.output)
     listing = list_archive(config.input)
     decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL}
-    decides |= {"input": redact(config.input), "revisions": _revisions(config)}
+    decides |= {"input": redact(config.input), "revisions": revisions(config)}
     run = plan = None
     if not config.overwrite:
         run = out.read_json(RUN)
         if run is not None:
-            _refuse_other_config(out, run["config"], decides)
+            refuse_other_config(out, run["config"], decides)
         plan = existing_plan(config, out, listing)
     if run is not None and run["status"] == "complete":
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
     else:
-        figures = _say_models(config, preset)
+        figures = say_models(config, preset)
         own_ray = cluster.connect(config.ray_address, streams=True)
         pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
-        scorer, models = describe(config)
+        work = prepare(config)
         if config.overwrite:  # not before everything that may be wrong with the command was looked at
             out.clear()
         plan = plan or make_plan(config, out, listing)
@@ -53,17 +84,17 @@ def score(config: ScoreConfig, preset: str) -> int:
             "git": git_revision(),
             "preset": preset,
             "config": decides,
-            "models": models,
+            **work.facts,
             **({"measured": figures} if figures else {}),
         }
         out.write_json(RUN, run | {"status": "started"})
         try:
-            run |= _work(config, out, plan, pools, own_ray, scorer, models)
+            run |= _work(config, out, plan, pools, own_ray, work)
         except ray.exceptions.RayError as error:
             print(_stopped(error), file=sys.stderr)
             return 1
         out.write_json(RUN, run | {"status": "complete"})
-    print(summary(run, out.uri), flush=True)
+    print(say(run, out.uri), flush=True)
     return verdict(run["counts"], config.max_reject_rate)
 
 
@@ -89,29 +120,26 @@ def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
 
 
 def _work(
-    config: ScoreConfig,
+    config: RunConfig,
     out: Output,
     plan: Mapping[str, Any],
     pools: list[cluster.Pool],
     own_ray: bool,
-    scorer: Scorer,
-    models: Mapping[str, Any],
+    work: Work,
 ) -> dict[str, Any]:
-    """Score what is left, compact, and return what run.json says of it."""
+    """Hear what is left, compact, and return what run.json says of it."""
     started = time.monotonic()
     tally = progress.start_tally()
     earlier_s = _seconds_done(out)
     cores = cluster.cores() if own_ray else None
     with progress.Line(plan["hours"] * 3600, earlier_s, tally):
-        score_bundles(config, out, scorer, pools, plan["bundles"], cores, tally)
+        run_bundles(config, out, work.stage, pools, plan["bundles"], cores, tally)
     scored_s = progress.sums(tally)["audio_s"]
     wall_s = time.monotonic() - started
-    parts = {"specialist": scorer.known, "alm": config.labels if "alm" in models else ()}
-    counts = compact(out, config.labels, parts)
+    counts = work.compact(out)
     devices = sum(pool.min_size * (pool.num_gpus or 1) for pool in pools)
     found: dict[str, Any] = {"counts": counts}
-    if "alm" in models:
-        alm = models["alm"]
+    if alm := work.facts["models"].get("alm"):
         found["effective_repetition"] = effective_repetition(
             out, config.audio_repeats, alm["sample_rate"], alm["window"], alm["fill"], config.crop == "seeded"
         )
@@ -131,7 +159,7 @@ def _seconds_done(out: Output) -> float:
     return float(items_done(out)["planned_s"].to_numpy().sum())
 
 
-def _revisions(config: ScoreConfig) -> dict[str, str | None]:
+def revisions(config: EncoderOptions) -> dict[str, str | None]:
     """Revision of each checkpoint; InputError where one is not there or not reachable."""
     specs = model_specs(config)
     return {
@@ -140,7 +168,8 @@ def _revisions(config: ScoreConfig) -> dict[str, str | None]:
     }
 
 
-def _refuse_other_config(out: Output, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_other_config(out: Output, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """InputError, saying what differs, where a run in the folder was of other options."""
     changed = [f"{k} {_short(then.get(k))} → {_short(now[k])}" for k in now if then.get(k) != now[k]]
     if changed:
         raise InputError(
@@ -154,7 +183,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _say_models(config: ScoreConfig, preset: str) -> dict[str, Any] | None:
+def say_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     """Say of models without training or with known figures what they are worth; return these figures."""
     figures = quality(model_specs(config).values())
     if figures:
@@ -167,7 +196,7 @@ def _say_models(config: ScoreConfig, preset: str) -> dict[str, Any] | None:
     names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
     if names:
         print(
-            f"UNTRAINED {' and '.join(names)}: random weights, the labels of this run mean nothing. "
+            f"UNTRAINED {' and '.join(names)}: random weights, what this run says means nothing. "
             "Name real models with --alm and --specialist, or --preset paper.",
             file=sys.stderr,
         )
@@ -178,13 +207,10 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
     """What a person wants to see at the end: shares, rejects, where the tables are, how to look at them."""
     counts = run["counts"]
     lines = [
-        f"{counts['audio_hours']:.2f} h of audio in {counts['recordings']:,} recordings, "
-        f"{counts['speech_hours']:.2f} h of speech in {counts['segments']:,} segments",
+        hours(counts),
         "labels by speech time: " + ", ".join(f"{n} {s:.0%}" for n, s in _largest(counts["label_shares"])),
     ]
-    if counts["rejects"]:
-        lines.append("rejects: " + ", ".join(f"{n} {reason}" for reason, n in _largest(counts["rejects"])))
-    lines += _repetition_lines(run)
+    lines += [*reject_lines(counts), *repetition_lines(run)]
     lines += [
         f"tables: {uri}/segments  recordings  rejects   run: {uri}/run.json",
         f"look:   python -c \"import pandas as pd; print(pd.read_parquet('{uri}/segments'))\"",
@@ -192,7 +218,22 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
     return "\n".join(lines)
 
 
-def _repetition_lines(run: Mapping[str, Any]) -> list[str]:
+def hours(counts: Mapping[str, Any]) -> str:
+    """How much audio and speech there is."""
+    return (
+        f"{counts['audio_hours']:.2f} h of audio in {counts['recordings']:,} recordings, "
+        f"{counts['speech_hours']:.2f} h of speech in {counts['segments']:,} segments"
+    )
+
+
+def reject_lines(counts: Mapping[str, Any]) -> list[str]:
+    """What was rejected, the most common reason first."""
+    reasons = ", ".join(f"{n} {reason}" for reason, n in _largest(counts["rejects"]))
+    return [f"rejects: {reasons}"] if reasons else []
+
+
+def repetition_lines(run: Mapping[str, Any]) -> list[str]:
+    """What amplification really did to the audio and to the prompts."""
     said = {
         "same": "same input as without",
         "fewer": "fewer copies",

@@ -1,9 +1,9 @@
-"""The run: bundles of the plan → decode → encode → fuse → one row a bundle in the output folder.
+"""The run: bundles of the plan → decode → encode → fuse, or pack → one row a bundle in the output folder.
 
 Ray Data's checkpoint remembers which bundles are written; the same command again goes on from there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -23,8 +23,8 @@ from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
 from zsfuse_ray.archive.progress import report
 from zsfuse_ray.audio.segment import Segmentation
-from zsfuse_ray.config.models import ModelOptions
-from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.config.models import EncoderOptions, ModelOptions
+from zsfuse_ray.config.score import RunConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
@@ -36,8 +36,11 @@ MAX_BUNDLES_PER_BLOCK = 32
 # Enough to fill a cluster and to lose little; beyond it a block, and so a file in items/, holds more bundles.
 BLOCKS_WANTED = 2000
 
+# The last stage of a run, from ENCODED rows to those of items/.
+Stage = Callable[[pa.Table], pa.Table]
 
-def model_specs(config: ModelOptions) -> dict[str, ModelSpec]:
+
+def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
     """The models a run uses, by "alm" and "specialist"."""
     kinds = ("alm", "specialist")
     return {
@@ -68,8 +71,20 @@ def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
 
     InputError where a checkpoint is not what its family expects, or the specialist knows none of the labels.
     """
+    return _where_there_is_room(_describe, config)
+
+
+def describe_models(config: EncoderOptions) -> dict[str, Any]:
+    """Load each model once, where there is room: what run.json says of it, and the size of what it gives.
+
+    InputError where a checkpoint is not what its family expects.
+    """
+    return _where_there_is_room(_describe_models, config)
+
+
+def _where_there_is_room(work: Callable[[Any], Any], config: EncoderOptions) -> Any:
     try:
-        return ray.get(ray.remote(num_cpus=1)(_describe).remote(config))
+        return ray.get(ray.remote(num_cpus=1)(work).remote(config))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
@@ -81,44 +96,80 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
     text, scale, specialist_labels = None, 1.0, None
     for kind, spec in model_specs(config).items():
         model = load(spec)
-        about[kind] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
-        about[kind] |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
+        about[kind] = _about(spec, model)
         if isinstance(model, Classifier):
             specialist_labels = about[kind]["labels"] = model.labels
-            if not map_labels(model.labels, config.labels).any():
-                raise InputError(
-                    f"--specialist {spec} knows none of the labels {', '.join(config.labels)}; its own are "
-                    f"{', '.join(model.labels)}"
-                )
+            check_labels(config, model.labels)
         else:
             scale = model.scale
-            bank, about[kind]["prompts_truncated"] = embed_bank(model, config.labels, config)
-            text = bank.reshape(-1, *bank.shape[2:])
-            about[kind] |= {"prompts": len(text), "scale": scale}
-    scorer = Scorer(
+            text, about_prompts = prompts(model, config)
+            about[kind] |= about_prompts | {"scale": scale}
+    return make_scorer(config, text, scale, specialist_labels), about
+
+
+def _describe_models(config: EncoderOptions) -> dict[str, Any]:
+    about: dict[str, Any] = {}
+    for kind, spec in model_specs(config).items():
+        model = load(spec)
+        about[kind] = _about(spec, model)
+        if isinstance(model, Classifier):
+            about[kind]["labels"] = model.labels
+        else:
+            about[kind] |= {"dim": model.dim, "scale": model.scale}
+    return about
+
+
+def _about(spec: ModelSpec, model: AudioLanguageModel | Classifier) -> dict[str, Any]:
+    about = {"model": str(spec), "revision": model.revision, "licence": model.licence}
+    return about | {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
+
+
+def check_labels(config: ScoreConfig, known: Sequence[str]) -> None:
+    """InputError where a specialist of these labels knows none of the run's."""
+    if not map_labels(known, config.labels).any():
+        raise InputError(
+            f"--specialist {model_specs(config)['specialist']} knows none of the labels "
+            f"{', '.join(config.labels)}; its own are {', '.join(known)}"
+        )
+
+
+def prompts(model: AudioLanguageModel, config: ScoreConfig) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The embedded prompts of all text repeats (P, C, D), and what run.json says of them."""
+    bank, truncated = embed_bank(model, config.labels, config)
+    text = bank.reshape(-1, *bank.shape[2:])
+    return text, {"prompts_truncated": truncated, "prompts": len(text)}
+
+
+def make_scorer(
+    config: ScoreConfig,
+    text: NDArray[np.float32] | None,
+    scale: float,
+    specialist_labels: Sequence[str] | None,
+) -> Scorer:
+    """The Scorer of a run whose ALM, if any, gave these prompts, and whose specialist knows these labels."""
+    return Scorer(
         labels=config.labels,
         text=text,
         scale=scale,
         audio_repeats=len(config.audio_repeats),
-        specialist_labels=specialist_labels,
+        specialist_labels=None if specialist_labels is None else tuple(specialist_labels),
         ensemble=config.ensemble,
         temperature=config.temperature,
         fusion=config.fusion,
         weight=config.weight,
     )
-    return scorer, about
 
 
-def score_bundles(
-    config: ScoreConfig,
+def run_bundles(
+    config: RunConfig,
     out: Output,
-    scorer: Scorer,
+    stage: Stage,
     pools: list[Pool],
     n_bundles: int,
     own_cores: int | None,
     tally: Any,
 ) -> None:
-    """Score every bundle that the checkpoint does not know yet and write its row to ``items/``.
+    """Hear every bundle that the checkpoint does not know yet and write its row, as `stage` makes it.
 
     own_cores: cores of a machine with a Ray of our own, whose logical CPUs say nothing about them.
     """
@@ -143,7 +194,7 @@ def score_bundles(
     )
     rows = encoded(rows, config, pools)
     rows = rows.map_batches(
-        partial(fuse_and_report, scorer=scorer, tally=tally),
+        partial(finish_and_report, stage=stage, tally=tally),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -155,7 +206,7 @@ def score_bundles(
 
 
 def encoded(
-    rows: ray.data.Dataset, config: ModelOptions, pools: list[Pool], keep_audio: bool = False
+    rows: ray.data.Dataset, config: EncoderOptions, pools: list[Pool], keep_audio: bool = False
 ) -> ray.data.Dataset:
     """DECODED rows → ENCODED, through each pool in turn; with the audio where a later stage needs it."""
     specs = model_specs(config)
@@ -192,8 +243,8 @@ def decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: A
     return decode_bundles(batch, how, item_s, attempt)
 
 
-def fuse_and_report(batch: pa.Table, scorer: Scorer, tally: Any) -> pa.Table:
-    """The last stage: posteriors of ENCODED rows, counted for the progress line."""
-    scored = scorer(batch)
-    report(tally, scored)
-    return scored
+def finish_and_report(batch: pa.Table, stage: Stage, tally: Any) -> pa.Table:
+    """The last stage, counted for the progress line."""
+    done = stage(batch)
+    report(tally, done)
+    return done

@@ -40,8 +40,13 @@ def items_done(out: Output) -> pa.Table:
     return pa.Table.from_struct_array(of_bundles.combine_chunks().flatten())
 
 
-def summarise_recordings(out: Output, planned: pa.Table, done: pa.Table, labels: Sequence[str]) -> pa.Table:
-    """One row a recording that could be opened: its summary and its emotion arc."""
+def summarise_recordings(
+    out: Output, planned: pa.Table, done: pa.Table, labels: Sequence[str], table: str = SEGMENTS
+) -> pa.Table:
+    """One row a recording that could be opened: its summary, and its emotion arc where there are labels.
+
+    done: recording_id and audio_s of each part of it that was heard. table: where the segments are.
+    """
     heard = done.group_by("recording_id").aggregate([("audio_s", "sum")])
     audio_s = dict(zip(heard["recording_id"].to_pylist(), heard["audio_s_sum"].to_pylist(), strict=True))
     playable = planned.filter(planned["probe_reason"].is_null())
@@ -51,18 +56,20 @@ def summarise_recordings(out: Output, planned: pa.Table, done: pa.Table, labels:
     row_of = {recording_id: row for row, recording_id in enumerate(ids)}
     index_of = {label: index for index, label in enumerate(labels)}
     # by speech time: (recordings, parts of the arc, labels), and number and confidence of segments
-    time = np.zeros((len(ids), ARC_PARTS, len(labels)))
+    time = np.zeros((len(ids), ARC_PARTS, max(1, len(labels))))
     number, confidence = np.zeros(len(ids), np.int64), np.zeros(len(ids))
-    names = ["recording_id", "start_s", "end_s", "label", "confidence"]
-    for batch in out.dataset(SEGMENTS).to_batches(columns=names):
+    names = ["recording_id", "start_s", "end_s", *(["label", "confidence"] if labels else [])]
+    for batch in out.dataset(table).to_batches(columns=names):
         row = np.array([row_of[i] for i in batch["recording_id"].to_pylist()], np.int64)
-        label = np.array([index_of[name] for name in batch["label"].to_pylist()], np.int64)
+        label = np.zeros(len(row), np.int64)
+        if labels:
+            label = np.array([index_of[name] for name in batch["label"].to_pylist()], np.int64)
+            np.add.at(confidence, row, batch["confidence"].to_numpy())
         start, end = batch["start_s"].to_numpy(), batch["end_s"].to_numpy()
         middle = (start + end) / 2 - begins[row]
         part = np.clip(ARC_PARTS * middle / np.maximum(lengths[row], 1e-9), 0, ARC_PARTS - 1)
         np.add.at(time, (row, part.astype(int), label), end - start)
         np.add.at(number, row, 1)
-        np.add.at(confidence, row, batch["confidence"].to_numpy())
     speech = time.sum(axis=(1, 2))
     shares = time.sum(axis=1) / np.maximum(speech, 1e-9)[:, None]
     columns: dict[str, Any] = {
@@ -71,12 +78,13 @@ def summarise_recordings(out: Output, planned: pa.Table, done: pa.Table, labels:
         "duration_s": pa.array(lengths),
         "speech_s": pa.array(speech),
         "n_segments": pa.array(number),
-        "dominant_label": _dominant(shares, labels),
-        "mean_confidence": pa.array(confidence / np.maximum(number, 1)),
     }
-    columns |= {f"share_{column(label)}": pa.array(shares[:, i]) for i, label in enumerate(labels)}
-    arcs = [_dominant(parts, labels) for parts in time]
-    columns["arc"] = pa.array([arc.to_pylist() for arc in arcs], pa.list_(pa.string()))
+    if labels:
+        columns["dominant_label"] = _dominant(shares, labels)
+        columns["mean_confidence"] = pa.array(confidence / np.maximum(number, 1))
+        columns |= {f"share_{column(label)}": pa.array(shares[:, i]) for i, label in enumerate(labels)}
+        arcs = [_dominant(parts, labels) for parts in time]
+        columns["arc"] = pa.array([arc.to_pylist() for arc in arcs], pa.list_(pa.string()))
     carry(columns, playable)
     return pa.table(columns)
 
@@ -130,21 +138,25 @@ def counts(
     """The counts of a run for run.json; hours are of audio, ``label_shares`` are of speech time."""
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
     inputs = out.read_table(ITEMS, ["encoder_inputs"])["encoder_inputs"] if len(done) else []
-    speech = recordings["speech_s"].to_numpy()
-    speech_s = float(speech.sum())
-    shares = {label: recordings[f"share_{column(label)}"].to_numpy() for label in labels}
     return {
         "recordings": len(planned),
         "items": len(done),
         "unreadable": len(planned) - len(recordings),
         "segments": int(recordings["n_segments"].to_numpy().sum()),
         "audio_hours": float(done["audio_s"].to_numpy().sum()) / 3600,
-        "speech_hours": speech_s / 3600,
+        "speech_hours": float(recordings["speech_s"].to_numpy().sum()) / 3600,
         "failures": sum(count for reason, count in reasons.items() if reason not in HARMLESS),
         "rejects": reasons,
-        "label_shares": {name: float(share @ speech) / max(speech_s, 1e-9) for name, share in shares.items()},
+        "label_shares": label_shares(recordings, labels),
         "encoder_inputs": int(np.sum(inputs)),
     }
+
+
+def label_shares(recordings: pa.Table, labels: Sequence[str]) -> dict[str, float]:
+    """Share of each label in all speech, by time."""
+    speech = recordings["speech_s"].to_numpy()
+    shares = {label: recordings[f"share_{column(label)}"].to_numpy() for label in labels}
+    return {name: float(share @ speech) / max(float(speech.sum()), 1e-9) for name, share in shares.items()}
 
 
 def effective_repetition(

@@ -3,7 +3,7 @@
 All three are made anew from ``items/`` each time, so a compaction that was killed leaves nothing behind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,12 @@ pc: Any = pyarrow.compute
 
 FILES_BY_HAND = 64  # sooner read here than tasks are started
 SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + place in the item
+# What every table of segments begins with.
+PLACED = ("recording_uri", "recording_id", "item_id", "segment_id", "start_s", "end_s", "speech_prob")
+BY_TIME = [("recording_id", "ascending"), ("start_s", "ascending")]
+
+# Rows of items/ and the planned recordings → one row a segment.
+Flatten = Callable[[pa.Table, pa.Table], pa.Table]
 
 
 def compact(out: Output, labels: Sequence[str], parts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -31,12 +37,22 @@ def compact(out: Output, labels: Sequence[str], parts: Mapping[str, Sequence[str
 
     parts: the labels that the run's "specialist" and "alm" know; each gets its own probability columns.
     """
+    return compact_as(out, labels, SEGMENTS, SCORED, partial(flatten, labels=labels, parts=parts))
+
+
+def compact_as(
+    out: Output, labels: Sequence[str], name: str, schema: pa.Schema, flat: Flatten, **parquet: Any
+) -> dict[str, Any]:
+    """Write the table of segments that `flat` makes of rows of this schema, recordings/ and rejects/.
+
+    Returns the counts for run.json. parquet: options of pyarrow's writer for the table of segments.
+    """
     planned = planned_recordings(out)
-    for name in (SEGMENTS, RECORDINGS, REJECTS):
-        out.delete(name)
-    _write_segments(out, planned, labels, parts)
+    for table in (name, RECORDINGS, REJECTS):
+        out.delete(table)
+    _write_segments(out, planned, name, schema, flat, parquet)
     done = items_done(out)
-    recordings = summarise_recordings(out, planned, done, labels)
+    recordings = summarise_recordings(out, planned, done, labels, name)
     rejects = list_rejects(out, planned, done, recordings)
     out.write_table(f"{RECORDINGS}/recordings.parquet", recordings.drop_columns(["recording_id"]))
     out.write_table(f"{REJECTS}/rejects.parquet", rejects.drop_columns(["recording_id"]))
@@ -51,34 +67,41 @@ def planned_recordings(out: Output) -> pa.Table:
 
 
 def _write_segments(
-    out: Output, planned: pa.Table, labels: Sequence[str], parts: Mapping[str, Sequence[str]]
+    out: Output, planned: pa.Table, name: str, schema: pa.Schema, flat: Flatten, parquet: Mapping[str, Any]
 ) -> None:
     files = out.parquet_files(ITEMS)
     if len(files) > FILES_BY_HAND:
         rows = ray.data.read_parquet(out.path(ITEMS), filesystem=out.fs)
         rows.map_batches(
-            partial(_flatten_task, planned=ray.put(planned), labels=labels, parts=parts),
+            partial(_flatten_task, planned=ray.put(planned), flat=flat),
             batch_size=None,
             batch_format="pyarrow",
-        ).write_parquet(out.path(SEGMENTS), filesystem=out.fs)
+        ).write_parquet(out.path(name), filesystem=out.fs, **parquet)
     elif files:
-        segments = flatten(out.read_table(ITEMS), planned, labels, parts)
-        out.write_table(f"{SEGMENTS}/segments.parquet", segments)
-    if not out.parquet_files(SEGMENTS):  # a table without rows still has its columns
-        empty = flatten(SCORED.empty_table(), planned, labels, parts)
-        out.write_table(f"{SEGMENTS}/segments.parquet", empty)
+        out.write_table(f"{name}/{name}.parquet", flat(out.read_table(ITEMS), planned), **parquet)
+    if not out.parquet_files(name):  # a table without rows still has its columns
+        out.write_table(f"{name}/{name}.parquet", flat(schema.empty_table(), planned), **parquet)
 
 
-def _flatten_task(
-    batch: pa.Table, planned: Any, labels: Sequence[str], parts: Mapping[str, Sequence[str]]
-) -> pa.Table:
-    return flatten(batch, ray.get(planned), labels, parts)
+def _flatten_task(batch: pa.Table, planned: Any, flat: Flatten) -> pa.Table:
+    return flat(batch, ray.get(planned))
 
 
 def flatten(
     rows: pa.Table, planned: pa.Table, labels: Sequence[str], parts: Mapping[str, Sequence[str]]
 ) -> pa.Table:
     """SCORED rows → segments, one a row, by recording and time."""
+    columns, spans, source = placed(rows, planned)
+    columns |= {name: spans[name] for name in ("label", "confidence", "entropy")}
+    for part, known in {"p": labels, **parts}.items():
+        for label in known:
+            columns[f"{part}_{column(label)}"] = pc.list_element(spans[part], labels.index(label))
+    carry(columns, source)
+    return pa.table(columns).sort_by(BY_TIME)
+
+
+def placed(rows: pa.Table, planned: pa.Table) -> tuple[dict[str, Any], pa.Table, pa.Table]:
+    """Rows of bundles → the columns that say where each segment lies, the segments, their recordings."""
     items, spans = (
         pa.Table.from_struct_array(rows[name].combine_chunks().flatten()) for name in ("items", "segments")
     )
@@ -96,9 +119,5 @@ def flatten(
         "item_id": spans["item_id"],
         "segment_id": pa.array(item_ids * SEGMENTS_PER_ITEM + place, pa.int64()),
     }
-    columns |= {n: spans[n] for n in ("start_s", "end_s", "speech_prob", "label", "confidence", "entropy")}
-    for part, known in {"p": labels, **parts}.items():
-        for label in known:
-            columns[f"{part}_{column(label)}"] = pc.list_element(spans[part], labels.index(label))
-    carry(columns, source)
-    return pa.table(columns).sort_by([("recording_id", "ascending"), ("start_s", "ascending")])
+    columns |= {name: spans[name] for name in ("start_s", "end_s", "speech_prob")}
+    return columns, spans, source

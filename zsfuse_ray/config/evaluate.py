@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.models import TUNED, ModelOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Repeats, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method import labels as label_sets
@@ -15,8 +15,9 @@ from zsfuse_ray.method import labels as label_sets
 class EvaluateConfig(ModelOptions):
     """Options of ``jobs/evaluate.py``: labelled clips, who chooses and who tests, the models."""
 
-    preset_folder: ClassVar[str | None] = "evaluate"
+    preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
+    tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     input: Words = option(
         (), "manifests (csv, jsonl, parquet with columns uri, emotion, speaker), separated by commas"
@@ -54,6 +55,11 @@ class EvaluateConfig(ModelOptions):
             object.__setattr__(self, name, tuple(sorted({1, *getattr(self, name)})))
         if self.labels:
             object.__setattr__(self, "labels", label_sets.label_set(self.labels))
+
+    @classmethod
+    def takes_of_tuned(cls) -> set[str]:
+        """The labels are the clips' own; temperature, fusion rule and weight are chosen on dev clips."""
+        return super().takes_of_tuned() - {"labels"}
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -11,23 +11,14 @@ from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ModelOptions(Options):
-    """The models, their prompts and amplification, and the actors that hold them."""
+class EncoderOptions(Options):
+    """The models, what they hear, and the actors that hold them."""
 
     alm: str = option("dual:mini-alm", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
     specialist: str = option(
         "classifier:mini-specialist", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
     )
-    templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
-    words: Annotated[int, Field(ge=1, le=10)] = option(
-        1, "words a label is put into templates with: itself, then synonyms"
-    )
     audio_repeats: Repeats = option((1,), "a: copies of the audio; scores of several are averaged")
-    text_repeats: Repeats = option((1,), "b: copies of the prompt; several join the ensemble")
-    separator: str = option(" ", "between copies of a prompt")
-    ensemble: Literal["embedding", "logit", "probability"] = option(
-        "embedding", "what is averaged over the prompts"
-    )
     long: Literal["windows", "crop"] = option(
         "windows", "segments beyond a model's window: averaged windows, or cropped"
     )
@@ -51,9 +42,34 @@ class ModelOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for template in self.templates:
-            check_template(template)
         if self.alm == "none" and self.specialist == "none":
             raise InputError("--alm none and --specialist none leave no model; name at least one")
         if self.encoders and (len(self.encoders) > 2 or list(self.encoders) != sorted(self.encoders)):
             raise InputError("--encoders takes MIN or MIN,MAX")
+
+
+# What a tuning decides, by the names of the options that take it.
+TUNED = (
+    *("alm", "specialist", "labels", "templates", "words", "audio_repeats", "text_repeats", "separator"),
+    *("ensemble", "temperature", "fusion", "weight"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ModelOptions(EncoderOptions):
+    """The models, and what the audio-language model is asked."""
+
+    templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
+    words: Annotated[int, Field(ge=1, le=10)] = option(
+        1, "words a label is put into templates with: itself, then synonyms"
+    )
+    text_repeats: Repeats = option((1,), "b: copies of the prompt; several join the ensemble")
+    separator: str = option(" ", "between copies of a prompt")
+    ensemble: Literal["embedding", "logit", "probability"] = option(
+        "embedding", "what is averaged over the prompts"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for template in self.templates:
+            check_template(template)

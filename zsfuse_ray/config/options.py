@@ -21,17 +21,20 @@ from zsfuse_ray.errors import InputError, nearest
 PRESETS = resources.files("zsfuse_ray") / "presets"
 
 
-def _split(value: Any, separator: str = ",") -> Any:
-    return tuple(part.strip() for part in value.split(separator)) if isinstance(value, str) else value
+def comma_separated(value: Any, separator: str = ",", strip: bool = True) -> Any:
+    """Return the parts of a text, and any other value as it is; separator: what stands for the comma."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() if strip else part for part in value.split(separator))
 
 
 def _one_or_more(value: Any) -> Any:
-    return (value,) if isinstance(value, int) else _split(value)
+    return (value,) if isinstance(value, int) else comma_separated(value)
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Words = Annotated[tuple[str, ...], BeforeValidator(comma_separated)]
 # Templates may hold commas.
-Templates = Annotated[tuple[str, ...], BeforeValidator(partial(_split, separator="|"))]
+Templates = Annotated[tuple[str, ...], BeforeValidator(partial(comma_separated, separator="|"))]
 Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_one_or_more)]
 Repeats = Annotated[
     tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_one_or_more), Field(min_length=1)
@@ -51,6 +54,17 @@ class Options:
 
     preset_folder: ClassVar[str | None] = None
     default_preset: ClassVar[str | None] = None
+    tuned_keys: ClassVar[tuple[str, ...]] = ()  # what a tuned.yaml may hold; none where there is no --tuned
+
+    @classmethod
+    def takes_of_tuned(cls) -> set[str]:
+        """Keys of a tuned.yaml that the job heeds; the others of `tuned_keys` it chooses by itself."""
+        return {field.name for field in _fields(cls)} & set(cls.tuned_keys)
+
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that go over the default preset (not one that is named), seen what the user gave."""
+        return {}
 
     def __post_init__(self) -> None:
         """Where the chain of checks ends: each class of options checks its own and calls its next one's."""
@@ -82,6 +96,10 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
         parser.add_argument(
             "--config", help="YAML file of options; goes over the preset, under the command line"
         )
+    if kind.tuned_keys:
+        parser.add_argument(
+            "--tuned", help="tuned.yaml of jobs/tune.py; goes over --config, under the command line"
+        )
     for field in _fields(kind):
         default = "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
         parser.add_argument(
@@ -91,32 +109,45 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
             action="store_true" if field.default is False else "store",
         )
     given = vars(parser.parse_args(argv))
-    preset, file = given.pop("preset", None), given.pop("config", None)
+    preset, file, tuned = (given.pop(name, None) for name in ("preset", "config", "tuned"))
+    if tuned:
+        found = read_yaml(kind, _text_of("--tuned", tuned), tuned, kind.tuned_keys)
+        given = {key: value for key, value in found.items() if key in kind.takes_of_tuned()} | given
+    if file:
+        given = read_yaml(kind, _text_of("--config", file), file) | given
+    named = preset
     values: dict[str, Any] = {}
     if preset := preset or kind.default_preset:
         if preset not in known:
             raise InputError(f"no preset {preset}{nearest(preset, known)}")
         file_of_preset = PRESETS / str(kind.preset_folder) / f"{preset}.yaml"
-        values |= read_yaml(kind, file_of_preset.read_text(), preset)
-    if file:
-        try:
-            values |= read_yaml(kind, Path(file).read_text(), file)
-        except OSError as error:
-            raise InputError(f"--config {file}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"--config {file}: not a text file") from None
+        values = read_yaml(kind, file_of_preset.read_text(), preset)
+    usual = kind.usual(given)
+    values = usual | values if named else values | usual
     return build(kind, values | given), preset or ""
 
 
-def read_yaml(kind: type[Config], text: str, name: str) -> dict[str, Any]:
-    """Options of a YAML mapping; InputError where it is not one or names an option that does not exist."""
+def _text_of(name: str, file: str) -> str:
+    try:
+        return Path(file).read_text()
+    except OSError as error:
+        raise InputError(f"{name} {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{name} {file}: not a text file") from None
+
+
+def read_yaml(kind: type[Config], text: str, name: str, known: Sequence[str] | None = None) -> dict[str, Any]:
+    """Options of a YAML mapping; InputError where it is not one or names an option that is not known.
+
+    known: by default all of the job's.
+    """
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{name} must be a YAML mapping of options, not a {type(values).__name__}")
-    known = [field.name for field in _fields(kind)]
+    known = [field.name for field in _fields(kind)] if known is None else known
     for key in values:
         if key not in known:
             raise InputError(f"{name}: unknown option {key}{nearest(str(key), known)}")

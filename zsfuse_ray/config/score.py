@@ -1,12 +1,13 @@
-"""Options of ``jobs/plan.py`` and ``jobs/score.py``."""
+"""Options of ``jobs/plan.py`` and ``jobs/score.py``, and what every run over an archive shares."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.models import TUNED, EncoderOptions, ModelOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method import labels as label_sets
@@ -35,7 +36,7 @@ class PlanConfig(Options):
     overwrite: bool = option(False, "delete another run's tables in the output folder")
 
     def __post_init__(self) -> None:
-        for name in ("input", "output"):
+        for name in (self.source, "output"):
             if not getattr(self, name):
                 raise InputError(f"--{name} is needed, for example --input demo --output out")
         if self.item_s < GRID_S or self.item_s % GRID_S:
@@ -46,30 +47,72 @@ class PlanConfig(Options):
             raise InputError(f"--max-segment-s must lie between 1 and 60 seconds, not {self.max_segment_s:g}")
 
     @property
+    def source(self) -> str:
+        """The option that says what is read."""
+        return "input"
+
+    @property
     def segmentation(self) -> Segmentation:
         """The voice activity options in the form the audio code takes."""
         return Segmentation(self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ScoreConfig(ModelOptions, PlanConfig):
-    """Options of ``jobs/score.py``: the plan's, the models', and how their posteriors become labels."""
+class RunConfig(EncoderOptions, PlanConfig):
+    """Options of a job that hears an archive with the models: the plan's and the encoders'."""
+
+    max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
+
+
+# In place of a model: the one an embedding table was made with.
+OF_TABLE = "table"
+# What an embedding table has decided; it cannot be asked for when scoring from one.
+DECIDED = (
+    *("item_s", "vad", "min_segment_s", "max_segment_s", "vad_threshold"),
+    *("long", "crop", "precision"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ScoreConfig(ModelOptions, RunConfig):
+    """Options of ``jobs/score.py``: how what the models say of an archive, or once said, becomes labels."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "mini"
+    tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
+    embeddings: str | None = option(
+        None, "embedding table of jobs/embed.py, in place of --input: its models' results, no audio, no GPU"
+    )
     labels: Words = option(
         label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
     )
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: Literal["linear", "loglinear"] = option("linear", "how the two posteriors are combined")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
-    max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
     def __post_init__(self) -> None:
+        if self.input and self.embeddings:
+            raise InputError("--input and --embeddings exclude each other: hear an archive, or a table of it")
         super().__post_init__()
         names = label_sets.CORPORA.get(self.labels[0], self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_sets.label_set(names))
+
+    @property
+    def source(self) -> str:
+        """The option that says what is read: an archive, or an embedding table."""
+        return "input" if self.embeddings is None else "embeddings"
+
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """With a table: its own models. InputError for an option that the table has decided."""
+        if given.get("embeddings") is None:
+            return {}
+        if name := next((name for name in DECIDED if name in given), None):
+            raise InputError(
+                f"--{name.replace('_', '-')} does nothing with --embeddings: jobs/embed.py has decided it"
+            )
+        return {"alm": OF_TABLE, "specialist": OF_TABLE}
 
 
 # Options that say where and with what the work is done; everything else decides what comes out.

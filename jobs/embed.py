@@ -1,0 +1,35 @@
+"""Hear an archive once: an embedding table, from which labels follow without audio.
+
+    python jobs/embed.py --input demo --output table
+    python jobs/embed.py --input clips.csv --output table --vad none --audio-repeats 1,2,3,4
+    python jobs/score.py --embeddings table --output out --labels angry,happy,sad,neutral
+
+Writes embeddings/ (a row a segment: what the specialist says of it, and the ALM's embedding of each distinct
+input that repeating the audio gives), recordings/, rejects/ and run.json. A manifest's own columns, such as
+emotion, speaker and split, come along.
+
+On a Ray cluster, the same command:
+
+    RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+        python jobs/embed.py --input s3://bucket/podcasts --output s3://bucket/table
+
+Run again after a stop of any kind, it goes on where it was; after the end, it does nothing.
+"""
+
+import sys
+
+from zsfuse_ray.config.embed import EmbedConfig
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.errors import run_job
+
+
+def main(argv: list[str]) -> int:
+    """Run the job; returns its exit code."""
+    config, preset = parse(EmbedConfig, argv, __doc__ or "")
+    from zsfuse_ray.archive.embed_run import embed  # Ray and torch, only for a command line that holds
+
+    return embed(config, preset)
+
+
+if __name__ == "__main__":
+    run_job(main, sys.argv[1:])

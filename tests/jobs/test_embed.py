@@ -1,0 +1,191 @@
+"""An archive heard once, and scored from the table as from the audio."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from jobs_support import lines, run_process, scored, speech, tables, write_wav
+
+from zsfuse_ray.archive import tables as compaction
+from zsfuse_ray.archive.embeddings import read_embeddings
+
+MEANT = [
+    "--labels",
+    "angry,happy,sad,neutral,bored",
+    "--text-repeats",
+    "1,2",
+    "--weight",
+    "0.3",
+    "--temperature",
+    "2",
+]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """A manifest of labelled slices, one of a file that is no audio."""
+    folder = tmp_path_factory.mktemp("archive")
+    rows = []
+    for n in range(5):
+        write_wav(folder / f"{n}.wav", speech(14 + 3 * n, seed=n))
+        rows.append({"uri": f"{n}.wav", "start_s": 1.0 if n == 2 else None, "end_s": 9.5 if n == 2 else None})
+        rows[-1] |= {"emotion": ("sad", "angry")[n % 2], "speaker": f"{n % 3}", "label": "theirs"}
+    (folder / "broken.mp3").write_bytes(b"no audio")
+    rows.append({"uri": "broken.mp3", "emotion": "sad", "speaker": "0", "label": "theirs"})
+    pd.DataFrame(rows).to_csv(folder / "clips.csv", index=False)
+    return folder / "clips.csv"
+
+
+def heard(archive: Path) -> list:
+    return ["--input", archive, "--item-s", "20", "--max-reject-rate", "1", "--preset", "untrained"]
+
+
+@pytest.fixture(scope="module")
+def table(archive, run_job) -> tuple[Path, str]:
+    """The archive's embedding table, and what the job printed."""
+    folder = archive.parent / "table"
+    return folder, scored(run_job("embed", *heard(archive), "--output", folder))
+
+
+@pytest.fixture(scope="module")
+def from_audio(archive, run_job) -> tuple[Path, str]:
+    """The archive labelled from its audio."""
+    out = archive.parent / "audio"
+    said = run_job("score", *heard(archive), "--output", out, *MEANT, "--audio-repeats", "1,3")
+    return out, scored(said)
+
+
+def same(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> None:
+    """Assert that tables are equal, numbers to 1e-6."""
+    for name, expected in first.items():
+        found = second[name]
+        assert list(found) == list(expected)
+        for column in expected:
+            if expected[column].dtype.kind == "f":
+                np.testing.assert_allclose(found[column], expected[column], atol=1e-6, err_msg=column)
+            else:
+                assert found[column].equals(expected[column]), column
+
+
+def test_scoring_from_the_table_is_scoring_from_the_audio(table, from_audio, run_job, tmp_path):
+    options = [*MEANT, "--audio-repeats", "1,3", "--max-reject-rate", "1"]
+    said = scored(run_job("score", "--embeddings", table[0], "--output", tmp_path / "out", *options))
+    expected, found = tables(from_audio[0]), tables(tmp_path / "out")
+    assert len(expected["segments"]) > 10
+    assert len(expected["rejects"]) == 1
+    same(expected, found)
+    told, of_audio = (
+        [line for line in text.splitlines() if "/" not in line] for text in (said, from_audio[1])
+    )
+    assert told == of_audio
+    runs = [json.loads((folder / "run.json").read_text()) for folder in (from_audio[0], tmp_path / "out")]
+    counts = [run["counts"] for run in runs]
+    assert counts[1]["encoder_inputs"] == 0  # nothing was heard this time
+    assert counts[0]["label_shares"] == pytest.approx(counts[1]["label_shares"])
+    for name in set(counts[0]) - {"encoder_inputs", "label_shares"}:
+        assert counts[0][name] == pytest.approx(counts[1][name]), name
+    assert runs[0]["effective_repetition"] == runs[1]["effective_repetition"]
+    assert runs[0]["models"]["specialist"] == runs[1]["models"]["specialist"]
+    assert {k: runs[1]["models"]["alm"][k] for k in runs[0]["models"]["alm"]} == runs[0]["models"]["alm"]
+
+
+def test_the_table_holds_what_the_models_said(table):
+    folder, said = table
+    assert {path.name for path in folder.iterdir()} == {
+        "plan",
+        "embeddings",
+        "recordings",
+        "rejects",
+        "run.json",
+    }
+    run = json.loads((folder / "run.json").read_text())
+    assert run["embeddings"] == {"audio_repeats": [1, 2, 3, 4], "dtype": "float32", "preprocessing": 1}
+    assert run["models"]["specialist"]["labels"] == ["angry", "happy", "neutral", "sad"]
+    assert run["models"]["alm"]["revision"]
+    assert run["models"]["alm"]["window"] == 480_000
+    read = read_embeddings(str(folder))
+    n = len(read.segments)
+    assert read.audio((1, 2, 3, 4)).shape == (n, 4, run["models"]["alm"]["dim"])
+    assert read.logits.shape == (n, 4)
+    kept = pd.read_parquet(folder / "embeddings").alm_embeddings.map(len).sum()
+    assert n < kept == run["counts"]["encoder_inputs"] < 4 * n  # no segment is longer than the window
+    assert f"{kept:,} distinct inputs for {n:,} segments" in said
+    assert set(read.segments["emotion"].to_pylist()) == {"sad", "angry"}
+    assert set(read.segments["label"].to_pylist()) == {"theirs"}
+    assert len(pd.read_parquet(folder / "rejects")) == 1
+
+
+def test_the_same_command_again_does_nothing(table, archive, cluster, tmp_path):
+    folder, said = table
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
+    again = run_process("embed", *heard(archive), "--output", folder, env=nowhere)
+    assert "nothing to do" in again.stderr
+    assert scored(again) == said
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_was_killed_goes_on(table, archive, run_job, tmp_path, monkeypatch):
+    """Killed between its tables and its end; the second run writes them by tasks, as it would many files."""
+    folder, written = tmp_path / "table", []
+    write = compaction.Output.write_json
+
+    def dies(out, name, value):
+        if value.get("status") == "complete" and not written:
+            written.append(name)
+            raise KeyboardInterrupt
+        write(out, name, value)
+
+    monkeypatch.setattr(compaction.Output, "write_json", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_job("embed", *heard(archive), "--output", folder)
+    refused = run_job("score", "--embeddings", folder, "--output", tmp_path / "out")
+    assert refused.returncode == 2
+    assert "is incomplete; run the same jobs/embed.py again" in lines(refused.stderr)[-1]
+    items = {path.name for path in (folder / "items").glob("*.parquet")}
+    monkeypatch.setattr(compaction, "FILES_BY_HAND", 1)
+    scored(run_job("embed", *heard(archive), "--output", folder))
+    assert len(items) > 1
+    assert not (folder / "items").exists()
+    first, second = (read_embeddings(str(path)) for path in (table[0], folder))
+    order = second.segments["segment_id"].to_pylist()
+    place = [order.index(i) for i in first.segments["segment_id"].to_pylist()]
+    np.testing.assert_array_equal(first.audio((1, 2, 3, 4)), second.audio((1, 2, 3, 4))[place])
+    np.testing.assert_array_equal(first.logits, second.logits[place])
+
+
+def test_half_precision_changes_little(table, archive, run_job, tmp_path):
+    arguments = [*heard(archive), "--output", tmp_path / "half", "--dtype", "float16", "--audio-repeats", "1"]
+    scored(run_job("embed", *arguments))
+    half, whole = read_embeddings(str(tmp_path / "half")), read_embeddings(str(table[0]))
+    assert np.abs(half.audio((1,)) - whole.audio((1,))).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--alm", "dual:untrained"], "was made with --alm clap:untrained"),
+        (["--audio-repeats", "1,5"], "without audio repeats 5 (it has 1,2,3,4)"),
+        (["--input", "demo"], "--input and --embeddings exclude each other"),
+        (["--vad", "none"], "--vad does nothing with --embeddings"),
+    ],
+)
+def test_what_the_table_is_not_is_said(table, run_job, tmp_path, arguments, said):
+    done = run_job("score", "--embeddings", table[0], "--output", tmp_path / "out", *arguments)
+    assert done.returncode == 2
+    assert said in lines(done.stderr)[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_are_not_mistaken(table, from_audio, archive, run_job, tmp_path):
+    said = lines(run_job("score", "--embeddings", from_audio[0], "--output", tmp_path / "out").stderr)[-1]
+    assert "no embedding table there" in said
+    said = lines(run_job("embed", *heard(archive), "--output", from_audio[0]).stderr)[-1]
+    assert "holds another run's results" in said
+    said = lines(run_job("score", *heard(archive), "--output", table[0]).stderr)[-1]
+    assert "holds another run's results" in said
+    (tmp_path / "mine" / "embeddings").mkdir(parents=True)
+    said = lines(run_job("embed", *heard(archive), "--output", tmp_path / "mine").stderr)[-1]
+    assert "embeddings is there already" in said

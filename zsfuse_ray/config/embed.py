@@ -1,0 +1,26 @@
+"""Options of ``jobs/embed.py``."""
+
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from zsfuse_ray.config.options import CHECKED, Repeats, option
+from zsfuse_ray.config.score import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EmbedConfig(RunConfig):
+    """Options of ``jobs/embed.py``: the plan's, the encoders', and in what form embeddings are kept."""
+
+    preset_folder: ClassVar[str | None] = "models"
+    default_preset: ClassVar[str | None] = "mini"
+
+    audio_repeats: Repeats = option((1, 2, 3, 4), "a: copies of the audio; each distinct input is heard once")
+    dtype: Literal["float32", "float16"] = option(
+        "float32", "of the ALM's embeddings in the table; float16 takes half the space"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # a set: scoring chooses from it
+        object.__setattr__(self, "audio_repeats", tuple(sorted(set(self.audio_repeats))))
