@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.mini import MiniConfig
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.models.catalog import parse_spec
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +22,8 @@ CONFIGS = {
     "plan": PlanConfig,
     "evaluate": EvaluateConfig,
     "train": TrainConfig,
+    "embed": EmbedConfig,
+    "tune": TuneConfig,
     "mini": MiniConfig,
 }
 
@@ -35,7 +39,10 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_parses_as_written(command: str) -> None:
+def test_a_command_parses_as_written(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "tuned.yaml").write_text("weight: 0.2\n")
     script, *arguments = shlex.split(command)
     job = Path(script).stem
     assert (ROOT / script).exists()

@@ -43,7 +43,7 @@ def image(figure: Figure, form: str) -> bytes:
 def systems(corpus: str, table: Mapping[str, Any]) -> Figure:
     """UA of every system with its interval, chance as a line."""
     rows = [(key, system) for key, system in table["systems"].items() if key != "chance"]
-    figure, (axes,) = _figure(1, 7.5, 1.6 + 0.42 * len(rows))
+    figure, (axes,) = new_figure(1, 7.5, 1.6 + 0.42 * len(rows))
     for y, (key, system) in enumerate(reversed(rows)):
         ua = system["ua"]
         colour = RED if key.startswith("zs_fuse") else GREY if key == "svm" else BLUE
@@ -79,7 +79,7 @@ def confusions(corpus: str, table: Mapping[str, Any]) -> Figure:
     side = 1.6 + 0.45 * n
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = _figure(columns, side * columns + 0.8, side * rows + 1.0, rows=rows)
+    figure, axes = new_figure(columns, side * columns + 0.8, side * rows + 1.0, rows=rows)
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
     for ax, key in zip(axes, shown, strict=False):
@@ -107,7 +107,7 @@ def confusions(corpus: str, table: Mapping[str, Any]) -> Figure:
 
 def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
     """Accuracy over confidence: on the diagonal a probability means what it says."""
-    figure, (axes,) = _figure(1, 5.8, 6.6)
+    figure, (axes,) = new_figure(1, 5.8, 6.6)
     axes.plot([0, 100], [0, 100], color="black", linewidth=1, alpha=0.6)
     for key in _SHOWN:
         if key not in table["systems"]:
@@ -138,7 +138,7 @@ def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
 def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
     """UA over the ALM's share w, for both rules; what was chosen on dev is marked."""
     curve = table["weight_curve"]
-    figure, axes = _figure(2, 10.0, 4.6, sharey=True)
+    figure, axes = new_figure(2, 10.0, 4.6, sharey=True)
     for ax, part in zip(axes, ("dev", "test"), strict=True):
         for rule, colour, marker in (("linear", BLUE, "o"), ("loglinear", ORANGE, "^")):
             ua = [100 * value for value in curve[part][rule]]
@@ -160,7 +160,7 @@ def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
 def amplification(corpus: str, table: Mapping[str, Any]) -> Figure:
     """UA of the prompt ensemble over copies of audio (a) and text (b)."""
     found = table["amplification"]
-    figure, axes = _figure(2, 3.0 + 1.5 * len(found["b"]), 1.9 + 0.65 * len(found["a"]))
+    figure, axes = new_figure(2, 3.0 + 1.5 * len(found["b"]), 1.9 + 0.65 * len(found["a"]))
     values = [100 * np.array(found[part]) for part in ("dev", "test")]
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     chosen = {(c["alm_amplified"]["a"], c["alm_amplified"]["b"]) for c in table["choices"]}
@@ -181,7 +181,7 @@ def amplification(corpus: str, table: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _figure(
+def new_figure(
     columns: int, width: float, height: float, rows: int = 1, **how: Any
 ) -> tuple[Figure, list[Axes]]:
     """A figure with rows of axes; without pyplot, so that nothing global is kept."""

@@ -1,0 +1,96 @@
+import pytest
+
+from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.config.tune import TuneConfig
+from zsfuse_ray.errors import InputError
+
+NEEDED = ["--input", "clips.csv", "--output", "out"]
+TUNED = """
+alm: clap:folder
+labels: [sad, happy]
+templates: ["{}"]
+audio_repeats: [3]
+temperature: 2.0
+fusion: loglinear
+weight: 0.25
+"""
+
+
+def tune(*argv: str) -> TuneConfig:
+    return parse(TuneConfig, argv, "a job")[0]
+
+
+def test_what_is_chosen_from():
+    config = tune(*NEEDED, "--audio-repeats", "4,2", "--separators", " |, ", "--temperatures", "1,0.5,1")
+    assert config.audio_repeats == (1, 2, 4)
+    assert config.separators == (" ", ", ")
+    assert config.temperatures == (1, 0.5)
+    assert tune(*NEEDED).fusions == ("linear", "loglinear")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--output", "out"], "labelled clips are needed"),
+        (["--input", "clips.csv"], "--output is needed"),
+        (["--corpus", "emodb", "--output", "out"], "--corpus emodb names no folder"),
+        ([*NEEDED, "--folds", "2"], "--folds 2"),
+        ([*NEEDED, "--alm", "none"], "nothing to tune"),
+        ([*NEEDED, "--templates", "{}|{}"], "twice"),
+        ([*NEEDED, "--words", "2"], "use --word-counts"),
+        ([*NEEDED, "--ensemble", "logit"], "use --ensembles"),
+        ([*NEEDED, "--ensembles", "mean"], "--ensembles"),
+        ([*NEEDED, "--ensembles", "probability", "--word-counts", "2"], "--word-counts 1 only"),
+        ([*NEEDED, "--temperatures", "0"], "--temperatures"),
+        ([*NEEDED, "--temperatures", "warm"], "--temperatures"),
+        ([*NEEDED, "--audio-repeats", "0"], "--audio-repeats"),
+        ([*NEEDED, "--templates", "|".join(f"{n} {{}}" for n in range(49))], "at most 48"),
+        ([*NEEDED, "--tuned", "tuned.yaml"], "unknown option --tuned"),
+    ],
+)
+def test_wrong_options_are_one_line(argv, said):
+    with pytest.raises(InputError) as refused:
+        tune(*argv)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_score_takes_what_is_tuned_over_its_preset_and_under_the_command_line(tmp_path):
+    path = tmp_path / "tuned.yaml"
+    path.write_text(TUNED)
+    argv = ["--input", "folder", "--output", "out", "--tuned", str(path), "--weight", "0.5"]
+    config, preset = parse(ScoreConfig, argv, "")
+    assert preset == "mini"
+    assert (config.alm, config.labels, config.templates) == ("clap:folder", ("sad", "happy"), ("{}",))
+    assert (config.audio_repeats, config.temperature, config.fusion) == ((3,), 2.0, "loglinear")
+    assert config.weight == 0.5
+
+
+def test_evaluate_takes_what_it_does_not_choose_itself(tmp_path):
+    path = tmp_path / "tuned.yaml"
+    path.write_text(TUNED)
+    config = parse(EvaluateConfig, [*NEEDED, "--tuned", str(path)], "")[0]
+    assert (config.alm, config.templates, config.labels) == ("clap:folder", ("{}",), ())
+    assert config.audio_repeats == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("wieght: 0.5", 'unknown option wieght (did you mean "weight"?)'),
+        ("output: elsewhere", "unknown option output"),
+        ("weight: 2", "--weight 2"),
+        ("[1, 2]", "must be a YAML mapping"),
+        (None, "No such file"),
+    ],
+)
+def test_a_broken_tuned_yaml_is_one_line(tmp_path, content, said):
+    path = tmp_path / "tuned.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError) as refused:
+        parse(ScoreConfig, ["--input", "folder", "--output", "out", "--tuned", str(path)], "")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)

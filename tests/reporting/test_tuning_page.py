@@ -1,0 +1,81 @@
+"""The page and the figures of a tuning say what its table says."""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+from tuning_support import config, evidence, searched
+
+from zsfuse_ray.archive.output import Output
+from zsfuse_ray.config.options import resolved
+from zsfuse_ray.reporting.tuning import draw, page, write
+from zsfuse_ray.tuning.assess import assess, final, weight_curve
+from zsfuse_ray.tuning.choice import choose
+from zsfuse_ray.tuning.evidence import block
+from zsfuse_ray.tuning.run import amplification_table, contributions
+from zsfuse_ray.tuning.summary import summarise
+
+
+def tuned(specialist: bool = True) -> dict:
+    """tune.json of clips of numbers."""
+    e = evidence(alm=2.5, specialist=0.8)
+    e = e if specialist else replace(e, specialist=None)
+    options = config()
+    found = searched(e, options)
+    table = assess(e, found, options)
+    best = choose(found, e.n_folds, "best").configuration
+    _, subsets = summarise(block(e, best.space))
+    return {
+        "config": resolved(options),
+        "clips": {"heard": len(e.targets), "rejected": 0, "folds": e.n_folds},
+        "search": {"configurations": 1, "blocks": 1, "failed": {}, "exhaustive": True, "seconds": 1.0},
+        **table,
+        "tuned": final(e, found, options, table),
+        "best_in_sample": best.about(options.templates),
+        "amplification": amplification_table(found) | {"no_effect_a": [3], "no_effect_b": []},
+        "weight_curve": weight_curve(e, options, best),
+        "prompts": contributions(subsets, options.templates),
+    }
+
+
+@pytest.fixture(scope="module")
+def result():
+    return tuned()
+
+
+def test_the_page_says_what_was_found(result):
+    text = page(result)
+    assert result["tuned"]["verdict"] in text
+    for system in result["systems"].values():
+        assert f"| {system['name']} | {system['nested']:.3f} | {system['in_sample']:.3f} |" in text
+    assert "copies of the audio that change nothing for the ALM, left out: a = 3" in text
+    assert "copies of the text" not in text
+    assert f"- weight: `{result['tuned']['options']['weight']}`" in text
+
+
+def test_every_figure_is_png_and_svg(result, tmp_path):
+    said = write(Output.open(str(tmp_path)), result)
+    assert str(tmp_path) in said
+    for name in ("amplification", "weight", "prompts"):
+        assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        ElementTree.fromstring((tmp_path / "figures" / f"{name}.svg").read_bytes())
+
+
+def test_the_figures_show_the_tables_numbers(result):
+    figures = dict(draw(result))
+    shown = {text.get_text() for ax in figures["amplification"].axes for text in ax.texts}
+    assert {f"{100 * v:.1f}" for row in result["amplification"]["fused"] for v in row} <= shown
+    (ax,) = figures["weight"].axes
+    line = next(line for line in ax.lines if line.get_label() == "linear")
+    assert line.get_ydata()[0] == pytest.approx(100 * result["weight_curve"]["linear"][0]["value"])
+    assert len(figures["prompts"].axes[0].patches) == 2 * len(result["prompts"])
+
+
+def test_the_best_template_contributes_most(result):
+    rows = sorted(result["prompts"], key=lambda row: -row["alm"])
+    assert rows[0]["template"] == "0 {}"
+    assert rows[0]["alm"] > 0 > rows[-1]["alm"]
+
+
+def test_without_a_specialist_there_is_no_curve():
+    assert [name for name, _ in draw(tuned(specialist=False))] == ["amplification", "prompts"]

@@ -1,0 +1,169 @@
+"""``tune.json`` as people read it: a Markdown page, and figures over amplification, weight and prompts."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from zsfuse_ray.archive.output import Output
+from zsfuse_ray.reporting.plots import BLUE, GREEN, ORANGE, RED, image, new_figure
+
+PAGE, FIGURES = "tune.md", "figures"
+_OBJECTIVES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "nll": "−NLL"}
+
+
+def write(out: Output, result: Mapping[str, Any]) -> str:
+    """Write tune.md and figures/ of a tuning; returns what a person wants to see at once."""
+    for name, figure in draw(result):
+        for form in ("png", "svg"):
+            out.write_bytes(f"{FIGURES}/{name}.{form}", image(figure, form))
+    out.write_bytes(PAGE, page(result).encode())
+    last = f"tuned: {out.uri}/tuned.yaml   page: {out.uri}/{PAGE}   figures: {out.uri}/{FIGURES}"
+    return "\n".join([*_overview(result), "", last])
+
+
+def draw(result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Yield (name, figure); those there is nothing for are left out."""
+    yield "amplification", amplification(result)
+    if result["weight_curve"]:
+        yield "weight", weight(result)
+    yield "prompts", prompts(result)
+
+
+def amplification(result: Mapping[str, Any]) -> Figure:
+    """The best score over copies of audio (a) and text (b): of the ALM alone, and fused."""
+    found = result["amplification"]
+    shown = ["alm", "fused"] if "specialist" in result["systems"] else ["alm"]
+    width = (1.8 + 0.85 * len(found["b"])) * len(shown) + 1.5
+    figure, axes = new_figure(len(shown), max(width, 6.5), 1.9 + 0.65 * len(found["a"]))
+    for ax, name in zip(axes, shown, strict=True):
+        values = 100 * np.array(found[name])
+        low, high = values.min(), values.max()
+        ax.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            ink = "black" if value > (low + high) / 2 else "white"
+            ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink)
+        ax.set_xticks(range(len(found["b"])), found["b"])
+        ax.set_yticks(range(len(found["a"])), found["a"])
+        ax.set_xlabel("b: copies of the prompt")
+        ax.set_title("ALM alone" if name == "alm" else "fused with the specialist")
+    axes[0].set_ylabel("a: copies of the audio")
+    figure.suptitle(f"best {_name(result)} × 100 over amplification, in-sample")
+    return figure
+
+
+def weight(result: Mapping[str, Any]) -> Figure:
+    """UA over the ALM's share w for each fusion rule, with its interval over speakers."""
+    curve = result["weight_curve"]
+    figure, (ax,) = new_figure(1, 7.5, 4.8)
+    styles = {"linear": (BLUE, "-"), "loglinear": (ORANGE, "--")}
+    for rule, (colour, line) in styles.items():
+        if rule not in curve:
+            continue
+        value, low, high = ([point[key] for point in curve[rule]] for key in ("value", "low", "high"))
+        ax.plot(curve["weights"], 100 * np.array(value), color=colour, linestyle=line, label=rule)
+        if None not in low:
+            band = 100 * np.array(low, float), 100 * np.array(high, float)
+            ax.fill_between(curve["weights"], *band, color=colour, alpha=0.15, linewidth=0)
+    chosen = result["tuned"]["options"]["weight"]
+    ax.axvline(chosen, color=RED, linestyle=":", linewidth=1.8, label=f"written: w = {chosen:g}")
+    ax.set_xlabel("w: 0 is the specialist, 1 the ALM")
+    ax.set_ylabel("UA in %, band: 95 % interval over speakers")
+    ax.set_title("UA over the fusion weight, all else as in the best; in-sample")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return figure
+
+
+def prompts(result: Mapping[str, Any]) -> Figure:
+    """What a template adds to the mean score of all subsets, for the ALM alone and fused."""
+    shown = [name for name in ("alm", "fused") if name == "alm" or "specialist" in result["systems"]]
+    rows = [row for row in result["prompts"] if row["alm"] is not None]
+    rows.sort(key=lambda row: row["alm"])
+    figure, (ax,) = new_figure(1, 9.0, 1.8 + 0.42 * len(rows))
+    height = 0.8 / len(shown)
+    for n, (name, colour, hatch) in enumerate((("alm", BLUE, ""), ("fused", GREEN, "//"))[: len(shown)]):
+        places = np.arange(len(rows)) - (n - (len(shown) - 1) / 2) * height
+        label = "ALM alone" if name == "alm" else "fused, best weight"
+        ax.barh(places, [100 * row[name] for row in rows], height, color=colour, hatch=hatch, label=label)
+    ax.set_yticks(range(len(rows)), [textwrap.shorten(row["template"], 42) for row in rows])
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_xlabel(f"points of {_name(result)}: mean of the subsets with it − of those without")
+    ax.set_title("what each template contributes, in-sample")
+    ax.grid(axis="x", alpha=0.3)
+    if rows:
+        ax.legend()
+    return figure
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """Return the whole page."""
+    tuned = result["tuned"]["options"]
+    lines = ["# Tuning", "", *_overview(result), "", "## What is written", ""]
+    lines += [f"- {key}: {_plain(value)}" for key, value in tuned.items()]
+    lines += ["", "The best in-sample, by which the figures are drawn:", ""]
+    lines += [f"- {key}: {_plain(value)}" for key, value in result["best_in_sample"].items()]
+    lines += ["", "## Chosen in each fold, on the other folds", ""]
+    for key, system in result["systems"].items():
+        if key in ("chosen", "best"):
+            lines += [f"{system['name']}:", ""]
+            lines += [f"- fold {n}: {_choice(one)}" for n, one in enumerate(system["choices"], start=1)]
+            lines.append("")
+    lines += [f"![{name}]({FIGURES}/{name}.png)" for name, _ in draw(result)]
+    lines += ["", "## How to read it", "", *_explained(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(result: Mapping[str, Any]) -> Iterator[str]:
+    name = _name(result)
+    yield f"| | {name} nested | {name} in-sample | gap | UA nested in % (95 % interval) |"
+    yield "|---|---|---|---|---|"
+    for system in result["systems"].values():
+        ua = system["ua"]
+        between = "" if ua["low"] is None else f" ({100 * ua['low']:.1f}–{100 * ua['high']:.1f})"
+        values = " | ".join(f"{system[key]:.3f}" for key in ("nested", "in_sample", "gap"))
+        yield f"| {system['name']} | {values} | {100 * ua['value']:.1f}{between} |"
+    yield ""
+    yield f"**{result['tuned']['verdict']}**"
+    yield ""
+    search = result["search"]
+    yield (
+        f"{search['configurations']:,} configurations in {search['blocks']} blocks, "
+        f"{search['seconds']:,.1f} s; "
+        f"{result['clips']['heard']:,} clips of {result['speakers'] or 'unnamed'} speakers in "
+        f"{result['clips']['folds']} folds; chance is {100 * result['chance']:.1f} % UA"
+    )
+    for name, what in (("a", "audio"), ("b", "text")):
+        if none := result["amplification"][f"no_effect_{name}"]:
+            copies = ", ".join(map(str, none))
+            yield f"copies of the {what} that change nothing for the ALM, left out: {name} = {copies}"
+    if search["failed"]:
+        yield f"failed and left out: {', '.join(search['failed'])}"
+
+
+def _explained(result: Mapping[str, Any]) -> Iterator[str]:
+    yield "- Nested: each fold's clips are predicted by what was chosen on the other folds, other speakers."
+    yield "- In-sample: the value on the clips that were chosen on. The gap is what choosing flatters itself."
+    yield "- One standard error: of all configurations within the best one's standard error over folds, the"
+    yield "  specialist alone, else the fewest templates, the fewest copies, the smallest weight."
+    yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."
+    if not result["search"]["exhaustive"]:
+        yield "- So many templates: subsets by greedy forward selection, for each fold by itself, not all."
+
+
+def _choice(one: Mapping[str, Any]) -> str:
+    parts = [f"w {one['weight']:g}"]
+    if one["weight"] > 0:
+        parts += [f"{len(one['templates'])} templates", f"a {one['a']}", f"b {one['b']}", one["ensemble"]]
+        parts += [one["fusion"], f"T {one['temperature']:g}"]
+    return ", ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    return " | ".join(f"`{v}`" for v in value) if isinstance(value, list | tuple) else f"`{value}`"
+
+
+def _name(result: Mapping[str, Any]) -> str:
+    return _OBJECTIVES[result["config"]["objective"]]
