@@ -11,27 +11,23 @@ from jobs_support import run_process, scored, speech, tables, write_wav
 from zsfuse_ray.method.fusion import fuse
 
 LABELS = ("angry", "happy", "sad", "neutral", "bored")  # the untrained specialist does not know the last
+OPTIONS = (
+    "--preset",
+    "untrained",
+    "--labels",
+    ",".join(LABELS),
+    "--weight",
+    "0.3",
+    "--audio-repeats",
+    "1,2,3",
+)
 
 
 @pytest.fixture(scope="module")
 def demo(cluster, tmp_path_factory, run_job) -> tuple[Path, str]:
     """The demo archive labelled once, and what the job printed."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    done = run_job(
-        "score",
-        "--input",
-        "demo",
-        "--output",
-        out,
-        "--preset",
-        "untrained",
-        "--labels",
-        ",".join(LABELS),
-        "--weight",
-        0.3,
-        "--audio-repeats",
-        "1,2,3",
-    )
+    done = run_job("score", "--input", "demo", "--output", out, *OPTIONS)
     return out, scored(done)
 
 
@@ -85,19 +81,9 @@ def test_the_run_says_what_made_it(demo):
 def test_the_same_command_again_changes_nothing(demo, cluster):
     out, _ = demo
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    arguments = [
-        "--preset",
-        "untrained",
-        "--labels",
-        ",".join(LABELS),
-        "--weight",
-        0.3,
-        "--audio-repeats",
-        "1,2,3",
-    ]
     # an address nobody answers at: with nothing to do no Ray is asked for
     nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
-    again = run_process("score", "--input", "demo", "--output", out, *arguments, env=nowhere)
+    again = run_process("score", "--input", "demo", "--output", out, *OPTIONS, env=nowhere)
     assert "nothing to do" in again.stderr
     assert scored(again) == demo[1]
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}

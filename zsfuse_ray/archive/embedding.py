@@ -4,6 +4,7 @@ One pass over the audio, with the decoder and the encoders of the main job. What
 choosing, figures) is arithmetic on this table.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,8 +26,9 @@ from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.statistics import log_mel_statistics
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import load
-from zsfuse_ray.models.classifier import Classifier
+from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.catalog import UNTRAINED, load
+from zsfuse_ray.models.checkpoints import resolve
 
 CLIPS_PER_BUNDLE = 32
 # A clip is heard whole, its silent edges apart; what is longer than two hours is no clip.
@@ -36,6 +38,27 @@ _OVERRUN_S = 3600.0
 LOGITS, LOG_MEL = "logits", "log_mel"
 REJECTS = pa.schema([(name, pa.string()) for name in ("uri", "corpus", "stage", "reason", "message")])
 _HEARD = ENCODED.append(pa.field(LOG_MEL, pa.large_binary()))
+
+
+def check_models(config: ModelOptions) -> None:
+    """Say which models have random weights; InputError where a checkpoint is not there or not reachable."""
+    for spec in model_specs(config).values():
+        if spec.checkpoint == UNTRAINED:
+            print(f"UNTRAINED {spec}: random weights, its figures mean nothing", file=sys.stderr)
+        else:
+            resolve(spec.checkpoint)
+
+
+def clips_verdict(heard: int, lost: int, max_reject_rate: float) -> int:
+    """Exit code: 1, with a line on stderr, where more clips could not be read than is allowed."""
+    if lost <= max_reject_rate * (heard + lost):
+        return 0
+    print(
+        f"{lost} of {heard + lost} clips could not be read (allowed are {max_reject_rate:.1%}, "
+        "--max-reject-rate); reasons are in rejects/",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def embedding_column(repeats: int) -> str:
@@ -190,7 +213,7 @@ def _embed_prompts(config: ModelOptions, label_sets: Mapping[str, Sequence[str]]
         model = load(spec)
         about[kind] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
         about[kind] |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
-        if isinstance(model, Classifier):
+        if not isinstance(model, AudioLanguageModel):
             about[kind]["labels"] = model.labels
             continue
         scale = about[kind]["scale"] = model.scale

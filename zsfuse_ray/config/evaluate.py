@@ -5,63 +5,22 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.models import TUNED, ModelOptions
-from zsfuse_ray.config.options import CHECKED, Fraction, Repeats, Words, option
-from zsfuse_ray.errors import InputError
-from zsfuse_ray.method import labels as label_sets
+from zsfuse_ray.config.labelled import LabelledOptions
+from zsfuse_ray.config.models import TUNED
+from zsfuse_ray.config.options import CHECKED, option
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class EvaluateConfig(ModelOptions):
+class EvaluateConfig(LabelledOptions):
     """Options of ``jobs/evaluate.py``: labelled clips, who chooses and who tests, the models."""
 
-    preset_folder: ClassVar[str | None] = "models"
-    default_preset: ClassVar[str | None] = "mini"
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
-    input: Words = option(
-        (), "manifests (csv, jsonl, parquet with columns uri, emotion, speaker), separated by commas"
-    )
-    corpus: Words = option((), "corpora as NAME:FOLDER, such as ravdess:FOLDER,emodb:FOLDER")
-    splits: str | None = option(
-        None, "csv of corpus, speaker, split, or mini, in place of the corpora's own splits and folds"
-    )
     folds: Annotated[int, Field(ge=2, le=100)] = option(
         5, "speaker-independent folds of a corpus with neither splits nor folds of its own"
     )
-    output: str = option("", "folder or s3:// prefix for tables and figures")
-    labels: Words = option((), "only clips with these labels; by default all")
-    audio_repeats: Repeats = option((1, 2, 3, 4), "a to choose from: copies of the audio")
-    text_repeats: Repeats = option((1, 2, 3, 4), "b to choose from: copies of the prompt")
-    resamples: Annotated[int, Field(ge=100, le=100_000)] = option(
-        2000, "draws of the bootstrap over speakers that gives the intervals"
-    )
-    max_reject_rate: Fraction = option(0.05, "share of clips that may fail before the job exits with 1")
-    ray_address: str | None = option(
-        None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
-    )
-    overwrite: bool = option(False, "delete another evaluation in the output folder")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.input and not self.corpus:
-            raise InputError("labelled clips are needed: --input clips.csv, or --corpus ravdess:FOLDER")
-        if not self.output:
-            raise InputError("--output is needed, for example --output out")
-        if bare := next((source for source in self.corpus if ":" not in source), None):
-            raise InputError(f"--corpus {bare} names no folder, as in --corpus ravdess:FOLDER")
-        # amplification is measured against none
-        for name in ("audio_repeats", "text_repeats"):
-            object.__setattr__(self, name, tuple(sorted({1, *getattr(self, name)})))
-        if self.labels:
-            object.__setattr__(self, "labels", label_sets.label_set(self.labels))
 
     @classmethod
     def takes_of_tuned(cls) -> set[str]:
         """The labels are the clips' own; temperature, fusion rule and weight are chosen on dev clips."""
         return super().takes_of_tuned() - {"labels"}
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Manifests and corpora, as ``corpora.load`` takes them."""
-        return (*self.input, *self.corpus)

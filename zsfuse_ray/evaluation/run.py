@@ -11,9 +11,17 @@ import pyarrow as pa
 import ray
 
 from zsfuse_ray.archive import cluster
-from zsfuse_ray.archive.embedding import LOG_MEL, LOGITS, embed, embed_prompts, embedding_column, matrix
+from zsfuse_ray.archive.embedding import (
+    LOG_MEL,
+    LOGITS,
+    check_models,
+    clips_verdict,
+    embed,
+    embed_prompts,
+    embedding_column,
+    matrix,
+)
 from zsfuse_ray.archive.output import REJECTS, Output
-from zsfuse_ray.archive.scoring import model_specs
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.evaluate import EvaluateConfig
@@ -29,8 +37,6 @@ from zsfuse_ray.method import metrics
 from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.zeroshot import softmax
-from zsfuse_ray.models.catalog import UNTRAINED
-from zsfuse_ray.models.checkpoints import resolve
 
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 SAY_EVERY_S = 15.0
@@ -49,12 +55,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
     corpora = list(dict.fromkeys(clips["corpus"].to_pylist()))
     for corpus in corpora:  # what can be wrong with them is said before hours are spent
         protocol(_of(clips, corpus), corpus, config.folds, config.splits)
-    specs = model_specs(config)
-    for spec in specs.values():
-        if spec.checkpoint == UNTRAINED:
-            print(f"UNTRAINED {spec}: random weights, its figures mean nothing", file=sys.stderr)
-        else:
-            resolve(spec.checkpoint)
+    check_models(config)
     own_ray = cluster.connect(config.ray_address)
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
     label_sets = {corpus: label_set(_of(clips, corpus)) for corpus in corpora}
@@ -130,14 +131,7 @@ def verdict(config: EvaluateConfig, result: dict[str, Any]) -> int:
     """Exit code: 1, with a line on stderr, where more clips could not be read than is allowed."""
     heard = sum(table["protocol"]["heard"] for table in result["corpora"].values())
     lost = sum(table["protocol"]["rejected"] for table in result["corpora"].values())
-    if lost <= config.max_reject_rate * (heard + lost):
-        return 0
-    print(
-        f"{lost} of {heard + lost} clips could not be read (allowed are {config.max_reject_rate:.1%}, "
-        "--max-reject-rate); reasons are in rejects/",
-        file=sys.stderr,
-    )
-    return 1
+    return clips_verdict(heard, lost, config.max_reject_rate)
 
 
 def _open(config: EvaluateConfig) -> Output:

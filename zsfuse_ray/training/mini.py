@@ -90,7 +90,7 @@ def write_audio_start(folder: Path) -> None:
         depths=[1, 1, 1, 1],
         layer_type="basic",
     )
-    # Whisper's (log10 + 4) / 4 is of unit size for speech; in dB, and a little flatter:
+    # (ln power + 4) / 5 brings speech to about unit size; here in dB
     settings.features_mean, settings.features_std = -4 * _DB, 5 * _DB
     settings.save_pretrained(folder)
     ClapFeatureExtractor(

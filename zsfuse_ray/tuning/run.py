@@ -13,9 +13,16 @@ import ray
 import yaml
 
 from zsfuse_ray.archive import cluster
-from zsfuse_ray.archive.embedding import LOGITS, embed, embed_prompts, embedding_column, matrix
+from zsfuse_ray.archive.embedding import (
+    LOGITS,
+    check_models,
+    clips_verdict,
+    embed,
+    embed_prompts,
+    embedding_column,
+    matrix,
+)
 from zsfuse_ray.archive.output import REJECTS, Output
-from zsfuse_ray.archive.scoring import model_specs
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.models import ModelOptions
@@ -29,8 +36,6 @@ from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.search import EXHAUSTIVE, members
 from zsfuse_ray.method.zeroshot import softmax
-from zsfuse_ray.models.catalog import UNTRAINED
-from zsfuse_ray.models.checkpoints import resolve
 from zsfuse_ray.tuning.assess import assess, final, weight_curve
 from zsfuse_ray.tuning.choice import Candidates, choose
 from zsfuse_ray.tuning.evidence import Evidence, Text, spaces
@@ -54,11 +59,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
     if goes_on and (done := out.read_json(TUNE)) is not None:
         print(f"{out.uri} is finished: nothing to do", file=sys.stderr)
         return out, done
-    for spec in model_specs(config).values():
-        if spec.checkpoint == UNTRAINED:
-            print(f"UNTRAINED {spec}: random weights, its figures mean nothing", file=sys.stderr)
-        else:
-            resolve(spec.checkpoint)
+    check_models(config)
     own_ray = cluster.connect(config.ray_address)
     labels = label_set(clips)
     text, scale, models = _texts(config, labels)
@@ -123,14 +124,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
 def verdict(config: TuneConfig, result: dict[str, Any]) -> int:
     """Exit code: 1, with a line on stderr, where more clips could not be read than is allowed."""
     heard, lost = result["clips"]["heard"], result["clips"]["rejected"]
-    if lost <= config.max_reject_rate * (heard + lost):
-        return 0
-    print(
-        f"{lost} of {heard + lost} clips could not be read (allowed are {config.max_reject_rate:.1%}, "
-        "--max-reject-rate); reasons are in rejects/",
-        file=sys.stderr,
-    )
-    return 1
+    return clips_verdict(heard, lost, config.max_reject_rate)
 
 
 def _clips(config: TuneConfig) -> pa.Table:
