@@ -30,7 +30,7 @@ from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
-from zsfuse_ray.models.classifier import Classifier
+from zsfuse_ray.models.encoding import Specialist
 
 MAX_BUNDLES_PER_BLOCK = 32
 # Enough to fill a cluster and to lose little; beyond it a block, and so a file in items/, holds more bundles.
@@ -97,13 +97,13 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
     for kind, spec in model_specs(config).items():
         model = load(spec)
         about[kind] = _about(spec, model)
-        if isinstance(model, Classifier):
-            specialist_labels = about[kind]["labels"] = model.labels
-            check_labels(config, model.labels)
-        else:
+        if isinstance(model, AudioLanguageModel):
             scale = model.scale
             text, about_prompts = prompts(model, config)
             about[kind] |= about_prompts | {"scale": scale}
+        else:
+            specialist_labels = about[kind]["labels"] = model.labels
+            check_labels(config, model.labels)
     return make_scorer(config, text, scale, specialist_labels), about
 
 
@@ -112,14 +112,14 @@ def _describe_models(config: EncoderOptions) -> dict[str, Any]:
     for kind, spec in model_specs(config).items():
         model = load(spec)
         about[kind] = _about(spec, model)
-        if isinstance(model, Classifier):
-            about[kind]["labels"] = model.labels
-        else:
+        if isinstance(model, AudioLanguageModel):
             about[kind] |= {"dim": model.dim, "scale": model.scale}
+        else:
+            about[kind]["labels"] = model.labels
     return about
 
 
-def _about(spec: ModelSpec, model: AudioLanguageModel | Classifier) -> dict[str, Any]:
+def _about(spec: ModelSpec, model: AudioLanguageModel | Specialist) -> dict[str, Any]:
     about = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     return about | {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
 

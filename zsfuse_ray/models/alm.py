@@ -12,6 +12,7 @@ from transformers import ClapFeatureExtractor
 
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.method.amplify import Fill
+from zsfuse_ray.models.about import About
 from zsfuse_ray.models.batching import run_batched
 from zsfuse_ray.models.checkpoints import Checkpoint, quiet
 
@@ -31,6 +32,7 @@ class AudioLanguageModel(ABC):
     kind = "alm"
     labels = None
 
+    about: About
     sample_rate: int
     window: int | None
     fill: Fill

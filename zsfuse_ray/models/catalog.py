@@ -9,14 +9,16 @@ from typing import Any, Literal
 import torch
 
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.checkpoints import SHIPPED, WEIGHTS, local_folder
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
 from zsfuse_ray.models.dual import Dual
+from zsfuse_ray.models.encoding import Specialist
 
 Kind = Literal["alm", "specialist"]
 
-MODELS: dict[str, type[Clap] | type[Dual] | type[Classifier]] = {
+MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "clap": Clap,
     "dual": Dual,
     "classifier": Classifier,
@@ -82,7 +84,7 @@ def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
 
 def load(
     spec: ModelSpec, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Clap | Dual | Classifier:
+) -> AudioLanguageModel | Specialist:
     """Return the model on the device, computing in dtype (weights stay float32)."""
     checkpoint = spec.checkpoint
     if checkpoint == UNTRAINED:
@@ -90,4 +92,5 @@ def load(
         from zsfuse_ray.models.untrained import untrained
 
         checkpoint = str(untrained(spec.family))
-    return MODELS[spec.family](checkpoint, device, dtype)
+    family: Any = MODELS[spec.family]  # a protocol says nothing of its classes' own __init__
+    return family(checkpoint, device, dtype)

@@ -1,9 +1,7 @@
 """Find a checkpoint, in a local folder or on the Hugging Face hub, and load it without running its code."""
 
 import json
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,40 +11,25 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub import (
-    HfApi,
-    get_hf_file_metadata,
-    hf_hub_download,
-    hf_hub_url,
-    snapshot_download,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from transformers.utils import logging
 
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.hub import FILES, fetch_file, find_file, hub_config, hub_file, snapshot
 
-_HUB_SECONDS = 8  # how long a hub may take to say whether it has a model
 _HASHED_WHOLE = 200_000_000  # bytes of weights up to which a local checkpoint's revision reads them all
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Models that come with the package: they go by these names wherever a checkpoint is named.
 WEIGHTS = Path(str(resources.files("zsfuse_ray"))) / "weights"
 SHIPPED = ("mini-alm", "mini-specialist")
-_LOCAL_HINT = "name a local folder instead, such as --alm clap:/path/to/folder"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint that exists. revision: the hub's commit, or for a local folder a hash of its content.
 
-    folder holds config.json (of which `config` is the content) and, once downloaded, the other files.
+    folder holds config.json (of which `config` is the content) and, once downloaded, the other files. A
+    checkpoint that is one file of weights as its authors published it has an empty config; file is where it
+    is, once downloaded.
     """
 
     path_or_id: str
@@ -55,33 +38,49 @@ class Checkpoint:
     is_local: bool
     folder: Path
     config: dict[str, Any]
+    file: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The one file that holds the weights; InputError where there is none."""
+        known = [self.file] if self.file else [self.folder / name for name in _WEIGHTS]
+        found = next((file for file in known if file.is_file()), None)
+        if found is None:
+            raise InputError(f"{self.path_or_id} holds no weights ({' or '.join(_WEIGHTS)})")
+        return found
 
 
 def resolve(checkpoint: str) -> Checkpoint:
     """Return where a checkpoint is: a local folder (or a shipped one), the hub's cache, or the hub.
 
-    The hub is asked for config.json alone.
+    A file of weights as its authors published it (a .pt or .pth) is named by its path, by a folder that holds
+    it alone, or on the hub as OWNER/NAME/FILE. The hub is asked for config.json, or about the file, alone.
 
     Raises InputError, within ten seconds, for one that is missing, gated, unreachable or no checkpoint.
     """
     folder = local_folder(checkpoint)
+    if file := _local_file(folder):
+        return Checkpoint(checkpoint, _hash([file]), _licence(file.parent), True, file.parent, {}, file)
+    if place := hub_file(checkpoint):
+        commit, file = find_file(checkpoint, *place)
+        return Checkpoint(checkpoint, commit, None, False, file.parent if file else Path(), {}, file)
     is_local = folder.is_dir()
     if is_local and not (folder / "config.json").is_file():
         raise InputError(
             f"{checkpoint} holds no config.json; expected a folder as save_pretrained writes it "
-            "(config.json, preprocessor_config.json, model.safetensors)"
+            "(config.json, preprocessor_config.json, model.safetensors), or with one .pt or .pth file"
         )
     if not is_local:
         if folder.is_absolute() or checkpoint.startswith((".", "~")) or folder.exists():
             raise InputError(f"no such checkpoint folder: {checkpoint}")
-        folder = _hub_config(checkpoint).parent
+        folder = hub_config(checkpoint).parent
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{checkpoint}: config.json is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{checkpoint}: config.json is not an object")
-    revision = _content_hash(folder) if is_local else folder.name
+    revision = _hash([folder / "config.json", *_weight_files(folder)]) if is_local else folder.name
     return Checkpoint(checkpoint, revision, _licence(folder), is_local, folder, config)
 
 
@@ -92,17 +91,13 @@ def local_folder(checkpoint: str) -> Path:
 
 def download(found: Checkpoint) -> Checkpoint:
     """Return the checkpoint with all its files in place; nothing is fetched where they already are."""
-    if found.is_local or has_weights(found.folder):
+    if found.is_local or found.file or (found.config and has_weights(found.folder)):
         return found
     name = found.path_or_id
-    try:
-        _ask_hub(name, found.revision)
-        files = HfApi().list_repo_files(name, revision=found.revision)
-        weights = "*.safetensors" if any(f.endswith(".safetensors") for f in files) else "*.bin"
-        wanted = ["*.json", "*.txt", "README.md", weights]
-        folder = Path(snapshot_download(name, revision=found.revision, allow_patterns=wanted))
-    except Exception as error:  # the hub client's errors share no base class across its versions
-        raise _hub_error(name, error) from error
+    if place := hub_file(name):
+        path = fetch_file(name, *place, found.revision)
+        return replace(found, folder=path.parent, file=path)
+    folder = snapshot(name, found.revision)
     return replace(found, folder=folder, licence=_licence(folder))
 
 
@@ -137,52 +132,14 @@ def load_model(part: Any, found: Checkpoint, device: str | torch.device) -> Any:
     return model.eval().requires_grad_(False).to(device)
 
 
-def _hub_config(name: str) -> Path:
-    """Return config.json of a hub model in the hub's cache, fetched if it is not there."""
-
-    try:
-        cached = try_to_load_from_cache(name, "config.json")
-        if isinstance(cached, str):
-            return Path(cached)
-        _ask_hub(name)
-        return Path(hf_hub_download(name, "config.json"))
-    except Exception as error:  # as in download
-        raise _hub_error(name, error) from error
-
-
-def _ask_hub(name: str, revision: str | None = None) -> None:
-    """Ask the hub once whether it has a model; raise what the hub client raises, or TimeoutError.
-
-    The client's own calls retry for minutes where there is no network, and look up host names without a
-    timeout: hence one plain request, in a thread.
-    """
-    url = hf_hub_url(name, "config.json", revision=revision)
-    answer: Future[object] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(get_hf_file_metadata(url, timeout=_HUB_SECONDS / 2))
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    answer.result(timeout=_HUB_SECONDS)
-
-
-def _hub_error(name: str, error: Exception) -> InputError:
-    if isinstance(error, HFValidationError):
-        return InputError(f"{name} is neither a local folder nor a model id such as laion/clap-htsat-unfused")
-    if isinstance(error, GatedRepoError):
-        return InputError(
-            f"{name} is gated: accept its terms on its page, log in (hf auth login), or {_LOCAL_HINT}"
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return InputError(f"{name} is neither a local folder nor a public model on the hub")
-    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return InputError(f"{name} has no config.json on the hub; expected a transformers checkpoint")
-    if isinstance(error, OfflineModeIsEnabled):
-        return InputError(f"{name} is not in the hub's cache, and HF_HUB_OFFLINE is set; {_LOCAL_HINT}")
-    return InputError(f"cannot fetch {name} from the hub ({type(error).__name__}); {_LOCAL_HINT}")
+def _local_file(path: Path) -> Path | None:
+    """Return the file of weights that a path names: itself, or a folder's only one beside no config.json."""
+    if path.is_file():
+        return path if path.name.endswith(FILES) else None
+    if not path.is_dir() or (path / "config.json").is_file():
+        return None
+    inside = [file for file in path.iterdir() if file.name.endswith(FILES)]
+    return inside[0] if len(inside) == 1 else None
 
 
 def has_weights(folder: Path) -> bool:
@@ -195,15 +152,22 @@ def has_weights(folder: Path) -> bool:
     return False
 
 
-def _content_hash(folder: Path) -> str:
-    """Return 12 hex digits from config.json and the weights: their names, sizes, and content.
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+
+
+def _hash(files: Sequence[Path]) -> str:
+    """Return 12 hex digits from the files' content, and of weights also their names and sizes.
 
     Of large weights 256 evenly spread blocks are read: two trainings of one model differ everywhere.
     """
-    digest = sha256((folder / "config.json").read_bytes())
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    whole = sum(file.stat().st_size for file in files) < _HASHED_WHOLE
+    digest = sha256()
+    weights = [file for file in files if file.name != "config.json"]
+    whole = sum(file.stat().st_size for file in weights) < _HASHED_WHOLE
     for file in files:
+        if file not in weights:
+            digest.update(file.read_bytes())
+            continue
         size = file.stat().st_size
         digest.update(f"{file.name}:{size};".encode())
         with file.open("rb") as stream:

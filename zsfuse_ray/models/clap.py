@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from zsfuse_ray.audio.features import ClapMel
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel, fill_of
 from zsfuse_ray.models.checkpoints import download, load_model, load_part, resolve
 
@@ -15,6 +16,18 @@ from zsfuse_ray.models.checkpoints import download, load_model, load_part, resol
 class Clap(AudioLanguageModel):
     """CLAP. Raises InputError for a checkpoint that is missing or no CLAP model."""
 
+    about = About(
+        rate="48 kHz",
+        window="10 s",
+        dim="512",
+        licence="Apache-2.0",
+        checkpoints=(
+            "laion/clap-htsat-unfused",
+            "laion/clap-htsat-fused",
+            "laion/larger_clap_general",
+            "laion/larger_clap_music_and_speech",
+        ),
+    )
     same_length = False
 
     def __init__(

@@ -1,6 +1,7 @@
 """Specialists: any audio classifier of transformers that was fine-tuned for emotion."""
 
 import re
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATIO
 
 from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.about import About
 from zsfuse_ray.models.checkpoints import Checkpoint, download, load_model, load_part, resolve
 
 # Families whose attention mask makes padding harmless, given layer normalisation in the convolutions.
@@ -24,8 +26,15 @@ class Classifier:
     Raises InputError for a checkpoint that is missing, of another class, or without label names.
     """
 
-    kind = "specialist"
-    fill = "none"
+    about = About(
+        rate="16 kHz",
+        window="none, 30 s with Whisper, 10 s with AST",
+        dim="its labels",
+        licence="the checkpoint's own",
+        checkpoints=("mini-specialist", "superb/hubert-large-superb-er", "superb/wav2vec2-base-superb-er"),
+    )
+    kind: Literal["specialist"] = "specialist"
+    fill: Literal["none"] = "none"
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32

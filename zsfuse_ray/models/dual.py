@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTra
 
 from zsfuse_ray.audio.features import FRONT_ENDS, AstFbank, ClapMel, SeamlessFbank, Waveforms, WhisperMel
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel, fill_of
 from zsfuse_ray.models.checkpoints import Checkpoint, download, load_model, load_part, resolve
 from zsfuse_ray.models.classifier import heeds_mask, receptive_field
@@ -27,6 +28,14 @@ class Dual(AudioLanguageModel):
 
     Raises InputError for a checkpoint that is missing, of another family, or whose parts do not fit.
     """
+
+    about = About(
+        rate="the audio encoder's",
+        window="the audio encoder's",
+        dim="any",
+        licence="the checkpoint's own",
+        checkpoints=("mini-alm", "any folder of jobs/train.py --task alm"),
+    )
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32

@@ -28,8 +28,13 @@ class Alm(Protocol):
 
 
 class Specialist(Protocol):
-    """What a specialist offers to this module; a model with a window pads every input to it."""
+    """What a specialist offers; a model with a window pads every input to it."""
 
+    kind: Literal["specialist"]
+    fill: Literal["none"]
+    labels: tuple[str, ...]
+    revision: str | None
+    licence: str | None
     sample_rate: int
     window: int | None
     dim: int
