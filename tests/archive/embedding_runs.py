@@ -8,23 +8,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from small_run import ITEM_S
 
-from zsfuse_ray.archive.embeddings import PARQUET, flatten
+from zsfuse_ray.archive.embed_run import PARQUET, flatten
+from zsfuse_ray.archive.encode_stage import Hear
+from zsfuse_ray.archive.layout import Layout
 from zsfuse_ray.archive.output import BUNDLES, EMBEDDINGS, ITEMS, RECORDINGS_PLANNED, RUN, Output
-from zsfuse_ray.archive.pack_stage import EMBEDDED, Layout, pack
+from zsfuse_ray.archive.pack_stage import Pack
 from zsfuse_ray.archive.plan import bundle_items
-from zsfuse_ray.archive.rows import BUNDLE, ENCODED
+from zsfuse_ray.archive.rows import BUNDLE, encoded_schema
 from zsfuse_ray.archive.tables import compact_as
+from zsfuse_ray.models.catalog import parse_spec
 
 REPEATS, DIM, N_LOGITS = (1, 2, 3), 6, 4
 MODELS = {
-    "alm": {"model": "clap:untrained", "revision": "a1", "dim": DIM, "scale": 20.0},
+    "alm": {
+        "model": "clap:untrained",
+        "revision": "a1",
+        "dim": DIM,
+        "scale": 20.0,
+        "audio_repeats": list(REPEATS),
+    },
     "specialist": {
         "model": "classifier:untrained",
         "revision": "s1",
         "labels": ["sad", "neutral", "anger", "joy"],
     },
 }
-EMBEDDED_KEPT = {"audio_repeats": REPEATS, "dtype": "float32"}
+KEPT = {"dtype": "float32", "preprocessing": 1, "folder": EMBEDDINGS}
 
 
 def unit(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
@@ -49,24 +58,31 @@ def encoded_rows(rows: list[dict], rng: np.random.Generator) -> list[dict]:
     return encoded
 
 
+def packed(layout: Layout) -> Pack:
+    """The stage where everything is computed anew."""
+    spec = parse_spec("clap:untrained", "alm")
+    return Pack(layout, {key: Hear(spec, part.audio_repeats) for key, part in layout.parts.items()}, {})
+
+
 def write_table(
     folder: Path,
     rows: list[dict],
     planned: pa.Table,
-    layout: Layout | None = None,
     models: dict | None = None,
+    dtype: str = "float32",
     files: int = 1,
 ) -> Output:
     """A complete run of ``jobs/embed.py`` whose encoders gave these ENCODED rows, in so many files."""
     models = models or MODELS
-    layout = layout or Layout.of(models, EMBEDDED_KEPT)
+    layout = Layout.of(models, KEPT | {"dtype": dtype})
+    pack, schema = packed(layout), encoded_schema(models)
     out = Output.open(str(folder))
     out.write_table(RECORDINGS_PLANNED, planned)
     out.write_table(BUNDLES, pa.Table.from_pylist(list(bundle_items(planned, ITEM_S)), schema=BUNDLE))
     for n, row in enumerate(rows):
-        out.write_table(f"{ITEMS}/{n}.parquet", pack(pa.Table.from_pylist([row], schema=ENCODED), layout))
+        out.write_table(f"{ITEMS}/{n}.parquet", pack(pa.Table.from_pylist([row], schema=schema)))
     flat = partial(flatten, layout=layout)
-    counts = compact_as(out, (), EMBEDDINGS, EMBEDDED, flat, **PARQUET)
+    counts = compact_as(out, (), EMBEDDINGS, layout.schema, flat, **PARQUET)
     whole = out.read_table(EMBEDDINGS)
     for n in range(files if files > 1 else 0):
         part = whole.slice(n * len(whole) // files, (n + 1) * len(whole) // files - n * len(whole) // files)
@@ -75,9 +91,13 @@ def write_table(
         out.delete(f"{EMBEDDINGS}/{EMBEDDINGS}.parquet")
     decided = {"item_s": ITEM_S, "vad": "silero", "min_segment_s": 0.5, "max_segment_s": 10.0}
     decided |= {"vad_threshold": 0.5, "long": "windows", "crop": "head", "precision": "auto"}
-    kept = {"audio_repeats": list(layout.audio_repeats), "dtype": layout.dtype, "preprocessing": 1}
+    kept = KEPT | {"dtype": dtype}
     run = {"versions": {"zsfuse_ray": "0"}, "config": decided, "models": models, EMBEDDINGS: kept}
     run |= {"counts": counts, "status": "complete"}
-    run["effective_repetition"] = {str(a): {"same": counts["segments"]} for a in layout.audio_repeats}
+    run["effective_repetition"] = {
+        key: {str(a): {"same": counts["segments"]} for a in part.audio_repeats}
+        for key, part in layout.parts.items()
+        if part.audio_repeats
+    }
     out.write_json(RUN, run)
     return out

@@ -6,16 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from embedding_runs import DIM, EMBEDDED_KEPT, MODELS, N_LOGITS, REPEATS, encoded_rows, write_table
+from embedding_runs import DIM, KEPT, MODELS, N_LOGITS, REPEATS, encoded_rows, packed, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_run import every_segment
 from torch.nn.functional import normalize, pad
 
-from zsfuse_ray.archive.embeddings import flatten, open_embeddings, read_embeddings
+from zsfuse_ray.archive.embed_run import flatten
+from zsfuse_ray.archive.embeddings import open_embeddings, read_embeddings
+from zsfuse_ray.archive.layout import Layout
 from zsfuse_ray.archive.output import EMBEDDINGS, RECORDINGS, REJECTS, RUN, Output
-from zsfuse_ray.archive.pack_stage import Layout, distinct, pack
+from zsfuse_ray.archive.pack_stage import merge
 from zsfuse_ray.archive.rows import ENCODED
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import distinct_inputs
@@ -28,18 +30,11 @@ few = arrays(
 
 @given(few)
 def test_each_distinct_embedding_is_kept_once_and_found_again(every):
-    kept, inputs = distinct(every)
-    n, repeats, _ = every.shape
-    rows, expected = [], []
-    for clip in range(n):
-        own: list[bytes] = []
-        for a in range(repeats):
-            if every[clip, a].tobytes() not in own:
-                own.append(every[clip, a].tobytes())
-                rows.append(every[clip, a])
-            expected.append(own.index(every[clip, a].tobytes()))
-    assert inputs.ravel().tolist() == expected
-    np.testing.assert_array_equal(kept, np.reshape(rows, (-1, 2)))
+    for values in every:
+        kept, inputs = merge(([], []), values, [None] * len(values))
+        own = list(dict.fromkeys(value.tobytes() for value in values))
+        assert inputs.tolist() == [own.index(value.tobytes()) for value in values]
+        assert [value.tobytes() for value in kept] == own
 
 
 class Ear:
@@ -55,7 +50,6 @@ class Ear:
 
 def test_the_embedding_of_every_a_is_what_the_model_gives_for_it_alone(rows, planned, tmp_path):
     repeats, rng, computed = (1, 2, 3, 5), np.random.default_rng(0), 0
-    layout = Layout(repeats, DIM, None, "float32")
     clips = {}
     for row in rows:
         own = [
@@ -67,8 +61,8 @@ def test_the_embedding_of_every_a_is_what_the_model_gives_for_it_alone(rows, pla
         for segment, clip in zip(row["segments"], own, strict=True):
             clips[segment["item_id"], segment["start_s"]] = clip
         computed += row["encoder_inputs"]
-    models = {"alm": MODELS["alm"]}
-    write_table(tmp_path, rows, planned, layout, models)
+    models = {"alm": MODELS["alm"] | {"audio_repeats": list(repeats)}}
+    write_table(tmp_path, rows, planned, models)
     table = read_embeddings(str(tmp_path))
     heard = [
         clips[place]
@@ -83,7 +77,7 @@ def test_the_embedding_of_every_a_is_what_the_model_gives_for_it_alone(rows, pla
     assert 0 < len(short) < len(heard)
     kept = [len(of) for of, clip in zip(embeddings_of(tmp_path), heard, strict=True) if len(clip) <= 80]
     assert sum(kept) == len(distinct_inputs(short, repeats, 80, "repeat_pad").inputs)
-    assert table.logits is None
+    assert not table.heard.logits
 
 
 def embeddings_of(folder: Path) -> list:
@@ -93,7 +87,7 @@ def embeddings_of(folder: Path) -> list:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_table_is_read_back_as_it_was_heard(rows, planned, tmp_path, dtype):
     encoded = encoded_rows(rows, np.random.default_rng(1))
-    write_table(tmp_path, encoded, planned, Layout(REPEATS, DIM, N_LOGITS, dtype), files=3)
+    write_table(tmp_path, encoded, planned, dtype=dtype, files=3)
     table = read_embeddings(str(tmp_path))
     expected = every_segment(encoded)
     assert len(table.segments) == len(expected) > 10
@@ -105,8 +99,7 @@ def test_the_table_is_read_back_as_it_was_heard(rows, planned, tmp_path, dtype):
     np.testing.assert_allclose(audio, every, atol=0 if dtype == "float32" else 1e-3)
     np.testing.assert_allclose(np.linalg.norm(audio, axis=-1), 1, atol=1e-6)
     np.testing.assert_array_equal(table.audio((3, 1)), audio[:, [2, 0]])
-    np.testing.assert_array_equal(table.logits, np.array([s["logits"] for s in own]))
-    assert table.audio_repeats == REPEATS
+    np.testing.assert_array_equal(table.logits(), np.array([s["logits"] for s in own]))
     assert table.models == MODELS
     kept = Output.open(str(tmp_path)).read_table(EMBEDDINGS).schema.field("alm_embeddings").type
     assert kept.value_type == pa.list_(pa.from_numpy_dtype(dtype), DIM)
@@ -138,21 +131,21 @@ def test_values_that_are_not_finite_are_rejected(rows, planned, tmp_path):
 
 
 def test_a_run_without_segments_has_all_columns(rows, planned, tmp_path):
-    full = flatten(pack(of(encoded_rows(rows, np.random.default_rng(1))), LAYOUT), planned, LAYOUT)
+    pack = packed(LAYOUT)
+    full = flatten(pack(of(encoded_rows(rows, np.random.default_rng(1)))), planned, LAYOUT)
     silent = [row | {"segments": [], "embeddings": b"", "logits": b""} for row in rows]
     for empty in ([], silent):
-        assert flatten(pack(of(empty), LAYOUT), planned, LAYOUT).schema == full.schema
+        assert flatten(pack(of(empty)), planned, LAYOUT).schema == full.schema
     write_table(tmp_path, silent, planned)
     table = read_embeddings(str(tmp_path))
     assert len(table.segments) == 0
     assert table.audio((1, 2)).shape == (0, 2, DIM)
-    assert table.logits is not None
-    assert table.logits.shape == (0, N_LOGITS)
+    assert table.logits().shape == (0, N_LOGITS)
     recordings = Output.open(str(tmp_path)).read_table(RECORDINGS)
     assert set(recordings["n_segments"].to_pylist()) == {0}
 
 
-LAYOUT = Layout.of(MODELS, EMBEDDED_KEPT)
+LAYOUT = Layout.of(MODELS, KEPT)
 
 
 def of(rows: list[dict]) -> pa.Table:

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from embedding_runs import DIM, EMBEDDED_KEPT, MODELS, encoded_rows, unit, write_table
+from embedding_runs import DIM, MODELS, encoded_rows, unit, write_table
 
 from zsfuse_ray.archive import rescore as module
 from zsfuse_ray.archive.embeddings import open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import RECORDINGS, REJECTS, RUN, SEGMENTS, Output
-from zsfuse_ray.archive.pack_stage import Layout
 from zsfuse_ray.archive.rescore import label_file, rescore, with_tables_options
 from zsfuse_ray.archive.rows import ENCODED
 from zsfuse_ray.archive.tables import flatten
@@ -55,8 +54,10 @@ def test_labels_from_the_table_are_those_from_the_encoders(table, encoded, plann
     parts = {"specialist": scorer.known, "alm": LABELS if scorer.text is not None else ()}
     expected = flatten(scorer(pa.Table.from_pylist(encoded, schema=ENCODED)), planned, LABELS, parts)
     told = module._Told(0)
-    places = stored.places((1, 2, 3)) if scorer.text is not None else ()
-    pieces = [t for file in stored.files() for t in label_file(stored, file, scorer, places, told)]
+    keys = {"alm": "alm"} if scorer.text is not None else {}
+    keys |= {"specialist": "specialist"} if scorer.specialist_labels is not None else {}
+    places = stored.places("alm", (1, 2, 3))
+    pieces = [t for file in stored.files() for t in label_file(stored, file, scorer, keys, places, told)]
     found = pa.concat_tables(pieces)
     assert told.segments == len(found) == len(expected) > 10
     assert found.column_names == expected.column_names
@@ -74,7 +75,8 @@ def config(table: Path, **values: object) -> ScoreConfig:
 
 
 def test_the_tables_models_and_decisions_are_taken(table):
-    found = with_tables_options(config(table), open_embeddings(str(table)))
+    found, keys = with_tables_options(config(table), open_embeddings(str(table)))
+    assert keys == {"alm": "alm", "specialist": "specialist"}
     assert (found.alm, found.specialist, found.item_s) == ("clap:untrained", "classifier:untrained", 20.0)
     with_tables_options(config(table, alm="clap:untrained"), open_embeddings(str(table)))
 
@@ -104,8 +106,7 @@ def test_what_does_not_fit_the_table_is_refused(table, values, said):
 
 def test_a_table_without_a_model_says_so(encoded, planned, tmp_path):
     models = {"specialist": MODELS["specialist"]}
-    layout = Layout.of(models, EMBEDDED_KEPT)
-    write_table(tmp_path / "table", encoded, planned, layout, models)
+    write_table(tmp_path / "table", encoded, planned, models)
     with pytest.raises(InputError, match="was made without one; use --alm none"):
         rescore(config(tmp_path / "table", alm="clap:untrained"), "")
     assert rescore(config(tmp_path / "table", max_reject_rate=1.0), "") == 0  # its own: none
@@ -132,7 +133,7 @@ def test_other_weights_under_the_same_name_are_refused(table, monkeypatch):
 def test_a_run_writes_the_tables_once(table, monkeypatch, capsys):
     stored = open_embeddings(str(table))
     scorer = replace(SCORER, audio_repeats=2)
-    monkeypatch.setattr(module, "_prepare", lambda config, stored: (scorer, dict(stored.models)))
+    monkeypatch.setattr(module, "_prepare", lambda config, stored, keys: (scorer, dict(stored.models)))
     asked = config(table, audio_repeats=(1, 3), max_reject_rate=0.0)
     assert rescore(asked, "") == 1  # what embedding could not read cannot be labelled
     out = Output.open(asked.output)

@@ -5,18 +5,22 @@ import pyarrow as pa
 import pytest
 import torch
 
-from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions
+from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions, Hear
 from zsfuse_ray.archive.rows import DECODED, ENCODED
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec
 
 ALM, SPECIALIST = parse_spec("clap:untrained", "alm"), parse_spec("classifier:untrained", "specialist")
-OPTIONS = EncodeOptions((1, 2), "windows", "head", 20.0, "float32")
+OPTIONS = EncodeOptions("windows", "head", 20.0, "float32")
 LENGTHS_S = (0.7, 2.3, 1.1)
 
 
-def actor(alm=ALM, specialist=SPECIALIST, gpu=False, last=True, options=OPTIONS) -> Encode:
-    return Encode(alm, specialist, options, gpu, torch.get_num_threads(), last)
+BOTH = {"alm": Hear(ALM, (1, 2)), "specialist": Hear(SPECIALIST)}
+
+
+def actor(*keys, models=BOTH, gpu=False, last=True, options=OPTIONS) -> Encode:
+    chosen = {key: models[key] for key in keys or models}
+    return Encode(chosen, tuple(models), options, gpu, torch.get_num_threads(), last)
 
 
 def bundle(bundle_id: int, rates: tuple[int, ...], seed: int) -> dict:
@@ -42,8 +46,8 @@ def test_a_row_becomes_the_same_row_with_what_the_models_say() -> None:
     first, silent = rows.to_pylist()
     assert [first["bundle_id"], silent["bundle_id"]] == [0, 1]
     assert first["segments"] == BATCH["segments"][0].as_py()
-    embeddings = np.frombuffer(first["embeddings"], np.float32).reshape(3, 2, both.alm.dim)
-    logits = np.frombuffer(first["logits"], np.float32).reshape(3, both.specialist.dim)
+    embeddings = np.frombuffer(first["embeddings"], np.float32).reshape(3, 2, both.models["alm"].dim)
+    logits = np.frombuffer(first["logits"], np.float32).reshape(3, both.models["specialist"].dim)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-5)
     assert np.isfinite(logits).all()
     assert 3 <= first["encoder_inputs"] <= 6
@@ -51,16 +55,48 @@ def test_a_row_becomes_the_same_row_with_what_the_models_say() -> None:
 
 
 def test_two_pools_say_what_one_says() -> None:
-    passing = actor(specialist=None, last=False)(BATCH)
+    passing = actor("alm", last=False)(BATCH)
     assert passing["pcm"].to_pylist() == BATCH["pcm"].to_pylist()
-    assert actor(alm=None)(passing).equals(actor()(BATCH))
+    assert actor("specialist")(passing).equals(actor()(BATCH))
+
+
+def test_several_models_of_a_kind_have_columns_of_their_own() -> None:
+    other = parse_spec("dual:untrained", "alm")
+    models = {**BOTH, "alm2": Hear(other, (1,)), "specialist2": Hear(SPECIALIST)}
+    rows = actor(models=models)(BATCH)
+    assert rows.schema.names[-2:] == ["embeddings2", "logits2"]
+    first, expected = rows.to_pylist()[0], actor()(BATCH).to_pylist()[0]
+    assert first["embeddings"] == expected["embeddings"]
+    assert first["logits"] == first["logits2"] == expected["logits"]
+    alone = actor(models={"alm": Hear(other, (1,))})(BATCH).to_pylist()[0]
+    assert first["embeddings2"] == alone["embeddings"]
+    assert first["encoder_inputs"] == expected["encoder_inputs"] + alone["encoder_inputs"]
+
+
+def test_what_is_known_is_not_computed_again() -> None:
+    """The clip of 0.7 s is heard 14, 7 and 4 times three; that of 2.3 s once with 4 or 3 copies."""
+    repeats = (1, 2, 3, 4)
+    every = actor(models={"alm": Hear(ALM, repeats)})(BATCH).to_pylist()[0]
+    more = actor(models={"alm": Hear(ALM, (4, 3), known=(1, 2))})(BATCH).to_pylist()[0]
+    whole = np.frombuffer(every["embeddings"], np.float32).reshape(3, 4, -1)
+    new = np.frombuffer(more["embeddings"], np.float32).reshape(3, 2, -1)
+    computed = np.isfinite(new).all(axis=-1)
+    for clip in range(3):
+        for column, a in enumerate((4, 3)):
+            same = [k for k in (0, 1) if np.array_equal(whole[clip, k], whole[clip, a - 1])]
+            assert computed[clip, column] == (not same)
+            if computed[clip, column]:
+                np.testing.assert_allclose(new[clip, column], whole[clip, a - 1], atol=1e-6)
+    assert 0 < computed.sum() < 6
+    assert more["encoder_inputs"] == len({(c, v.tobytes()) for c in range(3) for v in new[c][computed[c]]})
 
 
 def test_without_a_gpu_of_its_own_an_actor_leaves_the_machines_gpu_alone(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     quiet = actor(options=replace(OPTIONS, precision="auto"))
-    assert quiet.device.type == quiet.alm.device.type == quiet.specialist.device.type == "cpu"
-    assert quiet.alm.dtype == quiet.specialist.dtype == torch.float32
+    assert quiet.device.type == "cpu"
+    assert {model.device.type for model in quiet.models.values()} == {"cpu"}
+    assert {model.dtype for model in quiet.models.values()} == {torch.float32}
 
 
 def test_a_gpu_that_torch_cannot_use_is_said(monkeypatch) -> None:

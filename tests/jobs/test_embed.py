@@ -101,14 +101,15 @@ def test_the_table_holds_what_the_models_said(table):
         "run.json",
     }
     run = json.loads((folder / "run.json").read_text())
-    assert run["embeddings"] == {"audio_repeats": [1, 2, 3, 4], "dtype": "float32", "preprocessing": 1}
+    assert run["embeddings"] == {"dtype": "float32", "preprocessing": 1, "folder": "embeddings"}
+    assert run["models"]["alm"]["audio_repeats"] == [1, 2, 3, 4]
     assert run["models"]["specialist"]["labels"] == ["angry", "happy", "neutral", "sad"]
     assert run["models"]["alm"]["revision"]
     assert run["models"]["alm"]["window"] == 480_000
     read = read_embeddings(str(folder))
     n = len(read.segments)
     assert read.audio((1, 2, 3, 4)).shape == (n, 4, run["models"]["alm"]["dim"])
-    assert read.logits.shape == (n, 4)
+    assert read.logits().shape == (n, 4)
     kept = pd.read_parquet(folder / "embeddings").alm_embeddings.map(len).sum()
     assert n < kept == run["counts"]["encoder_inputs"] < 4 * n  # no segment is longer than the window
     assert f"{kept:,} distinct inputs for {n:,} segments" in said
@@ -153,7 +154,52 @@ def test_a_run_that_was_killed_goes_on(table, archive, run_job, tmp_path, monkey
     order = second.segments["segment_id"].to_pylist()
     place = [order.index(i) for i in first.segments["segment_id"].to_pylist()]
     np.testing.assert_array_equal(first.audio((1, 2, 3, 4)), second.audio((1, 2, 3, 4))[place])
-    np.testing.assert_array_equal(first.logits, second.logits[place])
+    np.testing.assert_array_equal(first.logits(), second.logits()[place])
+
+
+def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tmp_path, monkeypatch):
+    """Computing just these: killed on the way it stays what it was, then it is the table made at once."""
+    folder, models = tmp_path / "table", ["--alm", "clap:untrained,dual:untrained"]
+    scored(run_job("embed", *heard(archive), "--output", folder, "--audio-repeats", "1,2"))
+    before = json.loads((folder / "run.json").read_text())
+    write = compaction.Output.write_json
+
+    def dies(out, name, value):
+        if "audio_repeats" in value.get("models", {}).get("alm2", {}):
+            raise KeyboardInterrupt
+        write(out, name, value)
+
+    monkeypatch.setattr(compaction.Output, "write_json", dies)
+    more = ["--output", folder, *models, "--audio-repeats", "1,2,3,4"]
+    with pytest.raises(KeyboardInterrupt):
+        run_job("embed", *heard(archive), *more)
+    monkeypatch.undo()
+    assert read_embeddings(str(folder)).models == before["models"]
+    said = lines(run_job("embed", *heard(archive), "--output", folder, "--alm", "dual:untrained").stderr)[-1]
+    assert "is being extended by clap:untrained, dual:untrained; run that command again" in said
+    scored(run_job("embed", *heard(archive), *more))
+    assert {path.name for path in folder.iterdir()} == {
+        *("plan", "embeddings2", "recordings", "rejects", "run.json")
+    }
+    run = json.loads((folder / "run.json").read_text())
+    assert list(run["models"]) == ["alm", "specialist", "alm2"]
+    found, expected = read_embeddings(str(folder)), read_embeddings(str(table[0]))
+    assert found.segments.equals(expected.segments)
+    np.testing.assert_allclose(found.audio((1, 2, 3, 4)), expected.audio((1, 2, 3, 4)), atol=1e-6)
+    np.testing.assert_array_equal(found.logits(), expected.logits())
+    assert found.audio((1, 2), "alm2").shape == (len(found.segments), 2, 32)
+    n = len(found.segments)
+    of_clap = json.loads((table[0] / "run.json").read_text())["counts"]["encoder_inputs"]
+    assert run["counts"]["encoder_inputs"] == of_clap + 4 * n  # nothing twice; a dual repeats for good
+    again = run_job("embed", *heard(archive), *more)
+    assert "nothing to do" in again.stderr
+    out = ["--output", tmp_path / "out", "--max-reject-rate", "1"]
+    scored(run_job("score", "--embeddings", folder, *out, "--alm", "dual:untrained"))
+    assert (
+        json.loads((tmp_path / "out" / "run.json").read_text())["models"]["alm"]["model"] == "dual:untrained"
+    )
+    refused = run_job("embed", *heard(archive), "--output", folder, "--dtype", "float16")
+    assert "dtype float32 → float16" in lines(refused.stderr)[-1]
 
 
 def test_half_precision_changes_little(table, archive, run_job, tmp_path):

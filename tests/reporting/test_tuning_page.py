@@ -19,7 +19,7 @@ from zsfuse_ray.tuning.summary import summarise
 def tuned(specialist: bool = True) -> dict:
     """tune.json of clips of numbers."""
     e = evidence(alm=2.5, specialist=0.8)
-    e = e if specialist else replace(e, specialist=None)
+    e = e if specialist else replace(e, specialists={})
     options = config()
     found = searched(e, options)
     table = assess(e, found, options)

@@ -86,10 +86,11 @@ def test_what_is_written_scores_as_it_says():
     found, _, written = tuned(e, config())
     options = written["options"]
     rows = [int(template.split()[0]) for template in options["templates"]]
-    text = next(array for how, array in e.text.items() if how.b == options["text_repeats"][0])[rows]
-    audio = e.audio[options["audio_repeats"][0]]
-    p = posterior(audio, text, e.scale, options["ensemble"], options["temperature"])
-    fused = fuse(e.specialist, p, options["weight"], options["fusion"], e.inside)
+    alm, specialist = e.alms["alm"], e.specialists["specialist"]
+    text = next(array for how, array in alm.text.items() if how.b == options["text_repeats"][0])[rows]
+    audio = alm.audio[options["audio_repeats"][0]]
+    p = posterior(audio, text, alm.scale, options["ensemble"], options["temperature"])
+    fused = fuse(specialist.posterior, p, options["weight"], options["fusion"], specialist.inside)
     folds = [
         ua(e.targets[e.folds == k], fused[e.folds == k].argmax(axis=1), len(LABELS)) for k in range(e.n_folds)
     ]
@@ -98,7 +99,7 @@ def test_what_is_written_scores_as_it_says():
 
 
 def test_without_a_specialist_the_alm_is_tuned():
-    e = replace(evidence(alm=2.0), specialist=None)
+    e = replace(evidence(alm=2.0), specialists={})
     _, table, written = tuned(e, config())
     assert SPECIALIST not in table["systems"]
     assert written["options"]["weight"] == 1
@@ -125,3 +126,29 @@ def test_the_curve_begins_at_the_specialist():
     for rule in ("linear", "loglinear"):
         assert curve[rule][0]["value"] == pytest.approx(alone)
         assert all(point["low"] <= point["value"] <= point["high"] for point in curve[rule])
+
+
+def test_of_several_models_the_better_ones_are_found():
+    """A deaf ALM and a deaf specialist are there beside the good ones."""
+    good = evidence(alm=2.5, specialist=0.8, templates=2)
+    deaf = evidence(alm=0.0, specialist=0.0, templates=2)
+    e = replace(
+        good,
+        alms={"alm": deaf.alms["alm"], "alm2": good.alms["alm"]},
+        specialists={
+            "specialist": deaf.specialists["specialist"],
+            "specialist2": good.specialists["specialist"],
+        },
+    )
+    options = config(2)
+    found = searched(e, options)
+    assert len({space.name for space in found.spaces}) == len(found.spaces)
+    assert {(space.alm, space.specialist) for space in found.spaces} == {
+        (alm, specialist) for alm in e.alms for specialist in e.specialists
+    }
+    table = assess(e, found, options)
+    assert table["systems"][SPECIALIST]["choices"] == ["specialist2"] * e.n_folds
+    names = {key: f"named {key}" for key in (*e.alms, *e.specialists)}
+    written = final(e, found, options, table, names)["options"]
+    assert (written["alm"], written["specialist"]) == ("named alm2", "named specialist2")
+    assert table["differences"][BEST]["low"] > 0

@@ -70,6 +70,7 @@ def test_copies_that_change_nothing_are_no_block_of_their_own():
     e = evidence()
     options = config()
     assert len(spaces(e, options)) == 2 * 2 * 2 * 2
-    same = replace(e, audio={1: e.audio[1], 2: e.audio[1].copy()})
+    alm = e.alms["alm"]
+    same = replace(e, alms={"alm": replace(alm, audio={1: alm.audio[1], 2: alm.audio[1].copy()})})
     assert {space.a for space in spaces(same, options)} == {1}
     assert len(spaces(same, options)) == 2 * 2 * 2

@@ -6,7 +6,7 @@ from zsfuse_ray.config.options import build
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.method.zeroshot import softmax
 from zsfuse_ray.tuning.choice import Candidates
-from zsfuse_ray.tuning.evidence import Evidence, Text, block, spaces
+from zsfuse_ray.tuning.evidence import Alm, Evidence, Specialist, Text, block, spaces
 from zsfuse_ray.tuning.summary import summarise
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -50,11 +50,8 @@ def evidence(
         targets=rng.permutation(targets) if shuffled else targets,
         speakers=speakers,
         folds=np.repeat(np.arange(n_speakers) % 4, n_each),
-        specialist=softmax(2 * logits),
-        inside=np.ones(len(LABELS), bool),
-        audio=audio,
-        text=text,
-        scale=20.0,
+        alms={"alm": Alm(audio, text, 20.0)},
+        specialists={"specialist": Specialist(softmax(2 * logits), np.ones(len(LABELS), bool))},
     )
 
 

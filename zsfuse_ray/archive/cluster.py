@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
@@ -26,7 +26,7 @@ FEWEST_CPUS = 2
 class Pool:
     """Resources of one pool of encoder actors."""
 
-    models: tuple[str, ...]  # of "alm" and "specialist"
+    models: tuple[str, ...]  # by their names in tables, such as "alm"
     min_size: int
     max_size: int
     num_cpus: float
@@ -75,9 +75,14 @@ def worker_nodes() -> int:
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
-def pools(config: EncoderOptions, resources: Mapping[str, float], nodes: int) -> list[Pool]:
-    """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them."""
-    models = tuple(name for name in ("alm", "specialist") if getattr(config, name) != "none")
+def pools(
+    config: EncoderOptions, resources: Mapping[str, float], nodes: int, models: Sequence[str] = ()
+) -> list[Pool]:
+    """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them.
+
+    models: names of those it needs; by default all of the configuration's.
+    """
+    models = tuple(models or config.models)
     groups = [models] if config.pools == "shared" else [(model,) for model in models]
     gpus = resources.get("GPU", 0)
     num_gpus = config.gpus_per_encoder

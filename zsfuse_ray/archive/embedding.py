@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
 from zsfuse_ray.archive.cluster import Pool
+from zsfuse_ray.archive.embeddings import EmbeddingTable
 from zsfuse_ray.archive.progress import start_tally
 from zsfuse_ray.archive.rows import BUNDLE, ENCODED
-from zsfuse_ray.archive.scoring import decode_and_watch, embed_bank, encoded, model_specs
+from zsfuse_ray.archive.scoring import decode_and_watch, embed_bank, encoded, hearing, model_specs
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.statistics import log_mel_statistics
 from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.corpora.clips import check_classes, check_splits, labelled
+from zsfuse_ray.corpora.splits import read_split
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, load
@@ -36,6 +39,7 @@ WHOLE = Segmentation(vad="none", min_segment_s=0.05, max_segment_s=7200.0)
 _OVERRUN_S = 3600.0
 
 LOGITS, LOG_MEL = "logits", "log_mel"
+ROW = "table_row"  # of a clip that is a segment of an embedding table
 REJECTS = pa.schema([(name, pa.string()) for name in ("uri", "corpus", "stage", "reason", "message")])
 _HEARD = ENCODED.append(pa.field(LOG_MEL, pa.large_binary()))
 
@@ -59,6 +63,42 @@ def clips_verdict(heard: int, lost: int, max_reject_rate: float) -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def labelled_segments(table: EmbeddingTable, splits: str | None = None) -> pa.Table:
+    """The segments of a table whose archive was labelled clips, as a table of clips, and of each its ROW.
+
+    splits: as `load` takes it. InputError where there are no emotions, or a speaker or clip is in two splits.
+    """
+    source = f"--embeddings {table.stored.out.uri}"
+    clips = labelled(table.segments.rename_columns({"recording_uri": "uri"}), source, "the table")
+    clips = clips.append_column(ROW, pa.array(range(len(clips)), pa.int64()))
+    if splits:
+        clips = read_split(splits, clips)
+    check_classes(clips, source)
+    check_splits(clips)
+    return clips
+
+
+def heard_before(
+    clips: pa.Table, table: EmbeddingTable, keys: Mapping[str, str], repeats: Sequence[int]
+) -> pa.Table:
+    """Clips of `labelled_segments` with the columns that `embed` gives, of the table's models by kind."""
+    rows = clips[ROW].to_numpy()
+    columns: dict[str, NDArray[np.float32]] = {}
+    if "alm" in keys:
+        audio = table.audio(repeats, keys["alm"])[rows]
+        columns = {embedding_column(a): audio[:, i] for i, a in enumerate(repeats)}
+    if "specialist" in keys:
+        columns[LOGITS] = table.logits(keys["specialist"])[rows]
+    for name, values in columns.items():
+        clips = clips.append_column(name, fixed(values))
+    return clips
+
+
+def fixed(values: NDArray) -> pa.FixedSizeListArray:
+    """Rows of values (n, size) as a FixedSizeList column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
 def embedding_column(repeats: int) -> str:
@@ -94,7 +134,7 @@ def embed(
         num_cpus=1,
         compute=TaskPoolStrategy(size=own_cores),
     )
-    rows = encoded(rows, config, pools, keep_audio=True)
+    rows = encoded(rows, config, pools, hearing(config), keep_audio=True)
     rows = rows.map_batches(
         partial(_without_audio, log_mel=log_mel), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
     )
@@ -173,8 +213,7 @@ def _flat(clips: pa.Table, heard: pa.Table, repeats: Sequence[int]) -> tuple[pa.
     table = clips.take(pa.array(np.array(places, dtype=np.int64)[order]))
     for name, blocks in parts.items():
         values = np.concatenate(blocks)[order]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-        table = table.append_column(name, column)
+        table = table.append_column(name, fixed(values))
     known = clips.select(["uri", "corpus"]).take(
         pa.array([place for place, *_ in sorted(rejects)], pa.int64())
     )

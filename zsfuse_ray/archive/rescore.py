@@ -8,23 +8,25 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from zsfuse_ray.archive.embeddings import Heard, StoredEmbeddings, open_embeddings
+from zsfuse_ray.archive.embeddings import StoredEmbeddings, open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.output import RECORDINGS, REJECTS, RUN, SEGMENTS, Output
 from zsfuse_ray.archive.run import refuse_other_config, say_models, summary, verdict
-from zsfuse_ray.archive.scoring import check_labels, make_scorer, model_specs, prompts
+from zsfuse_ray.archive.scoring import check_labels, is_model, make_scorer, model_specs, prompts
 from zsfuse_ray.archive.summaries import label_shares, summarise_recordings
 from zsfuse_ray.archive.tables import PLACED, planned_recordings
 from zsfuse_ray.archive.versions import git_revision, versions
+from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, resolved
-from zsfuse_ray.config.score import DECIDED, OF_TABLE, OPERATIONAL, ScoreConfig
+from zsfuse_ray.config.score import DECIDED, OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import entropy
 from zsfuse_ray.method.labels import column
@@ -38,8 +40,8 @@ SAY_EVERY_S = 15.0
 def rescore(config: ScoreConfig, preset: str) -> int:
     """Label what a table holds. Returns the exit code: 0, or 1 where more failed than is allowed."""
     stored = open_embeddings(str(config.embeddings))
-    config = with_tables_options(config, stored)
-    places = stored.places(config.audio_repeats) if config.alm != "none" else ()
+    config, keys = with_tables_options(config, stored)
+    places = stored.places(keys["alm"], config.audio_repeats) if "alm" in keys else ()
     out = Output.open(config.output)
     if out.fs == stored.out.fs and os.path.realpath(out.root) == os.path.realpath(stored.out.root):
         raise InputError(f"--output {out.uri} is the embedding table itself; use another")
@@ -58,56 +60,73 @@ def rescore(config: ScoreConfig, preset: str) -> int:
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
     else:
         figures = say_models(config, preset)
-        scorer, models = _prepare(config, stored)
+        scorer, models = _prepare(config, stored, keys)
         if config.overwrite:  # not before everything that may be wrong with the command was looked at
             out.clear()
         run = {"versions": versions(), "git": git_revision(), "preset": preset, "config": decides}
         run |= {"models": models} | ({"measured": figures} if figures else {})
         out.write_json(RUN, run | {"status": "started"})
-        run |= _work(out, stored, scorer, places)
+        run |= _work(out, stored, scorer, keys, places)
         if "alm" in models:
-            known = stored.run["effective_repetition"]
+            known = stored.run["effective_repetition"][keys["alm"]]
             run["effective_repetition"] = {str(a): known[str(a)] for a in config.audio_repeats}
         out.write_json(RUN, run | {"status": "complete"})
     print(summary(run, out.uri), flush=True)
     return verdict(run["counts"], config.max_reject_rate)
 
 
-def with_tables_options(config: ScoreConfig, stored: StoredEmbeddings) -> ScoreConfig:
-    """The configuration with the table's models and what it has decided.
+def with_tables_options(config: ScoreConfig, stored: StoredEmbeddings) -> tuple[ScoreConfig, dict[str, str]]:
+    """The configuration with the table's models and what it has decided; which of the table's models it uses.
 
-    InputError for another model than the table's: of another revision, wherever it may lie.
+    InputError for a model that the table was made without: of another revision, wherever it may lie.
     """
     values: dict[str, Any] = {name: stored.run["config"][name] for name in DECIDED}
+    keys: dict[str, str] = {}
     kinds: tuple[Kind, ...] = ("alm", "specialist")
     for kind in kinds:
-        wanted, about = getattr(config, kind), stored.models.get(kind)
+        wanted = getattr(config, kind)
+        if (key := key_of(kind, wanted, stored)) is not None:
+            keys[kind] = key
         if wanted == OF_TABLE:
-            values[kind] = wanted = about["model"] if about else "none"
-        elif wanted != "none" and about is None:
-            raise InputError(f"--{kind} {wanted}: {stored.out.uri} was made without one; use --{kind} none")
-        if about is None or wanted == "none" or (kind in values and kind == "specialist"):
-            continue  # the table's own specialist is not needed any more
-        spec = parse_spec(wanted, kind)
-        if spec.checkpoint == UNTRAINED:
-            same, found = str(spec) == about["model"], str(spec)
-        else:
-            revision = resolve(spec.checkpoint).revision
-            same, found = revision == about["revision"], f"{spec} of revision {revision}"
-        if not same:
-            raise _other_model(kind, found, stored)
-    return build(ScoreConfig, resolved(config) | values)
+            values[kind] = stored.models[key]["model"] if key else "none"
+    return build(ScoreConfig, resolved(config) | values), keys
+
+
+def key_of(kind: Kind, wanted: str, stored: StoredEmbeddings) -> str | None:
+    """The name of a model in the table: of OF_TABLE its first of the kind; None for none.
+
+    InputError for one that the table was made without.
+    """
+    own = stored.of_kind(kind)
+    if wanted == OF_TABLE:
+        return own[0] if own else None
+    if wanted == "none":
+        return None
+    if not own:
+        raise InputError(f"--{kind} {wanted}: {stored.out.uri} was made without one; use --{kind} none")
+    by_name = next((key for key in own if stored.models[key]["model"] == wanted), None)
+    if by_name and kind == "specialist":
+        return by_name  # it is not needed any more
+    spec = parse_spec(wanted, kind)
+    if found := next((key for key in own if is_model(spec, stored.models[key])), None):
+        return found
+    revision = "" if spec.checkpoint == UNTRAINED else f" of revision {resolve(spec.checkpoint).revision}"
+    raise _other_model(kind, f"{spec}{revision}", stored)
 
 
 def _other_model(kind: str, found: str, stored: StoredEmbeddings) -> InputError:
-    about = stored.models[kind]
-    made = f"{about['model']} of revision {about['revision']}"
+    made = ", ".join(
+        f"{about['model']} of revision {about['revision']}"
+        for about in (stored.models[key] for key in stored.of_kind(kind))
+    )
     return InputError(f"{stored.out.uri} was made with --{kind} {made}, not {found}; embed with it first")
 
 
-def _prepare(config: ScoreConfig, stored: StoredEmbeddings) -> tuple[Scorer, dict[str, Any]]:
+def _prepare(
+    config: ScoreConfig, stored: StoredEmbeddings, keys: Mapping[str, str]
+) -> tuple[Scorer, dict[str, Any]]:
     """The Scorer of the table, and what run.json says of the models; only the ALM is loaded, for its text."""
-    about = {kind: stored.models[kind] for kind in model_specs(config)}
+    about = {kind: stored.models[key] for kind, key in keys.items()}
     known = about["specialist"]["labels"] if "specialist" in about else None
     if known is not None:
         check_labels(config, known)
@@ -122,14 +141,16 @@ def _prepare(config: ScoreConfig, stored: StoredEmbeddings) -> tuple[Scorer, dic
     return make_scorer(config, text, scale, known), about
 
 
-def _work(out: Output, stored: StoredEmbeddings, scorer: Scorer, places: Sequence[int]) -> dict[str, Any]:
+def _work(
+    out: Output, stored: StoredEmbeddings, scorer: Scorer, keys: Mapping[str, str], places: Sequence[int]
+) -> dict[str, Any]:
     """Write the tables; return what run.json says of the work."""
     started = time.monotonic()
     for name in (SEGMENTS, RECORDINGS, REJECTS):
         out.delete(name)
     told = _Told(stored.run["counts"]["segments"])
     for file in stored.files():
-        labelled = label_file(stored, file, scorer, places, told)
+        labelled = label_file(stored, file, scorer, keys, places, told)
         out.write_tables(f"{SEGMENTS}/{file.rsplit('/', 1)[1]}", labelled)
     planned = planned_recordings(stored.out)
     playable = planned.filter(planned["probe_reason"].is_null())
@@ -159,17 +180,28 @@ class _Told:
 
 
 def label_file(
-    stored: StoredEmbeddings, file: str, scorer: Scorer, places: Sequence[int], told: _Told
+    stored: StoredEmbeddings,
+    file: str,
+    scorer: Scorer,
+    keys: Mapping[str, str],
+    places: Sequence[int],
+    told: _Told,
 ) -> Iterator[pa.Table]:
-    """Rows of the segments table for those of one of the table's files, piece by piece."""
-    for flat, heard in stored.batches(file):
-        yield label(flat, heard, scorer, places)
+    """Rows of the segments table for those of one of the table's files, piece by piece.
+
+    keys: which of the table's models are used, by kind; places: of the audio repeats, among the ALM's own.
+    """
+    for flat, heard in stored.batches(file, list(keys.values())):
+        audio = heard.alms[keys["alm"]].audio(places) if "alm" in keys else None
+        yield label(flat, audio, heard.logits.get(keys.get("specialist", "")), scorer)
         told.add(len(flat))
 
 
-def label(flat: pa.Table, heard: Heard, scorer: Scorer, places: Sequence[int]) -> pa.Table:
-    """Flat columns of some segments and what was heard of them → rows of the segments table."""
-    fused, specialist, alm = scorer.posteriors(heard.audio(places) if places else None, heard.logits)
+def label(
+    flat: pa.Table, audio: NDArray[np.float32] | None, logits: NDArray[np.float32] | None, scorer: Scorer
+) -> pa.Table:
+    """Flat columns of some segments, embeddings (n, A, D) and logits of them → rows of the segments table."""
+    fused, specialist, alm = scorer.posteriors(audio, logits)
     best = fused.argmax(axis=1)
     columns: dict[str, Any] = {name: flat[name] for name in PLACED}
     columns["label"] = pa.array(scorer.labels, pa.string()).take(pa.array(best))

@@ -5,6 +5,8 @@ tables are written.
 """
 
 import zlib
+from collections.abc import Iterable
+from typing import Literal
 
 import pyarrow as pa
 
@@ -79,6 +81,23 @@ SCORED = pa.schema(
         ("encoder_inputs", pa.int64()),
     ]
 )
+
+
+def column_of(key: str) -> str:
+    """The column of ENCODED rows for a model: embeddings for "alm", embeddings2 for "alm2", logits …"""
+    kind, number = kind_of(key), key.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return ("embeddings" if kind == "alm" else "logits") + number
+
+
+def kind_of(key: str) -> Literal["alm", "specialist"]:
+    """ "alm" or "specialist": the kind of a model from its name in tables, such as "alm2"."""
+    return "alm" if key.startswith("alm") else "specialist"
+
+
+def encoded_schema(keys: Iterable[str]) -> pa.Schema:
+    """ENCODED, with columns for the second and further models of a kind."""
+    more = [name for name in map(column_of, keys) if name not in ENCODED.names]
+    return pa.schema([*ENCODED, *((name, pa.large_binary()) for name in more)])
 
 
 def segment_seed(item_id: int, start_s: float) -> int:

@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,10 +12,11 @@ import ray
 import ray.exceptions
 
 from zsfuse_ray.archive import cluster, progress
+from zsfuse_ray.archive.encode_stage import Hear
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.output import CHECKPOINT, RUN, Output
 from zsfuse_ray.archive.plan import existing_plan, make_plan
-from zsfuse_ray.archive.scoring import Stage, describe, model_specs, run_bundles
+from zsfuse_ray.archive.scoring import Stage, describe, hearing, model_specs, run_bundles
 from zsfuse_ray.archive.summaries import effective_repetition, items_done
 from zsfuse_ray.archive.tables import compact
 from zsfuse_ray.archive.versions import git_revision, versions
@@ -34,7 +35,8 @@ class Work:
 
     stage: Stage
     facts: dict[str, Any]  # for run.json: "models", and what else belongs to a kind of run
-    compact: Callable[[Output], dict[str, Any]]  # items/ → the tables; returns the counts
+    compact: Callable[[Output], dict[str, Any]]  # items/ → the tables; returns "counts" and more for run.json
+    hear: Mapping[str, Hear]  # what each model is to compute
 
 
 def score(config: ScoreConfig, preset: str) -> int:
@@ -45,7 +47,25 @@ def score(config: ScoreConfig, preset: str) -> int:
 def _scoring(config: ScoreConfig) -> Work:
     scorer, models = describe(config)
     parts = {"specialist": scorer.known, "alm": config.labels if "alm" in models else ()}
-    return Work(scorer, {"models": models}, partial(compact, labels=config.labels, parts=parts))
+    tables = partial(_score_tables, config=config, models=models, parts=parts)
+    return Work(scorer, {"models": models}, tables, hearing(config))
+
+
+def _score_tables(
+    out: Output, config: ScoreConfig, models: Mapping[str, Any], parts: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"counts": compact(out, config.labels, parts)}
+    if "alm" in models:
+        found["effective_repetition"] = repetition(out, config, models["alm"], config.audio_repeats)
+    return found
+
+
+def repetition(
+    out: Output, config: RunConfig, alm: Mapping[str, Any], repeats: Sequence[int]
+) -> dict[str, dict[str, int]]:
+    """How many segments each amplification changed for an ALM, and how: see `effective_repetition`."""
+    how = (alm["sample_rate"], alm["window"], alm["fill"], config.crop == "seeded")
+    return effective_repetition(out, repeats, *how)
 
 
 def run_archive(
@@ -89,16 +109,16 @@ def run_archive(
         }
         out.write_json(RUN, run | {"status": "started"})
         try:
-            run |= _work(config, out, plan, pools, own_ray, work)
+            run |= hear_archive(config, out, plan, pools, own_ray, work)
         except ray.exceptions.RayError as error:
-            print(_stopped(error), file=sys.stderr)
+            print(stopped(error), file=sys.stderr)
             return 1
         out.write_json(RUN, run | {"status": "complete"})
     print(say(run, out.uri), flush=True)
     return verdict(run["counts"], config.max_reject_rate)
 
 
-def _stopped(error: ray.exceptions.RayError) -> str:
+def stopped(error: ray.exceptions.RayError) -> str:
     """What ended a run half-way: one line where the store was lost, else all that Ray says of it."""
     outage = re.search(r"SourceError: (.+)", str(error))
     what = outage.group(1) if outage else redact(str(error))
@@ -119,7 +139,7 @@ def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
     return 1
 
 
-def _work(
+def hear_archive(
     config: RunConfig,
     out: Output,
     plan: Mapping[str, Any],
@@ -133,16 +153,11 @@ def _work(
     earlier_s = _seconds_done(out)
     cores = cluster.cores() if own_ray else None
     with progress.Line(plan["hours"] * 3600, earlier_s, tally):
-        run_bundles(config, out, work.stage, pools, plan["bundles"], cores, tally)
+        run_bundles(config, out, work.stage, pools, plan["bundles"], cores, tally, work.hear)
     scored_s = progress.sums(tally)["audio_s"]
     wall_s = time.monotonic() - started
-    counts = work.compact(out)
+    found = work.compact(out)
     devices = sum(pool.min_size * (pool.num_gpus or 1) for pool in pools)
-    found: dict[str, Any] = {"counts": counts}
-    if alm := work.facts["models"].get("alm"):
-        found["effective_repetition"] = effective_repetition(
-            out, config.audio_repeats, alm["sample_rate"], alm["window"], alm["fill"], config.crop == "seeded"
-        )
     time_spent = {
         "wall_s": wall_s,
         "audio_hours_this_time": scored_s / 3600,
@@ -234,6 +249,15 @@ def reject_lines(counts: Mapping[str, Any]) -> list[str]:
 
 def repetition_lines(run: Mapping[str, Any]) -> list[str]:
     """What amplification really did to the audio and to the prompts."""
+    lines = repetition_of_audio(run.get("effective_repetition", {}))
+    for b, cut in run["models"].get("alm", {}).get("prompts_truncated", {}).items():
+        if cut:
+            lines.append(f"text × {b}: {cut} prompts were longer than the model reads and were cut")
+    return lines
+
+
+def repetition_of_audio(effective: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What copies of the audio really did."""
     said = {
         "same": "same input as without",
         "fewer": "fewer copies",
@@ -241,16 +265,13 @@ def repetition_lines(run: Mapping[str, Any]) -> list[str]:
         "more": "more copies",
     }
     lines = []
-    for a, effects in run.get("effective_repetition", {}).items():
+    for a, effects in effective.items():
         total = sum(effects.values())
         if a != "1" and total:
             shares = ", ".join(
                 f"{said[name]} {count / total:.0%}" for name, count in effects.items() if count
             )
             lines.append(f"audio × {a}: {shares}")
-    for b, cut in run["models"].get("alm", {}).get("prompts_truncated", {}).items():
-        if cut:
-            lines.append(f"text × {b}: {cut} prompts were longer than the model reads and were cut")
     return lines
 
 

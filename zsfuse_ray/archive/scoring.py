@@ -3,7 +3,7 @@
 Ray Data's checkpoint remembers which bundles are written; the same command again goes on from there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,10 +18,11 @@ from ray.data.checkpoint import CheckpointConfig
 
 from zsfuse_ray.archive.cluster import Pool
 from zsfuse_ray.archive.decode_stage import decode_bundles
-from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions
+from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions, Hear
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
 from zsfuse_ray.archive.progress import report
+from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions, ModelOptions
 from zsfuse_ray.config.score import RunConfig, ScoreConfig
@@ -29,7 +30,8 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
+from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec
+from zsfuse_ray.models.checkpoints import resolve
 from zsfuse_ray.models.encoding import Specialist
 
 MAX_BUNDLES_PER_BLOCK = 32
@@ -41,11 +43,24 @@ Stage = Callable[[pa.Table], pa.Table]
 
 
 def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
-    """The models a run uses, by "alm" and "specialist"."""
-    kinds = ("alm", "specialist")
-    return {
-        kind: parse_spec(getattr(config, kind), kind) for kind in kinds if getattr(config, kind) != "none"
-    }
+    """The models a run uses, by their names in tables: "alm", "specialist", and of several "alm2" …"""
+    return {key: parse_spec(name, kind_of(key)) for key, name in config.models.items()}
+
+
+def is_model(spec: ModelSpec, about: Mapping[str, Any]) -> bool:
+    """Whether run.json speaks of this model: of its revision, wherever it may lie.
+
+    InputError where the checkpoint is not there.
+    """
+    if spec.checkpoint == UNTRAINED:
+        return str(spec) == about["model"]
+    family, _, _ = about["model"].partition(":")
+    return family == spec.family and resolve(spec.checkpoint).revision == about["revision"]
+
+
+def hearing(config: EncoderOptions) -> dict[str, Hear]:
+    """What each model of a run is to compute, with nothing known before."""
+    return {key: Hear(spec, config.audio_repeats) for key, spec in model_specs(config).items()}
 
 
 def embed_bank(
@@ -74,17 +89,17 @@ def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
     return _where_there_is_room(_describe, config)
 
 
-def describe_models(config: EncoderOptions) -> dict[str, Any]:
+def describe_models(hear: Mapping[str, Hear]) -> dict[str, Any]:
     """Load each model once, where there is room: what run.json says of it, and the size of what it gives.
 
     InputError where a checkpoint is not what its family expects.
     """
-    return _where_there_is_room(_describe_models, config)
+    return _where_there_is_room(_describe_models, hear)
 
 
-def _where_there_is_room(work: Callable[[Any], Any], config: EncoderOptions) -> Any:
+def _where_there_is_room(work: Callable[[Any], Any], wanted: Any) -> Any:
     try:
-        return ray.get(ray.remote(num_cpus=1)(work).remote(config))
+        return ray.get(ray.remote(num_cpus=1)(work).remote(wanted))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
@@ -107,15 +122,15 @@ def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
     return make_scorer(config, text, scale, specialist_labels), about
 
 
-def _describe_models(config: EncoderOptions) -> dict[str, Any]:
+def _describe_models(hear: Mapping[str, Hear]) -> dict[str, Any]:
     about: dict[str, Any] = {}
-    for kind, spec in model_specs(config).items():
-        model = load(spec)
-        about[kind] = _about(spec, model)
+    for key, wanted in hear.items():
+        model = load(wanted.spec)
+        about[key] = _about(wanted.spec, model)
         if isinstance(model, AudioLanguageModel):
-            about[kind] |= {"dim": model.dim, "scale": model.scale}
+            about[key] |= {"dim": model.dim, "scale": model.scale, "audio_repeats": wanted.audio_repeats}
         else:
-            about[kind]["labels"] = model.labels
+            about[key]["labels"] = model.labels
     return about
 
 
@@ -168,10 +183,12 @@ def run_bundles(
     n_bundles: int,
     own_cores: int | None,
     tally: Any,
+    hear: Mapping[str, Hear] | None = None,
 ) -> None:
     """Hear every bundle that the checkpoint does not know yet and write its row, as `stage` makes it.
 
-    own_cores: cores of a machine with a Ray of our own, whose logical CPUs say nothing about them.
+    hear: what each model is to compute, by default all of the configuration's. own_cores: cores of a machine
+    with a Ray of our own, whose logical CPUs say nothing about them.
     """
     if not n_bundles:  # nothing in the archive could be read; Ray Data does not take an empty table
         return
@@ -192,7 +209,7 @@ def run_bundles(
         num_cpus=1,
         compute=TaskPoolStrategy(size=own_cores),
     )
-    rows = encoded(rows, config, pools)
+    rows = encoded(rows, config, pools, hear or hearing(config))
     rows = rows.map_batches(
         partial(finish_and_report, stage=stage, tally=tally),
         batch_size=None,
@@ -206,17 +223,20 @@ def run_bundles(
 
 
 def encoded(
-    rows: ray.data.Dataset, config: EncoderOptions, pools: list[Pool], keep_audio: bool = False
+    rows: ray.data.Dataset,
+    config: EncoderOptions,
+    pools: list[Pool],
+    hear: Mapping[str, Hear],
+    keep_audio: bool = False,
 ) -> ray.data.Dataset:
     """DECODED rows → ENCODED, through each pool in turn; with the audio where a later stage needs it."""
-    specs = model_specs(config)
-    options = EncodeOptions(config.audio_repeats, config.long, config.crop, config.batch_s, config.precision)
+    options = EncodeOptions(config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
-        chosen = {kind: specs[kind] if kind in pool.models else None for kind in ("alm", "specialist")}
         rows = rows.map_batches(
             Encode,
             fn_constructor_kwargs={
-                **chosen,
+                "models": {key: hear[key] for key in pool.models},
+                "every": tuple(hear),
                 "options": options,
                 "gpu": pool.num_gpus > 0,
                 "threads": pool.threads,

@@ -16,7 +16,7 @@ _ROUND = 1 << 13  # short waveforms are filled up to so many: a convolution of a
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Return a 1-D int16 or float waveform at another rate (Hz), as float32 in [-1, 1], on its own device.
 
-    The length is ceil(n · to_rate / from_rate). Rates with almost no common divisor (44 099 → 48 000) would
+    The length is `resampled_length`. Rates with almost no common divisor (44 099 → 48 000) would
     need gigabytes of filters: their ratio is rounded, by at most 1 in 2000.
     """
     if from_rate == to_rate:
@@ -27,7 +27,7 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     # whole number of samples and is heard with what the filter reaches on both sides.
     step = max(1, _BLOCK // ratio.numerator) * ratio.numerator
     reach = math.ceil(resampler.width / ratio.numerator) * ratio.numerator
-    length = math.ceil(len(waveform) * ratio.denominator / ratio.numerator)
+    length = resampled_length(len(waveform), from_rate, to_rate)
     if len(waveform) < _BLOCK:
         waveform = pad(waveform, (0, -len(waveform) % _ROUND))
     blocks = []
@@ -37,6 +37,14 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
         skip, size = ((n // ratio.numerator) * ratio.denominator for n in (start - first, step))
         blocks.append(block[skip : skip + size])
     return torch.cat(blocks)[:length]
+
+
+def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
+    """Return how many samples at the other rate these become: ceil(n · to_rate / from_rate)."""
+    if from_rate == to_rate:
+        return samples
+    ratio = Fraction(from_rate, to_rate).limit_denominator(1000)
+    return math.ceil(samples * ratio.denominator / ratio.numerator)
 
 
 def _to_float(samples: Tensor) -> Tensor:

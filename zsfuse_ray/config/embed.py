@@ -10,7 +10,10 @@ from zsfuse_ray.config.score import RunConfig
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EmbedConfig(RunConfig):
-    """Options of ``jobs/embed.py``: the plan's, the encoders', and in what form embeddings are kept."""
+    """Options of ``jobs/embed.py``: the plan's, the encoders', and in what form embeddings are kept.
+
+    --alm and --specialist may name several models, separated by commas.
+    """
 
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
@@ -24,3 +27,13 @@ class EmbedConfig(RunConfig):
         super().__post_init__()
         # a set: scoring chooses from it
         object.__setattr__(self, "audio_repeats", tuple(sorted(set(self.audio_repeats))))
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The models by their names in the table, see `EncoderOptions.models`."""
+        found = {}
+        for kind in ("alm", "specialist"):
+            names = [name.strip() for name in getattr(self, kind).split(",")]
+            for n, name in enumerate(name for name in names if name != "none"):
+                found[kind if n == 0 else f"{kind}{n + 1}"] = name
+        return found

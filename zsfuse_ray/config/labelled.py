@@ -1,11 +1,12 @@
 """What the jobs that measure on labelled clips share: which clips, which models, how many copies."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.models import OF_TABLE, ModelOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Repeats, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method import labels as label_sets
@@ -22,6 +23,9 @@ class LabelledOptions(ModelOptions):
         (), "manifests (csv, jsonl, parquet with columns uri, emotion, speaker), separated by commas"
     )
     corpus: Words = option((), "corpora as NAME:FOLDER, such as ravdess:FOLDER,emodb:FOLDER")
+    embeddings: str | None = option(
+        None, "embedding table of jobs/embed.py over labelled clips, in place of --input and --corpus"
+    )
     splits: str | None = option(
         None, "csv of corpus, speaker, split, or mini, in place of the corpora's own splits and folds"
     )
@@ -40,7 +44,9 @@ class LabelledOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.input and not self.corpus:
+        if self.embeddings and (self.input or self.corpus):
+            raise InputError("--embeddings excludes --input and --corpus: name clips, or a table of them")
+        if not (self.input or self.corpus or self.embeddings):
             raise InputError("labelled clips are needed: --input clips.csv, or --corpus ravdess:FOLDER")
         if not self.output:
             raise InputError("--output is needed, for example --output out")
@@ -51,6 +57,15 @@ class LabelledOptions(ModelOptions):
             object.__setattr__(self, name, tuple(sorted({1, *getattr(self, name)})))
         if self.labels:
             object.__setattr__(self, "labels", label_sets.label_set(self.labels))
+
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """With a table: its own models. InputError for an option that the table has decided."""
+        if given.get("embeddings") is None:
+            return {}
+        if name := next((name for name in ("long", "crop", "precision") if name in given), None):
+            raise InputError(f"--{name} does nothing with --embeddings: jobs/embed.py has decided it")
+        return {"alm": OF_TABLE, "specialist": OF_TABLE}
 
     @property
     def sources(self) -> tuple[str, ...]:

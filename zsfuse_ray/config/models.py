@@ -47,6 +47,14 @@ class EncoderOptions(Options):
         if self.encoders and (len(self.encoders) > 2 or list(self.encoders) != sorted(self.encoders)):
             raise InputError("--encoders takes MIN or MIN,MAX")
 
+    @property
+    def models(self) -> dict[str, str]:
+        """The models by their names in tables: "alm" and "specialist", and of several of a kind "alm2" …"""
+        return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
+
+
+# In place of a model: those an embedding table was made with.
+OF_TABLE = "table"
 
 # What a tuning decides, by the names of the options that take it.
 TUNED = (

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.models import TUNED, EncoderOptions, ModelOptions
+from zsfuse_ray.config.models import OF_TABLE, TUNED, EncoderOptions, ModelOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method import labels as label_sets
@@ -64,8 +64,6 @@ class RunConfig(EncoderOptions, PlanConfig):
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
 
-# In place of a model: the one an embedding table was made with.
-OF_TABLE = "table"
 # What an embedding table has decided; it cannot be asked for when scoring from one.
 DECIDED = (
     *("item_s", "vad", "min_segment_s", "max_segment_s", "vad_threshold"),

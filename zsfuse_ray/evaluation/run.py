@@ -19,13 +19,19 @@ from zsfuse_ray.archive.embedding import (
     embed,
     embed_prompts,
     embedding_column,
+    heard_before,
+    labelled_segments,
     matrix,
 )
+from zsfuse_ray.archive.embedding import REJECTS as REJECTED
+from zsfuse_ray.archive.embeddings import EmbeddingTable, read_embeddings
 from zsfuse_ray.archive.output import REJECTS, Output
+from zsfuse_ray.archive.rescore import key_of
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.evaluate import EvaluateConfig
-from zsfuse_ray.config.options import resolved
+from zsfuse_ray.config.models import OF_TABLE
+from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.corpora.clips import label_set, with_labels
 from zsfuse_ray.corpora.licences import LICENCES
 from zsfuse_ray.corpora.load import load
@@ -37,6 +43,7 @@ from zsfuse_ray.method import metrics
 from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.zeroshot import softmax
+from zsfuse_ray.models.catalog import Kind
 
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 SAY_EVERY_S = 15.0
@@ -49,7 +56,13 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
     InputError, before any model is loaded, for what is wrong with the clips, the splits or the output.
     """
     out = _open(config)
-    clips = load(config.sources, config.splits)
+    table, keys = None, {}
+    if config.embeddings:
+        table = read_embeddings(config.embeddings)
+        clips = labelled_segments(table, config.splits)
+        config, keys = _with_tables_models(config, table)
+    else:
+        clips = load(config.sources, config.splits)
     if config.labels:
         clips = with_labels(clips, config.labels)
     corpora = list(dict.fromkeys(clips["corpus"].to_pylist()))
@@ -57,9 +70,10 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
         protocol(_of(clips, corpus), corpus, config.folds, config.splits)
     check_models(config)
     own_ray = cluster.connect(config.ray_address)
-    pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
     label_sets = {corpus: label_set(_of(clips, corpus)) for corpus in corpora}
     text, scale, models = embed_prompts(config, label_sets)
+    if table is not None:
+        _refuse_other_weights(table, keys, models)
     if SPECIALIST in models:
         for corpus, labels in label_sets.items():
             own = models[SPECIALIST]["labels"]
@@ -68,11 +82,16 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
                     f"--specialist {config.specialist} knows none of {corpus}'s labels {', '.join(labels)}; "
                     f"its own are {', '.join(own)}"
                 )
-    print(f"hearing {len(clips):,} clips of {', '.join(corpora)}", file=sys.stderr)
-    cores = cluster.cores() if own_ray else None
-    told = _teller(len(clips))
-    heard, rejects = embed(clips, config, pools, own_cores=cores, log_mel=True, told=told)
-    print(f"heard {len(heard):,}, {len(clips) - len(heard)} could not be read", file=sys.stderr)
+    if table is not None:
+        heard, rejects = heard_before(clips, table, keys, config.audio_repeats), REJECTED.empty_table()
+        print("from a table there is no SVM: it hears the audio itself", file=sys.stderr)
+    else:
+        print(f"hearing {len(clips):,} clips of {', '.join(corpora)}", file=sys.stderr)
+        cores = cluster.cores() if own_ray else None
+        pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
+        told = _teller(len(clips))
+        heard, rejects = embed(clips, config, pools, own_cores=cores, log_mel=True, told=told)
+        print(f"heard {len(heard):,}, {len(clips) - len(heard)} could not be read", file=sys.stderr)
 
     tables, draws, predicted = {}, {}, []
     for corpus in corpora:
@@ -107,6 +126,32 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
     out.write_table(PREDICTIONS, pa.concat_tables(predicted, promote_options="default"))
     out.write_json(EVALUATION, result)
     return out, result
+
+
+def _with_tables_models(
+    config: EvaluateConfig, table: EmbeddingTable
+) -> tuple[EvaluateConfig, dict[str, str]]:
+    """The configuration with the table's models, the first of each kind or those named; their names in it."""
+    names, keys = {}, {}
+    kinds: tuple[Kind, ...] = ("alm", "specialist")
+    for kind in kinds:
+        wanted = getattr(config, kind)
+        key = key_of(kind, wanted, table.stored)
+        if key is not None:
+            keys[kind] = key
+        names[kind] = wanted if wanted != OF_TABLE else table.models[key]["model"] if key else "none"
+    if "alm" in keys:
+        table.stored.places(keys["alm"], config.audio_repeats)
+    return build(EvaluateConfig, resolved(config) | names), keys
+
+
+def _refuse_other_weights(table: EmbeddingTable, keys: dict[str, str], models: dict[str, Any]) -> None:
+    for kind, key in keys.items():
+        if models[kind]["revision"] != (made := table.models[key]["revision"]):
+            raise InputError(
+                f"{table.stored.out.uri} was made with revision {made} of {models[kind]['model']}, which is "
+                f"{models[kind]['revision']} now; embed with it first"
+            )
 
 
 def _teller(total: int) -> Callable[[int], None]:
@@ -174,7 +219,7 @@ def _heard(
         labels=labels,
         targets=np.array([place[name] for name in part["emotion"].to_pylist()]),
         speakers=np.array([name or "" for name in part["speaker"].to_pylist()]),
-        features=matrix(part, LOG_MEL),
+        features=matrix(part, LOG_MEL) if LOG_MEL in part.column_names else None,
         specialist=specialist,
         inside=inside,
         audio=audio,

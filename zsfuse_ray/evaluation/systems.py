@@ -49,7 +49,7 @@ class Heard:
     labels: tuple[str, ...]
     targets: NDArray[np.int64]
     speakers: NDArray[np.str_]
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] | None
     specialist: NDArray[np.float64] | None
     inside: NDArray[np.bool_]
     audio: NDArray[np.float32] | None
@@ -148,7 +148,9 @@ def run_round(heard: Heard, r: Round) -> Outcome:
     done = Outcome()
     n_labels = len(heard.labels)
     done.posteriors[CHANCE] = [np.full((len(r.test), n_labels), 1 / n_labels)]
-    svm = svm_posteriors(heard.features, heard.targets, heard.speakers, r.train, n_labels)
+    svm = None
+    if heard.features is not None:
+        svm = svm_posteriors(heard.features, heard.targets, heard.speakers, r.train, n_labels)
     if svm is not None:
         done.posteriors[SVM], done.choices[SVM] = [svm[0][r.test]], svm[1]
     if heard.specialist is not None:

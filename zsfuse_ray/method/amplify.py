@@ -103,6 +103,25 @@ def distinct_inputs(
     return Distinct(tuple(inputs), index)
 
 
+def same_as(
+    lengths: Sequence[int],
+    a: int,
+    known: Sequence[int],
+    window: int | None,
+    fill: Fill,
+    seed: int | None = None,
+) -> int | None:
+    """Return the first known amplification that gives the encoder just what a gives it, None if none does.
+
+    lengths: those of the windows that a clip is heard in, all of which must be the same.
+    """
+    wanted = [_heard(length, a, window, fill, seed) for length in lengths]
+    for other in known:
+        if [_heard(length, other, window, fill, seed) for length in lengths] == wanted:
+            return other
+    return None
+
+
 def effect(length: int, a: int, window: int | None, fill: Fill, seed: int | None = None) -> Effect:
     """Return what amplification a does to a clip, relative to a = 1."""
     once = _heard(length, 1, window, fill, seed)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from zsfuse_ray.method.amplify import Fill, distinct_inputs, windows
+from zsfuse_ray.method.amplify import Distinct, Fill, distinct_inputs, same_as, windows
 from zsfuse_ray.models.batching import run_batched
 
 # How a clip longer than the model's window is heard: by windows that cover it, or in one crop.
@@ -58,11 +60,14 @@ def embed_clips(
     clips: Sequence[Tensor],
     repeats: Sequence[int],
     *,
+    known: Sequence[int] = (),
     long: Long = "windows",
     seeds: Sequence[int] | None = None,
     batch_s: float,
 ) -> tuple[Tensor, int]:
     """Return the embeddings (n, len(repeats), dim), normalised, on the CPU, and how many inputs they took.
+
+    A clip for which a gives the same inputs as one of the known repeats is not computed: its row is NaN.
 
     clips: 1-D float tensors at the model's rate. repeats: the amplifications a. A clip longer than the
     model's window is cut into windows whose embeddings are averaged by length; with "crop" it is cut to one
@@ -79,6 +84,14 @@ def embed_clips(
         model.fill,
         seeds and [seeds[piece.clip] for piece in pieces],
     )
+    if known:
+        skipped = _known(pieces, repeats, known, model, seeds, len(clips))
+        needed = np.unique(distinct.index[~skipped[[piece.clip for piece in pieces]]])
+        if not len(needed):
+            return torch.full((len(clips), len(repeats), model.dim), torch.nan), 0
+        place = np.zeros(len(distinct.inputs), np.int64)  # what is skipped may take any row
+        place[needed] = np.arange(len(needed))
+        distinct = Distinct(tuple(distinct.inputs[i] for i in needed), place[distinct.index])
 
     def encode(inputs: list[tuple[int, int, int]]) -> Tensor:
         return model.embed_audio(
@@ -92,8 +105,10 @@ def embed_clips(
         int(batch_s * model.sample_rate),
         model.same_length,
     ).cpu()
-    embeddings = _average(rows[torch.from_numpy(distinct.index)], pieces, len(clips))
-    return normalize(embeddings, dim=-1), len(distinct.inputs)
+    embeddings = normalize(_average(rows[torch.from_numpy(distinct.index)], pieces, len(clips)), dim=-1)
+    if known:
+        embeddings[torch.from_numpy(skipped)] = torch.nan
+    return embeddings, len(distinct.inputs)
 
 
 def classify_clips(
@@ -124,6 +139,34 @@ def _pieces(
         else:
             pieces += [_Piece(clip, start, n, n / samples) for start, n in windows(samples, window)]
     return pieces
+
+
+def _known(
+    pieces: Sequence[_Piece],
+    repeats: Sequence[int],
+    known: Sequence[int],
+    model: Alm,
+    seeds: Sequence[int] | None,
+    n_clips: int,
+) -> NDArray[np.bool_]:
+    """Return which (clip, a) give the same inputs as a known a, (n, len(repeats))."""
+    lengths: list[list[int]] = [[] for _ in range(n_clips)]
+    for piece in pieces:
+        lengths[piece.clip].append(piece.length)
+    found = np.zeros((n_clips, len(repeats)), bool)
+    for clip, of_windows in enumerate(lengths):
+        seed = seeds[clip] if seeds else None
+        for column, a in enumerate(repeats):
+            same = same_as(of_windows, a, known, model.window, model.fill, seed)
+            found[clip, column] = same is not None
+    return found
+
+
+def window_lengths(samples: int, window: int | None, long: Long) -> list[int]:
+    """Return the lengths of the windows that a clip is heard in."""
+    if long == "crop" and window is not None:
+        return [min(samples, window)]
+    return [length for _, length in windows(samples, window)]
 
 
 def _heard(clips: Sequence[Tensor], piece: _Piece) -> Tensor:

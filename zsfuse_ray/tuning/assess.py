@@ -1,5 +1,7 @@
 """How good what was chosen is on speakers that had no part in the choice, beside simpler ways to choose."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,7 +50,7 @@ def assess(evidence: Evidence, found: Candidates, config: TuneConfig) -> dict[st
         "plain_ensemble": ("best", all_prompts),
         ALM_BEST: ("best", Only(weight=1.0)),
     }
-    if evidence.specialist is not None:
+    if evidence.specialists:
         ways["no_amplification"] = ("best", Only(amplified=False))
         ways[BEST] = ("best", every)
     ways[CHOSEN] = ("one_se", every)
@@ -61,12 +63,18 @@ def assess(evidence: Evidence, found: Candidates, config: TuneConfig) -> dict[st
             "in_sample": choose(found, evidence.n_folds, rule, only).score,
             "choices": [one.about(config.templates) for one in chosen],
         }
-    if evidence.specialist is not None:
+    if evidence.specialists:
         alm = [choose(found, k, "best", ways[ALM_BEST][1]).configuration for k in range(evidence.n_folds + 1)]
-        posteriors[STACKED], everywhere = _stacked(evidence, alm)
+        # of a single specialist nothing is chosen, so it has no gap
+        alone = [best_specialist(evidence, k) for k in range(evidence.n_folds + 1)]
+        posteriors[STACKED], everywhere = _stacked(evidence, alm, alone)
         systems[STACKED] = {"in_sample": objective(evidence, everywhere)}
-        posteriors[SPECIALIST] = evidence.specialist  # chooses nothing, so it has no gap
-        systems[SPECIALIST] = {"in_sample": objective(evidence, evidence.specialist)}
+        posteriors[SPECIALIST] = np.empty((len(evidence.targets), len(evidence.labels)))
+        for k, key in enumerate(alone[:-1]):
+            rows = evidence.folds == k
+            posteriors[SPECIALIST][rows] = evidence.specialists[key].posterior[rows]
+        in_sample = objective(evidence, evidence.specialists[alone[-1]].posterior)
+        systems[SPECIALIST] = {"in_sample": in_sample, "choices": alone[:-1]}
     n_speakers = 0 if (evidence.speakers == "").any() else len(set(evidence.speakers))
     draws = {}
     for name in systems:
@@ -80,7 +88,7 @@ def assess(evidence: Evidence, found: Candidates, config: TuneConfig) -> dict[st
             if metric == "ua":
                 draws[name] = values
     differences = {}
-    if evidence.specialist is not None:
+    if evidence.specialists:
         for name in (CHOSEN, BEST):
             gain = systems[name]["ua"]["value"] - systems[SPECIALIST]["ua"]["value"]
             values = None if draws[name] is None else draws[name] - draws[SPECIALIST]
@@ -93,12 +101,35 @@ def assess(evidence: Evidence, found: Candidates, config: TuneConfig) -> dict[st
     }
 
 
-def final(evidence: Evidence, found: Candidates, config: TuneConfig, table: dict[str, Any]) -> dict[str, Any]:
-    """Return what tuned.yaml says, and why: the choice on all folds, or w = 0 where fusion has no gain."""
-    name = CHOSEN if config.choose == "one_se" or evidence.specialist is None else BEST
+def best_specialist(evidence: Evidence, left_out: int) -> str:
+    """Return the specialist that is best alone on the folds but one (of n_folds: on all)."""
+    rows = evidence.folds != left_out
+    here = replace(
+        evidence,
+        targets=evidence.targets[rows],
+        folds=np.unique(evidence.folds[rows], return_inverse=True)[1],
+    )
+    return max(
+        evidence.specialists, key=lambda key: objective(here, evidence.specialists[key].posterior[rows])
+    )
+
+
+def final(
+    evidence: Evidence,
+    found: Candidates,
+    config: TuneConfig,
+    table: dict[str, Any],
+    names: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return what tuned.yaml says, and why: the choice on all folds, or w = 0 where fusion has no gain.
+
+    names: what to call the models, by their names in the evidence; by default as the configuration does.
+    """
+    names = names or config.models
+    name = CHOSEN if config.choose == "one_se" or not evidence.specialists else BEST
     choice = choose(found, evidence.n_folds, config.choose)
     chosen, weight = choice.configuration, choice.configuration.weight
-    if evidence.specialist is None:
+    if not evidence.specialists:
         verdict = "There is no specialist, so there is nothing to fuse with."
     else:
         gain = table["differences"][name]
@@ -130,9 +161,12 @@ def final(evidence: Evidence, found: Candidates, config: TuneConfig, table: dict
         if weight > 0 and alone >= fused:
             verdict += f" The ALM alone does as well: UA {100 * alone:.1f} %, fused {100 * fused:.1f} %."
     space = chosen.space
+    specialist = chosen.space.specialist
+    if specialist and weight == 0:
+        specialist = best_specialist(evidence, evidence.n_folds)
     options = {
-        "alm": config.alm,
-        "specialist": config.specialist,
+        "alm": names[space.alm],
+        "specialist": names[specialist] if specialist else "none",
         "labels": list(evidence.labels),
         "templates": [config.templates[t] for t in chosen.templates(evidence.n_prompts)],
         "words": space.text.words,
@@ -149,9 +183,9 @@ def final(evidence: Evidence, found: Candidates, config: TuneConfig, table: dict
 
 def weight_curve(evidence: Evidence, config: TuneConfig, chosen: Configuration) -> dict[str, Any]:
     """UA over the weight for each fusion rule, all else as chosen, with its intervals; in-sample."""
-    specialist = evidence.specialist
-    if specialist is None:
+    if chosen.space.specialist is None:
         return {}
+    specialist = evidence.specialists[chosen.space.specialist]
     rows = np.arange(len(evidence.targets))
     alm = alm_posterior(evidence, chosen, rows)
     n_speakers = 0 if (evidence.speakers == "").any() else len(set(evidence.speakers))
@@ -159,7 +193,7 @@ def weight_curve(evidence: Evidence, config: TuneConfig, chosen: Configuration) 
     for rule in config.fusions:
         curve[rule] = []
         for w in CURVE:
-            p = fuse(specialist, alm, float(w), rule, evidence.inside)
+            p = fuse(specialist.posterior, alm, float(w), rule, specialist.inside)
             values = drawn(evidence, p, "ua", min(config.resamples, 500)) if n_speakers > 1 else None
             curve[rule].append(_interval(measure(evidence, p, "ua"), values, n_speakers))
     return curve
@@ -204,14 +238,16 @@ def _by_fold(evidence: Evidence, chosen: list[Configuration]) -> NDArray[np.floa
     return found
 
 
-def _stacked(evidence: Evidence, alm: list[Configuration]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Stacked fusion of the specialist and the best ALM, fitted on the other folds; and on all, in-sample."""
-    specialist, n_labels = evidence.specialist, len(evidence.labels)
-    assert specialist is not None
+def _stacked(
+    evidence: Evidence, alm: list[Configuration], alone: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Stacked fusion of the best specialist and ALM, fitted on the other folds; and on all, in-sample."""
+    n_labels = len(evidence.labels)
     nested = np.empty((len(evidence.targets), n_labels))
     everywhere = nested
     rows = np.arange(len(evidence.targets))
-    for k, one in enumerate(alm):
+    for k, (one, key) in enumerate(zip(alm, alone, strict=True)):
+        specialist = evidence.specialists[key].posterior
         p = alm_posterior(evidence, one, rows)
         train = evidence.folds != k  # for the last, which leaves out none, all
         fitted = fit_stacked(specialist[train], p[train], evidence.targets[train], n_labels)

@@ -24,23 +24,39 @@ class Text:
 
 
 @dataclass(frozen=True, eq=False)
+class Alm:
+    """What an ALM makes of the clips and of the prompts.
+
+    audio: a -> (n, D) embeddings; text: how -> (T, C, D), of each template the mean over its words.
+    """
+
+    audio: dict[int, NDArray[np.float32]]
+    text: dict[Text, NDArray[np.float32]]
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Specialist:
+    """What a specialist says of the clips: posteriors (n, C) on the label set; the labels it knows, (C,)."""
+
+    posterior: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """Labelled clips as the models hear them.
 
-    targets (n,) are places in labels; folds (n,) count from 0 and share no speaker. specialist: (n, C)
-    posteriors on the label set, and which labels it knows, ``inside`` (C,). audio: a -> (n, D) embeddings;
-    text: how -> (T, C, D), of each template the mean over its words.
+    targets (n,) are places in labels; folds (n,) count from 0 and share no speaker. The models by their names
+    in tables: at least one ALM, any number of specialists.
     """
 
     labels: tuple[str, ...]
     targets: NDArray[np.int64]
     speakers: NDArray[np.str_]
     folds: NDArray[np.int64]
-    specialist: NDArray[np.float64] | None
-    inside: NDArray[np.bool_]
-    audio: dict[int, NDArray[np.float32]]
-    text: dict[Text, NDArray[np.float32]]
-    scale: float
+    alms: dict[str, Alm]
+    specialists: dict[str, Specialist]
     objective: Objective = "ua"
 
     @property
@@ -51,7 +67,7 @@ class Evidence:
     @property
     def n_prompts(self) -> int:
         """T: how many templates there are to choose from."""
-        return len(next(iter(self.text.values())))
+        return len(next(iter(next(iter(self.alms.values())).text.values())))
 
 
 @dataclass(frozen=True)
@@ -63,12 +79,15 @@ class Space:
     ensemble: Ensemble
     fusion: Rule
     temperature: float
+    alm: str = "alm"
+    specialist: str | None = "specialist"
 
     @property
     def name(self) -> str:
         """A name for files and trials that no other block has, but for its separator."""
         words = f"_words{self.text.words}" if self.text.words > 1 else ""
-        return f"a{self.a}_b{self.text.b}{words}_{self.ensemble}_{self.fusion}_T{self.temperature:g}"
+        models = "".join(f"{name}_" for name in (self.alm, self.specialist) if name and name[-1].isdigit())
+        return f"{models}a{self.a}_b{self.text.b}{words}_{self.ensemble}_{self.fusion}_T{self.temperature:g}"
 
 
 @dataclass(frozen=True)
@@ -92,15 +111,16 @@ class Configuration:
 
 def spaces(evidence: Evidence, config: TuneConfig) -> list[Space]:
     """Every block that differs from the others: copies that change nothing for any clip are left out."""
-    heard = _different(evidence.audio)
-    asked = _different(evidence.text)
-    fusions = config.fusions if evidence.specialist is not None else config.fusions[:1]
-    choices = product(heard, asked, config.ensembles, fusions, config.temperatures)
+    fusions = config.fusions if evidence.specialists else config.fusions[:1]
     return [
-        Space(*choice)
-        for choice in choices
+        Space(*choice, alm=key, specialist=specialist)
+        for key, alm in evidence.alms.items()
+        for specialist in [*evidence.specialists] or [None]
+        for choice in product(
+            _different(alm.audio), _different(alm.text), config.ensembles, fusions, config.temperatures
+        )
         # Without fusion, temperature changes the order of labels in averaged posteriors only.
-        if evidence.specialist is not None
+        if evidence.specialists
         or config.objective == "nll"
         or choice[2] == "probability"
         or choice[4] == config.temperatures[0]
@@ -109,12 +129,14 @@ def spaces(evidence: Evidence, config: TuneConfig) -> list[Space]:
 
 def block(evidence: Evidence, space: Space) -> Block:
     """The block in the form that the search takes."""
-    text = evidence.text[space.text]
+    alm = evidence.alms[space.alm]
+    specialist = evidence.specialists[space.specialist] if space.specialist else None
+    text = alm.text[space.text]
     return Block(
-        prompt_scores(evidence.audio[space.a], text, evidence.scale),
+        prompt_scores(alm.audio[space.a], text, alm.scale),
         prompt_gram(text),
-        evidence.specialist,
-        evidence.inside,
+        None if specialist is None else specialist.posterior,
+        np.ones(len(evidence.labels), bool) if specialist is None else specialist.inside,
         evidence.targets,
         evidence.folds,
         space.ensemble,
@@ -126,21 +148,20 @@ def block(evidence: Evidence, space: Space) -> Block:
 
 def alm_posterior(evidence: Evidence, chosen: Configuration, rows: NDArray) -> NDArray[np.float64]:
     """The ALM's posteriors (rows, C) in a configuration, by the plain functions of the method."""
-    space = chosen.space
-    text = evidence.text[space.text][chosen.templates(evidence.n_prompts)]
-    audio = evidence.audio[space.a][rows]
-    return posterior(audio, text, evidence.scale, space.ensemble, space.temperature)
+    space, alm = chosen.space, evidence.alms[chosen.space.alm]
+    text = alm.text[space.text][chosen.templates(evidence.n_prompts)]
+    return posterior(alm.audio[space.a][rows], text, alm.scale, space.ensemble, space.temperature)
 
 
 def predict(evidence: Evidence, chosen: Configuration, rows: NDArray) -> NDArray[np.float64]:
     """The fused posteriors (rows, C) in a configuration, by the plain functions of the method."""
-    specialist = evidence.specialist
-    if specialist is not None and chosen.weight == 0 and evidence.inside.all():
-        return specialist[rows]
+    if chosen.space.specialist is None:
+        return alm_posterior(evidence, chosen, rows)
+    specialist = evidence.specialists[chosen.space.specialist]
+    if chosen.weight == 0 and specialist.inside.all():
+        return specialist.posterior[rows]
     alm = alm_posterior(evidence, chosen, rows)
-    if specialist is None:
-        return alm
-    return fuse(specialist[rows], alm, chosen.weight, chosen.space.fusion, evidence.inside)
+    return fuse(specialist.posterior[rows], alm, chosen.weight, chosen.space.fusion, specialist.inside)
 
 
 def _different(arrays: dict[Any, NDArray]) -> Iterator[Any]:
