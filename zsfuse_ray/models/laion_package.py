@@ -89,7 +89,7 @@ class LaionPackage(AudioLanguageModel):
 
         waveform (B, window), longer (B, 1) and, with fusion, mel_fusion (B, 4, frames, bins).
         """
-        from laion_clap.training.data import get_audio_features
+        from laion_clap.training.data import get_audio_features  # pyright: ignore[reportMissingImports]
 
         truncating = "fusion" if self.network.enable_fusion else "rand_trunc"  # what does not occur here
         with _quiet():
@@ -120,7 +120,7 @@ def _module(config: ClapConfig, network: str, tokenizer: Any) -> Any:
         try:
             path = list(sys.path)
             try:
-                import laion_clap
+                import laion_clap  # pyright: ignore[reportMissingImports]  (an extra)
             finally:
                 sys.path[:] = path
         except ImportError as error:
