@@ -9,8 +9,6 @@ import torch
 from seeded_weights import seeded_state
 from transformers import ClapConfig
 
-from zsfuse_ray.audio.decode import decode
-from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.models.laion_package import _module
 from zsfuse_ray.models.untrained import byte_tokenizer
 
@@ -59,12 +57,3 @@ def write(folder: Path, state: dict[str, torch.Tensor]) -> Path:
     torch.save(content, folder / FILE)
     byte_tokenizer().save_pretrained(folder)
     return folder / FILE
-
-
-def real_clips(shared: Path) -> dict[float, torch.Tensor]:
-    """Return stretches of a podcast at 48 kHz, by their seconds."""
-    clips = {}
-    for start, seconds in ((20, 0.3), (25, 1), (30, 3), (40, 7), (50, 10), (70, 12), (90, 30)):
-        pcm = decode(str(shared / "longform/podcast/episode-54.m4a"), start, start + seconds)
-        clips[seconds] = resample(torch.from_numpy(pcm.samples), pcm.sample_rate, 48000)
-    return clips

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from real_clips import real_clips
 from safetensors.torch import save_file
 from tiny_models import speechlike
 from torch.nn.functional import normalize, pad
@@ -21,7 +22,7 @@ from zsfuse_ray.models.laion_package import LaionPackage
 if find_spec("laion_clap") is None:
     pytest.skip("the extra laion is not installed", allow_module_level=True)
 
-from laion_reference import FILE, package, random_state, real_clips, write
+from laion_reference import FILE, package, random_state, write
 
 WINDOW = 480_000
 CLOSE = {"rtol": 0, "atol": 1e-4}

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from real_clips import real_clips
 from transformers import RobertaModel, RobertaTokenizer
 
 from zsfuse_ray.errors import InputError
@@ -15,7 +16,7 @@ from zsfuse_ray.models.laion_package import LaionPackage
 if find_spec("laion_clap") is None:
     pytest.skip("the extra laion is not installed", allow_module_level=True)
 
-from laion_reference import package, random_state, real_clips, write
+from laion_reference import package, random_state, write
 from test_laion import CLOSE, TEXTS, WINDOW, assert_audio_agrees, heard, spread, tiled, voice
 
 
