@@ -17,6 +17,7 @@ random, nor fused from random chunks: windows cover it.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,8 +106,8 @@ def read_laion(checkpoint: str) -> tuple[Checkpoint, dict[str, Tensor]]:
     return found, read_weights(found, ("state_dict",))
 
 
-def config_of(weights: Mapping[str, Tensor], name: str) -> ClapConfig:
-    """Return the sizes of the towers, as the shapes of LAION's weights have them.
+def config_of(weights: Mapping[str, Tensor], name: str) -> Any:
+    """Return the ClapConfig of the towers, as the shapes of LAION's weights have them.
 
     Raises InputError where a weight that tells a size is missing; `name` is for the message.
     """

@@ -22,7 +22,6 @@ from torch import Tensor
 from transformers import (
     BartTokenizer,
     BertTokenizer,
-    ClapConfig,
     RobertaConfig,
     RobertaModel,
     RobertaTokenizer,
@@ -112,8 +111,8 @@ class LaionPackage(AudioLanguageModel):
         return self.network.model.encode_text(inputs, self.device)
 
 
-def _module(config: ClapConfig, network: str, tokenizer: Any) -> Any:
-    """Return the package's CLAP_Module with random weights, on the CPU, around a tokenizer."""
+def _module(config: Any, network: str, tokenizer: Any) -> Any:
+    """Return the CLAP_Module of a ClapConfig with random weights, on the CPU, around a tokenizer."""
     text = {**config.text_config.to_dict(), "model_type": "roberta"}
     roberta = RobertaModel(RobertaConfig(**text))
     with _without_hub(tokenizer, roberta):
