@@ -20,7 +20,8 @@ from zsfuse_ray.models import checkpoints
 from zsfuse_ray.models.checkpoints import download, resolve
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
-from zsfuse_ray.models.untrained import untrained_specialist
+from zsfuse_ray.models.untrained import byte_tokenizer, untrained_specialist
+from zsfuse_ray.models.weights import read_weights, tokenizer_of
 
 COMMIT = "a" * 40
 
@@ -218,6 +219,71 @@ def test_a_hub_model_is_checked_by_its_config_and_then_fetched_once(hub, folder)
     assert torch.equal(again.logits([torch.ones(16000)]), Classifier(str(folder)).logits([torch.ones(16000)]))
 
 
+def test_a_file_on_the_hub_is_asked_about_and_then_fetched_once(hub, folder):
+    torch.save({"x": torch.ones(2)}, folder / "best.pt")
+    found = resolve("some/model/best.pt")
+    assert (found.path_or_id, found.revision, found.is_local) == ("some/model/best.pt", COMMIT, False)
+    assert (found.file, found.config, found.licence) == (None, {}, None)
+    fetched = download(found)
+    assert fetched.weights == fetched.file == fetched.folder / "best.pt"
+    assert torch.equal(read_weights(fetched)["x"], torch.ones(2))
+    hub.asked.clear()
+    assert download(resolve("some/model/best.pt")) == fetched
+    assert hub.asked == []
+
+
+def test_a_file_in_a_folder_on_the_hub(hub, folder):
+    torch.save({"x": torch.ones(2)}, folder / "best.pt")  # the server goes by the last part of a name
+    found = resolve("some/model/runs/best.pt")
+    assert (found.revision, found.file) == (COMMIT, None)
+    fetched = download(found)
+    assert fetched.weights.parts[-2:] == ("runs", "best.pt")
+    assert resolve("some/model/runs/best.pt") == fetched
+
+
+def test_a_file_that_the_hub_does_not_have(hub):
+    for name, says in (
+        ("some/model/absent.pt", "there is no file some/model/absent.pt on the hub"),
+        ("some/other/best.pt", "neither a local folder nor a public model"),
+        ("some/gated/best.pt", "is gated"),
+    ):
+        with pytest.raises(InputError, match=says) as error:
+            resolve(name)
+        assert "\n" not in str(error.value)
+
+
+def test_the_tokenizer_of_a_file_comes_from_the_hub_where_none_lies_beside_it(hub, folder, tmp_path):
+    byte_tokenizer().save_pretrained(folder)
+    torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
+    found = resolve(str(tmp_path / "best.pt"))
+    expected = byte_tokenizer()("ab").input_ids
+    assert tokenizer_of(found, "some/model")("ab").input_ids == expected
+    assert "model.safetensors" not in hub.asked
+    hub.asked.clear()
+    assert tokenizer_of(found, "some/model")("ab").input_ids == expected
+    assert hub.asked == []
+
+
+def test_local_files(tmp_path):
+    file = tmp_path / "best.pt"
+    torch.save({"x": torch.ones(2)}, file)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    by_file, by_folder = resolve(str(file)), resolve(str(tmp_path))
+    assert by_file.weights == by_folder.weights == file
+    assert (by_file.licence, by_file.is_local, by_file.config) == ("mit", True, {})
+    assert by_file.revision == by_folder.revision
+    assert len(by_file.revision or "") == 12
+    assert download(by_file) == by_file
+    torch.save({"x": torch.zeros(2)}, file)
+    assert resolve(str(file)).revision != by_file.revision
+    torch.save({"x": torch.zeros(2)}, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"holds no config\.json; expected .* with one \.pt or \.pth file"):
+        resolve(str(tmp_path))
+    assert resolve(str(file)).weights == file
+    with pytest.raises(InputError, match="no such checkpoint folder"):
+        resolve(str(tmp_path / "absent.pt"))
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -247,6 +313,20 @@ def test_a_hub_that_cannot_be_reached_fails_within_ten_seconds(tmp_path, monkeyp
         start = time.monotonic()
         with pytest.raises(InputError, match=r"cannot fetch laion/x.*--alm clap:/path/to/folder"):
             Clap("laion/x")
+        assert time.monotonic() - start < 10
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"cannot fetch laion/x/best\.pt"):
+            resolve("laion/x/best.pt")
+        assert time.monotonic() - start < 10
+        start = time.monotonic()
+        torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
+        says = (
+            r"best\.pt needs the tokenizer of roberta-base, and cannot fetch roberta-base from the hub.*"
+            r"or put the tokenizer's files .* into the folder of best\.pt"
+        )
+        with pytest.raises(InputError, match=says) as error:
+            tokenizer_of(resolve(str(tmp_path / "best.pt")), "roberta-base")
+        assert "\n" not in str(error.value)
         assert time.monotonic() - start < 10
     start = time.monotonic()
     with pytest.raises(InputError, match="cannot fetch laion/x"):  # now the port is closed

@@ -15,12 +15,16 @@ from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
 from zsfuse_ray.models.dual import Dual
 from zsfuse_ray.models.encoding import Specialist
+from zsfuse_ray.models.laion import Laion
+from zsfuse_ray.models.laion_package import LaionPackage
 
 Kind = Literal["alm", "specialist"]
 
 MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "clap": Clap,
     "dual": Dual,
+    "laion": Laion,
+    "laion-package": LaionPackage,
     "classifier": Classifier,
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}

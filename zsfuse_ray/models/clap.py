@@ -34,6 +34,11 @@ class Clap(AudioLanguageModel):
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
         found = resolve(checkpoint)
+        if not found.config:
+            raise InputError(
+                f"{checkpoint} is one file of weights, not a folder in transformers' form; name its family, "
+                f"such as laion:{checkpoint}"
+            )
         model_type = found.config.get("model_type")
         if model_type != "clap":
             raise InputError(f"{checkpoint} is no CLAP model: its config.json has model_type {model_type!r}")

@@ -57,8 +57,9 @@ def find_file(checkpoint: str, repository: str, file: str) -> tuple[str | None, 
 def fetch_file(checkpoint: str, repository: str, file: str, revision: str | None) -> Path:
     """Return where a file of the hub lies now that it is fetched."""
     try:
-        _ask_hub(repository, revision, file)
-        return Path(hf_hub_download(repository, file, revision=revision))
+        newest = _ask_hub(repository, file=file).commit_hash
+        # Fetched by its commit, the cache would not know it by its name again without the hub.
+        return Path(hf_hub_download(repository, file, revision=None if newest == revision else revision))
     except Exception as error:  # as in snapshot
         raise _hub_error(checkpoint, error) from error
 

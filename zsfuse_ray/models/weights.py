@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ def read_weights(found: Checkpoint, keys: Iterable[str] = (), prefix: str = "") 
             content: Any = load_file(file)
         else:
             with torch.serialization.safe_globals(_NUMBERS):
-                content = torch.load(file, map_location="cpu", weights_only=True)
+                # mapped: an optimizer's state, twice the weights, is never read
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except Exception as error:  # files from strangers: whatever they make the loader raise
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise InputError(f"{name}: {file.name} cannot be read as weights: {reason}") from error
@@ -84,10 +86,10 @@ def tokenizer_of(found: Checkpoint, usual: str) -> Any:
 
     Raises InputError where the hub cannot be reached, saying how to do without it.
     """
-    folder = found.folder
+    folder, name = found.folder, str(found.folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        folder = _fetched(found, usual)
-    return load_part(AutoTokenizer, Checkpoint(usual, None, None, True, folder, {}))
+        folder, name = _fetched(found, usual), usual
+    return load_part(AutoTokenizer, Checkpoint(name, None, None, True, folder, {}))
 
 
 def _fetched(found: Checkpoint, usual: str) -> Path:
@@ -96,5 +98,5 @@ def _fetched(found: Checkpoint, usual: str) -> Path:
     except InputError as error:
         raise InputError(
             f"{found.path_or_id} needs the tokenizer of {usual}, and {error}; or put the tokenizer's files "
-            f"(tokenizer.json, or vocab files) into the folder of {found.weights.name}"
+            f"(tokenizer.json, tokenizer_config.json) into the folder of {found.weights.name}"
         ) from None
