@@ -218,7 +218,7 @@ def test_what_other_versions_leave_in_a_file_changes_nothing(model, year, tmp_pa
 
 
 def test_the_filters_in_the_file_decide(model, year, tmp_path):
-    changed = weights(year)
+    changed = dict(weights(year))
     (name,) = [name for name in changed if name.endswith("melW")]
     changed[name] = changed[name].flip(1)
     other = MsClap(str(write_checkpoint(tmp_path, year, {"model": changed})))

@@ -132,8 +132,10 @@ class MsClapNetwork(nn.Module):
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return (B, dim) embeddings, not normalised, of token ids (B, length) and their mask."""
         hidden = self.caption_encoder["base"](input_ids, attention_mask=attention_mask).last_hidden_state
-        place = (input_ids != 0).sum(dim=1) - 1 if self.year.is_gpt else torch.zeros_like(input_ids[:, 0])
-        return self.caption_encoder["projection"](hidden[torch.arange(len(hidden)), place])
+        if not self.year.is_gpt:
+            return self.caption_encoder["projection"](hidden[:, 0])
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return self.caption_encoder["projection"](hidden[rows, (input_ids != 0).sum(dim=1) - 1])
 
 
 def named(weights: Mapping[str, Tensor], year: Year) -> dict[str, Tensor]:
