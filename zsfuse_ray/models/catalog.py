@@ -17,6 +17,7 @@ from zsfuse_ray.models.dual import Dual
 from zsfuse_ray.models.encoding import Specialist
 from zsfuse_ray.models.laion import Laion
 from zsfuse_ray.models.laion_package import LaionPackage
+from zsfuse_ray.models.msclap import MsClap
 
 Kind = Literal["alm", "specialist"]
 
@@ -25,6 +26,7 @@ MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "dual": Dual,
     "laion": Laion,
     "laion-package": LaionPackage,
+    "msclap": MsClap,
     "classifier": Classifier,
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
