@@ -15,12 +15,16 @@ from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
 from zsfuse_ray.models.dual import Dual
 from zsfuse_ray.models.encoding import Specialist
+from zsfuse_ray.models.paraclap import Paraclap
+from zsfuse_ray.models.paraspeechclap import ParaSpeechClap
 
 Kind = Literal["alm", "specialist"]
 
 MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "clap": Clap,
     "dual": Dual,
+    "paraclap": Paraclap,
+    "paraspeechclap": ParaSpeechClap,
     "classifier": Classifier,
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
