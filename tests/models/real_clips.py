@@ -1,17 +1,42 @@
-"""Real speech for the models, of the lengths that matter to a window of ten seconds."""
+"""Clips of real speech, cut at fixed places, for comparing models with their references."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.resample import resample
 
+SECONDS = (0.3, 1, 3, 7, 10, 12, 30)
+_RATE = 16000
 
-def real_clips(shared: Path, rate: int = 48000) -> dict[float, torch.Tensor]:
-    """Return stretches of a podcast at a rate in Hz, by their seconds."""
-    clips = {}
-    for start, seconds in ((20, 0.3), (25, 1), (30, 3), (40, 7), (50, 10), (70, 12), (90, 30)):
-        pcm = decode(str(shared / "longform/podcast/episode-54.m4a"), start, start + seconds)
-        clips[seconds] = resample(torch.from_numpy(pcm.samples), pcm.sample_rate, rate)
+
+@lru_cache
+def real_clips(shared: Path) -> dict[float, Tensor]:
+    """Return a 16 kHz float clip of each length: acted German sentences (EmoDB), one after another."""
+    files = sorted((shared / "corpora" / "emodb").glob("*.flac"))
+    speech = torch.cat(
+        [resample(torch.from_numpy(p.samples), p.sample_rate, _RATE) for p in map(_pcm, files[:40])]
+    )
+    clips, start = {}, 0
+    for seconds in SECONDS:
+        clips[seconds] = speech[start : start + int(seconds * _RATE)]
+        start += len(clips[seconds])
+    assert all(len(clip) == int(seconds * _RATE) for seconds, clip in clips.items())
     return clips
+
+
+@lru_cache
+def podcast_clips(shared: Path) -> dict[float, Tensor]:
+    """Return a 48 kHz float clip of each length, from a podcast."""
+    clips = {}
+    for start, seconds in zip((20, 25, 30, 40, 50, 70, 90), SECONDS, strict=True):
+        pcm = decode(str(shared / "longform/podcast/episode-54.m4a"), start, start + seconds)
+        clips[seconds] = resample(torch.from_numpy(pcm.samples), pcm.sample_rate, 48000)
+    return clips
+
+
+def _pcm(file: Path):
+    return decode(str(file))

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from real_clips import real_clips
+from real_clips import podcast_clips
 from seeded_weights import seeded_state
 from tiny_models import speechlike
 from torch.nn.functional import normalize
@@ -91,7 +91,7 @@ def assert_real_clips_agree(folder, clips):
 @pytest.mark.parametrize("fusion", [False, True])
 def test_real_audio_is_heard_as_by_transformers(alm_folder, tmp_path, shared, fusion):
     folder = seeded_folder(tmp_path, alm_folder, fusion)
-    assert_real_clips_agree(folder, list(real_clips(shared).values()))
+    assert_real_clips_agree(folder, list(podcast_clips(shared).values()))
 
 
 def test_the_larger_clap_too(alm_folder, tmp_path, shared):
@@ -105,7 +105,7 @@ def test_the_larger_clap_too(alm_folder, tmp_path, shared):
         "num_attention_heads": [4, 8, 16, 32],
         "num_hidden_layers": 4,
     }
-    clips = real_clips(shared)
+    clips = podcast_clips(shared)
     assert_real_clips_agree(seeded_folder(tmp_path, alm_folder, **htsat_base), [clips[1], clips[12]])
 
 

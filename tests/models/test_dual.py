@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tiny_duals import AUDIO, TEXT, write_dual
 from tiny_models import speechlike
 from torch import nn
-from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, BertModel, Wav2Vec2Model
+from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import load, parse_spec
@@ -129,55 +129,6 @@ def test_long_texts_are_truncated_where_positions_end(folders, text, positions):
     embeddings, truncated = model.embed_text([whole, more])
     assert truncated == [False, True]
     torch.testing.assert_close(embeddings[0], embeddings[1], **CLOSE)
-
-
-class ParaClap(nn.Module):
-    """The network of ParaCLAP's repository (KeiKinn/ParaCLAP), with its names."""
-
-    class Branch(nn.Module):
-        def __init__(self, base):
-            super().__init__()
-            self.base = base
-
-    class Projection(nn.Module):
-        def __init__(self, width, dim):
-            super().__init__()
-            self.linear1, self.linear2 = nn.Linear(width, dim, bias=False), nn.Linear(dim, dim, bias=False)
-            self.layer_norm = nn.LayerNorm(dim)
-
-        def forward(self, x):
-            x = self.linear1(x)
-            return self.layer_norm(x + self.linear2(nn.functional.gelu(x)))
-
-    def __init__(self, audio, text, dim):
-        super().__init__()
-        self.audio_branch, self.text_branch = self.Branch(audio), self.Branch(text)
-        self.audio_projection, self.text_projection = self.Projection(32, dim), self.Projection(32, dim)
-        self.logit_scale = nn.Parameter(torch.tensor(3.0))
-
-
-def test_weights_of_paraclap_fit_by_their_names_alone(tmp_path):
-    """Its SpeechEncoder takes the plain mean, its TextEncoder the first output; no mask, no normalisation."""
-    network = write_dual(tmp_path, "wav2vec2", "bert", projection="mlp", text_pooling="cls")
-    torch.manual_seed(1)
-    theirs = ParaClap(Wav2Vec2Model(network.config.audio_config), BertModel(network.config.text_config), 16)
-    renamed = {
-        name.replace("audio_branch.base.", "audio_model.").replace("text_branch.base.", "text_model."): value
-        for name, value in theirs.eval().state_dict().items()
-    }
-    network.load_state_dict(renamed)
-    network.save_pretrained(tmp_path)
-    model = Dual(str(tmp_path))
-    assert model.scale == pytest.approx(torch.tensor(3.0).exp().item())
-    extractor, tokenizer = (part.from_pretrained(tmp_path) for part in (AutoFeatureExtractor, AutoTokenizer))
-    with torch.inference_mode():
-        values = extractor(CLIPS[1].numpy(), sampling_rate=RATE, return_tensors="pt").input_values
-        audio = theirs.audio_projection(theirs.audio_branch.base(values).last_hidden_state.mean(1))
-        tokens = tokenizer(TEXTS[0], return_tensors="pt")
-        text = theirs.text_projection(theirs.text_branch.base(**tokens).last_hidden_state[:, 0])
-    got = model.embed_audio(CLIPS)[1], model.embed_text(TEXTS)[0][0]
-    torch.testing.assert_close(got[0], nn.functional.normalize(audio[0], dim=-1), **CLOSE)
-    torch.testing.assert_close(got[1], nn.functional.normalize(text[0], dim=-1), **CLOSE)
 
 
 @pytest.mark.parametrize("audio", ["wav2vec2", "resnet-clap", "whisper"])

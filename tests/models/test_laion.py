@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from real_clips import real_clips
+from real_clips import podcast_clips
 from safetensors.torch import save_file
 from tiny_models import speechlike
 from torch.nn.functional import normalize, pad
@@ -71,7 +71,7 @@ def model(small):
 
 @pytest.fixture(scope="module")
 def real(shared):
-    return real_clips(shared)
+    return podcast_clips(shared)
 
 
 def assert_audio_agrees(module, model, real) -> None:

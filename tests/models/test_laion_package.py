@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from real_clips import real_clips
+from real_clips import podcast_clips
 from transformers import RobertaModel, RobertaTokenizer
 
 from zsfuse_ray.errors import InputError
@@ -63,7 +63,7 @@ def test_htsat_base_too(tmp_path):
 
 def test_real_audio_is_heard_as_by_the_reference(tiny, shared):
     module, _, models = tiny
-    clips = real_clips(shared)
+    clips = podcast_clips(shared)
     assert_audio_agrees(module, models[1], {seconds: clips[seconds] for seconds in (0.3, 1, 12)})
 
 

@@ -18,6 +18,8 @@ from zsfuse_ray.models.encoding import Specialist
 from zsfuse_ray.models.laion import Laion
 from zsfuse_ray.models.laion_package import LaionPackage
 from zsfuse_ray.models.msclap import MsClap
+from zsfuse_ray.models.paraclap import Paraclap
+from zsfuse_ray.models.paraspeechclap import ParaSpeechClap
 
 Kind = Literal["alm", "specialist"]
 
@@ -27,6 +29,8 @@ MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "laion": Laion,
     "laion-package": LaionPackage,
     "msclap": MsClap,
+    "paraclap": Paraclap,
+    "paraspeechclap": ParaSpeechClap,
     "classifier": Classifier,
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}

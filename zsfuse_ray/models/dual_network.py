@@ -2,8 +2,8 @@
 
 Any encoders of transformers go: each is described by its own config inside config.json, as in transformers'
 vision-text-dual-encoder. ParaCLAP (Jing et al. 2024, arXiv 2406.07203) is one of these, with `mlp`
-projections; so are ParaSpeechCLAP and others. Folders are those of save_pretrained: config.json with
-model_type "dual" and model.safetensors.
+projections, and so is ParaSpeechCLAP: families of their own read their authors' files. Folders are those of
+save_pretrained: config.json with model_type "dual" and model.safetensors.
 """
 
 import math
