@@ -100,7 +100,7 @@ def watch(task: Task, minutes: float | None) -> Watched:
                 if began is None and (Path(folder) / BEGUN).exists():
                     began = time.monotonic()
                 now = 0.0 if began is None else time.monotonic() - began
-                gigabytes.append(_of_tree(process) / 1e9)
+                gigabytes.append(tree_bytes(process) / 1e9)
                 seconds.append(now)
                 if minutes is not None and now > 60 * minutes:
                     break
@@ -117,10 +117,14 @@ def watch(task: Task, minutes: float | None) -> Watched:
     return Watched(task, tuple(seconds), tuple(gigabytes), tried)
 
 
-def _of_tree(process: psutil.Process) -> int:
-    """Bytes of a process and all below it."""
+def tree_bytes(process: psutil.Process) -> int:
+    """Bytes of a process and all below it; what ends meanwhile has none."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    try:
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for one in tree:
         try:
             found = one.memory_full_info()
         except (psutil.NoSuchProcess, psutil.AccessDenied):

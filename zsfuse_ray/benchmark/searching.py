@@ -147,15 +147,19 @@ def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]
             took.append((listened - began, read - listened, time.perf_counter() - begin))
         if n:
             times.append(np.mean(took, axis=0))
-    return _compared(times, len(clips) / len(sample), searched, config)
+    return compared(times, len(clips) / len(sample), searched, config.naive_configurations, len(sample))
 
 
-def _compared(
-    times: list[NDArray], clips: float, searched: Sequence[Searched], config: BenchmarkConfig
+def compared(
+    times: Sequence[NDArray], clips: float, searched: Sequence[Searched], drawn: int, sample: int
 ) -> list[Figure]:
-    """times: of each repeat the seconds that a configuration's audio, text and scoring take."""
+    """What configurations cost one by one, and all of them beside the search of the same ones.
+
+    times: of each repeat the seconds that the audio, text and scoring of one took, the mean over those drawn;
+    clips: how many times the sample all clips are.
+    """
     each = [extrapolated(*map(float, t), configurations=1, clips=clips, cores=cores()) for t in times]
-    note = f"{config.naive_configurations} random ones, extrapolated from {config.naive_clips} clips to all"
+    note = f"{drawn} random ones each time, extrapolated from {sample} clips to all"
     figures = [
         Figure("one configuration, audio and text embedded for it", tuple(e[0] for e in each), "s", note),
         Figure(
