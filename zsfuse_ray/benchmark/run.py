@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from zsfuse_ray.benchmark.memory import memory
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
 from zsfuse_ray.config.options import resolved
+from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.splits import folds
 
@@ -37,9 +40,9 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
     if out is not None:
         out.read_json(JSON)  # whatever lies there must be an earlier benchmark's
     listing = list_archive(config.input)
-    clips = load(config.corpus) if set(ON_CLIPS) & set(config.parts) else None
-    if clips is not None:
-        folds(clips, FOLDS)
+    clips = CLIPS.empty_table()
+    if set(ON_CLIPS) & set(config.parts):
+        clips = folds(load(config.corpus), FOLDS)
     of_models = revisions(config)
     result: dict[str, Any] = {
         "versions": versions(),
@@ -50,28 +53,25 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
         "config": resolved(config) | {"input": redact(config.input)},
         "figures": {},
     }
-    heard = None
+    heard = cache(lambda: hear(listing, config.sample_s))
     searched: list[Searched] = []
+
+    def searching() -> list[Figure]:
+        figures, found = search(config, jobs)
+        searched.extend(found)
+        return figures
+
+    measure: dict[str, Callable[[], list[Figure]]] = {
+        "decode": lambda: decoding(heard(), config.repeats),
+        "encode": lambda: encoding(heard(), config),
+        "end": lambda: from_end_to_end(config, jobs),
+        "search": searching,
+        "naive": lambda: naive(config, clips, searched),
+        "memory": lambda: memory(config),
+    }
     for part in config.parts:
         print(f"measuring {part}", file=sys.stderr, flush=True)
-        figures: list[Figure] = []
-        if part in ("decode", "encode"):
-            heard = heard or hear(listing, config.sample_s)
-        if part == "decode":
-            assert heard is not None
-            figures = decoding(heard, config.repeats)
-        elif part == "encode":
-            assert heard is not None
-            figures = encoding(heard, config)
-        elif part == "end":
-            figures = from_end_to_end(config, jobs)
-        elif part == "search":
-            figures, searched = search(config, jobs)
-        elif part == "naive":
-            assert clips is not None
-            figures = naive(config, clips, searched)
-        elif part == "memory":
-            figures = memory(config)
+        figures = measure[part]()
         result["figures"][part] = [figure.about() for figure in figures]
         if out is not None:  # part by part: what was measured stays when a later part breaks
             out.write_json(JSON, result)

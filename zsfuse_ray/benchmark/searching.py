@@ -21,7 +21,6 @@ from zsfuse_ray.benchmark.figures import Figure, extrapolated
 from zsfuse_ray.benchmark.hearing import device, run_job
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.corpora.clips import label_set
-from zsfuse_ray.corpora.splits import folds
 from zsfuse_ray.method import metrics
 from zsfuse_ray.method.fusion import fuse, specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
@@ -50,7 +49,16 @@ def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Sear
     given = config.encoder_arguments
     given[given.index("--audio-repeats") + 1] = copies
     options = ["--corpus", ",".join(config.corpus), "--templates", "|".join(TEMPLATES[: config.templates])]
-    options += ["--text-repeats", copies, "--ensembles", "embedding", "--fusions", "linear"]
+    options += [
+        "--parts",
+        "train,dev,test",
+        "--text-repeats",
+        copies,
+        "--ensembles",
+        "embedding",
+        "--fusions",
+        "linear",
+    ]
     done, left_out = [], ""
     for _ in range(config.repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -107,12 +115,11 @@ def score_one(
 def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]) -> list[Figure]:
     """Configurations one by one: all embedded anew for each, and with what was embedded kept.
 
-    Random configurations are measured on some clips and extrapolated: embedding audio in proportion to the
-    clips, embedding prompts not at all, as it does not depend on them; scoring is measured on arrays of all
-    clips, filled with the sample's. Decoding and the specialist count for nothing, and scoring as if it
-    spread over all cores without loss: the naive way at its best.
+    clips: labelled, in folds. Random configurations are measured on some of them and extrapolated: embedding
+    audio in proportion to the clips, embedding prompts not at all, as it does not depend on them; scoring is
+    measured on arrays of all clips, filled with the sample's. Decoding and the specialist count for nothing,
+    and scoring as if it spread over all cores without loss: the naive way at its best.
     """
-    clips = folds(clips, FOLDS)
     labels = label_set(clips)
     where, dtype, usual_batch_s = device()
     batch_s = config.batch_s or usual_batch_s
@@ -134,17 +141,17 @@ def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]
             subset = rng.integers(1, 2 ** len(grid))
             chosen = [row for t, row in enumerate(grid) if subset >> t & 1]
             weight = float(rng.integers(0, 101)) / 100
-            began = time.perf_counter()
+            times_at = [time.perf_counter()]
             with torch.inference_mode():
-                audio = embed_clips(alm, heard, (a,), long=config.long, batch_s=batch_s)[0][:, 0].numpy()
-                listened = time.perf_counter()
+                audio, _ = embed_clips(alm, heard, (a,), long=config.long, batch_s=batch_s)
+                times_at.append(time.perf_counter())
                 texts = [repeat_text(prompt, b) for row in chosen for prompt in row]
-                text = alm.embed_text(texts)[0].numpy().reshape(len(chosen), len(labels), -1)
-            read = time.perf_counter()
-            every = np.resize(audio, (len(clips), audio.shape[1]))
-            begin = time.perf_counter()
-            score_one(labelled, every, text, alm.scale, weight)
-            took.append((listened - began, read - listened, time.perf_counter() - begin))
+                text = alm.embed_text(texts)[0].float().cpu().numpy()
+                times_at.append(time.perf_counter())
+            every = np.resize(audio[:, 0].float().numpy(), (len(clips), audio.shape[2]))
+            start = time.perf_counter()
+            score_one(labelled, every, text.reshape(len(chosen), len(labels), -1), alm.scale, weight)
+            took.append((*np.diff(times_at), time.perf_counter() - start))
         if n:
             times.append(np.mean(took, axis=0))
     return compared(times, len(clips) / len(sample), searched, config.naive_configurations, len(sample))
