@@ -3,21 +3,22 @@ import sys
 
 import psutil
 
-from zsfuse_ray.benchmark.memory import Task, Watched, tree_bytes
+from zsfuse_ray.benchmark.memory import Task, Watched, end, tree_bytes
 
 CHILD = "import time; kept = b'x' * 200_000_000; print('ready', flush=True); time.sleep(60)"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
 
 
-def test_memory_of_children_counts():
+def test_memory_of_children_counts_and_they_end_with_it():
     process = psutil.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
         assert 200e6 < tree_bytes(process) < 300e6
     finally:
-        for one in (*process.children(recursive=True), process):
-            one.kill()
-    process.wait()
+        (child,) = process.children()
+        end(process)
+    assert not process.is_running()
+    assert not child.is_running()
     assert tree_bytes(process) == 0
 
 

@@ -107,7 +107,7 @@ def watch(task: Task, minutes: float | None) -> Watched:
                 time.sleep(WATCH_S)
             code = process.poll()
         finally:
-            _end(process)
+            end(process)
         if code:
             said.seek(0)
             raise RuntimeError(
@@ -133,7 +133,7 @@ def tree_bytes(process: psutil.Process) -> int:
     return total
 
 
-def _end(process: psutil.Process) -> None:
+def end(process: psutil.Process) -> None:
     """End a process and all below it; Ray's own would otherwise outlive it for a while."""
     try:
         tree = [process, *process.children(recursive=True)]
