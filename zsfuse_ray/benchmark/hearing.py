@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+import zsfuse_ray
 from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.archive.decode_stage import decode_bundles
 from zsfuse_ray.archive.encode_stage import CPU_BATCH_S, GPU_BATCH_S
@@ -169,18 +170,22 @@ def _clips(row: dict[str, Any], rate: int, where: torch.device) -> list[torch.Te
     return [resample(clip, span["sample_rate"], rate) for clip, span in zip(clips, spans, strict=True)]
 
 
+def environment() -> dict[str, str]:
+    """Of a process that runs this package as it is here, with a Ray of its own."""
+    found = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    package = str(Path(zsfuse_ray.__file__).parents[1])
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, (package, found.get("PYTHONPATH"))))
+    return found
+
+
 def run_job(script: Path, arguments: Sequence[str]) -> float:
     """Run a job on this machine, with a Ray of its own; returns its wall time in seconds.
 
     InputError with what it said last where it refused its command, RuntimeError where it broke.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(script.parents[1]), environment.get("PYTHONPATH")))
-    )
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, str(script), *arguments], env=environment, capture_output=True, text=True
+        [sys.executable, str(script), *arguments], env=environment(), capture_output=True, text=True
     )
     took = time.perf_counter() - started
     if done.returncode > 1:  # 1: it ended, but too much of the archive could not be read

@@ -5,7 +5,6 @@ measured is that process with all below it.
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import psutil
 
 from zsfuse_ray.benchmark.figures import Figure
+from zsfuse_ray.benchmark.hearing import environment
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.method.prompts import TEMPLATES
@@ -89,10 +89,9 @@ def watch(task: Task, minutes: float | None) -> Watched:
 
     Shared pages, such as those of Ray's object store, count once (Linux's PSS).
     """
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "said").open("w+") as said:
         command = [sys.executable, "-m", __name__, json.dumps(asdict(task)), folder]
-        process = psutil.Popen(command, env=environment, stdout=said, stderr=said)
+        process = psutil.Popen(command, env=environment(), stdout=said, stderr=said)
         seconds, gigabytes = [], []
         began = None
         try:
@@ -149,7 +148,7 @@ def end(process: psutil.Process) -> None:
 
 def _search(task: Task, folder: str) -> None:
     """The process that is watched: random evidence of the task's size, searched, chosen from and assessed."""
-    # imported here: the process that watches needs neither Ray nor Tune
+    # imported here: the process that watches needs no Tune
     from zsfuse_ray.archive.cluster import connect, cores
     from zsfuse_ray.archive.output import Output
     from zsfuse_ray.tuning.assess import assess, final
