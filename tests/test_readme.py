@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.mini import MiniConfig
@@ -25,6 +26,7 @@ CONFIGS = {
     "embed": EmbedConfig,
     "tune": TuneConfig,
     "mini": MiniConfig,
+    "benchmark": BenchmarkConfig,
 }
 
 

@@ -1,0 +1,68 @@
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zsfuse_ray.archive.listing import list_archive
+from zsfuse_ray.benchmark.hearing import decoding, hear, run_job, steady_speed
+from zsfuse_ray.errors import InputError
+
+
+def test_a_sample_is_whole_bundles_until_it_is_long_enough():
+    listing = list_archive("demo")  # four recordings of 15 s, one bundle
+    heard = hear(listing, 1.0)
+    assert heard.audio_s == pytest.approx(60)
+    assert 20 < heard.speech_s < 60
+    assert hear(listing, 1e6).audio_s == pytest.approx(60)
+
+
+def test_both_together_are_slower_than_either_alone():
+    both, alone, activity = decoding(hear(list_archive("demo"), 60), repeats=3)
+    assert len(both.values) == 3
+    assert both.median < min(alone.median, activity.median)
+
+
+def test_nothing_readable_is_said(tmp_path: Path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF....WAVE")
+    with pytest.raises(InputError, match="nothing of it can be decoded"):
+        hear(list_archive(str(tmp_path)), 60)
+
+
+def test_steady_state_leaves_out_what_the_first_file_waited_for(tmp_path: Path):
+    assert steady_speed(tmp_path) is None
+    for n, (when, audio_s) in enumerate([(100, 7.0), (103, 30.0), (101, 20.0), (105, 50.0)]):
+        path = tmp_path / f"{n}.parquet"
+        pq.write_table(pa.table({"items": [[{"audio_s": audio_s / 2}, {"audio_s": audio_s / 2}]]}), path)
+        os.utime(path, (when, when))
+    assert steady_speed(tmp_path) == pytest.approx(100 / 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [(2, InputError, "jobs/job.py: no such thing"), (3, RuntimeError, "jobs/job.py ended with 3")],
+)
+def test_a_job_that_is_refused_or_breaks_says_why(tmp_path: Path, code, kind, said):
+    script = tmp_path / "jobs" / "job.py"
+    script.parent.mkdir()
+    script.write_text(f"import sys; print('error: no such thing', file=sys.stderr); sys.exit({code})")
+    with pytest.raises(kind) as broken:
+        run_job(script, [])
+    assert said in str(broken.value)
+
+
+def test_a_job_runs_with_a_ray_of_its_own_and_its_own_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
+    script = tmp_path / "jobs" / "job.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import os, pathlib, sys\n"
+        "pathlib.Path(sys.argv[1]).write_text(os.environ['PYTHONPATH'] + str('RAY_ADDRESS' in os.environ))"
+    )
+    assert run_job(script, [str(tmp_path / "said")]) > 0
+    said = (tmp_path / "said").read_text()
+    assert said.startswith(str(Path(__file__).parents[2]))
+    assert said.endswith("False")

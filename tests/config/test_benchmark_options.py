@@ -1,0 +1,46 @@
+import pytest
+
+from zsfuse_ray.config.benchmark import BenchmarkConfig
+from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.errors import InputError
+
+CORPUS = ["--corpus", "ravdess:folder"]
+
+
+def benchmark(*argv: str) -> BenchmarkConfig:
+    return parse(BenchmarkConfig, argv, "a job")[0]
+
+
+def test_parts_by_default_and_in_their_order():
+    assert benchmark().parts == ("decode", "encode", "end")
+    assert benchmark(*CORPUS).parts == ("decode", "encode", "end", "search", "naive")
+    assert benchmark(*CORPUS, "--parts", "naive,memory,search").parts == ("search", "naive", "memory")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--parts", "decod"], 'no decod (did you mean "decode"?)'),
+        (["--parts", "search"], "--parts search is measured on labelled clips: add --corpus"),
+        (["--parts", "decode,naive"], "--parts naive is measured on labelled clips"),
+        (["--corpus", "ravdess"], "--corpus ravdess names no folder"),
+        ([*CORPUS, "--alm", "none"], "--alm none leaves nothing to search"),
+        ([*CORPUS, "--specialist", "none"], "--specialist none leaves nothing to fuse"),
+        (["--repeats", "0"], "--repeats 0"),
+        (["--templates", "18"], "--templates 18"),
+    ],
+)
+def test_wrong_options_are_one_line(argv, said):
+    with pytest.raises(InputError) as refused:
+        benchmark(*argv)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_jobs_it_runs_get_its_models_and_encoders():
+    asked = ["--alm", "clap:folder", "--audio-repeats", "1,3", "--encoders", "1,2", "--batch-s", "20"]
+    given = benchmark(*asked).encoder_arguments
+    config, _ = parse(ScoreConfig, ["--input", "demo", "--output", "out", *given], "a job")
+    assert (config.alm, config.audio_repeats, config.encoders) == ("clap:folder", (1, 3), (1, 2))
+    assert (config.batch_s, config.specialist) == (20, "classifier:mini-specialist")

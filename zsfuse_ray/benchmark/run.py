@@ -1,0 +1,90 @@
+"""One benchmark from start to end: look at everything that may be wrong, then measure part after part."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zsfuse_ray.archive.cluster import cores
+from zsfuse_ray.archive.listing import list_archive
+from zsfuse_ray.archive.output import Output
+from zsfuse_ray.archive.run import revisions
+from zsfuse_ray.archive.scoring import model_specs
+from zsfuse_ray.archive.versions import git_revision, versions
+from zsfuse_ray.audio.sources import redact
+from zsfuse_ray.benchmark.figures import Figure, page
+from zsfuse_ray.benchmark.hearing import decoding, encoding, from_end_to_end, hear
+from zsfuse_ray.benchmark.memory import memory
+from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
+from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
+from zsfuse_ray.config.options import resolved
+from zsfuse_ray.corpora.clips import CLIPS
+from zsfuse_ray.corpora.load import load
+from zsfuse_ray.corpora.splits import folds
+
+JSON, PAGE = "benchmark.json", "benchmark.md"
+
+
+def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
+    """Measure, write the figures where ``output`` says, and return the page.
+
+    jobs: folder of the scripts that are run as a user runs them. InputError, before anything is measured,
+    for what is wrong with archive, clips, models or output.
+    """
+    out = Output.open(config.output) if config.output else None
+    if out is not None:
+        out.read_json(JSON)  # whatever lies there must be an earlier benchmark's
+    listing = list_archive(config.input)
+    clips = CLIPS.empty_table()
+    if set(ON_CLIPS) & set(config.parts):
+        clips = folds(load(config.corpus), FOLDS)
+    of_models = revisions(config)
+    result: dict[str, Any] = {
+        "versions": versions(),
+        "git": git_revision(),
+        "machine": machine(),
+        "models": [str(spec) for spec in model_specs(config).values()],
+        "revisions": of_models,
+        "config": resolved(config) | {"input": redact(config.input)},
+        "figures": {},
+    }
+    heard = cache(lambda: hear(listing, config.sample_s))
+    searched: list[Searched] = []
+
+    def searching() -> list[Figure]:
+        figures, found = search(config, jobs)
+        searched.extend(found)
+        return figures
+
+    measure: dict[str, Callable[[], list[Figure]]] = {
+        "decode": lambda: decoding(heard(), config.repeats),
+        "encode": lambda: encoding(heard(), config),
+        "end": lambda: from_end_to_end(config, jobs),
+        "search": searching,
+        "naive": lambda: naive(config, clips, searched),
+        "memory": lambda: memory(config),
+    }
+    for part in config.parts:
+        print(f"measuring {part}", file=sys.stderr, flush=True)
+        figures = measure[part]()
+        result["figures"][part] = [figure.about() for figure in figures]
+        if out is not None:  # part by part: what was measured stays when a later part breaks
+            out.write_json(JSON, result)
+            out.write_bytes(PAGE, page(result).encode())
+    return page(result)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on, and what else it was doing."""
+    cpu = platform.processor() or platform.machine()
+    about = Path("/proc/cpuinfo")
+    if about.exists():
+        names = [line.split(":", 1)[1].strip() for line in about.open() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cores": cores(), "cpu": cpu, "gpu": gpu, "load": os.getloadavg()[0]}

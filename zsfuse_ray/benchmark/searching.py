@@ -1,0 +1,222 @@
+"""How fast configurations are searched, beside what it costs to try them one by one."""
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from zsfuse_ray.archive.cluster import cores
+from zsfuse_ray.archive.scoring import model_specs
+from zsfuse_ray.audio.decode import decode
+from zsfuse_ray.audio.resample import resample
+from zsfuse_ray.audio.trim import trimmed
+from zsfuse_ray.benchmark.figures import Figure, extrapolated
+from zsfuse_ray.benchmark.hearing import device, run_job
+from zsfuse_ray.config.benchmark import BenchmarkConfig
+from zsfuse_ray.corpora.clips import label_set
+from zsfuse_ray.method import metrics
+from zsfuse_ray.method.fusion import fuse, specialist_on_labels
+from zsfuse_ray.method.labels import map_labels
+from zsfuse_ray.method.prompts import TEMPLATES, prompt_grid, repeat_text
+from zsfuse_ray.method.zeroshot import posterior, softmax
+from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.catalog import load
+from zsfuse_ray.models.encoding import Specialist, classify_clips, embed_clips
+
+COPIES = (1, 2, 3, 4)  # of the audio and of the text
+FOLDS = 5  # the tuning's own default
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What one tuning took: seconds of the search alone and of the whole job, for so many configurations."""
+
+    search_s: float
+    whole_s: float
+    configurations: int
+
+
+def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Searched]]:
+    """``jobs/tune.py``: all subsets of the templates × 101 weights × copies of audio and text, one rule."""
+    copies = ",".join(map(str, COPIES))
+    given = config.encoder_arguments
+    given[given.index("--audio-repeats") + 1] = copies
+    options = ["--corpus", ",".join(config.corpus), "--templates", "|".join(TEMPLATES[: config.templates])]
+    options += [
+        "--parts",
+        "train,dev,test",
+        "--text-repeats",
+        copies,
+        "--ensembles",
+        "embedding",
+        "--fusions",
+        "linear",
+    ]
+    done, left_out = [], ""
+    for _ in range(config.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out"
+            whole_s = run_job(jobs / "tune.py", [*given, *options, "--output", str(out)])
+            found = json.loads((out / "tune.json").read_text())
+        said = found["search"]
+        if said["failed"]:
+            raise RuntimeError(f"blocks of the search failed: {', '.join(said['failed'])}")
+        done.append(Searched(said["seconds"], whole_s, said["configurations"]))
+        same = {name: found["amplification"][f"no_effect_{name}"] for name in ("a", "b")}
+        left_out = "; ".join(
+            f"{name} = {','.join(map(str, values))} changes nothing here and is left out"
+            for name, values in same.items()
+            if values
+        )
+    searches = tuple(one.search_s for one in done)
+    rates = tuple(one.configurations / one.search_s for one in done)
+    figures = [
+        Figure(f"{done[0].configurations:,} configurations", searches, "s", left_out),
+        Figure("configurations a second", rates, "/s"),
+        Figure("5 million configurations", tuple(5e6 / rate for rate in rates), "s"),
+        Figure(
+            "tune, the whole process", tuple(one.whole_s for one in done), "s", "clips heard, choice made"
+        ),
+    ]
+    return figures, done
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """What a configuration is scored on: targets and folds (n,), specialist (n, C), labels it knows (C,)."""
+
+    labels: tuple[str, ...]
+    targets: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    specialist: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+
+
+def score_one(
+    clips: Labelled, audio: NDArray[np.float32], text: NDArray[np.float32], scale: float, weight: float
+) -> float:
+    """Return one configuration's UA, the mean over folds, by the plain functions of the method.
+
+    audio: (n, D); text: (P, C, D).
+    """
+    alm = posterior(audio, text, scale)
+    given = fuse(clips.specialist, alm, weight, "linear", clips.inside).argmax(axis=1)
+    parts = (clips.folds == fold for fold in np.unique(clips.folds))
+    return float(np.mean([metrics.ua(clips.targets[p], given[p], len(clips.labels)) for p in parts]))
+
+
+def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]) -> list[Figure]:
+    """Configurations one by one: all embedded anew for each, and with what was embedded kept.
+
+    clips: labelled, in folds. Random configurations are measured on some of them and extrapolated: embedding
+    audio in proportion to the clips, embedding prompts not at all, as it does not depend on them; scoring is
+    measured on arrays of all clips, filled with the sample's. Decoding and the specialist count for nothing,
+    and scoring as if it spread over all cores without loss: the naive way at its best.
+    """
+    labels = label_set(clips)
+    where, dtype, usual_batch_s = device()
+    batch_s = config.batch_s or usual_batch_s
+    models = {kind: load(spec, where, dtype) for kind, spec in model_specs(config).items()}
+    alm, specialist = models["alm"], models["specialist"]
+    assert isinstance(alm, AudioLanguageModel)
+    assert not isinstance(specialist, AudioLanguageModel)
+    places = np.unique(np.linspace(0, len(clips) - 1, config.naive_clips).astype(int))
+    sample = clips.take(pa.array(places))
+    heard = _heard(sample, alm.sample_rate, where)
+    labelled = _labelled(clips, labels, specialist, _heard(sample, specialist.sample_rate, where), batch_s)
+    grid = prompt_grid(labels, TEMPLATES[: config.templates])
+    times = []
+    for n in range(config.repeats + 1):
+        took = []
+        rng = np.random.default_rng(n)
+        for _ in range(config.naive_configurations if n else 1):  # the first time warms up
+            a, b = (int(copies) for copies in rng.choice(COPIES, 2))
+            subset = rng.integers(1, 2 ** len(grid))
+            chosen = [row for t, row in enumerate(grid) if subset >> t & 1]
+            weight = float(rng.integers(0, 101)) / 100
+            times_at = [time.perf_counter()]
+            with torch.inference_mode():
+                audio, _ = embed_clips(alm, heard, (a,), long=config.long, batch_s=batch_s)
+                times_at.append(time.perf_counter())
+                texts = [repeat_text(prompt, b) for row in chosen for prompt in row]
+                text = alm.embed_text(texts)[0].float().cpu().numpy()
+                times_at.append(time.perf_counter())
+            every = np.resize(audio[:, 0].float().numpy(), (len(clips), audio.shape[2]))
+            start = time.perf_counter()
+            score_one(labelled, every, text.reshape(len(chosen), len(labels), -1), alm.scale, weight)
+            took.append((*np.diff(times_at), time.perf_counter() - start))
+        if n:
+            times.append(np.mean(took, axis=0))
+    return compared(times, len(clips) / len(sample), searched, config.naive_configurations, len(sample))
+
+
+def compared(
+    times: Sequence[NDArray], clips: float, searched: Sequence[Searched], drawn: int, sample: int
+) -> list[Figure]:
+    """What configurations cost one by one, and all of them beside the search of the same ones.
+
+    times: of each repeat the seconds that the audio, text and scoring of one took, the mean over those drawn;
+    clips: how many times the sample all clips are.
+    """
+    each = [extrapolated(*map(float, t), configurations=1, clips=clips, cores=cores()) for t in times]
+    note = f"{drawn} random ones each time, extrapolated from {sample} clips to all"
+    figures = [
+        Figure("one configuration, audio and text embedded for it", tuple(e[0] for e in each), "s", note),
+        Figure(
+            "one configuration, embeddings kept",
+            tuple(1000 * e[1] for e in each),
+            "ms",
+            "arrays of all clips",
+        ),
+    ]
+    if not searched:
+        return figures
+    every = searched[0].configurations
+    whole = [extrapolated(*map(float, t), configurations=every, clips=clips, cores=cores()) for t in times]
+    job = float(np.median([one.whole_s for one in searched]))
+    alone = float(np.median([one.search_s for one in searched]))
+    note = f"extrapolated to {every:,} configurations"
+    return [
+        *figures,
+        Figure("all, everything embedded anew", tuple(w[0] / 86400 for w in whole), "days", note),
+        Figure("ratio to the whole tuning", tuple(w[0] / job for w in whole), "×"),
+        Figure("all, embeddings kept", tuple(w[1] / 3600 for w in whole), "h", note),
+        Figure("ratio to the search alone", tuple(w[1] / alone for w in whole), "×"),
+    ]
+
+
+def _heard(clips: pa.Table, rate: int, where: torch.device) -> list[torch.Tensor]:
+    """Clips without their silent edges, as a model hears them."""
+    found = []
+    for row in clips.select(["uri", "start_s", "end_s"]).to_pylist():
+        pcm = decode(row["uri"], row["start_s"] or 0.0, row["end_s"])
+        begin, end = trimmed(pcm.samples, pcm.sample_rate)
+        samples = torch.from_numpy(pcm.samples[begin:end].copy()).to(where)
+        found.append(resample(samples, pcm.sample_rate, rate))
+    return found
+
+
+def _labelled(
+    clips: pa.Table,
+    labels: tuple[str, ...],
+    specialist: Specialist,
+    heard: list[torch.Tensor],
+    batch_s: float,
+) -> Labelled:
+    with torch.inference_mode():
+        logits = classify_clips(specialist, heard, batch_s=batch_s).float().numpy()
+    mapping = map_labels(specialist.labels, labels)
+    return Labelled(
+        labels,
+        np.array([labels.index(name) for name in clips["emotion"].to_pylist()]),
+        clips["fold"].to_numpy(),
+        specialist_on_labels(softmax(np.resize(logits, (len(clips), logits.shape[1]))), mapping),
+        np.any(mapping, axis=0),
+    )
