@@ -87,16 +87,21 @@ def _labels(found: Checkpoint) -> tuple[str, ...]:
         )
     if config.get("problem_type") in ("regression", "multi_label_classification"):
         raise InputError(f"{name} is trained for {config['problem_type']}; a specialist has one label a clip")
-    id2label = config.get("id2label") or {}
-    try:
-        labels = tuple(str(id2label[key]) for key in sorted(id2label, key=int))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: id2label in config.json does not number its labels") from error
+    labels = label_names(found)
     if len(labels) < 2 or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise InputError(
             f"{name} has no label names (id2label in config.json): fine-tune it, or name its labels there"
         )
     return labels
+
+
+def label_names(found: Checkpoint) -> tuple[str, ...]:
+    """Return the names that config.json gives its outputs, in their order; none where it gives none."""
+    id2label = found.config.get("id2label") or {}
+    try:
+        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{found.path_or_id}: id2label in config.json does not number its labels") from error
 
 
 def heeds_mask(config: PreTrainedConfig) -> bool:
