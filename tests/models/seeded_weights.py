@@ -1,4 +1,4 @@
-"""Weights that follow from a seed, their names and their shapes alone: the same here and beside a reference."""
+"""Weights that follow from a seed, their names and their shapes: the same here and beside a reference."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""WavLM and Whisper's encoder inside checkpoints that hold no settings of theirs: sizes come from the weights.
+"""WavLM and Whisper's encoder inside checkpoints without their settings: sizes come from the weights.
 
 What no weight tells is that of every published model: WavLM's strides, where its layers normalise, and
 Whisper's heads, 64 wide.
@@ -18,12 +18,15 @@ Network = TypeVar("Network", bound=nn.Module)
 _STRIDES = [5, 2, 2, 2, 2, 2, 2]  # of WavLM's convolutions
 _HEAD = 64  # width of an attention head in every Whisper
 # How older versions of PyTorch name the two parts of a normalised weight.
-_OLD_NAMES = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
+_OLD_NAMES = {
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
+}
 MASK_EMBEDDING = r".*masked_spec_embed"  # a weight of WavLM's that training alone uses
 
 
 class Sizes:
-    """Sizes of the weights under a prefix; InputError, naming the family, where one is not as it should be."""
+    """Sizes of the weights under a prefix; InputError, naming the family, where one is not as expected."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str, family: str, prefix: str = ""):
         self._weights, self._prefix, self._refusal = weights, prefix, f"{name}: no {family} checkpoint"
@@ -65,7 +68,9 @@ def wavlm_config(sizes: Sizes) -> WavLMConfig:
     convolution = "feature_extractor.conv_layers.{}.conv.weight"
     shapes = [sizes.of(convolution.format(i), 3) for i in range(len(_STRIDES))]
     buckets, heads = sizes.of("encoder.layers.0.attention.rel_attn_embed.weight", 2)
-    hidden, per_group, positions = sizes.of("encoder.pos_conv_embed.conv.parametrizations.weight.original1", 3)
+    hidden, per_group, positions = sizes.of(
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original1", 3
+    )
     # WavLM-Large normalises in every convolution and before each layer, the smaller ones in neither place.
     is_large = sizes.has("feature_extractor.conv_layers.1.layer_norm.weight")
     return WavLMConfig(

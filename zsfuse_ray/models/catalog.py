@@ -15,6 +15,8 @@ from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.classifier import Classifier
 from zsfuse_ray.models.dual import Dual
 from zsfuse_ray.models.encoding import Specialist
+from zsfuse_ray.models.odyssey import Odyssey
+from zsfuse_ray.models.voxprofile import VoxProfile
 
 Kind = Literal["alm", "specialist"]
 
@@ -22,6 +24,8 @@ MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "clap": Clap,
     "dual": Dual,
     "classifier": Classifier,
+    "odyssey": Odyssey,
+    "voxprofile": VoxProfile,
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 

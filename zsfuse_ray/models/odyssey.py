@@ -153,5 +153,7 @@ def _labels(found: Checkpoint, outputs: int) -> tuple[str, ...]:
             f"expected one like {Odyssey.about.checkpoints[0]}"
         )
     if len(labels) != outputs:
-        raise InputError(f"{found.path_or_id}: {outputs} outputs, but {len(labels)} labels: {', '.join(labels)}")
+        raise InputError(
+            f"{found.path_or_id}: {outputs} outputs, but {len(labels)} labels: {', '.join(labels)}"
+        )
     return labels

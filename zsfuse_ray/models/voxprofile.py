@@ -136,9 +136,7 @@ class _Head(nn.Module):
         steps = [nn.Conv1d(size, width, 1), nn.Conv1d(width, width, 1), nn.Conv1d(width, width, 1)]
         gap = (nn.ReLU(), nn.Identity())  # dropout in training
         self.model_seq = nn.Sequential(steps[0], *gap, steps[1], *gap, steps[2])
-        self.emotion_layer = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(LABELS))
-        )
+        self.emotion_layer = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(LABELS)))
 
     def classify(self, frames: Tensor, heard: Tensor) -> Tensor:
         features = self.model_seq(frames.transpose(1, 2)).float() * heard[:, None]
@@ -202,7 +200,8 @@ def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, nn.Modu
     width, (states,) = sizes.of("model_seq.0.weight", 3)[0], sizes.of("weights", 1)
     if states not in (config.num_hidden_layers, config.num_hidden_layers + 1):
         raise InputError(
-            f"{name}: no {_FAMILY} checkpoint: it weighs {states} hidden states of {config.num_hidden_layers} layers"
+            f"{name}: no {_FAMILY} checkpoint: it weighs {states} hidden states "
+            f"of {config.num_hidden_layers} layers"
         )
     network = sizes.build(lambda: _WavLM(config, width, states))
     return _Waves(config), fill(network, weights, name, _FAMILY, _OTHERS)
