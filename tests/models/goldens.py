@@ -1,6 +1,7 @@
 """What a reference made of the clips of `real_clips` with seeded weights, and the checkpoint of these."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ def golden(name: str) -> dict[str, NDArray]:
         return dict(arrays)
 
 
-def write_checkpoint(folder: Path, config: str, shapes: str, factors: dict[str, float] | None = None) -> Path:
+def write_checkpoint(
+    folder: Path, config: str, shapes: str, factors: Mapping[str, float] | None = None
+) -> Path:
     """Write the reference's config.json and seeded weights, some multiplied, under the reference's names."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(config)
@@ -26,7 +29,7 @@ def write_checkpoint(folder: Path, config: str, shapes: str, factors: dict[str, 
     return folder
 
 
-def golden_weights(shapes: str, factors: dict[str, float] | None = None) -> dict[str, torch.Tensor]:
+def golden_weights(shapes: str, factors: Mapping[str, float] | None = None) -> dict[str, torch.Tensor]:
     state = seeded_state(json.loads(shapes), 0)
     for name, factor in (factors or {}).items():
         state[name] *= factor

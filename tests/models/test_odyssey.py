@@ -14,8 +14,8 @@ import json
 import pytest
 import torch
 from goldens import golden, write_checkpoint
-from speech_clips import real_clips, synthetic_clips
 from safetensors.torch import load_file, save_file
+from speech_clips import real_clips, synthetic_clips
 from tiny_models import speechlike
 
 from zsfuse_ray.errors import InputError

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from goldens import golden, write_checkpoint
-from speech_clips import real_clips, synthetic_clips
 from safetensors.torch import load_file, save_file
+from speech_clips import real_clips, synthetic_clips
 from tiny_models import speechlike
 
 from zsfuse_ray.errors import InputError
@@ -118,7 +118,7 @@ def test_adapters_count(tmp_path, kind_of):
         if name.endswith("lora_B"):
             weights[name].zero_()
     save_file(weights, folder / "model.safetensors")
-    assert (VoxProfile(str(folder)).logits(CLIPS[:1]) - adapted).abs().max() > 1e-2
+    assert (VoxProfile(str(folder)).logits(CLIPS[:1]) - adapted).abs().max() > 1e-3
 
 
 def test_whispers_positions_under_either_name(tmp_path):

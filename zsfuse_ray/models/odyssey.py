@@ -62,7 +62,8 @@ class Odyssey:
         self.window: int = found.config.get("maxlen", _SECONDS * _RATE)
         self._mean, self._std = (float(found.config[key]) for key in ("mean", "std"))
         found = download(found)
-        self.revision, self.licence = found.revision, found.licence or self.about.licence
+        self.revision: str | None = found.revision
+        self.licence: str | None = found.licence or self.about.licence
         self.device, self.dtype = torch.device(device), dtype
 
         weights = todays_names(read_weights(found))

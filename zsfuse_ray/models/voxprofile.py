@@ -108,7 +108,8 @@ class VoxProfile:
                 "expected wavlm_large or whisper_large"
             )
         found = download(found)
-        self.revision, self.licence = found.revision, found.licence or self.about.licence
+        self.revision: str | None = found.revision
+        self.licence: str | None = found.licence or self.about.licence
         self.device, self.dtype = torch.device(device), dtype
 
         weights = without_adapters(todays_names(read_weights(found)), checkpoint)
@@ -154,7 +155,7 @@ class _WavLM(_Head):
         # The last is the one after the final normalisation, which not every transformers counts among them.
         states = [*given.hidden_states[:-1], given.last_hidden_state][-len(self.weights) :]
         shares = self.weights.float().softmax(dim=0)
-        frames = sum(share * state for share, state in zip(shares, states, strict=True))
+        frames = torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(dim=0)
         return self.classify(frames, frame_mask(self.backbone_model.config, mask))
 
 
