@@ -59,7 +59,7 @@ class Odyssey:
     ):
         found = resolve(checkpoint)
         _check(found)
-        self.window: int = found.config.get("maxlen", _SECONDS * _RATE)
+        self.window: int | None = found.config.get("maxlen", _SECONDS * _RATE)
         self._mean, self._std = (float(found.config[key]) for key in ("mean", "std"))
         found = download(found)
         self.revision: str | None = found.revision

@@ -94,7 +94,7 @@ class VoxProfile:
     labels = LABELS
     dim = len(LABELS)
     sample_rate = 16_000
-    window = _SECONDS * sample_rate
+    window: int | None = _SECONDS * sample_rate
     same_length = False  # WavLM's mask makes padding harmless; Whisper always hears 15 s
 
     def __init__(
