@@ -51,8 +51,8 @@ class Odyssey:
     )
     kind: Literal["specialist"] = "specialist"
     fill: Literal["none"] = "none"
-    sample_rate = _RATE
-    same_length = False  # the mask makes padding harmless
+    sample_rate: int = _RATE
+    same_length: bool = False  # the mask makes padding harmless
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32

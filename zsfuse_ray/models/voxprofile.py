@@ -91,11 +91,11 @@ class VoxProfile:
     )
     kind: Literal["specialist"] = "specialist"
     fill: Literal["none"] = "none"
-    labels = LABELS
-    dim = len(LABELS)
-    sample_rate = 16_000
+    labels: tuple[str, ...] = LABELS
+    dim: int = len(LABELS)
+    sample_rate: int = 16_000
     window: int | None = _SECONDS * sample_rate
-    same_length = False  # WavLM's mask makes padding harmless; Whisper always hears 15 s
+    same_length: bool = False  # WavLM's mask makes padding harmless; Whisper always hears 15 s
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
