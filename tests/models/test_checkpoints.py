@@ -88,6 +88,26 @@ def test_wrong_folders(folder, tmp_path):
             resolve(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("content", "maxlen"),
+    [
+        ('{"model_type": "ser", "maxlen": 12*16000, "a": "3*4"}', 192000),
+        ('{"model_type": "ser", "maxlen": 2 * 3 *4, "a": "3*4"}', 24),
+        ('{"model_type": "ser", "maxlen": 7, "a": "3*4"}', 7),
+    ],
+)
+def test_the_product_in_the_odyssey_baselines_config(folder, content, maxlen):
+    (folder / "config.json").write_text(content)
+    assert resolve(str(folder)).config == {"model_type": "ser", "maxlen": maxlen, "a": "3*4"}
+
+
+@pytest.mark.parametrize("value", ["1.5*2", "2*1.5", "12*", "2**9", "2*x", "2*(3)", "2*3*4*5*6", "len(x)*2"])
+def test_no_other_arithmetic_is_done(folder, value):
+    (folder / "config.json").write_text(f'{{"model_type": "ser", "maxlen": {value}}}')
+    with pytest.raises(InputError, match=r"config\.json is not JSON"):
+        resolve(str(folder))
+
+
 class Crash:
     def __init__(self, evidence: Path):
         self.evidence = evidence

@@ -18,8 +18,10 @@ from zsfuse_ray.models.encoding import Specialist
 from zsfuse_ray.models.laion import Laion
 from zsfuse_ray.models.laion_package import LaionPackage
 from zsfuse_ray.models.msclap import MsClap
+from zsfuse_ray.models.odyssey import Odyssey
 from zsfuse_ray.models.paraclap import Paraclap
 from zsfuse_ray.models.paraspeechclap import ParaSpeechClap
+from zsfuse_ray.models.voxprofile import VoxProfile
 
 Kind = Literal["alm", "specialist"]
 
@@ -32,6 +34,8 @@ MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "paraclap": Paraclap,
     "paraspeechclap": ParaSpeechClap,
     "classifier": Classifier,
+    "odyssey": Odyssey,
+    "voxprofile": VoxProfile,
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 

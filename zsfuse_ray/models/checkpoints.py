@@ -1,6 +1,8 @@
 """Find a checkpoint, in a local folder or on the Hugging Face hub, and load it without running its code."""
 
 import json
+import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +20,8 @@ from zsfuse_ray.models.hub import FILES, fetch_file, find_file, hub_config, hub_
 
 _HASHED_WHOLE = 200_000_000  # bytes of weights up to which a local checkpoint's revision reads them all
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# A JSON string, or a product of a few whole numbers that is not part of something else.
+_PRODUCT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.*])\d{1,9}(?:\s*\*\s*\d{1,9}){1,3}(?!\s*[\w.*])')
 # Models that come with the package: they go by these names wherever a checkpoint is named.
 WEIGHTS = Path(str(resources.files("zsfuse_ray"))) / "weights"
 SHIPPED = ("mini-alm", "mini-specialist")
@@ -75,13 +79,35 @@ def resolve(checkpoint: str) -> Checkpoint:
             raise InputError(f"no such checkpoint folder: {checkpoint}")
         folder = hub_config(checkpoint).parent
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = _parsed((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{checkpoint}: config.json is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{checkpoint}: config.json is not an object")
     revision = _hash([folder / "config.json", *_weight_files(folder)]) if is_local else folder.name
     return Checkpoint(checkpoint, revision, _licence(folder), is_local, folder, config)
+
+
+def _parsed(text: str) -> Any:
+    """Return what config.json says; ValueError where it is not JSON.
+
+    The Odyssey baselines ("ser") once had a product for a number in theirs, "maxlen": 12*16000.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            config = json.loads(_PRODUCT.sub(_multiplied, text))
+        except ValueError:
+            config = None
+        if isinstance(config, dict) and config.get("model_type") == "ser":
+            return config
+        raise
+
+
+def _multiplied(found: re.Match[str]) -> str:
+    text = found.group()
+    return text if text.startswith('"') else str(math.prod(map(int, text.split("*"))))
 
 
 def local_folder(checkpoint: str) -> Path:

@@ -1,7 +1,7 @@
 """Specialists: any audio classifier of transformers that was fine-tuned for emotion."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,6 +58,8 @@ class Classifier:
 
         self._model = load_model(AutoModelForAudioClassification, found, self.device)
         config = self._model.config
+        if _weighs_last_normalised(found.config):
+            config.tie_last_hidden_states = True
         self._shortest = max(self._features.minimum, receptive_field(config))
         self.same_length = isinstance(self._features, Waveforms) and not (
             self._features.masked and heeds_mask(config)
@@ -87,16 +89,37 @@ def _labels(found: Checkpoint) -> tuple[str, ...]:
         )
     if config.get("problem_type") in ("regression", "multi_label_classification"):
         raise InputError(f"{name} is trained for {config['problem_type']}; a specialist has one label a clip")
-    id2label = config.get("id2label") or {}
-    try:
-        labels = tuple(str(id2label[key]) for key in sorted(id2label, key=int))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: id2label in config.json does not number its labels") from error
+    labels = label_names(found)
     if len(labels) < 2 or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise InputError(
             f"{name} has no label names (id2label in config.json): fine-tune it, or name its labels there"
         )
     return labels
+
+
+def label_names(found: Checkpoint) -> tuple[str, ...]:
+    """Return the names that config.json gives its outputs, in their order; none where it gives none."""
+    id2label = found.config.get("id2label") or {}
+    try:
+        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{found.path_or_id}: id2label in config.json does not number its labels") from error
+
+
+def _weighs_last_normalised(config: dict[str, Any]) -> bool:
+    """Return whether a classifier that weighs its layers was trained on the last one normalised.
+
+    So it was up to transformers 5.15, which superb/hubert-large-superb-er and its kin were trained with;
+    later versions give the state before the final normalisation, unless told otherwise.
+    """
+    written_by = re.match(r"(\d+)\.(\d+)", str(config.get("transformers_version")))
+    is_old = written_by is None or tuple(map(int, written_by.groups())) < (5, 16)
+    return (
+        is_old
+        and config.get("tie_last_hidden_states") is None
+        and bool(config.get("use_weighted_layer_sum"))
+        and bool(config.get("do_stable_layer_norm"))
+    )
 
 
 def heeds_mask(config: PreTrainedConfig) -> bool:
