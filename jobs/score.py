@@ -3,6 +3,7 @@
     python jobs/score.py --input demo --output out
     python jobs/score.py --input my_folder --output out --labels angry,happy,sad,neutral
     python jobs/score.py --embeddings table --output out --text-repeats 2 --fusion loglinear --weight 0.3
+    python jobs/score.py --list-models
 
 --input and --embeddings exclude each other: a table of jobs/embed.py holds what the models made of an
 archive, so that other labels, prompts, fusion and temperature need neither audio nor GPU.
@@ -24,6 +25,12 @@ from zsfuse_ray.errors import run_job
 
 def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
+    if "--list-models" in argv:
+        from zsfuse_ray.models.about import listed
+        from zsfuse_ray.models.catalog import MODELS
+
+        print(listed(MODELS))
+        return 0
     config, preset = parse(ScoreConfig, argv, __doc__ or "")
     # Ray and torch, only for a command line that holds
     if config.embeddings is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from jobs_support import lines, run_process, scored, speech, tables, write_wav
 
 from zsfuse_ray.archive import tables as compaction
@@ -198,8 +199,51 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     assert (
         json.loads((tmp_path / "out" / "run.json").read_text())["models"]["alm"]["model"] == "dual:untrained"
     )
+    asked = ["--folds", 3, "--templates", "a {} voice|{}", "--ensembles", "logit", "--resamples", 100]
+    of_table = ["--embeddings", folder, "--audio-repeats", "1,2", "--text-repeats", 1]
+    tuning = run_job("tune", *of_table, *asked, "--temperatures", 1, "--output", tmp_path / "tuning")
+    assert "tuned:" in scored(tuning)
+    result = json.loads((tmp_path / "tuning" / "tune.json").read_text())
+    assert list(result["models"]) == ["alm", "alm2", "specialist"]
+    assert result["clips"]["heard"] == n
+    blocks = {path.stem.split("_", 1)[1] for path in (tmp_path / "tuning" / "best").glob("*.parquet")}
+    assert {name.startswith("alm2_") for name in blocks} == {True, False}
+    tuned = yaml.safe_load((tmp_path / "tuning" / "tuned.yaml").read_text())
+    assert tuned["alm"] in ("clap:untrained", "dual:untrained")
+    tuned_out = ["--output", tmp_path / "tuned", "--max-reject-rate", "1"]
+    scored(
+        run_job("score", "--embeddings", folder, "--tuned", tmp_path / "tuning" / "tuned.yaml", *tuned_out)
+    )
+    lacks = run_job("tune", *of_table, *asked, "--audio-repeats", "7", "--output", tmp_path / "no")
+    assert lacks.returncode == 2
+    assert "without audio repeats 7 (it has 1,2,3,4)" in lines(lacks.stderr)[-1]
     refused = run_job("embed", *heard(archive), "--output", folder, "--dtype", "float16")
     assert "dtype float32 → float16" in lines(refused.stderr)[-1]
+
+
+def test_a_table_is_evaluated_like_clips_but_without_an_svm(table, run_job, tmp_path):
+    arguments = ["--embeddings", table[0], "--folds", 3, "--audio-repeats", "1,2", "--text-repeats", 1]
+    said = run_job("evaluate", *arguments, "--resamples", 100, "--output", tmp_path / "figures")
+    scored(said)
+    assert "no SVM" in said.stderr
+    (found,) = json.loads((tmp_path / "figures" / "evaluation.json").read_text())["corpora"].values()
+    assert {"specialist", "alm_ensemble", "zs_fuse"} <= set(found["systems"])
+    assert "svm" not in found["systems"]
+    predicted = pd.read_parquet(tmp_path / "figures" / "predictions.parquet")
+    read = read_embeddings(str(table[0]))
+    assert len(predicted) == len(read.segments)
+    specialist = predicted.set_index(["uri", "start_s"]).specialist
+    of_table = dict(
+        zip(
+            zip(*(read.segments[name].to_pylist() for name in ("recording_uri", "start_s")), strict=True),
+            read.logits(),
+            strict=True,
+        )
+    )
+    order = read.models["specialist"]["labels"]
+    for place, posterior in specialist.items():
+        likely = of_table[place][[order.index(label) for label in ("angry", "sad")]]
+        np.testing.assert_allclose(posterior, np.exp(likely) / np.exp(likely).sum(), atol=1e-6)
 
 
 def test_half_precision_changes_little(table, archive, run_job, tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models import untrained
+from zsfuse_ray.models.about import listed
 from zsfuse_ray.models.catalog import MODELS, ModelSpec, load, parse_spec
 from zsfuse_ray.models.untrained import untrained_specialist
 
@@ -39,6 +40,7 @@ def test_parse_spec(text, kind, expected):
         ("classifier:x", "alm", "of kind specialist, expected alm"),
         ("clap:", "alm", "names no checkpoint"),
         ("", "alm", "names no checkpoint"),
+        ("msclap:untrained", "alm", "no random weights of this family; there are clap:untrained"),
     ],
 )
 def test_parse_spec_refuses(text, kind, says):
@@ -98,3 +100,16 @@ def test_processes_may_race_for_the_untrained_model(empty_cache):
     assert [worker.exitcode for worker in workers] == [0] * 4
     (cache,) = empty_cache.iterdir()
     assert [folder.name.startswith("untrained-classifier-") for folder in cache.iterdir()] == [True]
+
+
+def test_every_family_is_listed_with_all_that_one_asks_of_it():
+    text = listed(MODELS)
+    for name, family in MODELS.items():
+        (line,) = [line for line in text.splitlines() if line.split("  ")[0] == name]
+        about = family.about
+        for said in (family.kind, about.rate, about.window, about.dim, about.licence):
+            assert said in line
+        for checkpoint in about.checkpoints:
+            assert f"    {name}:{checkpoint}" in text
+            if "FOLDER" not in checkpoint:
+                assert parse_spec(f"{name}:{checkpoint}", family.kind) == ModelSpec(name, checkpoint)

@@ -153,7 +153,7 @@ def _search(task: Task, folder: str) -> None:
     from zsfuse_ray.archive.output import Output
     from zsfuse_ray.tuning.assess import assess, final
     from zsfuse_ray.tuning.choice import Candidates
-    from zsfuse_ray.tuning.evidence import Evidence, Space, Text
+    from zsfuse_ray.tuning.evidence import Alm, Evidence, Space, Specialist, Text
     from zsfuse_ray.tuning.trials import search_blocks
 
     rng = np.random.default_rng(0)
@@ -169,11 +169,18 @@ def _search(task: Task, folder: str) -> None:
         targets=rng.integers(len(LABELS), size=task.segments),
         speakers=speakers.astype(str),
         folds=speakers % FOLDS,
-        specialist=rng.dirichlet(np.ones(len(LABELS)), task.segments),
-        inside=np.ones(len(LABELS), bool),
-        audio={a: directions(task.segments) for a in COPIES},
-        text={Text(b): directions(task.templates, len(LABELS)) for b in COPIES},
-        scale=20.0,
+        alms={
+            "alm": Alm(
+                audio={a: directions(task.segments) for a in COPIES},
+                text={Text(b): directions(task.templates, len(LABELS)) for b in COPIES},
+                scale=20.0,
+            )
+        },
+        specialists={
+            "specialist": Specialist(
+                rng.dirichlet(np.ones(len(LABELS)), task.segments), np.ones(len(LABELS), bool)
+            )
+        },
     )
     every = [Space(a, Text(b), "embedding", "linear", 1.0) for a, b in product(COPIES, COPIES)]
     spaces = every[: task.blocks]

@@ -1,6 +1,8 @@
 """What a family says of itself, for ``--list-models``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,3 +17,19 @@ class About:
     dim: str
     licence: str
     checkpoints: tuple[str, ...]
+
+
+def listed(families: Mapping[str, Any]) -> str:
+    """Families by name, as people read them: what each is, then the checkpoints known to work with it."""
+    head = ["family", "kind", "rate", "window", "dimension", "licence"]
+    rows, known = [head], [[]]
+    for name, family in families.items():
+        about: About = family.about
+        rows.append([name, family.kind, about.rate, about.window, about.dim, about.licence])
+        known.append([f"    {name}:{checkpoint}" for checkpoint in about.checkpoints])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row, checkpoints in zip(rows, known, strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines += ["  ".join(cells).rstrip(), *checkpoints]
+    return "\n".join(lines)

@@ -40,6 +40,7 @@ MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 
 UNTRAINED = "untrained"  # the checkpoint whose random weights are made on the spot, for tests and dry runs
+_WITH_UNTRAINED = ("clap", "dual", "classifier")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
         )
     if not checkpoint.strip():
         raise InputError(f'"{text}" names no checkpoint; expected {family}:FOLDER or {family}:HUB_ID')
+    if checkpoint == UNTRAINED and family not in _WITH_UNTRAINED:
+        known = ", ".join(f"{name}:{UNTRAINED}" for name in _WITH_UNTRAINED)
+        raise InputError(f"{text}: there are no random weights of this family; there are {known}")
     return ModelSpec(family, checkpoint)
 
 
