@@ -20,6 +20,7 @@ from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.benchmark.figures import Figure, page
 from zsfuse_ray.benchmark.hearing import decoding, encoding, from_end_to_end, hear
 from zsfuse_ray.benchmark.memory import memory
+from zsfuse_ray.benchmark.rescoring import rescoring
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
 from zsfuse_ray.config.options import resolved
@@ -65,6 +66,7 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
         "decode": lambda: decoding(heard(), config.repeats),
         "encode": lambda: encoding(heard(), config),
         "end": lambda: from_end_to_end(config, jobs),
+        "rescore": lambda: rescoring(config, jobs),
         "search": searching,
         "naive": lambda: naive(config, clips, searched),
         "memory": lambda: memory(config),

@@ -11,9 +11,9 @@ from zsfuse_ray.config.options import CHECKED, Words, option
 from zsfuse_ray.errors import InputError, nearest
 
 # What can be measured, in the order it is measured in.
-PARTS = ("decode", "encode", "end", "search", "naive", "memory")
+PARTS = ("decode", "encode", "end", "rescore", "search", "naive", "memory")
 ON_CLIPS = ("search", "naive")
-USUAL = PARTS[:3]
+USUAL = PARTS[:4]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -35,6 +35,9 @@ class BenchmarkConfig(EncoderOptions):
     repeats: Annotated[int, Field(ge=1, le=100)] = option(3, "times everything is measured; memory once")
     sample_s: Annotated[float, Field(gt=0)] = option(
         1800.0, "seconds of the archive that decode and encode are measured on"
+    )
+    rescore_segments: Annotated[int, Field(ge=100)] = option(
+        200_000, "segments of rescore's table of random values"
     )
     templates: Annotated[int, Field(ge=2, le=17)] = option(
         16, "prompt templates that search, naive and memory have to choose from"
