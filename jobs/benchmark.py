@@ -5,7 +5,7 @@
     python jobs/benchmark.py --parts search,naive,memory --corpus ravdess:FOLDER --output out
 
 Parts: decode (with voice activity, and each alone), encode (each model alone), end (jobs/score.py as a
-process), search (jobs/tune.py: every subset of 16 templates, 101 weights, a and b of 1 to 4), naive (what the
+process), rescore (labels from a table, one core), search (jobs/tune.py: every subset of 16 templates, 101 weights, a and b of 1 to 4), naive (what the
 same search costs one configuration after the other, extrapolated), memory (a search of 100,000 segments,
 watched from outside). Prints a table; writes benchmark.json and benchmark.md.
 
