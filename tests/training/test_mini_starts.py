@@ -116,7 +116,13 @@ def test_both_trainings_are_what_the_presets_say(monkeypatch, tmp_path):
     heard = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
     assert heard.nb_max_samples == 3 * 16_000
     given["audio"] = "mini-alm"
-    mini.train_parts(build(MiniConfig, given | {"parts": "alm"}))
+    (tmp_path / "alm").mkdir()
+    (tmp_path / "alm" / "README.md").write_text("# Model\n")
+    for _ in range(2):  # told once
+        mini.train_parts(build(MiniConfig, given | {"parts": "alm"}))
+    card = (tmp_path / "alm" / "README.md").read_text()
+    assert card.count("# Audio encoder\n\nThat of `mini-alm`, revision ") == 1
+    assert "python jobs/train.py --preset mini-alm" in card
     assert (seen[2][0].freeze, seen[1][0].freeze) == ("encoder", "auto")
     monkeypatch.setattr(mini, "train", lambda *given: 1)
     with pytest.raises(InputError, match="goes on from there"):
