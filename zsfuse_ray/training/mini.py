@@ -32,8 +32,9 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models import catalog
+from zsfuse_ray.models.catalog import parse_spec
 from zsfuse_ray.models.checkpoints import quiet, resolve
+from zsfuse_ray.models.dual import Dual
 from zsfuse_ray.training.clips import decoded_clip
 from zsfuse_ray.training.run import RUN, train
 from zsfuse_ray.training.text_tower import TextTowerConfig, build
@@ -118,10 +119,10 @@ def write_audio_start(folder: Path) -> None:
 
 def keep_audio(alm: str, folder: Path) -> None:
     """Write the folder that an ALM with a trained one's audio encoder starts from; alm: as score takes it."""
-    spec = catalog.parse_spec(alm, "alm")
+    spec = parse_spec(alm, "alm")
     if spec.family != "dual":
         raise InputError(f"--audio {alm} is of family {spec.family}; only a dual one is kept")
-    model = catalog.load(spec)
+    model = Dual(spec.checkpoint)
     with quiet():
         model.network.audio_model.save_pretrained(folder)
         model.extractor.save_pretrained(folder)
@@ -129,7 +130,7 @@ def keep_audio(alm: str, folder: Path) -> None:
 
 def tell_of_audio(alm: str, card: Path) -> None:
     """Say in a card where the audio encoder learned what it knows, with what the card of its ALM tells."""
-    found, text = resolve(alm.partition(":")[2] or alm), card.read_text()
+    found, text = resolve(parse_spec(alm, "alm").checkpoint), card.read_text()
     if _KEPT in text:
         return
     told = (found.folder / "README.md").read_text()

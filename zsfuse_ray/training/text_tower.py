@@ -1,4 +1,4 @@
-"""A text encoder of a million parameters that knows emotion words, distilled from a sentence encoder.
+"""A small text encoder that knows emotion words, distilled from a sentence encoder and word vectors.
 
 python -m zsfuse_ray.training.text_tower --output FOLDER     (pip install 'zsfuse-ray[distil]')
 
