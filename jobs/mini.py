@@ -10,7 +10,9 @@ each in a folder of its name. It takes some two hours on a core; faster side by 
     python jobs/mini.py --corpora corpora --output build --parts figures,install
 
 The part install copies the models into the package. With --leave-out emodb a copy is trained without that
-corpus, and measured on it: zero-shot.
+corpus, and measured on it: zero-shot. With --audio ALM the audio encoder of a trained ALM is kept, and its
+projection alone fitted to the text encoder, in two epochs or so: the shipped one was made so from one trained
+with an earlier text encoder, with --parts text,alm --audio mini-alm --epochs EPOCHS.
 """
 
 import json

@@ -49,7 +49,7 @@ def with_figures(card: str, result: Mapping[str, Any]) -> str:
     names = list(result["corpora"])
     lines = [
         "UA in % (95 % interval over speakers) of the evaluation of both models; the mean is over corpora.",
-        "`jobs/mini.py` makes it all anew, also what `--init` names: weights that have learned nothing yet.",
+        "`jobs/mini.py` makes it all anew, also what `--init` names.",
         "",
         f"| | {' | '.join(names)} | mean |",
         "|---|" + "---|" * (len(names) + 1),

