@@ -5,9 +5,10 @@
     python jobs/benchmark.py --parts search,naive,memory --corpus ravdess:FOLDER --output out
 
 Parts: decode (with voice activity, and each alone), encode (each model alone), end (jobs/score.py as a
-process), rescore (labels from a table, one core), search (jobs/tune.py: every subset of 16 templates, 101 weights, a and b of 1 to 4), naive (what the
-same search costs one configuration after the other, extrapolated), memory (a search of 100,000 segments,
-watched from outside). Prints a table; writes benchmark.json and benchmark.md.
+process), rescore (labels from a table, one core), search (jobs/tune.py: every subset of 16 templates, 101
+weights, a and b of 1 to 4), naive (what the same search costs one configuration after the other,
+extrapolated), memory (a search of 100,000 segments, watched from outside). Prints a table; writes
+benchmark.json and benchmark.md.
 
 It measures the machine it runs on, with a Ray of its own, whatever RAY_ADDRESS says. On a machine that does
 something else meanwhile look at the ratios, not at the seconds.
