@@ -150,7 +150,7 @@ def _explained(result: Mapping[str, Any]) -> Iterator[str]:
     yield "  specialist alone, else the fewest templates, the fewest copies, the smallest weight."
     yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."
     if not result["search"]["exhaustive"]:
-        yield "- So many templates: subsets by greedy forward selection, for each fold by itself, not all."
+        yield "- So many templates: not all subsets, but greedy ones and Optuna's, for each fold by itself."
 
 
 def _choice(one: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
     heard = clips if table is not None else hear(config, clips, out, plan, own_ray)
     evidence = gather(config, heard, labels, text, models, table)
     blocks = spaces(evidence, config)
-    n_subsets = f"{2**evidence.n_prompts - 1:,}" if evidence.n_prompts <= EXHAUSTIVE else "greedy"
+    n_subsets = f"{2**evidence.n_prompts - 1:,}" if evidence.n_prompts <= EXHAUSTIVE else "some of all"
     print(f"searching {len(blocks)} blocks of {n_subsets} subsets", file=sys.stderr)
     started = time.perf_counter()
     found, failed = search_blocks(evidence, blocks, out, cluster.cores() if own_ray else None)

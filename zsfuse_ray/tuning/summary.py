@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zsfuse_ray.method.search import EXHAUSTIVE, Block, fold_scores, sizes, subsets
+from zsfuse_ray.tuning.subsets import refine
 
 SAME = 1e-9  # scores this close are equal
 
@@ -38,9 +39,10 @@ def training_sets(n_folds: int) -> NDArray[np.float64]:
 def summarise(block: Block) -> tuple[Summary, pa.Table]:
     """Search a block: its summary, and a table of all subsets with their best score and weight.
 
-    Up to EXHAUSTIVE prompts all subsets are tried. Beyond that, greedy forward selection: the best prompt,
-    then the one that adds most, and so on; by each set of training folds for itself, so that a fold that is
-    left out has no part in which subsets there are to choose from.
+    Up to EXHAUSTIVE prompts all subsets are tried. Beyond that, greedy forward selection (the best prompt,
+    then the one that adds most, and so on), then what Optuna proposes from there, see `refine`; by each set
+    of training folds for itself, so that a fold that is left out has no part in which subsets there are to
+    choose from.
     """
     n_prompts, n_folds = len(block.scores), int(block.folds.max()) + 1
     sets = training_sets(n_folds)
@@ -59,16 +61,27 @@ def summarise(block: Block) -> tuple[Summary, pa.Table]:
                 tried += found.shape[0] * found.shape[2]
     else:
         for s in range(len(sets)):
+            known: dict[int, float] = {}
+
+            def score(masks: NDArray[np.uint64], s: int = s, known: dict[int, float] = known) -> NDArray:
+                """Scores of subsets at their best weights; the better ones are kept, all of them counted."""
+                nonlocal tried
+                for size in np.unique(sizes(masks)):
+                    for some, found in fold_scores(block, masks[sizes(masks) == size]):
+                        _keep(best, (s,), int(size) - 1, some, found, sets)
+                        tried += found.shape[0] * found.shape[2]
+                        if s == n_folds:
+                            pages.append(_page(some, found, block.weights))
+                        top = np.tensordot(found, sets[s], axes=(1, 0)).max(axis=1)
+                        known.update(zip(some.tolist(), top.tolist(), strict=True))
+                return np.array([known[mask] for mask in masks.tolist()])
+
             current = np.uint64(0)
             for prompts in range(n_prompts):
                 bits = np.uint64(1) << np.arange(n_prompts, dtype=np.uint64)
-                candidates = bits[(bits & current) == 0] | current
-                for some, found in fold_scores(block, candidates):
-                    _keep(best, (s,), prompts, some, found, sets)
-                    tried += found.shape[0] * found.shape[2]
-                    if s == n_folds:
-                        pages.append(_page(some, found, block.weights))
+                score(bits[(bits & current) == 0] | current)
                 current = best.subset[s, prompts, best.score[s, prompts].argmax()]
+            refine(list(known.items()), n_prompts, score, seed=s)
     return Summary(best.score, best.subset, best.folds, tried), pa.concat_tables(pages)
 
 
