@@ -210,7 +210,7 @@ def _has_stopped(progress: Progress, config: TrainConfig) -> bool:
 
 
 def _step_seed(seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, step, rank()]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, epoch, step, rank()]).generate_state(1, np.uint64)[0]) >> 1
 
 
 def restore(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
