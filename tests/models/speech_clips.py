@@ -25,8 +25,18 @@ def real_clips(shared: Path) -> dict[float, Tensor]:
 
 
 @lru_cache
+def podcast_clips(shared: Path) -> dict[float, Tensor]:
+    """Return a 48 kHz float clip of each length, from a podcast."""
+    clips = {}
+    for start, seconds in zip((20, 25, 30, 40, 50, 70, 90), SECONDS, strict=True):
+        pcm = decode(str(shared / "longform/podcast/episode-54.m4a"), start, start + seconds)
+        clips[seconds] = resample(torch.from_numpy(pcm.samples), pcm.sample_rate, 48000)
+    return clips
+
+
+@lru_cache
 def synthetic_clips() -> dict[float, Tensor]:
-    """Return the same of the package's own imitation of speech, for where no real audio is."""
+    """Return clips of 16 kHz of the package's own imitation of speech, for where no real audio is."""
     return _cut(torch.from_numpy(speech_like(sum(SECONDS) + 1, PROSODIES[0], seed=0, rate=_RATE)).float())
 
 

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from real_clips import podcast_clips
 from seeded_weights import seeded_state
+from speech_clips import podcast_clips
 from tiny_models import speechlike
 from torch.nn.functional import normalize
 from transformers import AutoTokenizer, ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel

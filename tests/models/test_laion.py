@@ -7,17 +7,19 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from real_clips import podcast_clips
 from safetensors.torch import save_file
+from speech_clips import podcast_clips
 from tiny_models import speechlike
 from torch.nn.functional import normalize, pad
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import filled, windows
+from zsfuse_ray.models.checkpoints import resolve
 from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.encoding import embed_clips, periodic
 from zsfuse_ray.models.laion import Laion
 from zsfuse_ray.models.laion_package import LaionPackage
+from zsfuse_ray.models.weights import read_weights
 
 if find_spec("laion_clap") is None:
     pytest.skip("the extra laion is not installed", allow_module_level=True)
@@ -200,8 +202,7 @@ def other(small, tmp_path):
     """Write a changed file, and the tokenizer beside it; returns its path."""
     for file in small[1].parent.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    content = torch.load(small[1], weights_only=False)
-    state = {key.removeprefix("module."): value for key, value in content["state_dict"].items()}
+    state = read_weights(resolve(str(small[1])), keys=("state_dict",))
 
     def write_other(change=lambda state: state, name="other.pt"):
         changed = change(dict(state))

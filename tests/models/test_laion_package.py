@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from real_clips import podcast_clips
+from speech_clips import podcast_clips
 from transformers import RobertaModel, RobertaTokenizer
 
 from zsfuse_ray.errors import InputError

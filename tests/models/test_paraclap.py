@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from real_clips import SECONDS, real_clips
 from seeded_weights import seeded_state
+from speech_clips import SECONDS, real_clips
 from tiny_models import speechlike
 from tiny_tokenizers import sentence_pieces, word_pieces
 from torch.nn.functional import softmax

@@ -4,16 +4,14 @@ What no weight tells is that of every published model: WavLM's strides, where it
 Whisper's heads, 64 wide.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import WavLMConfig, WhisperConfig
 
 from zsfuse_ray.errors import InputError
-
-Network = TypeVar("Network", bound=nn.Module)
+from zsfuse_ray.models.sizes import Sizes
 
 _STRIDES = [5, 2, 2, 2, 2, 2, 2]  # of WavLM's convolutions
 _HEAD = 64  # width of an attention head in every Whisper
@@ -23,44 +21,6 @@ _OLD_NAMES = {
     ".weight_v": ".parametrizations.weight.original1",
 }
 MASK_EMBEDDING = r".*masked_spec_embed"  # a weight of WavLM's that training alone uses
-
-
-class Sizes:
-    """Sizes of the weights under a prefix; InputError, naming the family, where one is not as expected."""
-
-    def __init__(self, weights: Mapping[str, Tensor], name: str, family: str, prefix: str = ""):
-        self._weights, self._prefix, self._refusal = weights, prefix, f"{name}: no {family} checkpoint"
-
-    def of(self, key: str, dimensions: int) -> tuple[int, ...]:
-        """Return the shape of a weight that must be there with so many dimensions, none of them empty."""
-        weight = self._weights.get(self._prefix + key)
-        if weight is None:
-            raise InputError(f"{self._refusal}: it lacks {self._prefix}{key}")
-        if weight.ndim != dimensions or not weight.numel():
-            raise InputError(
-                f"{self._refusal}: {self._prefix}{key} is of shape {list(weight.shape)}, "
-                f"expected {dimensions} dimensions"
-            )
-        return tuple(weight.shape)
-
-    def has(self, key: str) -> bool:
-        return self._prefix + key in self._weights
-
-    def count(self, pattern: str) -> int:
-        """Return how many weights there are whose names are the pattern with 0, 1, 2, … in its braces."""
-        number = 0
-        while self.has(pattern.format(number)):
-            number += 1
-        return number
-
-    def build(self, make: Callable[[], Network]) -> Network:
-        """Return the network that `make` gives, its weights yet to be filled in: none is drawn at random."""
-        try:
-            with torch.device("meta"):
-                network = make()
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            raise InputError(f"{self._refusal}: its sizes do not fit together: {error}") from error
-        return network.to_empty(device="cpu")
 
 
 def wavlm_config(sizes: Sizes) -> WavLMConfig:

@@ -24,9 +24,10 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from zsfuse_ray.audio.features import Waveforms
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
-from zsfuse_ray.models.backbones import MASK_EMBEDDING, Sizes, frame_mask, todays_names, wavlm_config
+from zsfuse_ray.models.backbones import MASK_EMBEDDING, frame_mask, todays_names, wavlm_config
 from zsfuse_ray.models.checkpoints import Checkpoint, download, resolve
 from zsfuse_ray.models.classifier import label_names, receptive_field
+from zsfuse_ray.models.sizes import Sizes
 from zsfuse_ray.models.weights import fill, read_weights
 
 LABELS = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")

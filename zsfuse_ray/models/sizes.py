@@ -5,14 +5,16 @@ the strides 5, 2, 2, …, and an encoder of speech normalises before its layers 
 convolution.
 """
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, WavLMConfig, XLMRobertaConfig
 
 from zsfuse_ray.errors import InputError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _HEAD = 64  # width of an attention head
 
@@ -39,10 +41,12 @@ class Sizes:
         """Return whether there is such a weight."""
         return self._prefix + key in self._weights
 
-    def count(self, stem: str) -> int:
-        """Return how many numbered parts of that name there are: layers, convolutions."""
-        found = (re.match(rf"{re.escape(self._prefix + stem)}\.(\d+)\.", key) for key in self._weights)
-        return len({match[1] for match in found if match})
+    def count(self, pattern: str) -> int:
+        """Return how many weights there are whose names are the pattern with 0, 1, 2, … in its braces."""
+        number = 0
+        while self.has(pattern.format(number)):
+            number += 1
+        return number
 
     def split(self, channels: int, width: int) -> int:
         """Return how many groups of a width the channels are; InputError where they are no whole number."""
@@ -50,10 +54,19 @@ class Sizes:
             raise InputError(f"{self._refusal}: it has {channels} channels, expected a multiple of {width}")
         return channels // width
 
+    def build(self, make: Callable[[], Network]) -> Network:
+        """Return the network that `make` gives, its weights yet to be filled in: none is drawn at random."""
+        try:
+            with torch.device("meta"):
+                network = make()
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise InputError(f"{self._refusal}: its sizes do not fit together: {error}") from error
+        return network.to_empty(device="cpu")
+
 
 def speech_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
     """Return the config of an encoder, a Wav2Vec2Config or a WavLMConfig; nothing is masked in training."""
-    convolutions = range(max(1, sizes.count("feature_extractor.conv_layers")))
+    convolutions = range(max(1, sizes.count("feature_extractor.conv_layers.{}.conv.weight")))
     kernels = [sizes.of(f"feature_extractor.conv_layers.{i}.conv.weight", 3) for i in convolutions]
     hidden, group, reach = sizes.of("encoder.pos_conv_embed.conv.parametrizations.weight.original1", 3)
     normalises_all = sizes.has("feature_extractor.conv_layers.1.layer_norm.weight")
@@ -62,7 +75,7 @@ def speech_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
         own = {"num_buckets": sizes.of("encoder.layers.0.attention.rel_attn_embed.weight", 2)[0]}
     return config_class(
         hidden_size=hidden,
-        num_hidden_layers=sizes.count("encoder.layers"),
+        num_hidden_layers=sizes.count("encoder.layers.{}.layer_norm.weight"),
         num_attention_heads=sizes.split(hidden, _HEAD),
         intermediate_size=sizes.of("encoder.layers.0.feed_forward.intermediate_dense.weight", 2)[0],
         conv_dim=[kernel[0] for kernel in kernels],
@@ -90,7 +103,7 @@ def text_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
     return config_class(
         vocab_size=words,
         hidden_size=hidden,
-        num_hidden_layers=sizes.count("encoder.layer"),
+        num_hidden_layers=sizes.count("encoder.layer.{}.intermediate.dense.weight"),
         num_attention_heads=sizes.split(hidden, _HEAD),
         intermediate_size=sizes.of("encoder.layer.0.intermediate.dense.weight", 2)[0],
         max_position_embeddings=sizes.of("embeddings.position_embeddings.weight", 2)[0],

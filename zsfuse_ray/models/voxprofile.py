@@ -37,7 +37,6 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.backbones import (
     MASK_EMBEDDING,
-    Sizes,
     frame_mask,
     todays_names,
     wavlm_config,
@@ -46,6 +45,7 @@ from zsfuse_ray.models.backbones import (
 )
 from zsfuse_ray.models.checkpoints import download, resolve
 from zsfuse_ray.models.classifier import receptive_field
+from zsfuse_ray.models.sizes import Sizes
 from zsfuse_ray.models.weights import fill, read_weights
 
 LABELS = (
