@@ -5,10 +5,10 @@
     python jobs/train.py --train train.csv --dev dev.csv --init FOLDER --output my_specialist --workers 4
 
 The output is a folder that jobs/score.py takes as it is: --specialist my_specialist. On a Ray cluster, the
-same command, with an output folder that all machines share:
+same command, with an output that all machines reach:
 
-    RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
-        python jobs/train.py --train s3://bucket/train.csv --init microsoft/wavlm-large --output /shared/model
+    RAY_AUTH_MODE=token ray job submit --working-dir . -- python jobs/train.py \\
+        --train s3://bucket/train.csv --init microsoft/wavlm-large --output s3://bucket/my_specialist
 
 Run again after a stop of any kind, it goes on from its last checkpoint; after the end, it does nothing.
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zsfuse_ray.errors import InputError, nearest, run_job
+from zsfuse_ray.errors import InputError, nearest, redact, run_job
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +23,27 @@ def test_nearest(name: str, valid: list[str], said: str) -> None:
     assert nearest(name, valid) == said
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://bucket/a b.wav", "s3://bucket/a b.wav"),
+        ("https://me:pa@ss@host/a.wav", "https://host/a.wav"),
+        (
+            "get https://h/a?X-Amz-Credential=AK%2F1&part=2: 403",
+            "get https://h/a?X-Amz-Credential=***&part=2: 403",
+        ),
+        ("https://h/a?sv=2020&sig=a%2Bb%3D&episode=3", "https://h/a?sv=***&sig=***&episode=3"),
+        (
+            "(https://h/a?api_key=1&access_token=2&Password=3)",
+            "(https://h/a?api_key=***&access_token=***&Password=***)",
+        ),
+        ("mail me@host about /folder/a@b.wav", "mail me@host about /folder/a@b.wav"),
+    ],
+)
+def test_redact(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_job_exits_with_the_code_of_its_main(code: int) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -38,6 +59,15 @@ def test_an_input_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixtur
         run_job(main, ["milk"])
     assert caught.value.code == 2
     assert capsys.readouterr() == ("", "error: no milk\n")
+
+
+def test_a_message_tells_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: list[str]) -> int:
+        raise InputError("s3://key:hunter2@bucket/a: no such folder")
+
+    with pytest.raises(SystemExit):
+        run_job(main, [])
+    assert capsys.readouterr().err == "error: s3://bucket/a: no such folder\n"
 
 
 def test_another_error_is_not_hidden() -> None:

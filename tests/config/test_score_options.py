@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zsfuse_ray.config.options import build, parse, presets, read_yaml, resolved
+from zsfuse_ray.config.options import build, parse, presets, read_yaml, recorded, resolved
 from zsfuse_ray.config.score import OPERATIONAL, PlanConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import CORPORA
@@ -210,6 +210,15 @@ def test_a_file_with_the_resolved_options_gives_the_same_configuration(yaml_file
     text = json.dumps(resolved(config))  # JSON is YAML
     assert read_yaml(ScoreConfig, text, "again") == resolved(config)
     assert parse(ScoreConfig, ["--config", yaml_file(text)], "a job")[0] == config
+
+
+def test_what_is_recorded_holds_no_secrets() -> None:
+    config = score("--input", "s3://key:hunter2@bucket/a", "--output", "https://h/out?token=hunter2")
+    assert "hunter2" in json.dumps(resolved(config))
+    assert recorded(config) == resolved(config) | {
+        "input": "s3://bucket/a",
+        "output": "https://h/out?token=***",
+    }
 
 
 def test_what_is_operational_are_options() -> None:

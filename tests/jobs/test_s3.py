@@ -1,5 +1,6 @@
 """Input, plan, items, checkpoint and tables in an object store; and what happens when it says no."""
 
+import json
 import os
 import time
 
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 import s3fs
 from jobs_support import lines, run_process, scored, speech, write_wav
+from training_support import EMOTIONS, start, tones
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,50 @@ def test_what_the_store_refuses_is_one_line(store, tmp_path, arguments, change, 
     assert environment["AWS_SECRET_ACCESS_KEY"] not in line
     assert time.monotonic() - started < 60
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_trained_into_a_store_and_scores_from_there(store, s3, tmp_path):
+    files, environment = store
+    environment = environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    rows = []
+    for i, samples in enumerate(tones(36)):
+        write_wav(tmp_path / f"{i}.wav", samples / 32768)
+        files.put(str(tmp_path / f"{i}.wav"), f"archive/voices/{i}.wav")
+        split = "train" if i < 24 else "dev"
+        emotion, speaker = EMOTIONS[i % 3], f"{split}{i % 4}"
+        rows.append(
+            {"uri": f"s3://archive/voices/{i}.wav", "emotion": emotion, "speaker": speaker, "split": split}
+        )
+    pd.DataFrame(rows).to_csv(tmp_path / "clips.csv", index=False)
+    files.put(str(tmp_path / "clips.csv"), "archive/clips.csv")
+    command = ["train", "--train", "s3://archive/clips.csv", "--init", start(tmp_path / "init", "wavlm")]
+    command += ["--output", "s3://archive/model", "--batch-s", "8", "--crop-s", "1", "--lr", "3e-3"]
+    said = scored(run_process(*command, "--epochs", "2", env=environment))
+    assert "--specialist s3://archive/model" in said
+    names = {name.removeprefix("archive/model/").split("/")[0] for name in files.find("archive/model")}
+    assert names >= {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "training.json",
+        "tensorboard",
+        "training",
+    }
+    again = run_process(*command, "--epochs", "2", env=environment)
+    assert scored(again) == ""
+    assert "nothing to do" in again.stderr
+    other = run_process(*command, "--epochs", "3", env=environment)
+    assert other.returncode == 2
+    assert "s3://archive/model holds another training (epochs 2 → 3)" in lines(other.stderr)[-1]
+
+    command = ["score", "--input", "s3://archive/clips.csv", "--specialist", "s3://archive/model"]
+    command += ["--alm", "none", "--vad", "none", "--labels", ",".join(EMOTIONS)]
+    scored(run_process(*command, "--output", tmp_path / "labels", env=environment))
+    segments = pd.read_parquet(tmp_path / "labels" / "segments")
+    assert len(segments) == 36
+    run = json.loads((tmp_path / "labels" / "run.json").read_text())
+    assert run["config"]["specialist"] == "s3://archive/model"
+    written = b"".join(
+        files.cat(name) for name, entry in files.find("archive/model", detail=True).items() if entry["size"]
+    )
+    assert s3["AWS_SECRET_ACCESS_KEY"].encode() not in written

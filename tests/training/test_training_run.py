@@ -1,6 +1,5 @@
-"""What a training asks of the cluster, and whose output folder it may use."""
+"""What a training asks of the cluster, and how it names what it starts from."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from training_support import config_of
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.training.run import RUN, _earlier, _placed, clear, scaling_for
+from zsfuse_ray.training.run import _placed, scaling_for
 
 
 def test_workers_get_a_cpu_or_a_gpu_each(tmp_path: Path) -> None:
@@ -37,25 +36,6 @@ def test_what_the_cluster_cannot_hold_is_refused(tmp_path: Path, options: dict, 
         scaling_for(
             config_of(tmp_path, **options), {"CPU": 4.0, "GPU": 2.0} if "gpus" in str(options) else {"CPU": 4}
         )
-
-
-def test_an_output_folder_belongs_to_one_training(tmp_path: Path) -> None:
-    out, decides = tmp_path / "out", {"lr": 0.1, "epochs": 3}
-    assert _earlier(out, decides, False) is None
-    out.mkdir()
-    assert _earlier(out, decides, False) is None
-    (out / RUN).write_text(json.dumps({"config": decides, "status": "started"}))
-    assert _earlier(out, decides, False) == {"config": decides, "status": "started"}
-    with pytest.raises(InputError, match=r"holds another training \(lr 0.1 → 0.2\)"):
-        _earlier(out, decides | {"lr": 0.2}, False)
-    assert _earlier(out, decides | {"lr": 0.2}, True) is None
-    (out / "mine.txt").write_text("kept")
-    clear(out)
-    assert [file.name for file in out.iterdir()] == ["mine.txt"]
-    with pytest.raises(InputError, match="holds files of something else"):
-        _earlier(out, decides, True)
-    with pytest.raises(InputError, match="is a file"):
-        _earlier(out / "mine.txt", decides, False)
 
 
 def test_a_start_is_named_so_that_every_worker_finds_it(

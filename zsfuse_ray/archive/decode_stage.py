@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from zsfuse_ray.archive.rows import DECODED
 from zsfuse_ray.audio.decode import DecodeError, decode
 from zsfuse_ray.audio.segment import Segment, Segmentation
-from zsfuse_ray.audio.sources import SourceError, is_outage, redact
+from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
+from zsfuse_ray.errors import redact
 
 MOST_TRIES = 3  # of an item whose process dies; a lost spot machine may be the cause as well
 OVERRUN_ITEMS = 2  # how far a recording may run on past what its header says, in items

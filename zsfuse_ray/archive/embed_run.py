@@ -42,9 +42,8 @@ from zsfuse_ray.archive.run import (
 from zsfuse_ray.archive.scoring import describe_models, hearing, is_model, model_specs
 from zsfuse_ray.archive.tables import BY_TIME, compact_as, placed
 from zsfuse_ray.archive.versions import versions
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.embed import EmbedConfig
-from zsfuse_ray.config.options import resolved
+from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL
 from zsfuse_ray.errors import InputError
 
@@ -133,8 +132,8 @@ def _lists(ends: NDArray[np.int64], values: pa.Array) -> pa.Array:
 def _extend(config: EmbedConfig, preset: str, out: Output, run: dict[str, Any]) -> int:
     """Add to a complete table what it lacks of what is asked for."""
     listing = list_archive(config.input)
-    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL | set(MODELS)}
-    refuse_other_config(out, run["config"], decides | {"input": redact(config.input)})
+    decides = {k: v for k, v in recorded(config).items() if k not in OPERATIONAL | set(MODELS)}
+    refuse_other_config(out, run["config"], decides)
     plan = existing_plan(config, out, listing)
     _finish_tidying(out, run)
     hear = lacking(config, run)

@@ -8,8 +8,7 @@ import pyarrow as pa
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import check_scheme, is_sidecar, list_files
 from zsfuse_ray.audio.manifest import MANIFESTS, PROBE, read_manifest
-from zsfuse_ray.audio.sources import redact
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 COLUMNS = ("recording_id", "uri", "start_s", "end_s", "size")
 

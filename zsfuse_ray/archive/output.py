@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from zsfuse_ray.audio.sources import redact
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 PLAN, RECORDINGS_PLANNED, BUNDLES = "plan/plan.json", "plan/recordings.parquet", "plan/bundles.parquet"
 ITEMS, CHECKPOINT = "items", "checkpoint"
@@ -111,6 +112,27 @@ class Output:
                     sink = open_files.enter_context(self.fs.open_output_stream(self.path(name)))
                     writer = open_files.enter_context(pq.ParquetWriter(sink, table.schema))
                 writer.write_table(table)
+
+    @contextmanager
+    def as_folder(self, name: str = "") -> Iterator[Path]:
+        """A local folder whose files are the output's, or its subfolder's, once the block ends.
+
+        In an object store they are copied then, also after an exception: what was written is kept.
+        """
+        place = self.path(name).rstrip("/")
+        if isinstance(self.fs, pafs.LocalFileSystem):
+            yield Path(place)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                yield Path(folder)
+            finally:
+                pafs.copy_files(
+                    folder,
+                    place,
+                    source_filesystem=pafs.LocalFileSystem(),
+                    destination_filesystem=self.fs,
+                )
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or all of a folder's."""

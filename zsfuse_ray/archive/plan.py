@@ -24,9 +24,9 @@ from zsfuse_ray.archive.progress import duration
 from zsfuse_ray.archive.rows import BUNDLE
 from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.audio.decode import DecodeError, probe
-from zsfuse_ray.audio.sources import SourceError, is_outage, redact
+from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.config.score import PlanConfig
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 # A file of such a name that is no audio is a failure; of another name, it was never said to be audio.
 AUDIO_SUFFIXES = frozenset((

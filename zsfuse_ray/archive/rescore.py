@@ -25,7 +25,7 @@ from zsfuse_ray.archive.summaries import label_shares, summarise_recordings
 from zsfuse_ray.archive.tables import PLACED, planned_recordings
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.config.models import OF_TABLE
-from zsfuse_ray.config.options import build, resolved
+from zsfuse_ray.config.options import build, recorded, resolved
 from zsfuse_ray.config.score import DECIDED, OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import entropy
@@ -47,7 +47,7 @@ def rescore(config: ScoreConfig, preset: str) -> int:
         raise InputError(f"--output {out.uri} is the embedding table itself; use another")
     # a table made anew in the same place is another one
     table = hashlib.sha256(json.dumps(stored.run, sort_keys=True).encode()).hexdigest()[:12]
-    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL}
+    decides = {k: v for k, v in recorded(config).items() if k not in OPERATIONAL}
     decides |= {"embeddings": stored.out.uri, "table": table}
     run = None
     if not config.overwrite:

@@ -20,11 +20,10 @@ from zsfuse_ray.archive.scoring import Stage, describe, hearing, model_specs, ru
 from zsfuse_ray.archive.summaries import effective_repetition, items_done
 from zsfuse_ray.archive.tables import compact
 from zsfuse_ray.archive.versions import git_revision, versions
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.config.options import resolved
+from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.models.checkpoints import resolve
 
@@ -81,8 +80,8 @@ def run_archive(
     """
     out = Output.open(config.output)
     listing = list_archive(config.input)
-    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL}
-    decides |= {"input": redact(config.input), "revisions": revisions(config)}
+    decides = {k: v for k, v in recorded(config).items() if k not in OPERATIONAL}
+    decides |= {"revisions": revisions(config)}
     run = plan = None
     if not config.overwrite:
         run = out.read_json(RUN)

@@ -7,8 +7,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from zsfuse_ray.audio.sources import redact
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 SCHEMES = ("s3", "http", "https", "hf", "file", "demo")
 

@@ -11,8 +11,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from zsfuse_ray.audio.files import cause, check_scheme
-from zsfuse_ray.audio.sources import SourceError, open_audio, redact
-from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.audio.sources import SourceError, open_audio
+from zsfuse_ray.errors import InputError, nearest, redact
 
 MANIFESTS = (".csv", ".jsonl", ".parquet")
 PROBE = "probe_"  # begins the names of the columns that a plan adds

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,17 +13,12 @@ import aiohttp
 import fsspec.core
 
 from zsfuse_ray.audio.demo import demo_wav
+from zsfuse_ray.errors import redact
 
 BLOCK_BYTES = 1 << 20  # a remote read; s3fs would fetch 50 MiB to read a header
 MAX_COPY_BYTES = 2 << 30  # from servers that cannot send parts of a file
 RETRY_WAITS_S = (0.5, 1.0, 2.0)
 
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@", re.I)
-_SECRET = re.compile(
-    r"([?&;](?:[^=&;?#\s]*(?:sig|token|key|secret|credential|passw|pwd|auth|session|policy)[^=&;?#\s]*"
-    r"|x-(?:amz|goog)-[^=&;?#\s]*|se|sp|sv|sr|st|spr|sip|expires)=)[^&;#\s'\"<>)]+",
-    re.I,
-)
 _DENIED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 _NETWORK = {"aiohttp", "aiobotocore", "botocore", "fsspec", "httpcore", "httpx", "httpx2", "huggingface_hub"}
 
@@ -46,11 +40,6 @@ class AudioError(Exception):
 
 class SourceError(AudioError):
     """A recording that cannot be fetched: not_found, denied, unreachable or too_large."""
-
-
-def redact(text: str) -> str:
-    """Return the text with user:password@ and the values of secret query parameters removed from its URLs."""
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1", text))
 
 
 @contextmanager

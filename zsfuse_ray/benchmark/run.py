@@ -16,14 +16,13 @@ from zsfuse_ray.archive.output import Output
 from zsfuse_ray.archive.run import revisions
 from zsfuse_ray.archive.scoring import model_specs
 from zsfuse_ray.archive.versions import git_revision, versions
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.benchmark.figures import Figure, page
 from zsfuse_ray.benchmark.hearing import decoding, encoding, from_end_to_end, hear
 from zsfuse_ray.benchmark.memory import memory
 from zsfuse_ray.benchmark.rescoring import rescoring
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
-from zsfuse_ray.config.options import resolved
+from zsfuse_ray.config.options import recorded
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.splits import folds
@@ -51,7 +50,7 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
         "machine": machine(),
         "models": [str(spec) for spec in model_specs(config).values()],
         "revisions": of_models,
-        "config": resolved(config) | {"input": redact(config.input)},
+        "config": recorded(config),
         "figures": {},
     }
     heard = cache(lambda: hear(listing, config.sample_s))

@@ -16,7 +16,7 @@ import pydantic
 import yaml
 from pydantic import BeforeValidator, Field
 
-from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.errors import InputError, nearest, redact
 
 PRESETS = resources.files("zsfuse_ray") / "presets"
 
@@ -172,6 +172,17 @@ def resolved(config: Options) -> dict[str, Any]:
     """The configuration as plain JSON values, in the order of its fields."""
     values = {f.name: getattr(config, f.name) for f in _fields(config)}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def recorded(config: Options) -> dict[str, Any]:
+    """The configuration as ``resolved`` gives it, without the secrets that its URIs may hold: for files."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, list):
+            return [clean(part) for part in value]
+        return redact(value) if isinstance(value, str) else value
+
+    return {key: clean(value) for key, value in resolved(config).items()}
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field, ...]:

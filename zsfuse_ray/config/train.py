@@ -37,7 +37,9 @@ class TrainConfig(Options):
         "model to start from: hub id, folder, or a folder without weights (config.json and "
         "preprocessor_config.json), which starts from random ones",
     )
-    output: str = option("", "folder for the model, its card, checkpoints and TensorBoard log")
+    output: str = option(
+        "", "folder or s3:// prefix for the model, its card, checkpoints and TensorBoard log"
+    )
     corpus: Words = option((), "labelled corpora, such as ravdess:FOLDER,emodb:FOLDER")
     splits: str | None = option(
         None, "csv of corpus, speaker, split (or mini) instead of the corpora's own splits"
@@ -177,8 +179,6 @@ class TrainConfig(Options):
             )
         if self.corpus and self.dev:
             raise InputError("--dev goes with --train; with --corpus, --splits says who is in dev")
-        if "://" in self.output:
-            raise InputError(f"--output {self.output}: a folder, on storage that all workers share")
         if len(self.workers) > 2 or list(self.workers) != sorted(self.workers):
             raise InputError("--workers takes a number or MIN,MAX")
         for template in self.templates:

@@ -15,11 +15,11 @@ import pyarrow as pa
 from fsspec.core import url_to_fs
 
 from zsfuse_ray.audio.manifest import read_texts
-from zsfuse_ray.audio.sources import SourceError, open_audio, redact
+from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.corpora.filenames import Clip, parse_crema_d, parse_emodb, parse_ravdess, parse_tess
 from zsfuse_ray.corpora.folder import Folder, open_folder
 from zsfuse_ray.corpora.labelfiles import IEMOCAP_CLASSES, parse_iemocap
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 _LIST = re.compile(r"(?P<dataset>.+?)(_(?P<part>train|valid|test)_fold_(?P<fold>\d+))?\.(?P<form>jsonl|json)")
 _CORPORA = {"cremad": "crema_d", "msppodcast": "msp_podcast"}

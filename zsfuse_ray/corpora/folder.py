@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsfuse_ray.audio.files import check_scheme, is_sidecar, list_files
-from zsfuse_ray.audio.sources import SourceError, open_audio, redact
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.audio.sources import SourceError, open_audio
+from zsfuse_ray.errors import InputError, redact
 
 # Where a clip is there in several forms, the first of these; containers with pictures last.
 PREFERENCE = (".wav", ".flac", ".aiff", ".opus", ".ogg", ".mp3", ".m4a")

@@ -5,10 +5,9 @@ import os
 import re
 
 from zsfuse_ray.audio.files import is_sidecar
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.corpora.filenames import Clip
 from zsfuse_ray.corpora.folder import Folder
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 logger = logging.getLogger(__name__)
 

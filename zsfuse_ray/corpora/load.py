@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.corpora.clips import CLIPS, check_classes, check_splits, shared_speakers
 from zsfuse_ray.corpora.readers import read
 from zsfuse_ray.corpora.splits import read_split
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 logger = logging.getLogger(__name__)
 

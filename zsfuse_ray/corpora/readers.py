@@ -6,13 +6,12 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from zsfuse_ray.audio.manifest import MANIFESTS, read_manifest
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.corpora import filenames, labelfiles
 from zsfuse_ray.corpora.clips import labelled
 from zsfuse_ray.corpora.emobox import read_emobox
 from zsfuse_ray.corpora.filenames import Clip
 from zsfuse_ray.corpora.folder import Folder, open_folder
-from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.errors import InputError, nearest, redact
 
 # Corpus -> its reader, and what the reader looks for (said where nothing is found).
 READERS: dict[str, tuple[Callable[[Folder], list[Clip]], str]] = {

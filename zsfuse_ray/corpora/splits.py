@@ -9,9 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zsfuse_ray.audio.manifest import MANIFESTS, read_texts
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.corpora.clips import split_name
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 
 SHIPPED = {"mini": resources.files("zsfuse_ray.corpora") / "mini_split.csv"}
 

@@ -28,10 +28,9 @@ from zsfuse_ray.archive.embeddings import EmbeddingTable, read_embeddings
 from zsfuse_ray.archive.output import REJECTS, Output
 from zsfuse_ray.archive.rescore import key_of
 from zsfuse_ray.archive.versions import git_revision, versions
-from zsfuse_ray.audio.sources import redact
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.models import OF_TABLE
-from zsfuse_ray.config.options import build, resolved
+from zsfuse_ray.config.options import build, recorded, resolved
 from zsfuse_ray.corpora.clips import label_set, with_labels
 from zsfuse_ray.corpora.licences import LICENCES
 from zsfuse_ray.corpora.load import load
@@ -113,7 +112,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
         "versions": versions(),
         "git": git_revision(),
         "preset": preset,
-        "config": resolved(config) | {"input": [redact(uri) for uri in config.input]},
+        "config": recorded(config),
         "models": models,
         "templates": list(config.templates),
         "corpora": tables,

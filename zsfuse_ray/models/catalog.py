@@ -45,7 +45,7 @@ _WITH_UNTRAINED = ("clap", "dual", "classifier")
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model: a family of MODELS and a checkpoint of it (local folder, hub id, or "untrained")."""
+    """Which model: a family of MODELS and a checkpoint of it (folder, s3:// URI, hub id, or "untrained")."""
 
     family: str
     checkpoint: str
@@ -63,7 +63,8 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
     """
     family, colon, checkpoint = text.partition(":")
     is_drive = len(family) == 1 and checkpoint.startswith(("/", "\\"))  # C:\models\x
-    if not colon or is_drive or not re.fullmatch(r"[\w-]+", family):
+    is_uri = checkpoint.startswith("//")  # s3://bucket/x
+    if not colon or is_drive or is_uri or not re.fullmatch(r"[\w-]+", family):
         family, checkpoint = _family_of(text, kind), text
     if family not in MODELS:
         raise InputError(f'unknown model family "{family}" in {text}{nearest(family, MODELS)}')

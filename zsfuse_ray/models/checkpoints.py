@@ -1,4 +1,4 @@
-"""Find a checkpoint, in a local folder or on the Hugging Face hub, and load it without running its code."""
+"""Find a checkpoint, in a folder, in an object store or on the hub, and load it without running its code."""
 
 import json
 import math
@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.hub import FILES, fetch_file, find_file, hub_config, hub_file, snapshot
+from zsfuse_ray.models.store import is_stored, mirrored
 
 _HASHED_WHOLE = 200_000_000  # bytes of weights up to which a local checkpoint's revision reads them all
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -55,7 +56,7 @@ class Checkpoint:
 
 
 def resolve(checkpoint: str) -> Checkpoint:
-    """Return where a checkpoint is: a local folder (or a shipped one), the hub's cache, or the hub.
+    """Return where a checkpoint is: a local folder (or a shipped one), a cache, or the hub.
 
     A file of weights as its authors published it (a .pt or .pth) is named by its path, by a folder that holds
     it alone, or on the hub as OWNER/NAME/FILE. The hub is asked for config.json, or about the file, alone.
@@ -111,7 +112,12 @@ def _multiplied(found: re.Match[str]) -> str:
 
 
 def local_folder(checkpoint: str) -> Path:
-    """Return the folder that a checkpoint's name stands for, whether it exists or not."""
+    """Return the folder that a checkpoint's name stands for, whether it exists or not.
+
+    One in an object store is copied into a cache first. Raises InputError where it is not there.
+    """
+    if is_stored(checkpoint):
+        return mirrored(checkpoint)
     return WEIGHTS / checkpoint if checkpoint in SHIPPED else Path(checkpoint).expanduser()
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from zsfuse_ray.errors import redact
+
 # Options that say where something is: the command has them as the user wrote them.
 _PLACES = ("init", "text", "corpus", "train", "dev", "splits")
 
@@ -54,7 +56,7 @@ def card(
         "",
         "# Training",
         "```",
-        shlex.join(["python", "jobs/train.py", *command]),
+        redact(shlex.join(["python", "jobs/train.py", *command])),
         "```",
         "Options: "
         + ", ".join(f"{name} {_show(value)}" for name, value in options.items() if name not in _PLACES)

@@ -1,19 +1,15 @@
 """One run of ``jobs/train.py``: check, decode, train on Ray's workers, save the best epoch with its card."""
 
 import dataclasses
-import json
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import ray
 import ray.exceptions
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
@@ -21,44 +17,43 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from zsfuse_ray.archive import cluster
+from zsfuse_ray.archive.output import Output
 from zsfuse_ray.archive.versions import git_revision, versions
-from zsfuse_ray.audio.sources import SourceError, redact
-from zsfuse_ray.config.options import resolved
+from zsfuse_ray.audio.sources import SourceError
+from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
 from zsfuse_ray.corpora.licences import LICENCES
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import MODELS
 from zsfuse_ray.models.checkpoints import resolve
 from zsfuse_ray.training.card import card
 from zsfuse_ray.training.clips import StoredClips, store_clips
 from zsfuse_ray.training.data import checked, counted, fingerprint, training_table
+from zsfuse_ray.training.folder import CARD, CURVES, METRICS, RUN, STORAGE, clear, earlier_run, write_rejects
 from zsfuse_ray.training.loop import restore
 from zsfuse_ray.training.tasks import task_class
 from zsfuse_ray.training.watch import Screen, start_watcher
 from zsfuse_ray.training.worker import load_state, train_worker
 
-RUN, REJECTS, STORAGE, CURVES = "training.json", "rejects.csv", "training", "tensorboard"
-
 
 def train(config: TrainConfig, preset: str, command: Sequence[str]) -> int:
     """Train a model. Returns the exit code: 0, or 1 where training or too many clips failed."""
     config = dataclasses.replace(config, init=_placed(config.init), text=_placed(config.text))
-    out = Path(config.output).expanduser().absolute()
+    out = Output.open(config.output)
     table = training_table(config)
     rate = task_class(config).check(config, table)
-    decides = {k: v for k, v in resolved(config).items() if k not in OPERATIONAL}
+    decides = {k: v for k, v in recorded(config).items() if k not in OPERATIONAL}
     decides |= {"clips": fingerprint(table), "revision": resolve(config.init).revision}
-    earlier = _earlier(out, decides, config.overwrite)
+    earlier = earlier_run(out, decides, config.overwrite)
     if earlier and earlier["status"] == "complete":
-        print(f"{out} is complete; nothing to do", file=sys.stderr)
+        print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
         return 0
     own_ray = cluster.connect(config.ray_address)
     scaling = scaling_for(config, ray.cluster_resources())
     if config.overwrite:
         clear(out)
-    out.mkdir(parents=True, exist_ok=True)
     run = {"versions": versions(), "git": git_revision(), "preset": preset, "config": decides}
-    _write(out / RUN, run | {"status": "started"})
+    out.write_json(RUN, run | {"status": "started"})
     try:
         stored = store_clips(table, rate, cluster.cores() if own_ray else None)
     except (SourceError, ray.exceptions.RayError) as error:
@@ -85,14 +80,12 @@ def train(config: TrainConfig, preset: str, command: Sequence[str]) -> int:
     best = save_best(config, table, result, out, command, decides)
     figures = {name: value for name, value in best.items() if name.startswith("dev_")}
     found = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
-    _write(out / RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | found)
+    out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | found)
     said = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
-    print(f"epoch {int(best['epoch'])} is in {out}" + (f": {said}" if said else ""))
+    print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {said}" if said else ""))
     use = {"specialist": "--specialist", "alm": "--alm"}[config.task]
-    print(
-        f"use:  python jobs/score.py --input ARCHIVE --output OUT {use} {config.output}",
-        flush=True,
-    )
+    named = redact(config.output)
+    print(f"use:  python jobs/score.py --input ARCHIVE --output OUT {use} {named}", flush=True)
     return 0
 
 
@@ -118,7 +111,7 @@ def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingC
 
 
 def _fit(
-    config: TrainConfig, table: pa.Table, stored: StoredClips, scaling: ScalingConfig, out: Path
+    config: TrainConfig, table: pa.Table, stored: StoredClips, scaling: ScalingConfig, out: Output
 ) -> Result:
     # Workers stay where the driver is: relative paths in manifests and options mean the same there.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
@@ -130,13 +123,14 @@ def _fit(
         scaling_config=scaling,
         run_config=RunConfig(
             name=STORAGE,  # the same name and place: Ray Train goes on from the last checkpoint there
-            storage_path=str(out),
+            storage_path=out.root,
+            storage_filesystem=out.fs,
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    with Screen(watcher, config.epochs, out / CURVES):
+    with out.as_folder(CURVES) as curves, Screen(watcher, config.epochs, curves):
         return trainer.fit()
 
 
@@ -144,7 +138,7 @@ def save_best(
     config: TrainConfig,
     table: pa.Table,
     result: Result,
-    out: Path,
+    out: Output,
     command: Sequence[str],
     decides: Mapping[str, Any],
 ) -> dict[str, float]:
@@ -154,59 +148,25 @@ def save_best(
     task = task_class(config)(config, table)
     restore(task.module, state["weights"])
     restore(task.module, state["average"])
-    task.save(out)
+    with out.as_folder() as folder:
+        task.save(folder)
     history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
     text = card(task.card(), table, history, figures, command, decides, versions(), LICENCES)
-    (out / "README.md").write_text(text, encoding="utf-8")
-    _write(out / "metrics.json", {"best": figures, "epochs": history})
+    out.write_bytes(CARD, text.encode())
+    out.write_json(METRICS, {"best": figures, "epochs": history})
     return dict(figures)
 
 
-def clear(out: Path) -> None:
-    """Delete what an earlier training left; the model itself is written over."""
-    for name in (STORAGE, CURVES):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in (RUN, REJECTS, "metrics.json", "README.md"):
-        (out / name).unlink(missing_ok=True)
-
-
-def _earlier(out: Path, decides: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """What an earlier run left here; InputError where it is another's."""
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise InputError(f"--output {out} is a file; name a folder")
-    if not (out / RUN).exists():
-        if any(out.iterdir()):
-            raise InputError(f"--output {out} holds files of something else; name a new folder")
-        return None
-    if overwrite:
-        return None
-    try:
-        found = json.loads((out / RUN).read_text())
-        then = found["config"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{out / RUN} is not of a training; use another --output or --overwrite") from None
-    changed = [
-        f"{k} {_short(then.get(k))} → {_short(now)}" for k, now in decides.items() if then.get(k) != now
-    ]
-    if changed:
-        raise InputError(
-            f"{out} holds another training ({'; '.join(changed)}); use another --output or --overwrite"
-        )
-    return found
-
-
-def _say_problems(table: pa.Table, stored: StoredClips, out: Path, config: TrainConfig) -> bool:
+def _say_problems(table: pa.Table, stored: StoredClips, out: Output, config: TrainConfig) -> bool:
     """List the clips that could not be read; True where they are too many."""
     if not stored.problems:
         return False
     uris = table["uri"].to_pylist()
     rows = [{"uri": redact(uris[row]), "problem": text} for row, text in sorted(stored.problems.items())]
-    pyarrow.csv.write_csv(pa.Table.from_pylist(rows), out / REJECTS)
+    place = write_rejects(out, rows)
     share = len(rows) / len(table)
     print(
-        f"{len(rows)} of {len(table)} clips could not be read and are left out ({out / REJECTS}); the first: "
+        f"{len(rows)} of {len(table)} clips could not be read and are left out ({place}); the first: "
         f"{rows[0]['problem']}",
         file=sys.stderr,
     )
@@ -225,11 +185,6 @@ def _why(error: TrainingFailedError) -> str:
     return "\n".join(sorted(lines)) or str(error)
 
 
-def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _placed(start: str) -> str:
     """A start without its family, which its config.json names, and a folder by its whole path.
 
@@ -242,9 +197,3 @@ def _placed(start: str) -> str:
         if start and os.path.isdir(os.path.expanduser(start))
         else start
     )
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(content, indent=1, default=float), encoding="utf-8")
-    os.replace(fresh, path)

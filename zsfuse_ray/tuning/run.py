@@ -15,8 +15,7 @@ from zsfuse_ray.archive.embedding import clips_verdict
 from zsfuse_ray.archive.embeddings import EmbeddingTable
 from zsfuse_ray.archive.output import REJECTS, Output
 from zsfuse_ray.archive.versions import git_revision, versions
-from zsfuse_ray.audio.sources import redact
-from zsfuse_ray.config.options import resolved
+from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.tune import OPERATIONAL, TuneConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.errors import InputError
@@ -76,7 +75,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
         "versions": versions(),
         "git": git_revision(),
         "preset": preset,
-        "config": resolved(config) | {"input": [redact(uri) for uri in config.input]},
+        "config": recorded(config),
         "models": models,
         "labels": list(labels),
         "clips": {"heard": len(heard), "rejected": len(clips) - len(heard), "folds": evidence.n_folds},
@@ -117,8 +116,7 @@ def _plan(config: TuneConfig, clips: pa.Table, table: EmbeddingTable | None) -> 
     content = repr(clips.select(names).to_pydict()).encode()
     if table is not None:  # one made anew in the same place is another one
         content += json.dumps(table.stored.run, sort_keys=True).encode()
-    options = {key: value for key, value in resolved(config).items() if key not in OPERATIONAL}
-    options["input"] = [redact(uri) for uri in config.input]
+    options = {key: value for key, value in recorded(config).items() if key not in OPERATIONAL}
     return {"versions": versions(), "options": options, "clips": hashlib.sha256(content).hexdigest()}
 
 
