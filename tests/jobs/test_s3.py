@@ -132,7 +132,7 @@ def test_a_model_is_trained_into_a_store_and_scores_from_there(store, s3, tmp_pa
     assert "nothing to do" in again.stderr
     other = run_process(*command, "--epochs", "3", env=environment)
     assert other.returncode == 2
-    assert "s3://archive/model holds another training (epochs 2 → 3)" in lines(other.stderr)[-1]
+    assert "s3://archive/model holds another run's results (epochs 2 → 3)" in lines(other.stderr)[-1]
 
     command = ["score", "--input", "s3://archive/clips.csv", "--specialist", "s3://archive/model"]
     command += ["--alm", "none", "--vad", "none", "--labels", ",".join(EMOTIONS)]

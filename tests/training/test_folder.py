@@ -21,7 +21,7 @@ def test_an_output_folder_belongs_to_one_training(tmp_path: Path) -> None:
     run = {"versions": versions(), "config": DECIDES, "status": "started"}
     out.write_json(RUN, run)
     assert earlier_run(out, DECIDES, False) == run
-    with pytest.raises(InputError, match=r"holds another training \(lr 0.1 → 0.2\)"):
+    with pytest.raises(InputError, match=r"holds another run's results \(lr 0.1 → 0.2\)"):
         earlier_run(out, DECIDES | {"lr": 0.2}, False)
     assert earlier_run(out, DECIDES | {"lr": 0.2}, True) is None
     out.write_bytes(f"{STORAGE}/checkpoint/state.pt", b"weights")

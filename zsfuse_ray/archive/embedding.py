@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
 from zsfuse_ray.archive.cluster import Pool
+from zsfuse_ray.archive.describe import embed_bank, hearing, model_specs
 from zsfuse_ray.archive.embeddings import EmbeddingTable
 from zsfuse_ray.archive.progress import start_tally
 from zsfuse_ray.archive.rows import BUNDLE, ENCODED
-from zsfuse_ray.archive.scoring import decode_and_watch, embed_bank, encoded, hearing, model_specs
+from zsfuse_ray.archive.scoring import decode_and_watch, encoded
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.statistics import log_mel_statistics
 from zsfuse_ray.config.models import ModelOptions

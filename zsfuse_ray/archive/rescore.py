@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zsfuse_ray.archive.describe import check_labels, is_model, make_scorer, model_specs, prompts
 from zsfuse_ray.archive.embeddings import StoredEmbeddings, open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.listing import carry
-from zsfuse_ray.archive.output import RECORDINGS, REJECTS, RUN, SEGMENTS, Output
-from zsfuse_ray.archive.run import refuse_other_config, say_models, summary, verdict
-from zsfuse_ray.archive.scoring import check_labels, is_model, make_scorer, model_specs, prompts
+from zsfuse_ray.archive.output import RECORDINGS, REJECTS, RUN, SEGMENTS, Output, refuse_other_config
+from zsfuse_ray.archive.run import verdict
+from zsfuse_ray.archive.saying import say_models, summary
 from zsfuse_ray.archive.summaries import label_shares, summarise_recordings
 from zsfuse_ray.archive.tables import PLACED, planned_recordings
 from zsfuse_ray.archive.versions import git_revision, versions

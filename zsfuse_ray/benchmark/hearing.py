@@ -18,11 +18,11 @@ import torch
 import zsfuse_ray
 from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.archive.decode_stage import decode_bundles
+from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.encode_stage import CPU_BATCH_S, GPU_BATCH_S
 from zsfuse_ray.archive.output import ITEMS, RUN
 from zsfuse_ray.archive.plan import PROBED, PROBES_PER_TASK, bundle_items, probe_recordings
 from zsfuse_ray.archive.rows import BUNDLE
-from zsfuse_ray.archive.scoring import model_specs
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.resample import resample

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.embed_run import PARQUET, PREPROCESSING
 from zsfuse_ray.archive.embedding import fixed
 from zsfuse_ray.archive.embeddings import EMBEDDINGS
 from zsfuse_ray.archive.layout import table_columns
 from zsfuse_ray.archive.output import RECORDINGS, RECORDINGS_PLANNED, REJECTS, RUN, Output
 from zsfuse_ray.archive.rows import kind_of
-from zsfuse_ray.archive.scoring import model_specs
 from zsfuse_ray.archive.summaries import REJECT
 from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.benchmark.figures import Figure

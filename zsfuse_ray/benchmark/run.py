@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from zsfuse_ray.archive.cluster import cores
+from zsfuse_ray.archive.describe import model_specs, revisions
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.output import Output
-from zsfuse_ray.archive.run import revisions
-from zsfuse_ray.archive.scoring import model_specs
 from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.benchmark.figures import Figure, page
 from zsfuse_ray.benchmark.hearing import decoding, encoding, from_end_to_end, hear

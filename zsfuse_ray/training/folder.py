@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 from pyarrow import fs as pafs
 
-from zsfuse_ray.archive.output import Output
+from zsfuse_ray.archive.output import Output, refuse_other_config
 from zsfuse_ray.errors import InputError
 
 RUN, REJECTS, METRICS, CARD = "training.json", "rejects.csv", "metrics.json", "README.md"
@@ -31,13 +31,7 @@ def earlier_run(out: Output, decides: Mapping[str, Any], overwrite: bool) -> dic
     then = found.get("config")
     if not isinstance(then, dict) or "status" not in found:
         raise InputError(f"{out.uri}/{RUN} is not of a training; use another --output or --overwrite")
-    changed = [
-        f"{k} {_short(then.get(k))} → {_short(now)}" for k, now in decides.items() if then.get(k) != now
-    ]
-    if changed:
-        raise InputError(
-            f"{out.uri} holds another training ({'; '.join(changed)}); use another --output or --overwrite"
-        )
+    refuse_other_config(out, then, decides)
     return found
 
 
@@ -53,8 +47,3 @@ def write_rejects(out: Output, rows: Sequence[Mapping[str, Any]]) -> str:
     pyarrow.csv.write_csv(pa.Table.from_pylist(list(rows)), content)
     out.write_bytes(REJECTS, content.getvalue())
     return f"{out.uri}/{REJECTS}"
-
-
-def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
