@@ -10,9 +10,8 @@ each in a folder of its name. It takes some two hours on a core; faster side by 
     python jobs/mini.py --corpora corpora --output build --parts figures,install
 
 The part install copies the models into the package. With --leave-out emodb a copy is trained without that
-corpus, and measured on it: zero-shot. With --audio ALM the audio encoder of a trained ALM is kept, and its
-projection alone fitted to the text encoder, in two epochs or so: the shipped one was made so from one trained
-with an earlier text encoder, with --parts text,alm --audio mini-alm --epochs EPOCHS.
+corpus, and measured on all its speakers: zero-shot, but for the fusion weight, which is chosen on other
+speakers of it (and the SVM, which is trained on them).
 """
 
 import json
@@ -48,14 +47,11 @@ def measure(config: MiniConfig, out: Path) -> None:
     from zsfuse_ray.reporting.weights import measured, with_figures
     from zsfuse_ray.training.mini import sources
 
-    options, _ = parse(
-        EvaluateConfig,
-        [
-            *("--alm", f"{out}/alm", "--specialist", f"{out}/specialist", "--splits", "mini", "--overwrite"),
-            *("--corpus", ",".join(sources(config, tested=True)), "--output", f"{out}/figures"),
-        ],
-        "",
-    )
+    argv = ["--alm", f"{out}/alm", "--specialist", f"{out}/specialist", "--overwrite"]
+    argv += ["--corpus", ",".join(sources(config, tested=True)), "--output", f"{out}/figures"]
+    if not config.leave_out:  # else all of its speakers are unheard, and each is tested
+        argv += ["--splits", "mini"]
+    options, _ = parse(EvaluateConfig, argv, "")
     where, result = evaluate(options, "")
     print(write(where, result))
     if not config.leave_out:

@@ -23,6 +23,13 @@ def test_amplification_is_chosen_from_none_too():
     assert evaluate(*NEEDED).audio_repeats == (1, 2, 3, 4)
 
 
+def test_a_given_fusion_has_the_copies_that_are_given_with_it():
+    config = evaluate(*NEEDED, "--weight", "0")
+    assert (config.weight, config.audio_repeats, config.text_repeats) == (0.0, (1,), (1,))
+    config = evaluate(*NEEDED, "--weight", "0.4", "--audio-repeats", "2", "--preset", "mini")
+    assert (config.audio_repeats, config.text_repeats) == ((1, 2), (1,))
+
+
 @pytest.mark.parametrize("name", presets(EvaluateConfig))
 def test_presets_hold(name):
     assert parse(EvaluateConfig, [*NEEDED, "--preset", name], "")[1] == name
@@ -39,7 +46,9 @@ def test_presets_hold(name):
         ([*NEEDED, "--labels", "sad"], "at least two labels"),
         ([*NEEDED, "--alm", "none", "--specialist", "none"], "leave no model"),
         ([*NEEDED, "--templates", "sad"], "needs exactly one {}"),
-        ([*NEEDED, "--weight", "1"], "unknown option --weight"),
+        ([*NEEDED, "--weight", "1.5"], "--weight 1.5"),
+        ([*NEEDED, "--weight", "0.5", "--alm", "none"], "--weight fuses two models"),
+        ([*NEEDED, "--temperature", "0"], "--temperature 0"),
     ],
 )
 def test_wrong_options_are_one_line(argv, said):

@@ -68,12 +68,13 @@ def test_score_takes_what_is_tuned_over_its_preset_and_under_the_command_line(tm
     assert config.weight == 0.5
 
 
-def test_evaluate_takes_what_it_does_not_choose_itself(tmp_path):
+def test_evaluate_takes_all_but_the_labels(tmp_path):
     path = tmp_path / "tuned.yaml"
     path.write_text(TUNED)
     config = parse(EvaluateConfig, [*NEEDED, "--tuned", str(path)], "")[0]
     assert (config.alm, config.templates, config.labels) == ("clap:folder", ("{}",), ())
-    assert config.audio_repeats == (1, 3)
+    assert (config.audio_repeats, config.text_repeats) == ((1, 3), (1,))
+    assert (config.weight, config.temperature, config.fusion) == (0.25, 2.0, "loglinear")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from zsfuse_ray.corpora.clips import CLIPS
+from zsfuse_ray.evaluation.heard import Heard
 from zsfuse_ray.evaluation.protocol import Round
-from zsfuse_ray.evaluation.systems import Heard
 from zsfuse_ray.method.zeroshot import softmax
 
 LABELS = ("angry", "happy", "neutral", "sad")

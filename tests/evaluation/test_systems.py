@@ -6,10 +6,12 @@ import pytest
 from synthetic import heard, split_round
 
 from zsfuse_ray.evaluation import systems
+from zsfuse_ray.evaluation.heard import Amplified, Fusion
 from zsfuse_ray.evaluation.systems import (
     AMPLIFIED,
     FUSED,
     FUSED_SVM,
+    GIVEN,
     NAMES,
     RULES,
     SINGLE_BEST,
@@ -17,7 +19,6 @@ from zsfuse_ray.evaluation.systems import (
     SPECIALIST,
     STACKED,
     WEIGHTS,
-    Amplified,
     alm_posterior,
     choose_amplified,
     choose_fusion,
@@ -40,7 +41,7 @@ def ua_of(posteriors: np.ndarray, rows: np.ndarray) -> float:
 
 
 def test_every_system_of_the_table_is_there():
-    assert set(DONE.posteriors) == set(NAMES)
+    assert set(DONE.posteriors) == set(NAMES) - {GIVEN}
     for name, parts in DONE.posteriors.items():
         assert len(parts) == (5 if name == SINGLE_MEAN else 1)
         for part in parts:
@@ -118,7 +119,9 @@ def test_a_model_that_hears_nothing_does_little_harm(alm, specialist):
     data = heard(1, alm=alm, specialist=specialist, n_each=80)
     test = split_round(data).test
     done = run_round(data, split_round(data))
-    found = {name: ua(data.targets[test], done.posteriors[name][0].argmax(axis=1), 4) for name in NAMES}
+    found = {
+        name: ua(data.targets[test], parts[0].argmax(axis=1), 4) for name, parts in done.posteriors.items()
+    }
     assert found[FUSED] > max(found[SPECIALIST], found[AMPLIFIED]) - 0.03
 
 
@@ -147,6 +150,16 @@ def test_stacked_is_fitted_on_dev():
     assert (DONE.posteriors[STACKED][0] == model.predict(DATA.specialist[ROUND.test], alm["test"])).all()
 
 
+def test_a_given_fusion_is_measured_as_it_is_and_changes_nothing_else():
+    given = Fusion(Amplified(2, 4, 1.7), 0.35, "loglinear")
+    done = run_round(replace(DATA, given=given), ROUND)
+    alm = posterior(DATA.audio[ROUND.test, 1], DATA.text[1], DATA.scale, DATA.ensemble, 1.7)
+    expected = fuse(DATA.specialist[ROUND.test], alm, 0.35, "loglinear", DATA.inside)
+    np.testing.assert_allclose(done.posteriors[GIVEN][0], expected, atol=1e-12)
+    assert done.choices.pop(GIVEN) == {"w": 0.35, "rule": "loglinear", "a": 2, "b": 4, "temperature": 1.7}
+    assert done.choices == DONE.choices
+
+
 def test_labels_the_specialist_does_not_know_are_the_alms():
     inside = np.array([True, True, False, True])
     masked = DATA.specialist * inside
@@ -162,14 +175,14 @@ def test_labels_the_specialist_does_not_know_are_the_alms():
         ({"audio": None, "text": None}, {"chance", "svm", "specialist"}),
         (
             {"specialist": None},
-            set(NAMES) - {"specialist", "fused_plain", "zs_fuse", "stacked", "zs_fuse_svm"},
+            set(NAMES) - {"specialist", "fused_plain", "zs_fuse", "zs_fuse_given", "stacked", "zs_fuse_svm"},
         ),
     ],
 )
-def test_without_a_model_its_systems_are_left_out(missing, left):
+def test_without_a_model_its_givenare_left_out(missing, left):
     assert set(run_round(replace(DATA, **missing), ROUND).posteriors) == left
 
 
 def test_without_a_baseline_there_is_no_fusion_with_it(monkeypatch):
     monkeypatch.setattr(systems, "svm_posteriors", lambda *_: None)
-    assert set(NAMES) - set(run_round(DATA, ROUND).posteriors) == {"svm", FUSED_SVM}
+    assert set(NAMES) - set(run_round(DATA, ROUND).posteriors) == {"svm", FUSED_SVM, GIVEN}

@@ -82,8 +82,14 @@ def test_what_is_tuned_is_taken_by_score_and_evaluate(tuned, run_job, tmp_path):
         *("--resamples", "200", *tuning),
     )
     assert done.returncode == 0, done.stderr
-    config = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())["config"]
-    assert config["templates"] == options["templates"]
+    found = json.loads((tmp_path / "evaluated" / "evaluation.json").read_text())
+    assert found["config"]["templates"] == options["templates"]
+    (corpus,) = found["corpora"].values()
+    given = corpus["choices"][0]["zs_fuse_given"]
+    assert (given["w"], given["rule"]) == (options["weight"], options["fusion"])
+    assert ([given["a"]], [given["b"]]) == (options["audio_repeats"], options["text_repeats"])
+    assert corpus["systems"]["zs_fuse_given"]["ua"]["value"] > 0
+    assert "| ZS-Fuse as given |" in done.stdout
 
 
 def test_after_the_end_it_does_nothing(tuned, run_job):

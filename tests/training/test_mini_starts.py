@@ -7,7 +7,6 @@ import torch
 from training_support import table_of
 from transformers import (
     AutoFeatureExtractor,
-    AutoModel,
     AutoModelForAudioClassification,
     WhisperFeatureExtractor,
 )
@@ -18,7 +17,6 @@ from zsfuse_ray.config.options import build, parse
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import load, parse_spec
 from zsfuse_ray.training import mini
 
 
@@ -65,20 +63,6 @@ def test_a_start_is_a_stock_folder_and_follows_from_its_seed(clips, tmp_path):
     assert model(**features).logits.shape == (1, 3)
 
 
-def test_a_kept_audio_encoder_is_that_of_the_alm(tmp_path):
-    mini.keep_audio("mini-alm", tmp_path)
-    kept = AutoModel.from_pretrained(tmp_path).state_dict()
-    shipped = load(parse_spec("mini-alm", "alm"))
-    assert kept.keys() == shipped.network.audio_model.state_dict().keys()
-    for name, value in shipped.network.audio_model.state_dict().items():
-        assert torch.equal(kept[name], value), name
-    assert AutoFeatureExtractor.from_pretrained(tmp_path).to_dict() == shipped.extractor.to_dict()
-    config = AutoModel.from_pretrained(tmp_path).config
-    assert config.features_std == shipped.network.config.audio_config.features_std
-    with pytest.raises(InputError, match="of family clap"):
-        mini.keep_audio("clap:untrained", tmp_path)
-
-
 def test_convolutions_give_what_the_gain_says():
     """Normal mel bands give the variance gain² and the bias' 0.25, whatever their own scale."""
     settings = {"num_mel_bins": 64, "d_model": 256, "encoder_layers": 1, "decoder_layers": 1}
@@ -115,15 +99,6 @@ def test_both_trainings_are_what_the_presets_say(monkeypatch, tmp_path):
     assert seen[1][0].text == f"{tmp_path}/text"
     heard = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
     assert heard.nb_max_samples == 3 * 16_000
-    given["audio"] = "mini-alm"
-    (tmp_path / "alm").mkdir()
-    (tmp_path / "alm" / "README.md").write_text("# Model\n")
-    for _ in range(2):  # told once
-        mini.train_parts(build(MiniConfig, given | {"parts": "alm"}))
-    card = (tmp_path / "alm" / "README.md").read_text()
-    assert card.count("# Audio encoder\n\nThat of `mini-alm`, revision ") == 1
-    assert "python jobs/train.py --preset mini-alm" in card
-    assert (seen[2][0].freeze, seen[1][0].freeze) == ("encoder", "auto")
     monkeypatch.setattr(mini, "train", lambda *given: 1)
     with pytest.raises(InputError, match="goes on from there"):
         mini.train_parts(build(MiniConfig, given))

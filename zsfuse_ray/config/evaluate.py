@@ -1,13 +1,15 @@
 """Options of ``jobs/evaluate.py``."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import TUNED
-from zsfuse_ray.config.options import CHECKED, option
+from zsfuse_ray.config.options import CHECKED, Fraction, option
+from zsfuse_ray.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -19,8 +21,26 @@ class EvaluateConfig(LabelledOptions):
     folds: Annotated[int, Field(ge=2, le=100)] = option(
         5, "speaker-independent folds of a corpus with neither splits nor folds of its own"
     )
+    weight: Fraction | None = option(
+        None,
+        "w of one more fusion, measured as it stands beside those that are chosen, with the most copies of "
+        "--audio-repeats and --text-repeats, which are then 1 by default",
+    )
+    temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the fusion that --weight gives")
+    fusion: Literal["linear", "loglinear"] = option("linear", "rule of the fusion that --weight gives")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight is not None and "none" in (self.alm, self.specialist):
+            raise InputError("--weight fuses two models, and there is one; name --alm and --specialist")
+
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """With a fusion that is given: no copies but those that are given too, as score takes it."""
+        copies = {"audio_repeats": (1,), "text_repeats": (1,)} if given.get("weight") is not None else {}
+        return super().usual(given) | copies
 
     @classmethod
     def takes_of_tuned(cls) -> set[str]:
-        """The labels are the clips' own; temperature, fusion rule and weight are chosen on dev clips."""
+        """All but the labels, which are the clips' own."""
         return super().takes_of_tuned() - {"labels"}

@@ -22,9 +22,6 @@ class MiniConfig(Options):
         PARTS[:4], "what to make, in this order; install copies the models into the package"
     )
     leave_out: Words = option((), "corpora that nothing is trained on, to measure a copy on them zero-shot")
-    audio: str = option(
-        "", "a trained ALM whose audio encoder is kept: its projection alone is fitted to the text encoder"
-    )
     epochs: Annotated[int, Field(ge=0)] = option(0, "of both trainings; 0 is what their presets say")
     seed: Annotated[int, Field(ge=0)] = option(0, "same seed, same weights")
 

@@ -6,8 +6,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zsfuse_ray.evaluation.heard import Heard
 from zsfuse_ray.evaluation.protocol import Protocol
-from zsfuse_ray.evaluation.systems import CHANCE, FUSED, NAMES, SPECIALIST, WEIGHTS, Heard, Outcome
+from zsfuse_ray.evaluation.systems import (
+    AMPLIFIED,
+    CHANCE,
+    FUSED,
+    FUSED_PLAIN,
+    GIVEN,
+    NAMES,
+    SPECIALIST,
+    STACKED,
+    SVM,
+    WEIGHTS,
+    Outcome,
+)
 from zsfuse_ray.method import metrics
 
 METRICS: tuple[Literal["ua", "wa", "macro_f1", "ece"], ...] = ("ua", "wa", "macro_f1", "ece")
@@ -93,7 +106,7 @@ def figures(
                 predictions[FUSED], predictions[other], n_speakers, resamples, seed
             )
             for other in systems
-            if other in (SPECIALIST, "alm_amplified", "stacked", "svm", "fused_plain")
+            if other in (SPECIALIST, AMPLIFIED, STACKED, SVM, FUSED_PLAIN, GIVEN)
         }
         table["verdict"] = verdict(table["differences"][f"{FUSED} - {SPECIALIST}"], tested, n_speakers)
         table["weight_curve"] = {"weights": WEIGHTS.tolist()} | {

@@ -11,19 +11,15 @@ import pyarrow as pa
 import ray
 
 from zsfuse_ray.archive import cluster
+from zsfuse_ray.archive.embedding import REJECTS as REJECTED
 from zsfuse_ray.archive.embedding import (
-    LOG_MEL,
-    LOGITS,
     check_models,
     clips_verdict,
     embed,
     embed_prompts,
-    embedding_column,
     heard_before,
     labelled_segments,
-    matrix,
 )
-from zsfuse_ray.archive.embedding import REJECTS as REJECTED
 from zsfuse_ray.archive.embeddings import EmbeddingTable, read_embeddings
 from zsfuse_ray.archive.output import REJECTS, Output
 from zsfuse_ray.archive.rescore import key_of
@@ -36,12 +32,11 @@ from zsfuse_ray.corpora.licences import LICENCES
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.evaluation.figures import figures
+from zsfuse_ray.evaluation.heard import Heard, heard_corpus
 from zsfuse_ray.evaluation.protocol import Protocol, protocol
-from zsfuse_ray.evaluation.systems import FUSED, NAMES, SPECIALIST, Heard, Outcome, run_round
+from zsfuse_ray.evaluation.systems import FUSED, NAMES, SPECIALIST, Outcome, run_round
 from zsfuse_ray.method import metrics
-from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
-from zsfuse_ray.method.zeroshot import softmax
 from zsfuse_ray.models.catalog import Kind
 
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
@@ -100,7 +95,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
                 f"{corpus}: none of its clips could be read; the first: {_first(rejects, corpus)}"
             )
         plan = protocol(part, corpus, config.folds, config.splits)
-        seen = _heard(part, label_sets[corpus], config, text.get(corpus), scale, models)
+        seen = heard_corpus(part, label_sets[corpus], config, text.get(corpus), scale, models)
         tested = _run_rounds(seen, plan)
         tables[corpus], draws[corpus] = figures(
             seen, plan, tested, config.resamples, seed=corpora.index(corpus)
@@ -195,39 +190,6 @@ def _of(clips: pa.Table, corpus: str | None) -> pa.Table:
 
 def _first(rejects: pa.Table, corpus: str) -> str:
     return _of(rejects, corpus)["message"][0].as_py()
-
-
-def _heard(
-    part: pa.Table,
-    labels: tuple[str, ...],
-    config: EvaluateConfig,
-    text: Any,
-    scale: float,
-    models: dict[str, Any],
-) -> Heard:
-    place = {label: i for i, label in enumerate(labels)}
-    specialist, inside = None, np.zeros(len(labels), bool)
-    if SPECIALIST in models:
-        mapping = map_labels(models[SPECIALIST]["labels"], labels)
-        specialist = specialist_on_labels(softmax(matrix(part, LOGITS)), mapping)
-        inside = np.any(mapping, axis=0)
-    audio = None
-    if text is not None:
-        audio = np.stack([matrix(part, embedding_column(a)) for a in config.audio_repeats], axis=1)
-    return Heard(
-        labels=labels,
-        targets=np.array([place[name] for name in part["emotion"].to_pylist()]),
-        speakers=np.array([name or "" for name in part["speaker"].to_pylist()]),
-        features=matrix(part, LOG_MEL) if LOG_MEL in part.column_names else None,
-        specialist=specialist,
-        inside=inside,
-        audio=audio,
-        text=text,
-        scale=scale,
-        audio_repeats=config.audio_repeats,
-        text_repeats=config.text_repeats,
-        ensemble=config.ensemble,
-    )
 
 
 def _mean(tables: dict[str, Any], draws: dict[str, dict[str, Any]]) -> dict[str, Any]:

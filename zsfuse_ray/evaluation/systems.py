@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.optimize import fminbound
 
 from zsfuse_ray.evaluation.baseline import svm_posteriors
+from zsfuse_ray.evaluation.heard import Amplified, Fusion, Heard
 from zsfuse_ray.evaluation.protocol import Round
 from zsfuse_ray.method.fusion import Rule, fit_stacked, fuse
 from zsfuse_ray.method.metrics import nll, ua
-from zsfuse_ray.method.zeroshot import Ensemble, posterior
+from zsfuse_ray.method.zeroshot import posterior
 
 WEIGHTS = np.linspace(0, 1, 21)
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -22,7 +23,8 @@ _SAME = 1e-9  # UA this close is equal, and the simpler choice is taken
 CHANCE, SVM, SPECIALIST = "chance", "svm", "specialist"
 SINGLE_MEAN, SINGLE_BEST = "alm_single_mean", "alm_single_best"
 ENSEMBLE, AMPLIFIED = "alm_ensemble", "alm_amplified"
-FUSED_PLAIN, FUSED, STACKED, FUSED_SVM = "fused_plain", "zs_fuse", "stacked", "zs_fuse_svm"
+FUSED_PLAIN, FUSED, GIVEN = "fused_plain", "zs_fuse", "zs_fuse_given"
+STACKED, FUSED_SVM = "stacked", "zs_fuse_svm"
 NAMES = {
     CHANCE: "chance",
     SVM: "SVM on log-mel statistics",
@@ -33,50 +35,10 @@ NAMES = {
     AMPLIFIED: "ALM, ensemble + amplification",
     FUSED_PLAIN: "ZS-Fuse without amplification",
     FUSED: "ZS-Fuse",
+    GIVEN: "ZS-Fuse as given",
     STACKED: "stacked logistic regression",
     FUSED_SVM: "ZS-Fuse + SVM",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Heard:
-    """One corpus as the models hear it.
-
-    targets (n,) are places in labels. specialist: (n, C) posteriors on the label set, and which labels it
-    knows, ``inside`` (C,). audio: (n, A, D), one embedding a clip and audio repeat; text: (B, P, C, D).
-    """
-
-    labels: tuple[str, ...]
-    targets: NDArray[np.int64]
-    speakers: NDArray[np.str_]
-    features: NDArray[np.float32] | None
-    specialist: NDArray[np.float64] | None
-    inside: NDArray[np.bool_]
-    audio: NDArray[np.float32] | None
-    text: NDArray[np.float32] | None
-    scale: float
-    audio_repeats: tuple[int, ...]
-    text_repeats: tuple[int, ...]
-    ensemble: Ensemble
-
-
-@dataclass(frozen=True)
-class Amplified:
-    """A choice of copies of audio and text, and the temperature that fits it."""
-
-    a: int
-    b: int
-    temperature: float
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """A choice of everything ZS-Fuse has to choose; dev_ua is what it was chosen by."""
-
-    amplified: Amplified
-    weight: float
-    rule: Rule
-    dev_ua: float
 
 
 @dataclass(eq=False)
@@ -133,12 +95,12 @@ def choose_prompt(heard: Heard, rows: NDArray) -> int:
 def choose_fusion(heard: Heard, rows: NDArray, amplified: list[Amplified]) -> Fusion:
     """Return the fusion of the best UA on these clips; of equals the simplest: smallest w, fewest copies."""
     assert heard.specialist is not None
-    best: Fusion | None = None
+    best, best_ua = None, -1.0
     posteriors = [(chosen, alm_posterior(heard, rows, chosen)) for chosen in amplified]
     for weight, (chosen, alm), rule in product(WEIGHTS, posteriors, RULES):
         found = _ua(heard, rows, fuse(heard.specialist[rows], alm, float(weight), rule, heard.inside))
-        if best is None or found > best.dev_ua + _SAME:
-            best = Fusion(chosen, float(weight), rule, found)
+        if found > best_ua + _SAME:
+            best, best_ua = Fusion(chosen, float(weight), rule, found), found
     assert best is not None
     return best
 
@@ -192,11 +154,12 @@ def _fused(heard: Heard, r: Round, done: Outcome, svm: NDArray | None) -> None:
     for name, amplified in ((FUSED_PLAIN, fits[:1]), (FUSED, fits)):
         best = choose_fusion(heard, r.dev, amplified)
         done.posteriors[name] = [fused(heard, r.test, best)]
-        used = best.amplified
-        done.choices[name] = {"w": best.weight, "rule": best.rule, "a": used.a, "b": used.b}
-        done.choices[name] |= {"temperature": used.temperature, "dev_ua": best.dev_ua}
+        done.choices[name] = _told(best)
         if name == FUSED:
             chosen = best
+    if heard.given is not None:
+        done.posteriors[GIVEN] = [fused(heard, r.test, heard.given)]
+        done.choices[GIVEN] = _told(heard.given)
     alm = {
         part: alm_posterior(heard, rows, chosen.amplified)
         for part, rows in (("dev", r.dev), ("test", r.test))
@@ -229,6 +192,18 @@ def fused(heard: Heard, rows: NDArray, chosen: Fusion) -> NDArray[np.float64]:
     assert heard.specialist is not None
     alm = alm_posterior(heard, rows, chosen.amplified)
     return fuse(heard.specialist[rows], alm, chosen.weight, chosen.rule, heard.inside)
+
+
+def _told(fusion: Fusion) -> dict[str, Any]:
+    used = fusion.amplified
+    told = {
+        "w": fusion.weight,
+        "rule": fusion.rule,
+        "a": used.a,
+        "b": used.b,
+        "temperature": used.temperature,
+    }
+    return told if fusion.dev_ua is None else told | {"dev_ua": fusion.dev_ua}
 
 
 def _simple_first(heard: Heard) -> Iterator[Amplified]:

@@ -6,7 +6,6 @@ standardised mel bands and weights that keep the size of what passes through.
 """
 
 import math
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,15 +31,12 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import parse_spec
-from zsfuse_ray.models.checkpoints import quiet, resolve
-from zsfuse_ray.models.dual import Dual
+from zsfuse_ray.models.checkpoints import quiet
 from zsfuse_ray.training.clips import decoded_clip
 from zsfuse_ray.training.run import RUN, train
 from zsfuse_ray.training.text_tower import TextTowerConfig, build
 
 RATE = 16_000
-_KEPT = "# Audio encoder"  # a part of a card
 SAMPLED_CLIPS = 200  # whose mel bands say where the specialist starts
 _GAIN = 1.5  # of a convolution with GELU behind it
 _DB = 10 / math.log(10)  # of a natural logarithm
@@ -59,15 +55,8 @@ def train_parts(config: MiniConfig) -> None:
     if "alm" in config.parts:
         if not (out / "text" / "config.json").exists():
             raise InputError(f"{out}/text: no text encoder there yet; make it with --parts text")
-        start = ["--init", str(out / "start_alm"), "--text", str(out / "text")]
-        if config.audio:
-            keep_audio(config.audio, out / "start_alm")
-            start += ["--freeze", "encoder"]
-        else:
-            write_audio_start(out / "start_alm")
-        _train(config, "alm", start)
-        if config.audio:
-            tell_of_audio(config.audio, out / "alm" / "README.md")
+        write_audio_start(out / "start_alm")
+        _train(config, "alm", ["--init", str(out / "start_alm"), "--text", str(out / "text")])
 
 
 def sources(config: MiniConfig, tested: bool = False) -> list[str]:
@@ -115,33 +104,6 @@ def write_audio_start(folder: Path) -> None:
         padding="repeat",
         truncation="rand_trunc",
     ).save_pretrained(folder)
-
-
-def keep_audio(alm: str, folder: Path) -> None:
-    """Write the folder that an ALM with a trained one's audio encoder starts from; alm: as score takes it."""
-    spec = parse_spec(alm, "alm")
-    if spec.family != "dual":
-        raise InputError(f"--audio {alm} is of family {spec.family}; only a dual one is kept")
-    model = Dual(spec.checkpoint)
-    with quiet():
-        model.network.audio_model.save_pretrained(folder)
-        model.extractor.save_pretrained(folder)
-
-
-def tell_of_audio(alm: str, card: Path) -> None:
-    """Say in a card where the audio encoder learned what it knows, with what the card of its ALM tells."""
-    found, text = resolve(parse_spec(alm, "alm").checkpoint), card.read_text()
-    if _KEPT in text:
-        return
-    told = (found.folder / "README.md").read_text()
-    parts = [re.search(pattern, told, re.S) for pattern in (r"# Training\n(.*?)\n\n", r"# Figures\n(.*?)\n")]
-    lines = [
-        f"That of `{alm}`, revision {found.revision}; here its projection alone was trained.",
-        "It learned so:",
-    ]
-    card.write_text(
-        "\n\n".join([text.rstrip("\n"), _KEPT, *lines, *(part[1] for part in parts if part)]) + "\n"
-    )
 
 
 def write_specialist_start(folder: Path, clips: pa.Table, seed: int) -> None:
