@@ -53,7 +53,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
     try:
         wait_for(ready, 300, "Ray")
-        yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}", "DASHBOARD": f"http://127.0.0.1:{dashboard}"}
+        yield {
+            **environment,
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            "DASHBOARD": f"http://127.0.0.1:{dashboard}",
+        }
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         head.wait(timeout=60)

@@ -70,8 +70,10 @@ def _copy(fs: pafs.FileSystem, files: list[pafs.FileInfo], place: Path) -> None:
                 source_filesystem=fs,
                 destination_filesystem=pafs.LocalFileSystem(),
             )
-        os.rename(fresh, place)
-    except OSError:
-        shutil.rmtree(fresh)
-        if not place.is_dir():  # else another process was faster
-            raise
+        try:
+            os.rename(fresh, place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
