@@ -251,7 +251,6 @@ def test_clips_that_cannot_train(tiny: Path, tmp_path: Path, rows: list[dict[str
         (["--workers", "3,2"], "MIN,MAX"),
         (["--batch-s", 1, "--crop-s", 4], "--batch-s"),
         (["--labels", "happy,sed"], "sed"),
-        (["--output", "s3://bucket/x"], "a folder"),
         (["--corpus", "emodb:x"], "not both"),
     ],
 )
