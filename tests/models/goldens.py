@@ -1,7 +1,8 @@
 """What a reference made of the clips of `real_clips` with seeded weights, and the checkpoint of these."""
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from seeded_weights import seeded_state
+
+from zsfuse_ray.models.encoding import Specialist
 
 _FOLDER = Path(__file__).parent / "golden"
 
@@ -34,3 +37,25 @@ def golden_weights(shapes: str, factors: Mapping[str, float] | None = None) -> d
     for name, factor in (factors or {}).items():
         state[name] *= factor
     return state
+
+
+def assert_rows_depend_on_their_clips_alone(
+    model: Specialist, clips: Sequence[torch.Tensor], bfloat16: float
+) -> None:
+    """Neither what shares a batch, nor its order, nor the random state changes a row; in bfloat16 hardly.
+
+    bfloat16: how far the logits of 16 bits may be from those of 32, and from those of each clip alone.
+    """
+    same, near = {"rtol": 0, "atol": 1e-5}, {"rtol": 0, "atol": bfloat16}
+    alone = torch.cat([model.logits([clip]) for clip in clips])
+    torch.testing.assert_close(model.logits(clips), alone, **same)
+    torch.testing.assert_close(model.logits(clips[::-1]), alone.flip(0), **same)
+    torch.manual_seed(1)
+    assert torch.equal(model.logits(clips[:1]), alone[:1])
+    half = copy.copy(model)
+    half.dtype = torch.bfloat16
+    got = half.logits(clips)
+    assert got.dtype == torch.float32
+    assert not torch.equal(got, alone)
+    torch.testing.assert_close(got, alone, **near)
+    torch.testing.assert_close(got, torch.cat([half.logits([clip]) for clip in clips]), **near)

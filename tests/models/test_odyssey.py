@@ -13,7 +13,7 @@ import json
 
 import pytest
 import torch
-from goldens import golden, write_checkpoint
+from goldens import assert_rows_depend_on_their_clips_alone, golden, write_checkpoint
 from safetensors.torch import load_file, save_file
 from speech_clips import real_clips, synthetic_clips
 from tiny_models import speechlike
@@ -82,21 +82,7 @@ def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, shared):
 
 
 def test_a_row_depends_on_its_clip_alone(model):
-    alone = torch.cat([model.logits([clip]) for clip in CLIPS])
-    torch.testing.assert_close(model.logits(CLIPS), alone, **SAME)
-    torch.testing.assert_close(model.logits(CLIPS[::-1]), alone.flip(0), **SAME)
-    torch.manual_seed(1)
-    assert torch.equal(model.logits(CLIPS[:1]), alone[:1])
-
-
-def test_bfloat16_is_near_and_its_rows_too(model):
-    half = Odyssey.__new__(Odyssey)
-    half.__dict__ = {**model.__dict__, "dtype": torch.bfloat16}
-    got = half.logits(CLIPS)
-    assert got.dtype == torch.float32
-    torch.testing.assert_close(got, model.logits(CLIPS), rtol=0, atol=0.1)
-    alone = torch.cat([half.logits([clip]) for clip in CLIPS])
-    torch.testing.assert_close(got, alone, rtol=0, atol=0.1)
+    assert_rows_depend_on_their_clips_alone(model, CLIPS, bfloat16=0.1)
 
 
 @pytest.mark.parametrize("samples", [1, 399, 400, 719, WINDOW])

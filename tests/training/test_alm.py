@@ -302,3 +302,12 @@ def test_random_weights_follow_the_seed(parts):
     first, same, other = (m.network.audio_projection.weight for m in models)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+def test_parts_in_16_bits_are_trained_in_32(parts):
+    for folder in parts:
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
+    audio, text = parts
+    network = Contrastive(config_of(audio, **ALM, text=str(text)), table()).module.network
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}

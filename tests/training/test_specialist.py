@@ -99,6 +99,15 @@ def test_trained_weights_are_kept_and_the_head_is_new(tmp_path: Path) -> None:
     assert not scratch.trained
 
 
+@pytest.mark.parametrize("from_scratch", [True, False])
+def test_a_start_in_16_bits_is_trained_in_32(from_scratch: bool, tmp_path: Path) -> None:
+    init = trained_start(tmp_path)
+    settings = json.loads((init / "config.json").read_text())
+    (init / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
+    task = Specialist(config_of(init, from_scratch=from_scratch), table_of(["angry", "happy"]))
+    assert {weight.dtype for weight in task.module.model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_alone_learn_and_are_merged(family: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")

@@ -135,7 +135,8 @@ def encoder_of(config: Any) -> PreTrainedModel:
     """Return the encoder that a config describes, with random weights; of an encoder-decoder its encoder."""
     if config.model_type in ENCODERS:
         return ENCODERS[config.model_type](config)
-    model = AutoModel.from_config(config)
+    # in the network's own precision, whatever the encoder was once saved in
+    model = AutoModel.from_config(config, dtype=torch.get_default_dtype())
     return model.get_encoder() if config.is_encoder_decoder else model
 
 

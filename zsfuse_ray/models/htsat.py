@@ -11,8 +11,8 @@ from math import isqrt
 from torch import Tensor
 from transformers import ClapAudioConfig
 
-_NAMES = (
-    (r"^bn0\.", "batch_norm."),
+# Of a block, wherever it stands in a file.
+BLOCK_NAMES = (
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
     (r"\.attn\.proj\.", ".attention.output.dense."),
@@ -20,6 +20,7 @@ _NAMES = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
+_NAMES = ((r"^bn0\.", "batch_norm."), *BLOCK_NAMES)
 # Spectrogram and classification head, which ClapAudioModel leaves to others, and masks that it makes anew.
 _NOT_ITS = re.compile(r"(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask")
 

@@ -28,6 +28,7 @@ from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.checkpoints import Checkpoint, download, resolve
 from zsfuse_ray.models.clap import Clap
+from zsfuse_ray.models.htsat import BLOCK_NAMES
 from zsfuse_ray.models.weights import fill, read_weights, tokenizer_of
 
 CHECKPOINTS = (
@@ -53,12 +54,7 @@ _NAMES = (
     (r"^text_branch\.", "text_model."),
     (r"^audio_branch\.", "audio_model.audio_encoder."),
     (r"\.bn0\.", ".batch_norm."),
-    (r"\.norm1\.", ".layernorm_before."),
-    (r"\.norm2\.", ".layernorm_after."),
-    (r"\.attn\.proj\.", ".attention.output.dense."),
-    (r"\.attn\.", ".attention.self."),
-    (r"\.mlp\.fc1\.", ".intermediate.dense."),
-    (r"\.mlp\.fc2\.", ".output.dense."),
+    *BLOCK_NAMES,
     (r"^(audio|text)_projection\.0\.", r"\1_projection.linear1."),
     (r"^(audio|text)_projection\.2\.", r"\1_projection.linear2."),
 )

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,12 +22,15 @@ def is_stored(checkpoint: str) -> bool:
     return "://" in checkpoint
 
 
+@cache
 def mirrored(uri: str) -> Path:
     """Return the cache's copy of a stored checkpoint: a folder with its files, or its one file of weights.
 
-    It is fetched where the cache has none of this content; a training's own checkpoints, in folders below,
-    are not. Raises InputError for one that is not there, and for credentials in the URI: they would be kept
-    wherever a model's name is.
+    The store is asked once by a process, which so keeps to one version, and the files are fetched where the
+    cache has none of this content; a training's own checkpoints, in folders below, are not.
+
+    Raises InputError for one that is not there, and for credentials in the URI: they would be kept wherever a
+    model's name is.
     """
     said = redact(uri)
     if said != uri:
@@ -53,9 +57,9 @@ def _is_wanted(name: str) -> bool:
 
 def _place(source: str, files: list[pafs.FileInfo]) -> Path:
     """Where the cache has these files: another place as soon as one of them changes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zsfuse_ray" / "models"
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zsfuse_ray" / "models"
     content = json.dumps([source, sorted((f.base_name, f.size, f.mtime_ns) for f in files)])
-    return cache / sha256(content.encode()).hexdigest()[:16]
+    return root / sha256(content.encode()).hexdigest()[:16]
 
 
 def _copy(fs: pafs.FileSystem, files: list[pafs.FileInfo], place: Path) -> None:

@@ -53,7 +53,7 @@ def model_of(found: Checkpoint, config: TrainConfig, labels: tuple[str, ...], tr
         settings.use_weighted_layer_sum = True
     quieten(settings)
     if not trained:
-        return AutoModelForAudioClassification.from_config(settings)
+        return AutoModelForAudioClassification.from_config(settings, dtype=torch.float32)
     model, report = load_part(
         AutoModelForAudioClassification,
         found,
