@@ -11,9 +11,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from zsfuse_ray.archive.cluster import OWN_STEPS, pools
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.runs.cluster import OWN_STEPS, pools
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from small_run import ITEM_S, LABELS, PARTS, planned_rows, scored_rows
 
-from zsfuse_ray.archive.output import BUNDLES, ITEMS, RECORDINGS_PLANNED, SEGMENTS, Output
 from zsfuse_ray.archive.plan import bundle_items
 from zsfuse_ray.archive.rows import BUNDLE, SCORED
 from zsfuse_ray.archive.tables import flatten, planned_recordings
+from zsfuse_ray.runs.folder import BUNDLES, ITEMS, RECORDINGS_PLANNED, SEGMENTS, Output
 
 
 @pytest.fixture

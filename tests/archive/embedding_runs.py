@@ -11,12 +11,12 @@ from small_run import ITEM_S
 from zsfuse_ray.archive.embed_run import PARQUET, flatten
 from zsfuse_ray.archive.encode_stage import Hear
 from zsfuse_ray.archive.layout import Layout
-from zsfuse_ray.archive.output import BUNDLES, EMBEDDINGS, ITEMS, RECORDINGS_PLANNED, RUN, Output
 from zsfuse_ray.archive.pack_stage import Pack
 from zsfuse_ray.archive.plan import bundle_items
 from zsfuse_ray.archive.rows import BUNDLE, encoded_schema
 from zsfuse_ray.archive.tables import compact_as
 from zsfuse_ray.models.catalog import parse_spec
+from zsfuse_ray.runs.folder import BUNDLES, EMBEDDINGS, ITEMS, RECORDINGS_PLANNED, RUN, Output
 
 REPEATS, DIM, N_LOGITS = (1, 2, 3), 6, 4
 MODELS = {

@@ -16,12 +16,12 @@ from torch.nn.functional import normalize, pad
 from zsfuse_ray.archive.embed_run import flatten
 from zsfuse_ray.archive.embeddings import open_embeddings, read_embeddings
 from zsfuse_ray.archive.layout import Layout
-from zsfuse_ray.archive.output import EMBEDDINGS, RECORDINGS, REJECTS, RUN, Output
 from zsfuse_ray.archive.pack_stage import merge
 from zsfuse_ray.archive.rows import ENCODED
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import distinct_inputs
 from zsfuse_ray.models.encoding import embed_clips
+from zsfuse_ray.runs.folder import EMBEDDINGS, RECORDINGS, REJECTS, RUN, Output
 
 few = arrays(
     np.float32, st.tuples(st.integers(0, 6), st.integers(1, 5), st.just(2)), elements=st.sampled_from([0, 1])

@@ -12,7 +12,6 @@ from embedding_runs import DIM, MODELS, encoded_rows, unit, write_table
 from zsfuse_ray.archive import rescore as module
 from zsfuse_ray.archive.embeddings import open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
-from zsfuse_ray.archive.output import RECORDINGS, REJECTS, RUN, SEGMENTS, Output
 from zsfuse_ray.archive.rescore import label_file, rescore, with_tables_options
 from zsfuse_ray.archive.rows import ENCODED
 from zsfuse_ray.archive.tables import flatten
@@ -20,6 +19,7 @@ from zsfuse_ray.config.options import build
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec
+from zsfuse_ray.runs.folder import RECORDINGS, REJECTS, RUN, SEGMENTS, Output
 
 LABELS = ("angry", "happy", "sad", "bored")
 THEIRS = tuple(MODELS["specialist"]["labels"])

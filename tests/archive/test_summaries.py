@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from small_run import COLUMNS, ITEM_S, LABELS, PARTS, SECRET, every_segment, planned_rows
 
-from zsfuse_ray.archive.output import BUNDLES, ITEMS, RECORDINGS_PLANNED, SEGMENTS, Output
 from zsfuse_ray.archive.plan import bundle_items
 from zsfuse_ray.archive.rows import BUNDLE, SCORED
 from zsfuse_ray.archive.summaries import (
@@ -21,6 +20,7 @@ from zsfuse_ray.archive.summaries import (
 )
 from zsfuse_ray.archive.tables import flatten, planned_recordings
 from zsfuse_ray.method.amplify import effect
+from zsfuse_ray.runs.folder import BUNDLES, ITEMS, RECORDINGS_PLANNED, SEGMENTS, Output
 
 
 def summaries(out: Output) -> tuple[pa.Table, pa.Table]:

@@ -8,9 +8,9 @@ import pytest
 import ray
 from small_run import COLUMNS, LABELS, PARTS, every_segment
 
-from zsfuse_ray.archive.output import RECORDINGS, REJECTS, SEGMENTS, Output
 from zsfuse_ray.archive.rows import SCORED
 from zsfuse_ray.archive.tables import SEGMENTS_PER_ITEM, compact, flatten
+from zsfuse_ray.runs.folder import RECORDINGS, REJECTS, SEGMENTS, Output
 
 
 def test_flatten_has_one_row_a_segment(rows: list[dict], planned: pa.Table) -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.benchmark.searching import Labelled, Searched, compared, score_one
 from zsfuse_ray.method.search import Block, fold_scores, members, prompt_gram, prompt_scores, subsets
+from zsfuse_ray.runs.cluster import cores
 
 
 def test_the_naive_way_finds_what_the_search_finds():

@@ -19,7 +19,7 @@ from jobs_support import ROOT, lines, run_process, scored, tables, wait_for, wri
 from training_support import EMOTIONS, start, tones
 
 from zsfuse_ray import errors
-from zsfuse_ray.models.classifier import Classifier
+from zsfuse_ray.models.families.classifier import Classifier
 
 EPOCHS = 16
 

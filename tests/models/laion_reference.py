@@ -9,7 +9,7 @@ import torch
 from seeded_weights import seeded_state
 from transformers import ClapConfig
 
-from zsfuse_ray.models.laion_package import _module
+from zsfuse_ray.models.families.laion_package import _module
 from zsfuse_ray.models.untrained import byte_tokenizer
 
 FILE = "630k-random.pt"

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 from transformers import ClapFeatureExtractor, ClapModel
 
-from zsfuse_ray.models.clap import Clap
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
+from zsfuse_ray.models.families.clap import Clap
 
 RATE = 10
 

@@ -19,7 +19,7 @@ from zsfuse_ray.method.labels import SYNONYMS
 from zsfuse_ray.method.prompts import TEMPLATES, prompt_grid
 from zsfuse_ray.method.zeroshot import scores
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec, quality
-from zsfuse_ray.models.checkpoints import SHIPPED, WEIGHTS, resolve
+from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, resolve
 from zsfuse_ray.training.clips import decoded_clip
 from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
 

@@ -21,7 +21,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from zsfuse_ray.models.dual_network import DualConfig, DualNetwork
+from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
 from zsfuse_ray.models.untrained import byte_tokenizer
 
 _SIZE = {

@@ -3,12 +3,12 @@ import copy
 import pytest
 from synthetic import clips, heard
 
-from zsfuse_ray.archive.output import Output
 from zsfuse_ray.evaluation.figures import figures
 from zsfuse_ray.evaluation.protocol import protocol
 from zsfuse_ray.evaluation.systems import run_round
 from zsfuse_ray.reporting.evaluation import page, write
 from zsfuse_ray.reporting.plots import draw, image
+from zsfuse_ray.runs.folder import Output
 
 
 @pytest.fixture(scope="module")

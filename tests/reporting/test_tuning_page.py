@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from tuning_support import config, evidence, searched
 
-from zsfuse_ray.archive.output import Output
 from zsfuse_ray.config.options import resolved
 from zsfuse_ray.reporting.tuning import draw, page, write
+from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.tuning.assess import assess, final, weight_curve
 from zsfuse_ray.tuning.choice import choose
 from zsfuse_ray.tuning.evidence import block

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow.csv
 import pytest
 
-from zsfuse_ray.archive.output import Output
-from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.provenance import versions
 from zsfuse_ray.training.folder import RUN, STORAGE, clear, earlier_run, write_rejects
 
 DECIDES = {"lr": 0.1, "epochs": 3}

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.classifier import Classifier
+from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.training.loop import gradients
 from zsfuse_ray.training.pretrained import HEAD
 from zsfuse_ray.training.specialist import Specialist

@@ -17,7 +17,7 @@ from tiny_models import FAMILIES
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import CLIPS
-from zsfuse_ray.models.checkpoints import quiet
+from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.training.loop import Clips
 
 RATE = 16_000

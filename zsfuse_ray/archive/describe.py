@@ -18,7 +18,7 @@ from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec
-from zsfuse_ray.models.checkpoints import resolve
+from zsfuse_ray.models.checkpoints.load import resolve
 from zsfuse_ray.models.encoding import Specialist
 
 

@@ -15,7 +15,6 @@ import ray
 import ray.exceptions
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive import cluster
 from zsfuse_ray.archive.describe import describe_models, hearing, is_model, model_specs
 from zsfuse_ray.archive.embedding import fixed
 from zsfuse_ray.archive.embeddings import EMBEDDINGS, open_embeddings
@@ -23,18 +22,19 @@ from zsfuse_ray.archive.encode_stage import Hear
 from zsfuse_ray.archive.known import Known
 from zsfuse_ray.archive.layout import Layout, packed_columns, table_columns
 from zsfuse_ray.archive.listing import carry, list_archive
-from zsfuse_ray.archive.output import CHECKPOINT, ITEMS, RUN, Output, refuse_other_config
 from zsfuse_ray.archive.pack_stage import Front, Pack, rows_of
 from zsfuse_ray.archive.plan import existing_plan
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.archive.run import Work, hear_archive, repetition, run_archive, stopped, verdict
 from zsfuse_ray.archive.saying import hours, reject_lines, repetition_of_audio, say_models
 from zsfuse_ray.archive.tables import BY_TIME, compact_as, placed
-from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import CHECKPOINT, ITEMS, RUN, Output, refuse_other_config
+from zsfuse_ray.runs.provenance import versions
 
 PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling
 EXTENDING = "extending.json"  # what is being added to a table, while it is

@@ -18,10 +18,8 @@ import torch
 from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
-from zsfuse_ray.archive.cluster import Pool
 from zsfuse_ray.archive.describe import embed_bank, hearing, model_specs
 from zsfuse_ray.archive.embeddings import EmbeddingTable
-from zsfuse_ray.archive.progress import start_tally
 from zsfuse_ray.archive.rows import BUNDLE, ENCODED
 from zsfuse_ray.archive.scoring import decode_and_watch, encoded
 from zsfuse_ray.audio.segment import Segmentation
@@ -32,7 +30,9 @@ from zsfuse_ray.corpora.splits import read_split
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, load
-from zsfuse_ray.models.checkpoints import resolve
+from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.runs.cluster import Pool
+from zsfuse_ray.runs.progress import start_tally
 
 CLIPS_PER_BUNDLE = 32
 # A clip is heard whole, its silent edges apart; what is longer than two hours is no clip.

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.layout import Layout, table_columns
-from zsfuse_ray.archive.output import RUN, Output
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.folder import RUN, Output
 
 EMBEDDINGS = "embeddings"  # in run.json: what is kept, and in which folder
 

@@ -17,16 +17,16 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from zsfuse_ray.archive import cluster
 from zsfuse_ray.archive.listing import PROBE, fingerprint, list_archive
-from zsfuse_ray.archive.output import BUNDLES, PLAN, RECORDINGS_PLANNED, Output
-from zsfuse_ray.archive.progress import duration
 from zsfuse_ray.archive.rows import BUNDLE
-from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.audio.decode import DecodeError, probe
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import BUNDLES, PLAN, RECORDINGS_PLANNED, Output
+from zsfuse_ray.runs.progress import duration
+from zsfuse_ray.runs.provenance import versions
 
 # A file of such a name that is no audio is a failure; of another name, it was never said to be audio.
 AUDIO_SUFFIXES = frozenset((

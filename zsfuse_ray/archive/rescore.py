@@ -19,12 +19,10 @@ from zsfuse_ray.archive.describe import check_labels, is_model, make_scorer, mod
 from zsfuse_ray.archive.embeddings import StoredEmbeddings, open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.listing import carry
-from zsfuse_ray.archive.output import RECORDINGS, REJECTS, RUN, SEGMENTS, Output, refuse_other_config
 from zsfuse_ray.archive.run import verdict
 from zsfuse_ray.archive.saying import say_models, summary
 from zsfuse_ray.archive.summaries import label_shares, summarise_recordings
 from zsfuse_ray.archive.tables import PLACED, planned_recordings
-from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, recorded, resolved
 from zsfuse_ray.config.score import DECIDED, OPERATIONAL, ScoreConfig
@@ -33,7 +31,9 @@ from zsfuse_ray.method.fusion import entropy
 from zsfuse_ray.method.labels import column
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, Kind, load, parse_spec
-from zsfuse_ray.models.checkpoints import resolve
+from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.runs.folder import RECORDINGS, REJECTS, RUN, SEGMENTS, Output, refuse_other_config
+from zsfuse_ray.runs.provenance import git_revision, versions
 
 SAY_EVERY_S = 15.0
 

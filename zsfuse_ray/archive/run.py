@@ -11,20 +11,20 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from zsfuse_ray.archive import cluster, progress
 from zsfuse_ray.archive.describe import describe, hearing, revisions
 from zsfuse_ray.archive.encode_stage import Hear
 from zsfuse_ray.archive.listing import list_archive
-from zsfuse_ray.archive.output import CHECKPOINT, RUN, Output, refuse_other_config
 from zsfuse_ray.archive.plan import existing_plan, make_plan
 from zsfuse_ray.archive.saying import say_models, summary
 from zsfuse_ray.archive.scoring import Stage, run_bundles
 from zsfuse_ray.archive.summaries import effective_repetition, items_done
 from zsfuse_ray.archive.tables import compact
-from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
 from zsfuse_ray.errors import redact
+from zsfuse_ray.runs import cluster, progress
+from zsfuse_ray.runs.folder import CHECKPOINT, RUN, Output, refuse_other_config
+from zsfuse_ray.runs.provenance import git_revision, versions
 
 
 @dataclass(frozen=True)

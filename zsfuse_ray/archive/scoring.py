@@ -14,14 +14,14 @@ import ray.exceptions
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
-from zsfuse_ray.archive.cluster import Pool
 from zsfuse_ray.archive.decode_stage import decode_bundles
 from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions, Hear
-from zsfuse_ray.archive.output import BUNDLES, CHECKPOINT, ITEMS, Output
-from zsfuse_ray.archive.progress import report
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig
+from zsfuse_ray.runs.cluster import Pool
+from zsfuse_ray.runs.folder import BUNDLES, CHECKPOINT, ITEMS, Output
+from zsfuse_ray.runs.progress import report
 
 MAX_BUNDLES_PER_BLOCK = 32
 # Enough to fill a cluster and to lose little; beyond it a block, and so a file in items/, holds more bundles.

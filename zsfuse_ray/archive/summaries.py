@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.listing import carry
-from zsfuse_ray.archive.output import BUNDLES, ITEMS, SEGMENTS, Output
 from zsfuse_ray.archive.rows import ITEM_DONE, segment_seed
 from zsfuse_ray.method.amplify import Fill, effects
 from zsfuse_ray.method.labels import column
+from zsfuse_ray.runs.folder import BUNDLES, ITEMS, SEGMENTS, Output
 
 ARC_PARTS = 10  # of a recording, each with its dominant label
 

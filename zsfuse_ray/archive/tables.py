@@ -13,11 +13,11 @@ import pyarrow.compute
 import ray
 
 from zsfuse_ray.archive.listing import carry
-from zsfuse_ray.archive.output import ITEMS, RECORDINGS, RECORDINGS_PLANNED, REJECTS, SEGMENTS, Output
 from zsfuse_ray.archive.rows import SCORED
 from zsfuse_ray.archive.summaries import counts, items_done, list_rejects, summarise_recordings
 from zsfuse_ray.errors import redact
 from zsfuse_ray.method.labels import column
+from zsfuse_ray.runs.folder import ITEMS, RECORDINGS, RECORDINGS_PLANNED, REJECTS, SEGMENTS, Output
 
 # It makes its functions when it is imported, out of a type checker's sight.
 pc: Any = pyarrow.compute

@@ -16,11 +16,9 @@ import pyarrow.parquet as pq
 import torch
 
 import zsfuse_ray
-from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.archive.decode_stage import decode_bundles
 from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.encode_stage import CPU_BATCH_S, GPU_BATCH_S
-from zsfuse_ray.archive.output import ITEMS, RUN
 from zsfuse_ray.archive.plan import PROBED, PROBES_PER_TASK, bundle_items, probe_recordings
 from zsfuse_ray.archive.rows import BUNDLE
 from zsfuse_ray.audio.decode import decode
@@ -35,6 +33,8 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
+from zsfuse_ray.runs.cluster import cores
+from zsfuse_ray.runs.folder import ITEMS, RUN
 
 ITEM_S = float(PlanConfig.__dataclass_fields__["item_s"].default)
 HOW = Segmentation()

@@ -149,8 +149,8 @@ def end(process: psutil.Process) -> None:
 def _search(task: Task, folder: str) -> None:
     """The process that is watched: random evidence of the task's size, searched, chosen from and assessed."""
     # imported here: the process that watches needs no Tune
-    from zsfuse_ray.archive.cluster import connect, cores
-    from zsfuse_ray.archive.output import Output
+    from zsfuse_ray.runs.cluster import connect, cores
+    from zsfuse_ray.runs.folder import Output
     from zsfuse_ray.tuning.assess import assess, final
     from zsfuse_ray.tuning.choice import Candidates
     from zsfuse_ray.tuning.evidence import Alm, Evidence, Space, Specialist, Text

@@ -17,16 +17,16 @@ from zsfuse_ray.archive.embed_run import PARQUET, PREPROCESSING
 from zsfuse_ray.archive.embedding import fixed
 from zsfuse_ray.archive.embeddings import EMBEDDINGS
 from zsfuse_ray.archive.layout import table_columns
-from zsfuse_ray.archive.output import RECORDINGS, RECORDINGS_PLANNED, REJECTS, RUN, Output
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.archive.summaries import REJECT
-from zsfuse_ray.archive.versions import versions
 from zsfuse_ray.benchmark.figures import Figure
 from zsfuse_ray.benchmark.hearing import run_job
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.score import DECIDED, PlanConfig
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import load
+from zsfuse_ray.runs.folder import RECORDINGS, RECORDINGS_PLANNED, REJECTS, RUN, Output
+from zsfuse_ray.runs.provenance import versions
 
 REPEATS, DISTINCT = (1, 2, 3, 4), 3  # copies of the audio in the table, and different inputs they come to
 ROWS_A_FILE = 50_000

@@ -10,11 +10,8 @@ from typing import Any
 
 import torch
 
-from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.archive.describe import model_specs, revisions
 from zsfuse_ray.archive.listing import list_archive
-from zsfuse_ray.archive.output import Output
-from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.benchmark.figures import Figure, page
 from zsfuse_ray.benchmark.hearing import decoding, encoding, from_end_to_end, hear
 from zsfuse_ray.benchmark.memory import memory
@@ -25,6 +22,9 @@ from zsfuse_ray.config.options import recorded
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.splits import folds
+from zsfuse_ray.runs.cluster import cores
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.provenance import git_revision, versions
 
 JSON, PAGE = "benchmark.json", "benchmark.md"
 

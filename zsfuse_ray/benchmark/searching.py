@@ -12,7 +12,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.resample import resample
@@ -29,6 +28,7 @@ from zsfuse_ray.method.zeroshot import posterior, softmax
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import Specialist, classify_clips, embed_clips
+from zsfuse_ray.runs.cluster import cores
 
 COPIES = (1, 2, 3, 4)  # of the audio and of the text
 FOLDS = 5  # the tuning's own default

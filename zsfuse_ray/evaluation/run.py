@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from zsfuse_ray.archive import cluster
 from zsfuse_ray.archive.embedding import REJECTS as REJECTED
 from zsfuse_ray.archive.embedding import (
     check_models,
@@ -21,9 +20,7 @@ from zsfuse_ray.archive.embedding import (
     labelled_segments,
 )
 from zsfuse_ray.archive.embeddings import EmbeddingTable, read_embeddings
-from zsfuse_ray.archive.output import REJECTS, Output
 from zsfuse_ray.archive.rescore import key_of
-from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, recorded, resolved
@@ -38,6 +35,9 @@ from zsfuse_ray.evaluation.systems import FUSED, NAMES, SPECIALIST, Outcome, run
 from zsfuse_ray.method import metrics
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.models.catalog import Kind
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.provenance import git_revision, versions
 
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 SAY_EVERY_S = 15.0

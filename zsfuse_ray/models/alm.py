@@ -14,7 +14,7 @@ from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.method.amplify import Fill
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.batching import run_batched
-from zsfuse_ray.models.checkpoints import Checkpoint, quiet
+from zsfuse_ray.models.checkpoints.load import Checkpoint, quiet
 
 _FILLS: dict[str, Fill] = {"repeatpad": "repeat_pad", "repeat": "circular", "pad": "none"}
 _TEXT_BATCH_TOKENS = 16_384

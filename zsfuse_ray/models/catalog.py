@@ -10,18 +10,18 @@ import torch
 
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints import SHIPPED, WEIGHTS, local_folder
-from zsfuse_ray.models.clap import Clap
-from zsfuse_ray.models.classifier import Classifier
-from zsfuse_ray.models.dual import Dual
+from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, local_folder
 from zsfuse_ray.models.encoding import Specialist
-from zsfuse_ray.models.laion import Laion
-from zsfuse_ray.models.laion_package import LaionPackage
-from zsfuse_ray.models.msclap import MsClap
-from zsfuse_ray.models.odyssey import Odyssey
-from zsfuse_ray.models.paraclap import Paraclap
-from zsfuse_ray.models.paraspeechclap import ParaSpeechClap
-from zsfuse_ray.models.voxprofile import VoxProfile
+from zsfuse_ray.models.families.clap import Clap
+from zsfuse_ray.models.families.classifier import Classifier
+from zsfuse_ray.models.families.dual import Dual
+from zsfuse_ray.models.families.laion import Laion
+from zsfuse_ray.models.families.laion_package import LaionPackage
+from zsfuse_ray.models.families.msclap import MsClap
+from zsfuse_ray.models.families.odyssey import Odyssey
+from zsfuse_ray.models.families.paraclap import Paraclap
+from zsfuse_ray.models.families.paraspeechclap import ParaSpeechClap
+from zsfuse_ray.models.families.voxprofile import VoxProfile
 
 Kind = Literal["alm", "specialist"]
 

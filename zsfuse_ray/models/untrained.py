@@ -27,8 +27,8 @@ from transformers import (
     Wav2Vec2ForSequenceClassification,
 )
 
-from zsfuse_ray.models.checkpoints import quiet
-from zsfuse_ray.models.dual_network import DualConfig, DualNetwork
+from zsfuse_ray.models.checkpoints.load import quiet
+from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
 
 _CARD = """---
 license: apache-2.0

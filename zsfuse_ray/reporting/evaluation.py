@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zsfuse_ray.archive.output import Output
 from zsfuse_ray.reporting.plots import draw, image
+from zsfuse_ray.runs.folder import Output
 
 PAGE, FIGURES = "evaluation.md", "figures"
 _METRICS = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE"}

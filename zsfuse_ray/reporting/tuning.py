@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from zsfuse_ray.archive.output import Output
 from zsfuse_ray.reporting.plots import BLUE, GREEN, ORANGE, RED, image, new_figure
+from zsfuse_ray.runs.folder import Output
 
 PAGE, FIGURES = "tune.md", "figures"
 _OBJECTIVES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "nll": "−NLL"}

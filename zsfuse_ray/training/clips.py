@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
 from zsfuse_ray.archive.decode_stage import MOST_TRIES
-from zsfuse_ray.archive.progress import start_tally
 from zsfuse_ray.audio.decode import DecodeError, decode
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.errors import redact
+from zsfuse_ray.runs.progress import start_tally
 
 BLOCK_CLIPS = 64  # some megabytes: what a step reads is spread over blocks, and a block is read whole
 LONGEST_S = 60.0  # of a clip; what is beyond is not heard

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.csv
 from pyarrow import fs as pafs
 
-from zsfuse_ray.archive.output import Output, refuse_other_config
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.folder import Output, refuse_other_config
 
 RUN, REJECTS, METRICS, CARD = "training.json", "rejects.csv", "metrics.json", "README.md"
 STORAGE, CURVES = "training", "tensorboard"  # Ray Train's checkpoints, and curves

@@ -31,7 +31,7 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.checkpoints import quiet
+from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.training.clips import decoded_clip
 from zsfuse_ray.training.run import RUN, train
 from zsfuse_ray.training.text_tower import TextTowerConfig, build

@@ -16,16 +16,16 @@ from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, Result, Ru
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from zsfuse_ray.archive import cluster
-from zsfuse_ray.archive.output import Output
-from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
 from zsfuse_ray.corpora.licences import LICENCES
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import MODELS
-from zsfuse_ray.models.checkpoints import resolve
+from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.provenance import git_revision, versions
 from zsfuse_ray.training.card import card
 from zsfuse_ray.training.clips import StoredClips, store_clips
 from zsfuse_ray.training.data import checked, counted, fingerprint, training_table

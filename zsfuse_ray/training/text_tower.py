@@ -26,7 +26,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from zsfuse_ray.config.options import CHECKED, Options, option, parse
 from zsfuse_ray.errors import InputError, run_job
-from zsfuse_ray.models.checkpoints import quiet
+from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.training.emotion_space import Space, Teacher, WordVectors, check, embed
 from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, UNSEEN
 

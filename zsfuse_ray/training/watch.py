@@ -9,7 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tensorboardX import SummaryWriter
 
-from zsfuse_ray.archive.progress import duration
+from zsfuse_ray.runs.progress import duration
 
 LOOK_EVERY_S = 0.5
 

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
-from zsfuse_ray.archive.cluster import cores
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.cluster import cores
 from zsfuse_ray.training.clips import StoredClips
 from zsfuse_ray.training.loop import Clips, Report, State, run
 from zsfuse_ray.training.tasks import task_class

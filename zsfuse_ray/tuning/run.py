@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from zsfuse_ray.archive import cluster
 from zsfuse_ray.archive.embedding import clips_verdict
 from zsfuse_ray.archive.embeddings import EmbeddingTable
-from zsfuse_ray.archive.output import REJECTS, Output
-from zsfuse_ray.archive.versions import git_revision, versions
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.tune import OPERATIONAL, TuneConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.search import EXHAUSTIVE, members
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.provenance import git_revision, versions
 from zsfuse_ray.tuning.assess import assess, final, weight_curve
 from zsfuse_ray.tuning.choice import Candidates, choose
 from zsfuse_ray.tuning.evidence import spaces

@@ -11,7 +11,6 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive import cluster
 from zsfuse_ray.archive.embedding import (
     LOGITS,
     ROW,
@@ -23,7 +22,6 @@ from zsfuse_ray.archive.embedding import (
     matrix,
 )
 from zsfuse_ray.archive.embeddings import EmbeddingTable, read_embeddings
-from zsfuse_ray.archive.output import REJECTS, Output
 from zsfuse_ray.archive.rescore import key_of
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.config.models import OF_TABLE, ModelOptions
@@ -37,6 +35,8 @@ from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.zeroshot import softmax
 from zsfuse_ray.models.catalog import Kind
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.tuning.evidence import Alm, Evidence, Specialist, Text
 
 CLIPS, PLAN = "clips.parquet", "tune_plan.json"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ray import tune
 from ray.tune import ResultGrid, RunConfig, Trainable, Tuner
 
-from zsfuse_ray.archive.output import Output
+from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.tuning.evidence import Evidence, Space, block
 from zsfuse_ray.tuning.summary import Summary, from_table, summarise, to_table
 

@@ -1,0 +1,372 @@
+"""Local folders, and a hub played by a small HTTP server."""
+
+import json
+import pickle
+import shutil
+import socket
+import threading
+import time
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.checkpoints import load as checkpoints
+from zsfuse_ray.models.checkpoints.load import download, resolve
+from zsfuse_ray.models.checkpoints.weights import read_weights, tokenizer_of
+from zsfuse_ray.models.families.clap import Clap
+from zsfuse_ray.models.families.classifier import Classifier
+from zsfuse_ray.models.untrained import byte_tokenizer, untrained_specialist
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "specialist"
+    untrained_specialist(folder)
+    return folder
+
+
+def test_a_local_folder(folder):
+    found = resolve(str(folder))
+    assert (found.path_or_id, found.is_local, found.licence) == (str(folder), True, "apache-2.0")
+    assert found.config["model_type"] == "wav2vec2"
+    assert len(found.revision) == 12
+    assert download(found) == found
+
+
+def test_revision_follows_content_not_place(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert resolve(str(copy)).revision == resolve(str(folder)).revision
+    (copy / "README.md").unlink()
+    assert resolve(str(copy)).revision == resolve(str(folder)).revision
+    assert resolve(str(copy)).licence is None
+
+
+@pytest.mark.parametrize("whole", [0, 10**9])
+def test_revision_tells_two_trainings_of_one_model_apart(folder, monkeypatch, whole):
+    monkeypatch.setattr(checkpoints, "_HASHED_WHOLE", whole)
+    before = resolve(str(folder)).revision
+    weights = load_file(folder / "model.safetensors")
+    changed = {name: value * 1.01 for name, value in weights.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    assert resolve(str(folder)).revision != before
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlicense: mit\ntags: [a]\n---\n# Model", "mit"),
+        ("---\nlicense: [mit, cc-by-4.0]\n---\n", "mit, cc-by-4.0"),
+        ("---\ntags: [a]\n---\n", None),
+        ("---\nlicense: mit\n", None),
+        ("---\n{[\n---\n", None),
+        ("no front matter", None),
+        ("---\n!!python/object/apply:os.getcwd []\n---\n", None),
+    ],
+)
+def test_licence(folder, readme, licence):
+    (folder / "README.md").write_text(readme)
+    assert resolve(str(folder)).licence == licence
+
+
+def test_wrong_folders(folder, tmp_path):
+    with pytest.raises(InputError, match=r"holds no config\.json; expected a folder"):
+        resolve(str(tmp_path))
+    for missing in (tmp_path / "absent", folder / "config.json", "./absent", "~/absent/absent"):
+        with pytest.raises(InputError, match="no such checkpoint folder"):
+            resolve(str(missing))
+    for content in ('{"maxlen": 12*16000}', "[]"):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(InputError, match=r"config\.json is not"):
+            resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "maxlen"),
+    [
+        ('{"model_type": "ser", "maxlen": 12*16000, "a": "3*4"}', 192000),
+        ('{"model_type": "ser", "maxlen": 2 * 3 *4, "a": "3*4"}', 24),
+        ('{"model_type": "ser", "maxlen": 7, "a": "3*4"}', 7),
+    ],
+)
+def test_the_product_in_the_odyssey_baselines_config(folder, content, maxlen):
+    (folder / "config.json").write_text(content)
+    assert resolve(str(folder)).config == {"model_type": "ser", "maxlen": maxlen, "a": "3*4"}
+
+
+@pytest.mark.parametrize("value", ["1.5*2", "2*1.5", "12*", "2**9", "2*x", "2*(3)", "2*3*4*5*6", "len(x)*2"])
+def test_no_other_arithmetic_is_done(folder, value):
+    (folder / "config.json").write_text(f'{{"model_type": "ser", "maxlen": {value}}}')
+    with pytest.raises(InputError, match=r"config\.json is not JSON"):
+        resolve(str(folder))
+
+
+class Crash:
+    def __init__(self, evidence: Path):
+        self.evidence = evidence
+
+    def __reduce__(self):
+        return Path.touch, (self.evidence,)
+
+
+def test_pickled_code_in_weights_does_not_run(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    evidence = tmp_path / "ran"
+    torch.save({"classifier.weight": Crash(evidence)}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot load"):
+        Classifier(str(folder))
+    assert not evidence.exists()
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump({"classifier.weight": Crash(evidence)}, file)
+    with pytest.raises(InputError, match="cannot load"):
+        Classifier(str(folder))
+    assert not evidence.exists()
+
+
+def test_plain_bin_weights_load(folder):
+    expected = Classifier(str(folder)).logits([torch.ones(16000)])
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(Classifier(str(folder)).logits([torch.ones(16000)]), expected)
+
+
+def test_code_of_the_checkpoint_does_not_run(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForAudioClassification": "evil.Evil", "AutoConfig": "evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    Classifier(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_writing_and_loading_are_silent(folder, alm_folder, tmp_path, capfd, caplog):
+    untrained_specialist(tmp_path / "another")
+    Classifier(str(folder))
+    Clap(str(alm_folder)).embed_text(["x" * 3000])
+    out, err = capfd.readouterr()
+    assert (out, err, caplog.records) == ("", "", [])
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Serves one folder as the model some/model, at COMMIT."""
+
+    folder: Path
+    asked: list[str]
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        path = self.path.partition("?")[0].strip("/").split("/")
+        self.asked.append(path[-1])
+        headers, data = {"X-Repo-Commit": COMMIT}, b""
+        if path[:2] == ["api", "models"]:
+            files = list(self.folder.iterdir())
+            if "tree" in path:
+                data = json.dumps(
+                    [
+                        {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "b" * 40}
+                        for f in files
+                    ]
+                ).encode()
+            else:
+                siblings = [{"rfilename": f.name} for f in files]
+                data = json.dumps({"id": "some/model", "sha": COMMIT, "siblings": siblings}).encode()
+        elif path[:2] == ["some", "gated"]:
+            headers["X-Error-Code"] = "GatedRepo"
+        elif path[:2] == ["some", "busy"]:
+            headers["X-Error-Code"] = "busy"
+        elif path[:2] != ["some", "model"]:
+            headers["X-Error-Code"] = "RepoNotFound"
+        elif not (self.folder / path[-1]).is_file():
+            headers["X-Error-Code"] = "EntryNotFound"
+        else:
+            data = (self.folder / path[-1]).read_bytes()
+        codes = {"GatedRepo": 403, "RepoNotFound": 404, "EntryNotFound": 404, "busy": 503}
+        self.send_response(codes.get(headers.get("X-Error-Code", ""), 200))
+        for name, value in {
+            **headers,
+            "ETag": f'"{sha1(data).hexdigest()}"',
+            "Content-Length": len(data),
+        }.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    do_GET = do_HEAD
+
+
+def use_hub(monkeypatch, tmp_path, address) -> None:
+    url = f"http://{address[0]}:{address[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    class Handler(Hub):
+        pass
+
+    Handler.folder, Handler.asked = folder, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    use_hub(monkeypatch, tmp_path, server.server_address)
+    yield Handler
+    server.shutdown()
+
+
+def test_a_hub_model_is_checked_by_its_config_and_then_fetched_once(hub, folder):
+    found = resolve("some/model")
+    assert (found.path_or_id, found.revision, found.is_local) == ("some/model", COMMIT, False)
+    assert "model.safetensors" not in hub.asked
+    model = Classifier("some/model")
+    assert (model.revision, model.licence) == (COMMIT, "apache-2.0")
+    assert "model.safetensors" in hub.asked
+    hub.asked.clear()
+    again = Classifier("some/model")
+    assert hub.asked == []  # the cache serves a machine without network
+    assert torch.equal(again.logits([torch.ones(16000)]), Classifier(str(folder)).logits([torch.ones(16000)]))
+
+
+def test_a_file_on_the_hub_is_asked_about_and_then_fetched_once(hub, folder):
+    torch.save({"x": torch.ones(2)}, folder / "best.pt")
+    found = resolve("some/model/best.pt")
+    assert (found.path_or_id, found.revision, found.is_local) == ("some/model/best.pt", COMMIT, False)
+    assert (found.file, found.config, found.licence) == (None, {}, None)
+    fetched = download(found)
+    assert fetched.weights == fetched.file == fetched.folder / "best.pt"
+    assert torch.equal(read_weights(fetched)["x"], torch.ones(2))
+    hub.asked.clear()
+    assert download(resolve("some/model/best.pt")) == fetched
+    assert hub.asked == []
+
+
+def test_a_file_in_a_folder_on_the_hub(hub, folder):
+    torch.save({"x": torch.ones(2)}, folder / "best.pt")  # the server goes by the last part of a name
+    found = resolve("some/model/runs/best.pt")
+    assert (found.revision, found.file) == (COMMIT, None)
+    fetched = download(found)
+    assert fetched.weights.parts[-2:] == ("runs", "best.pt")
+    assert resolve("some/model/runs/best.pt") == fetched
+
+
+def test_a_file_that_the_hub_does_not_have(hub):
+    for name, says in (
+        ("some/model/absent.pt", "there is no file some/model/absent.pt on the hub"),
+        ("some/other/best.pt", "neither a local folder nor a public model"),
+        ("some/gated/best.pt", "is gated"),
+    ):
+        with pytest.raises(InputError, match=says) as error:
+            resolve(name)
+        assert "\n" not in str(error.value)
+
+
+def test_the_tokenizer_of_a_file_comes_from_the_hub_where_none_lies_beside_it(hub, folder, tmp_path):
+    byte_tokenizer().save_pretrained(folder)
+    torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
+    found = resolve(str(tmp_path / "best.pt"))
+    expected = byte_tokenizer()("ab").input_ids
+    assert tokenizer_of(found, "some/model")("ab").input_ids == expected
+    assert "model.safetensors" not in hub.asked
+    hub.asked.clear()
+    assert tokenizer_of(found, "some/model")("ab").input_ids == expected
+    assert hub.asked == []
+
+
+def test_local_files(tmp_path):
+    file = tmp_path / "best.pt"
+    torch.save({"x": torch.ones(2)}, file)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    by_file, by_folder = resolve(str(file)), resolve(str(tmp_path))
+    assert by_file.weights == by_folder.weights == file
+    assert (by_file.licence, by_file.is_local, by_file.config) == ("mit", True, {})
+    assert by_file.revision == by_folder.revision
+    assert len(by_file.revision or "") == 12
+    assert download(by_file) == by_file
+    torch.save({"x": torch.zeros(2)}, file)
+    assert resolve(str(file)).revision != by_file.revision
+    torch.save({"x": torch.zeros(2)}, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"holds no config\.json; expected .* with one \.pt or \.pth file"):
+        resolve(str(tmp_path))
+    assert resolve(str(file)).weights == file
+    with pytest.raises(InputError, match="no such checkpoint folder"):
+        resolve(str(tmp_path / "absent.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("some/gated", "is gated: accept its terms"),
+        ("some/other", "neither a local folder nor a public model"),
+        ("some/busy", "cannot fetch some/busy from the hub"),
+        ("no model", "neither a local folder nor a model id"),
+    ],
+)
+def test_what_the_hub_refuses(hub, name, says):
+    with pytest.raises(InputError, match=says) as error:
+        resolve(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_hub_model_of_another_form(hub, folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match=r"some/model has no config\.json on the hub"):
+        resolve("some/model")
+
+
+def test_a_hub_that_cannot_be_reached_fails_within_ten_seconds(tmp_path, monkeypatch):
+    with socket.socket() as silent:  # accepts connections and never answers, like a dropping firewall
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        use_hub(monkeypatch, tmp_path, silent.getsockname())
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"cannot fetch laion/x.*--alm clap:/path/to/folder"):
+            Clap("laion/x")
+        assert time.monotonic() - start < 10
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"cannot fetch laion/x/best\.pt"):
+            resolve("laion/x/best.pt")
+        assert time.monotonic() - start < 10
+        start = time.monotonic()
+        torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
+        says = (
+            r"best\.pt needs the tokenizer of roberta-base, and cannot fetch roberta-base from the hub.*"
+            r"or put the tokenizer's files .* into the folder of best\.pt"
+        )
+        with pytest.raises(InputError, match=says) as error:
+            tokenizer_of(resolve(str(tmp_path / "best.pt")), "roberta-base")
+        assert "\n" not in str(error.value)
+        assert time.monotonic() - start < 10
+    start = time.monotonic()
+    with pytest.raises(InputError, match="cannot fetch laion/x"):  # now the port is closed
+        Clap("laion/x")
+    assert time.monotonic() - start < 10
+
+
+def test_a_cached_config_without_weights_fails_as_fast(hub, monkeypatch):
+    found = resolve("some/model")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    start = time.monotonic()
+    with pytest.raises(InputError, match="cannot fetch some/model"):
+        download(found)
+    assert time.monotonic() - start < 10
+
+
+def test_offline_mode_is_named(tmp_path, monkeypatch):
+    use_hub(monkeypatch, tmp_path, ("127.0.0.1", 9))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="laion/x is not in the hub's cache, and HF_HUB_OFFLINE is set"):
+        resolve("laion/x")

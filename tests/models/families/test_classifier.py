@@ -1,0 +1,131 @@
+"""Every family against its own extractor and model, one clip at a time."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import LABELS, speechlike
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.families.classifier import Classifier
+from zsfuse_ray.models.untrained import untrained_specialist
+
+CLIPS = [speechlike(seconds, 16000, seed) for seed, seconds in enumerate((1.9, 0.3, 1.0, 0.75, 0.0625))]
+CLOSE = {"rtol": 0, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def model(family_folder):
+    return Classifier(str(family_folder))
+
+
+def test_logits_are_those_of_transformers_one_clip_at_a_time(model, family_folder):
+    extractor = AutoFeatureExtractor.from_pretrained(family_folder)
+    reference = AutoModelForAudioClassification.from_pretrained(family_folder).eval()
+    with torch.inference_mode():
+        expected = [
+            reference(**extractor(clip.numpy(), sampling_rate=16000, return_tensors="pt")).logits[0]
+            for clip in CLIPS
+        ]
+    got = torch.cat([model.logits([clip]) for clip in CLIPS])
+    torch.testing.assert_close(got, torch.stack(expected), rtol=0, atol=1e-4)
+    assert got.std(dim=0).max() > 1e-2  # clips do differ
+
+
+def test_a_row_depends_on_its_clip_alone(model):
+    alone = torch.cat([model.logits([clip]) for clip in CLIPS])
+    if model.same_length:
+        clips = [CLIPS[0], CLIPS[0].flip(0), -0.1 * CLIPS[0]]
+        alone = torch.cat([model.logits([clip]) for clip in clips])
+        torch.testing.assert_close(model.logits(clips), alone, **CLOSE)
+    else:
+        torch.testing.assert_close(model.logits(CLIPS), alone, **CLOSE)
+        torch.testing.assert_close(model.logits(CLIPS[::-1]), alone.flip(0), **CLOSE)
+
+
+def test_same_length_only_where_padding_would_change_the_result(model, family_folder):
+    assert model.same_length == (family_folder.name == "wav2vec2-group")
+    if model.same_length:
+        padded = torch.nn.functional.pad(CLIPS[1], (0, 16000))
+        assert (model.logits([CLIPS[1]]) - model.logits([padded])).abs().max() > 1e-3
+
+
+def test_attributes(model, family_folder):
+    assert (model.kind, model.fill, model.sample_rate) == ("specialist", "none", 16000)
+    assert model.labels == LABELS
+    assert model.dim == 3
+    windows = {"whisper": 32000, "ast": 199 * 160 + 400}
+    assert model.window == windows.get(family_folder.name)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 399, 400, 800])
+def test_the_shortest_clips_go_through(model, samples):
+    logits = model.logits([speechlike(1, 16000)[:samples]])
+    assert logits.shape == (1, 3)
+    assert logits.isfinite().all()
+
+
+def test_silence_gives_finite_logits(model):
+    assert model.logits([torch.zeros(16000)]).isfinite().all()
+
+
+def test_twice_the_same(model, family_folder):
+    assert torch.equal(model.logits(CLIPS[:1]), Classifier(str(family_folder)).logits(CLIPS[:1]))
+
+
+def test_bfloat16_is_near(model):
+    half = Classifier.__new__(Classifier)
+    half.__dict__ = {**model.__dict__, "dtype": torch.bfloat16}
+    got = half.logits(CLIPS[:1])
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, model.logits(CLIPS[:1]), rtol=0.1, atol=0.3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    untrained_specialist(tmp_path, LABELS)
+    return tmp_path
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model_type": "clap"}, "no audio classifier.*'clap'"),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "no label names"),
+        ({"id2label": None}, "no label names"),
+        ({"id2label": {"a": "sad", "b": "happy"}}, "does not number its labels"),
+        ({"problem_type": "regression"}, "trained for regression"),
+        ({"problem_type": "multi_label_classification"}, "one label a clip"),
+    ],
+)
+def test_other_checkpoints_are_refused(folder, changes, says):
+    edit_config(folder, **changes)
+    with pytest.raises(InputError, match=says):
+        Classifier(str(folder))
+
+
+def test_labels_follow_their_numbers(folder):
+    edit_config(folder, id2label={"2": "sad", "0": "neutral", "1": "happy"})
+    assert Classifier(str(folder)).labels == LABELS
+
+
+def test_missing_weights_are_not_made_up(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["classifier.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lack classifier\.weight"):
+        Classifier(str(folder))
+
+
+def test_unknown_feature_extractor_is_refused(folder, alm_folder):
+    shutil.copy(alm_folder / "preprocessor_config.json", folder)
+    with pytest.raises(InputError, match="ClapFeatureExtractor"):
+        Classifier(str(folder))

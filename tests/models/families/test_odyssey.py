@@ -1,0 +1,206 @@
+"""The Odyssey baseline beside its reference code, on clips of speech.
+
+golden/odyssey.npz: MSP-UTD/MSP-Podcast_Challenge at 3f60a42 with transformers 4.46.3, torch 2.14.1: a
+PreTrainedModel of WavLMModel (reduced sizes, see `shapes`), net.AttentiveStatisticsPooling and
+net.EmotionRegression, as the checkpoint's own SERModel puts them together, written by save_pretrained
+(`config`, `shapes`), filled with seeded_state(shapes, 0), load_state_dict(strict=True). Its inputs are made
+as utils.WavSet and collate_fn_wav_test3 make them. alone: `real_clips` one by one; synthetic:
+`synthetic_clips` likewise; windows: the three windows of 12 s of the longest; together: those of 3, 1 and
+0.3 s in one batch.
+"""
+
+import json
+
+import pytest
+import torch
+from goldens import assert_rows_depend_on_their_clips_alone, golden, write_checkpoint
+from safetensors.torch import load_file, save_file
+from speech_clips import real_clips, synthetic_clips
+from tiny_models import speechlike
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.encoding import classify_clips
+from zsfuse_ray.models.families.odyssey import LABELS, Odyssey
+
+GOLDEN = golden("odyssey")
+WINDOW = 12 * 16000
+CLOSE = {"rtol": 0, "atol": 1e-4}
+SAME = {"rtol": 0, "atol": 1e-5}
+CLIPS = [speechlike(seconds, 16000, seed) for seed, seconds in enumerate((1.9, 0.3, 1.0, 0.02))]
+
+
+def written(folder):
+    return write_checkpoint(folder, str(GOLDEN["config"]), str(GOLDEN["shapes"]))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("odyssey"))
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return Odyssey(str(checkpoint))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return written(tmp_path)
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config |= changes
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+
+
+@pytest.mark.parametrize("kind", ["alone", "synthetic"])
+def test_logits_are_the_references(model, kind, request):
+    clips = synthetic_clips() if kind == "synthetic" else real_clips(request.getfixturevalue("shared"))
+    got = classify_clips(model, list(clips.values()), long="crop", batch_s=12)
+    expected = torch.from_numpy(GOLDEN[kind])
+    torch.testing.assert_close(got, expected, **CLOSE)
+    assert torch.pdist(expected).min() > 0.03  # no two clips look alike
+
+
+def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, shared):
+    clip = real_clips(shared)[30]
+    shares = torch.tensor([12, 12, 6]) / 30
+    expected = shares @ torch.from_numpy(GOLDEN["windows"])
+    got = classify_clips(model, [clip], batch_s=12)[0]
+    torch.testing.assert_close(got, expected, **CLOSE)
+    assert (got - torch.from_numpy(GOLDEN["alone"])[-1]).abs().max() > 0.01
+
+
+def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, shared):
+    clips = [real_clips(shared)[seconds] for seconds in (3, 1, 0.3)]
+    alone = torch.from_numpy(GOLDEN["alone"])[[2, 1, 0]]
+    torch.testing.assert_close(model.logits(clips), alone, **CLOSE)
+    differences = (torch.from_numpy(GOLDEN["together"]) - alone).abs().amax(dim=1)
+    assert differences[0] < 1e-5  # the longest has no padding
+    assert differences[1:].min() > 0.01
+
+
+def test_a_row_depends_on_its_clip_alone(model):
+    assert_rows_depend_on_their_clips_alone(model, CLIPS, bfloat16=0.1)
+
+
+@pytest.mark.parametrize("samples", [1, 399, 400, 719, WINDOW])
+def test_every_length_goes_through(model, samples):
+    logits = model.logits([speechlike(12, 16000)[:samples]])
+    assert logits.shape == (1, 8)
+    assert logits.isfinite().all()
+
+
+def test_silence_gives_finite_logits(model):
+    assert model.logits([torch.zeros(16000)]).isfinite().all()
+
+
+def test_attributes(model):
+    assert (model.kind, model.fill, model.sample_rate, model.window) == ("specialist", "none", 16000, WINDOW)
+    assert model.labels == LABELS
+    assert (model.dim, model.same_length, model.licence) == (8, False, "MIT")
+
+
+def test_loading_leaves_the_random_state_alone(checkpoint):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    Odyssey(str(checkpoint))
+    assert torch.rand(1) == expected
+
+
+def test_the_statistics_are_those_of_the_config(model, folder):
+    edit_config(folder, mean=0.01, std=0.05)
+    clip = CLIPS[0]
+    other = Odyssey(str(folder)).logits([clip])
+    as_if = ((clip - 0.01) / (0.05 + 1e-6)) * (model._std + 1e-6) + model._mean
+    torch.testing.assert_close(other, model.logits([as_if]), **CLOSE)
+    assert (other - model.logits([clip])).abs().max() > 1e-3
+
+
+def test_the_config_may_hold_a_product(folder):
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace("192000", "12*16000"))
+    assert Odyssey(str(folder)).window == WINDOW
+    (folder / "config.json").write_text(text.replace("192000", "2 * 16000"))
+    assert Odyssey(str(folder)).window == 2 * 16000
+
+
+def test_the_licence_of_the_card_goes_first(folder):
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    assert Odyssey(str(folder)).licence == "cc-by-4.0"
+
+
+def test_labels_are_the_published_ones_where_the_config_has_none(folder):
+    edit_config(folder, id2label=...)
+    assert Odyssey(str(folder)).labels == LABELS
+    edit_config(folder, id2label={str(i): f"emotion {i}" for i in range(8)})
+    assert Odyssey(str(folder)).labels[7] == "emotion 7"
+
+
+def test_pickled_weights_with_old_names_give_the_same(model, folder):
+    names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    weights = load_file(folder / "model.safetensors")
+    for new, old in names.items():
+        stem = "ssl_model.encoder.pos_conv_embed.conv."
+        weights[stem + old] = weights.pop(stem + new)
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(Odyssey(str(folder)).logits(CLIPS[:1]), model.logits(CLIPS[:1]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model_type": "wavlm"}, "no Odyssey model.*'wavlm', expected 'ser'"),
+        ({"mean": ...}, "lacks the number 'mean'"),
+        ({"std": "0.1"}, "lacks the number 'std'"),
+        ({"sampling_rate": 8000}, "sampling_rate is 8000, expected 16000"),
+        ({"maxlen": "long"}, "maxlen in config.json is 'long'"),
+        ({"id2label": {"0": "arousal", "1": "dominance", "2": "valence"}}, "predicts attributes"),
+        ({"id2label": {"0": "sad", "1": "happy"}}, "8 outputs, but 2 labels: sad, happy"),
+    ],
+)
+def test_other_configs_are_refused(folder, changes, says):
+    edit_config(folder, **changes)
+    with pytest.raises(InputError, match=says) as raised:
+        Odyssey(str(folder))
+    assert "\n" not in str(raised.value)
+
+
+def drop(weights, name):
+    del weights[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: drop(w, "pool_model.attention"), "no Odyssey checkpoint: it lacks pool_model.attention"),
+        (lambda w: drop(w, "ser_model.out.0.weight"), "it lacks ser_model.out.0.weight"),
+        (lambda w: drop(w, "ssl_model.encoder.layers.0.attention.rel_attn_embed.weight"), "rel_attn_embed"),
+        (lambda w: w.update(extra=torch.ones(1)), "no place for extra"),
+        (lambda w: w.update({"pool_model.attention": torch.ones(3, 1)}), r"\[3, 1\], expected \[64, 1\]"),
+        (lambda w: w.update({"ser_model.out.0.weight": torch.ones(8)}), "expected 2 dimensions"),
+        (
+            lambda w: w.update(
+                {"ssl_model.encoder.layers.0.attention.rel_attn_embed.weight": torch.ones(32, 7)}
+            ),
+            "its sizes do not fit together",
+        ),
+    ],
+)
+def test_other_weights_are_refused(folder, change, says):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(InputError, match=says) as raised:
+        Odyssey(str(folder))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_truncated_file_is_refused(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read as weights"):
+        Odyssey(str(folder))

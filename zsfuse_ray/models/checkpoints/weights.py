@@ -1,0 +1,102 @@
+"""Checkpoints as their authors published them: one file of weights (.pt, .pth), not transformers' folder.
+
+`resolve` finds them like any other; here they are read, put into a network, and given a tokenizer.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.checkpoints.hub import fetch_tokenizer
+from zsfuse_ray.models.checkpoints.load import Checkpoint, load_part
+
+# What a pickled NumPy number is made of: some checkpoints hold their epoch or best score as one. No code.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    *(np.dtype, (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar")),
+    *{type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
+]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
+
+
+def read_weights(found: Checkpoint, keys: Iterable[str] = (), prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint's file by name, on the CPU, without running code of its own.
+
+    keys: names of dictionaries inside the file that may hold the weights, the first one there is taken (else
+    the file's own content). prefix: what is taken off names that begin with it ("module." of data-parallel
+    training always is). Raises InputError for a file that is truncated or holds anything but tensors there.
+    """
+    file, name = found.weights, found.path_or_id
+    try:
+        if file.suffix == ".safetensors":
+            content: Any = load_file(file)
+        else:
+            with torch.serialization.safe_globals(_NUMBERS):
+                # mapped: an optimizer's state, twice the weights, is never read
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
+    except Exception as error:  # files from strangers: whatever they make the loader raise
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{name}: {file.name} cannot be read as weights: {reason}") from error
+    for key in keys:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{name}: {file.name} holds no weights by name (a state_dict)")
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    return {re.sub(rf"^(module\.)?({re.escape(prefix)})?", "", key): value for key, value in tensors.items()}
+
+
+def fill(
+    network: nn.Module, weights: Mapping[str, Tensor], name: str, family: str, unused: Iterable[str] = ()
+) -> Any:
+    """Put weights into a network, all of them; returns it in float32, ready for inference.
+
+    unused: regular expressions of names that may be in the file without a place in the network. Raises
+    InputError, naming what was expected, where one is missing, has no place, or another shape.
+    """
+    places = {key: value.shape for key, value in network.state_dict().items()}
+    needless = [re.compile(pattern) for pattern in unused]
+    given = {key: value for key, value in weights.items() if not any(p.fullmatch(key) for p in needless)}
+    expected = f"no {family} checkpoint"
+    if missing := sorted(places.keys() - given.keys()):
+        raise InputError(f"{name}: {expected}: it lacks {missing[0]} ({len(missing)} missing in all)")
+    if strange := sorted(given.keys() - places.keys()):
+        raise InputError(f"{name}: {expected}: no place for {strange[0]} ({len(strange)} in all)")
+    for key, shape in places.items():
+        if given[key].shape != shape:
+            raise InputError(
+                f"{name}: {expected}: {key} is of shape {list(given[key].shape)}, expected {list(shape)}"
+            )
+    network.load_state_dict(given)
+    return network.float().eval().requires_grad_(False)
+
+
+def tokenizer_of(found: Checkpoint, usual: str) -> Any:
+    """Return the tokenizer whose files lie beside the weights, else that of the hub model `usual`.
+
+    Raises InputError where the hub cannot be reached, saying how to do without it.
+    """
+    folder, name = found.folder, str(found.folder)
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        folder, name = _fetched(found, usual), usual
+    return load_part(AutoTokenizer, Checkpoint(name, None, None, True, folder, {}))
+
+
+def _fetched(found: Checkpoint, usual: str) -> Path:
+    try:
+        return fetch_tokenizer(usual)
+    except InputError as error:
+        raise InputError(
+            f"{found.path_or_id} needs the tokenizer of {usual}, and {error}; or put the tokenizer's files "
+            f"(tokenizer.json, tokenizer_config.json) into the folder of {found.weights.name}"
+        ) from None

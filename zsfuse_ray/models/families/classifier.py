@@ -1,0 +1,136 @@
+"""Specialists: any audio classifier of transformers that was fine-tuned for emotion."""
+
+import re
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
+
+from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
+from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.about import About
+from zsfuse_ray.models.checkpoints.load import Checkpoint, download, load_model, load_part, resolve
+
+# Families whose attention mask makes padding harmless, given layer normalisation in the convolutions.
+_MASKED_FAMILIES = ("wav2vec2", "hubert", "wavlm")
+
+
+class Classifier:
+    """Audio → logits over the checkpoint's own labels.
+
+    sample_rate in Hz; window in samples, None where any length goes; labels in the order of the logits.
+    same_length: padding would change the results, so only clips of equal length may share a batch.
+    Raises InputError for a checkpoint that is missing, of another class, or without label names.
+    """
+
+    about = About(
+        rate="16 kHz",
+        window="none, 30 s with Whisper, 10 s with AST",
+        dim="its labels",
+        licence="the checkpoint's own",
+        checkpoints=("mini-specialist", "superb/hubert-large-superb-er", "superb/wav2vec2-base-superb-er"),
+    )
+    kind: Literal["specialist"] = "specialist"
+    fill: Literal["none"] = "none"
+
+    def __init__(
+        self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ):
+        found = resolve(checkpoint)
+        self.labels = _labels(found)
+        self.dim = len(self.labels)
+        found = download(found)
+        self.revision, self.licence = found.revision, found.licence
+        self.device, self.dtype = torch.device(device), dtype
+
+        extractor = load_part(AutoFeatureExtractor, found)
+        name = type(extractor).__name__
+        if name not in FRONT_ENDS:
+            raise InputError(
+                f"{checkpoint}: no support for its feature extractor {name}{nearest(name, FRONT_ENDS)}"
+            )
+        self._features = FRONT_ENDS[name](extractor).to(self.device)
+        self.sample_rate: int = extractor.sampling_rate
+        self.window: int | None = self._features.window
+
+        self._model = load_model(AutoModelForAudioClassification, found, self.device)
+        config = self._model.config
+        if _weighs_last_normalised(found.config):
+            config.tie_last_hidden_states = True
+        self._shortest = max(self._features.minimum, receptive_field(config))
+        self.same_length = isinstance(self._features, Waveforms) and not (
+            self._features.masked and heeds_mask(config)
+        )
+
+    @torch.inference_mode()
+    def logits(self, clips: list[Tensor]) -> Tensor:
+        """Return (n, labels) float32 logits of 1-D float clips at `sample_rate`, at most `window` long.
+
+        A clip shorter than the model's first layers need is completed with zeros. Each row depends on its
+        clip alone, given equal lengths where `same_length`.
+        """
+        long_enough = [pad(c.to(self.device), (0, max(0, self._shortest - len(c)))) for c in clips]
+        inputs = self._features(long_enough)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._model(**inputs).logits.float()
+
+
+def _labels(found: Checkpoint) -> tuple[str, ...]:
+    """Return the label names in the order of the logits, from config.json."""
+    config, name = found.config, found.path_or_id
+    model_type = config.get("model_type")
+    if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
+        known = ", ".join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)
+        raise InputError(
+            f"{name} is no audio classifier: config.json has model_type {model_type!r}, not one of {known}"
+        )
+    if config.get("problem_type") in ("regression", "multi_label_classification"):
+        raise InputError(f"{name} is trained for {config['problem_type']}; a specialist has one label a clip")
+    labels = label_names(found)
+    if len(labels) < 2 or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
+        raise InputError(
+            f"{name} has no label names (id2label in config.json): fine-tune it, or name its labels there"
+        )
+    return labels
+
+
+def label_names(found: Checkpoint) -> tuple[str, ...]:
+    """Return the names that config.json gives its outputs, in their order; none where it gives none."""
+    id2label = found.config.get("id2label") or {}
+    try:
+        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{found.path_or_id}: id2label in config.json does not number its labels") from error
+
+
+def _weighs_last_normalised(config: dict[str, Any]) -> bool:
+    """Return whether a classifier that weighs its layers was trained on the last one normalised.
+
+    So it was up to transformers 5.15, which superb/hubert-large-superb-er and its kin were trained with;
+    later versions give the state before the final normalisation, unless told otherwise.
+    """
+    written_by = re.match(r"(\d+)\.(\d+)", str(config.get("transformers_version")))
+    is_old = written_by is None or tuple(map(int, written_by.groups())) < (5, 16)
+    return (
+        is_old
+        and config.get("tie_last_hidden_states") is None
+        and bool(config.get("use_weighted_layer_sum"))
+        and bool(config.get("do_stable_layer_norm"))
+    )
+
+
+def heeds_mask(config: PreTrainedConfig) -> bool:
+    """Return whether a waveform encoder's attention mask makes padding harmless."""
+    return config.model_type in _MASKED_FAMILIES and config.feat_extract_norm == "layer"
+
+
+def receptive_field(config: PreTrainedConfig) -> int:
+    """Return how many samples a waveform encoder's convolutions need for one output; 1 without any."""
+    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
+    samples = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples

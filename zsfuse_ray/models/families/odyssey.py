@@ -1,0 +1,161 @@
+"""The Odyssey 2024 baseline: 3loi/SER-Odyssey-Baseline-WavLM-Categorical, trained on MSP-Podcast.
+
+Goncalves et al. 2024, "Odyssey 2024 - Speech Emotion Recognition Challenge"; code in
+github.com/MSP-UTD/MSP-Podcast_Challenge and in the checkpoint's repository, whose class `SERModel` names the
+weights. WavLM's last hidden state → attentive statistics pooling (Okabe et al. 2018) → Linear, LayerNorm,
+ReLU, Linear. Labels Angry, Sad, Happy, Surprise, Fear, Disgust, Contempt, Neutral. 16 kHz; samples are
+normalised by the mean and the deviation of the training audio, which config.json holds. Licence MIT.
+
+Where this differs from the reference on purpose:
+- The reference hears the first 12 s of a clip. Here these are the window, and a longer clip is heard whole,
+  window by window; ``--long crop`` does as the reference does.
+- In a batch the reference pools over the frames of each clip and one of the padding behind it. Here a clip
+  is pooled over its own, as in the reference where the clip is alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+
+from zsfuse_ray.audio.features import Waveforms
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.about import About
+from zsfuse_ray.models.checkpoints.load import Checkpoint, download, resolve
+from zsfuse_ray.models.checkpoints.weights import fill, read_weights
+from zsfuse_ray.models.families.classifier import label_names, receptive_field
+from zsfuse_ray.models.networks.backbones import MASK_EMBEDDING, frame_mask, todays_names, wavlm_config
+from zsfuse_ray.models.networks.sizes import Sizes
+
+LABELS = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")
+_FAMILY = "Odyssey"
+_RATE = 16_000
+_SECONDS = 12
+_ATTRIBUTES = {"arousal", "valence", "dominance"}  # what the baselines of the challenge's other task tell
+
+
+class Odyssey:
+    """Audio → logits over eight emotions.
+
+    Raises InputError for a checkpoint that is missing, of another family, or predicts attributes.
+    """
+
+    about = About(
+        rate="16 kHz",
+        window="12 s",
+        dim="8 labels",
+        licence="MIT",
+        checkpoints=("3loi/SER-Odyssey-Baseline-WavLM-Categorical",),
+    )
+    kind: Literal["specialist"] = "specialist"
+    fill: Literal["none"] = "none"
+    sample_rate: int = _RATE
+    same_length: bool = False  # the mask makes padding harmless
+
+    def __init__(
+        self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ):
+        found = resolve(checkpoint)
+        _check(found)
+        self.window: int | None = found.config.get("maxlen", _SECONDS * _RATE)
+        self._mean, self._std = (float(found.config[key]) for key in ("mean", "std"))
+        found = download(found)
+        self.revision: str | None = found.revision
+        self.licence: str | None = found.licence or self.about.licence
+        self.device, self.dtype = torch.device(device), dtype
+
+        weights = todays_names(read_weights(found))
+        sizes = Sizes(weights, checkpoint, _FAMILY)
+        config = wavlm_config(Sizes(weights, checkpoint, _FAMILY, "ssl_model."))
+        layers = [
+            sizes.of(f"ser_model.fc.{i}.0.weight", 2) for i in range(sizes.count("ser_model.fc.{}.0.weight"))
+        ]
+        self.dim, width = sizes.of("ser_model.out.0.weight", 2)
+        self.labels = _labels(found, self.dim)
+        network = sizes.build(lambda: _Network(config, layers, width, self.dim))
+        self._network = fill(network, weights, checkpoint, _FAMILY, [MASK_EMBEDDING]).to(self.device)
+        self._shortest = receptive_field(config)
+        self._features = Waveforms(Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True))
+
+    @torch.inference_mode()
+    def logits(self, clips: list[Tensor]) -> Tensor:
+        """Return (n, labels) float32 logits of 1-D float clips at 16 kHz, at most `window` long.
+
+        Each row depends on its clip alone. A clip of less than 25 ms is completed with zeros.
+        """
+        normalised = [(clip.to(self.device) - self._mean) / (self._std + 1e-6) for clip in clips]
+        inputs = self._features([pad(c, (0, max(0, self._shortest - len(c)))) for c in normalised])
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._network(**inputs).float()
+
+
+class _Network(nn.Module):
+    def __init__(self, config: WavLMConfig, layers: Sequence[tuple[int, ...]], width: int, labels: int):
+        super().__init__()
+        self.ssl_model: Any = WavLMModel(config)
+        self.pool_model = _AttentivePooling(config.hidden_size)
+        hidden = [nn.Sequential(nn.Linear(n, m), nn.LayerNorm(m), nn.ReLU()) for m, n in layers]
+        self.ser_model = nn.ModuleDict(
+            {"fc": nn.Sequential(*hidden), "out": nn.Sequential(nn.Linear(width, labels))}
+        )
+
+    def forward(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
+        frames = self.ssl_model(input_values, attention_mask=attention_mask).last_hidden_state
+        pooled = self.pool_model(frames, frame_mask(self.ssl_model.config, attention_mask))
+        return self.ser_model["out"](self.ser_model["fc"](pooled))
+
+
+class _AttentivePooling(nn.Module):
+    """Mean and deviation over time, weighted by an attention: (B, frames, n), (B, frames) → (B, 2n)."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.sap_linear = nn.Linear(size, size)
+        self.attention = nn.Parameter(torch.empty(size, 1))
+
+    def forward(self, frames: Tensor, heard: Tensor) -> Tensor:
+        scores = torch.tanh(self.sap_linear(frames)) @ self.attention
+        weights = scores.float().masked_fill(~heard[..., None], -torch.inf).softmax(dim=1)
+        frames = frames.float()  # a small difference of large numbers follows
+        mean = (frames * weights).sum(dim=1)
+        variance = (frames.square() * weights).sum(dim=1) - mean.square()
+        return torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1)
+
+
+def _check(found: Checkpoint) -> None:
+    """Raise InputError unless config.json is of this family and its numbers are numbers."""
+    config, name = found.config, found.path_or_id
+    if config.get("model_type") != "ser":
+        raise InputError(
+            f"{name} is no Odyssey model: its config.json has model_type {config.get('model_type')!r}, "
+            "expected 'ser'"
+        )
+    for key in ("mean", "std"):
+        if not _is_number(config.get(key)):
+            raise InputError(f"{name}: config.json lacks the number {key!r}, which normalises the samples")
+    if config.get("sampling_rate", _RATE) != _RATE:
+        raise InputError(f"{name}: sampling_rate is {config['sampling_rate']}, expected {_RATE}")
+    window = config.get("maxlen", _SECONDS * _RATE)
+    if not isinstance(window, int) or isinstance(window, bool) or window < _RATE:
+        raise InputError(f"{name}: maxlen in config.json is {window!r}, expected samples, at least {_RATE}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _labels(found: Checkpoint, outputs: int) -> tuple[str, ...]:
+    labels = label_names(found) or LABELS
+    if _ATTRIBUTES & {label.lower() for label in labels} or outputs < 2:
+        raise InputError(
+            f"{found.path_or_id} predicts attributes such as arousal, not labels; "
+            f"expected one like {Odyssey.about.checkpoints[0]}"
+        )
+    if len(labels) != outputs:
+        raise InputError(
+            f"{found.path_or_id}: {outputs} outputs, but {len(labels)} labels: {', '.join(labels)}"
+        )
+    return labels

@@ -1,0 +1,118 @@
+"""ParaCLAP (Jing et al. 2024, arXiv 2406.07203), as github.com/KeiKinn/ParaCLAP defines and publishes it.
+
+Speech at 16 kHz of any length goes into a wav2vec 2.0 Large of twelve layers (audeering's
+wav2vec2-large-robust-12-ft-emotion-msp-dim) as it is, without normalisation of its mean and variance; the
+mean over time of the last layer is projected. A text's embedding is bert-base-uncased's first output,
+projected; at most 512 tokens. 768 dimensions, exp(logit_scale) · cosine.
+
+This is the network of the `dual` family, and saving it writes a `dual` folder. The file is a state_dict; all
+sizes come from it, the rest is in `sizes`.
+
+Differences from the reference on purpose:
+
+- It hears one clip at a time and would take padding for silence. Here clips of several lengths share a batch,
+  for an attention mask gives each what it has alone.
+- A clip shorter than 25 ms, for which it fails, is completed with zeros.
+
+The repository and the checkpoint state no licence; the audio encoder it starts from is CC-BY-NC-SA-4.0.
+"""
+
+import re
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, Wav2Vec2Config, Wav2Vec2FeatureExtractor
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.about import About
+from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.checkpoints.load import download, resolve
+from zsfuse_ray.models.checkpoints.weights import fill, read_weights, tokenizer_of
+from zsfuse_ray.models.families.dual import Dual
+from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
+from zsfuse_ray.models.networks.sizes import Sizes, speech_config, text_config
+
+_RENAMED = (
+    # what torch before 2.1 calls the two parts of a normalised weight
+    (r"(\.pos_conv_embed\.conv)\.weight_g", r"\1.parametrizations.weight.original0"),
+    (r"(\.pos_conv_embed\.conv)\.weight_v", r"\1.parametrizations.weight.original1"),
+)
+_OURS = (("audio_branch.base.", "audio_model."), ("text_branch.base.", "text_model."))
+_UNUSED = (
+    r"audio_model\.masked_spec_embed",  # for training
+    r"text_model\.embeddings\.position_ids",  # what older versions of transformers stored, and count now
+)
+
+
+class Paraclap(Dual):
+    """ParaCLAP.
+
+    Raises InputError for a checkpoint that is missing, no file of weights, or of another family, and for a
+    tokenizer with more tokens than the text encoder has.
+    """
+
+    about = About(
+        rate="16 kHz",
+        window="none",
+        dim="768",
+        licence="none stated (its audio encoder: CC-BY-NC-SA-4.0)",
+        checkpoints=("KeiKinn/paraclap/best.pth.tar",),
+    )
+    family: ClassVar[str] = "ParaCLAP"
+    speech: ClassVar[Any] = Wav2Vec2Config
+    normalises: ClassVar[bool] = False  # each clip's mean and variance
+    writing: ClassVar[Any] = BertConfig
+    tokens_of: ClassVar[str] = "bert-base-uncased"
+
+    def __init__(
+        self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ):
+        found = resolve(checkpoint)
+        if found.config:
+            raise InputError(
+                f"{checkpoint} is a folder with config.json (model_type {found.config.get('model_type')!r}); "
+                f"expected one file of weights, such as {self.about.checkpoints[0]}"
+            )
+        found = download(found)
+        AudioLanguageModel.__init__(self, found, dtype)
+        self.licence = found.licence or self.about.licence
+
+        weights = self.renamed(read_weights(found))
+        network = fill(self._network(weights, checkpoint), _ours(weights), checkpoint, self.family, _UNUSED)
+        tokenizer = tokenizer_of(found, self.tokens_of)
+        vocabulary = network.config.text_config.vocab_size
+        if len(tokenizer) > vocabulary:
+            raise InputError(
+                f"{checkpoint}: its tokenizer has {len(tokenizer)} tokens, expected at most the "
+                f"{vocabulary} of its text encoder"
+            )
+        extractor = Wav2Vec2FeatureExtractor(do_normalize=self.normalises, return_attention_mask=True)
+        self.put_together(checkpoint, network.to(device), extractor, tokenizer)
+
+    def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights by the names of the reference with today's torch and transformers."""
+        for pattern, name in _RENAMED:
+            weights = {re.sub(pattern, name, key): value for key, value in weights.items()}
+        return weights
+
+    def _network(self, weights: dict[str, Tensor], name: str) -> DualNetwork:
+        """Return a network of the sizes that the weights have."""
+        speech = Sizes(weights, name, self.family, "audio_branch.base.")
+        writing = Sizes(weights, name, self.family, "text_branch.base.")
+        dim, _ = Sizes(weights, name, self.family).of("audio_projection.linear1.weight", 2)
+        config: Any = DualConfig(
+            audio_config=speech_config(speech, self.speech),
+            text_config=text_config(writing, self.writing),
+            projection="mlp",
+            projection_dim=dim,
+            text_pooling="cls",
+        )
+        return DualNetwork(config)
+
+
+def _ours(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights by the names of `DualNetwork`."""
+    for theirs, ours in _OURS:
+        weights = {re.sub(f"^{re.escape(theirs)}", ours, key): value for key, value in weights.items()}
+    return weights

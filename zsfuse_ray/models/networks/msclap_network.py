@@ -1,0 +1,184 @@
+"""The network of Microsoft CLAP, 2022 or 2023, and its log-mel, with sizes read off a checkpoint's weights.
+
+2023 is transformers' ClapAudioModel (the same HTS-AT) and GPT2Model, 2022 is CNN14 and BertModel, each with
+the projection that ParaCLAP took over from here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, ClapAudioModel, GPT2Config, GPT2Model
+
+from zsfuse_ray.audio.features import pad_to
+from zsfuse_ray.models.networks.cnn14 import Cnn14
+from zsfuse_ray.models.networks.dual_network import MlpProjection
+from zsfuse_ray.models.networks.htsat import htsat_config, htsat_weights
+
+RATE = 44_100
+_HOP = 320
+_HEAD = 64  # width of an attention head of GPT-2 and BERT
+_AUDIO, _TEXT = "audio_encoder.base.", "caption_encoder.base."
+
+# What is in the file for other purposes: spectrograms (`MsClapMel` reads them), classifiers, BERT's pooler,
+# and masks and positions that older versions of transformers kept.
+UNUSED = (
+    rf"{_AUDIO}(spectrogram_extractor|logmel_extractor|fc_audioset)\..*",
+    rf"{_TEXT}(pooler\..*|embeddings\.position_ids|h\.\d+\.attn\.(masked_)?bias)",
+)
+
+
+@dataclass(frozen=True)
+class Year:
+    """What differs between the years: the names of what tells them apart, and what the weights do not tell.
+
+    audio: what the names of its audio encoder's weights begin with. is_gpt: GPT-2 is its text encoder, not
+    BERT. window: in samples. tokenizer: where it comes from.
+    """
+
+    audio: str
+    marks: tuple[str, str]
+    is_gpt: bool
+    window: int
+    tokenizer: str
+    max_tokens: int
+
+
+YEARS = (
+    Year(
+        audio=f"{_AUDIO}htsat.",
+        marks=(f"{_AUDIO}htsat.patch_embed.proj.weight", f"{_TEXT}wte.weight"),
+        is_gpt=True,
+        window=7 * RATE,
+        tokenizer="openai-community/gpt2",
+        max_tokens=77,
+    ),
+    Year(
+        audio=_AUDIO,
+        marks=(f"{_AUDIO}conv_block1.conv1.weight", f"{_TEXT}embeddings.word_embeddings.weight"),
+        is_gpt=False,
+        window=5 * RATE,
+        tokenizer="google-bert/bert-base-uncased",
+        max_tokens=100,
+    ),
+)
+
+
+class MsClapMel(nn.Module):
+    """The log-mel in dB that a checkpoint's filters describe: clips → (B, 1, frames, bins), float32.
+
+    Zeros complete a clip to the window. KeyError or ValueError for weights that describe none.
+    """
+
+    hann: Tensor
+    filters: Tensor
+
+    def __init__(self, weights: Mapping[str, Tensor], year: Year):
+        super().__init__()
+        self.window = year.window
+        cosines = weights[f"{year.audio}spectrogram_extractor.stft.conv_real.weight"][:, 0].double()
+        bins, samples = cosines.shape
+        hann = cosines[0]  # times the cosine of frequency 0, which is 1
+        angles = torch.arange(bins)[:, None] * torch.arange(samples) % samples * (2 * torch.pi / samples)
+        if bins != samples // 2 + 1 or not torch.allclose(cosines, hann * angles.cos(), rtol=0, atol=1e-3):
+            raise ValueError("the spectrogram's weights are no Fourier transform under one window")
+        filters = weights[f"{year.audio}logmel_extractor.melW"].double()
+        expected = (bins, len(weights[f"{year.audio}bn0.weight"]))
+        if filters.shape != expected:
+            raise ValueError(f"the mel filters are of shape {list(filters.shape)}, expected {list(expected)}")
+        self.register_buffer("hann", hann, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, clips: Sequence[Tensor]) -> Tensor:
+        waveforms = pad_to(clips, self.window).double()
+        spectrum = torch.stft(
+            waveforms, len(self.hann), _HOP, window=self.hann, pad_mode="reflect", return_complex=True
+        )
+        power = spectrum.abs().square().transpose(1, 2) @ self.filters
+        return 10 * power.clamp(min=1e-10).log10().float()[:, None]
+
+
+class MsClapNetwork(nn.Module):
+    """Both towers, named as `named` says. logit_scale: log of what multiplies the cosine.
+
+    KeyError, or whatever sizes that make no network raise.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], year: Year):
+        super().__init__()
+        self.year = year
+        self.dim = len(weights["audio_encoder.projection.linear1.weight"])
+        audio, text = _part(weights, year.audio), _part(weights, _TEXT)
+        if year.is_gpt:
+            heard, read = ClapAudioModel(htsat_config(audio)), _gpt2(text)
+            width = heard.config.hidden_size
+        else:
+            heard, read = Cnn14(audio), _bert(text)
+            width = heard.width
+        self.positions, self.vocabulary = read.config.max_position_embeddings, read.config.vocab_size
+        self.audio_encoder = self._tower(heard, width)
+        self.caption_encoder = self._tower(read, read.config.hidden_size)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def _tower(self, base: nn.Module, width: int) -> nn.ModuleDict:
+        return nn.ModuleDict({"base": base, "projection": MlpProjection(width, self.dim, dropout=0.5)})
+
+    def audio(self, mel: Tensor) -> Tensor:
+        """Return (B, dim) embeddings, not normalised, of log-mels (B, 1, frames, bins)."""
+        output = self.audio_encoder["base"](mel)
+        return self.audio_encoder["projection"](output.pooler_output if self.year.is_gpt else output)
+
+    def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return (B, dim) embeddings, not normalised, of token ids (B, length) and their mask."""
+        hidden = self.caption_encoder["base"](input_ids, attention_mask=attention_mask).last_hidden_state
+        if not self.year.is_gpt:
+            return self.caption_encoder["projection"](hidden[:, 0])
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return self.caption_encoder["projection"](hidden[rows, (input_ids != 0).sum(dim=1) - 1])
+
+
+def named(weights: Mapping[str, Tensor], year: Year) -> dict[str, Tensor]:
+    """Return a checkpoint's weights under the network's names: HTS-AT has others in transformers."""
+    if not year.is_gpt:
+        return dict(weights)
+    others = {name: value for name, value in weights.items() if not name.startswith(year.audio)}
+    return others | {f"{_AUDIO}{n}": value for n, value in htsat_weights(_part(weights, year.audio)).items()}
+
+
+def _gpt2(weights: Mapping[str, Tensor]) -> GPT2Model:
+    vocabulary, width = weights["wte.weight"].shape
+    config = GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=len(weights["wpe.weight"]),
+        n_embd=width,
+        n_layer=_layers(weights, "h."),
+        n_head=width // _HEAD,
+        n_inner=len(weights["h.0.mlp.c_proj.weight"]),
+        use_cache=False,
+        bos_token_id=None,  # the defaults are those of the whole vocabulary, and serve generation alone
+        eos_token_id=None,
+    )
+    return GPT2Model(config)
+
+
+def _bert(weights: Mapping[str, Tensor]) -> BertModel:
+    vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
+    config = BertConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=len(weights["embeddings.position_embeddings.weight"]),
+        type_vocab_size=len(weights["embeddings.token_type_embeddings.weight"]),
+        hidden_size=width,
+        num_hidden_layers=_layers(weights, "encoder.layer."),
+        num_attention_heads=width // _HEAD,
+        intermediate_size=len(weights["encoder.layer.0.intermediate.dense.weight"]),
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _layers(weights: Mapping[str, Tensor], prefix: str) -> int:
+    return len({name.partition(".")[0] for name in _part(weights, prefix)})
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
