@@ -1,55 +1,74 @@
-"""The models of a run: which, what they are asked, and what run.json says of them."""
+"""The models of a run: what run.json records of them, and the labels and prompts they are asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
 import ray.exceptions
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.encode_stage import Hear
-from zsfuse_ray.archive.fuse_stage import Scorer
-from zsfuse_ray.archive.rows import kind_of
+from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions, ModelOptions
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec
 from zsfuse_ray.models.checkpoints.load import resolve
-from zsfuse_ray.models.encoding import Specialist
+
+T = TypeVar("T")
 
 
 def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
-    """The models a run uses, by their names in tables: "alm", "specialist", and of several "alm2" …"""
+    """The models a run names: "alm" and "specialist", and of several of a kind "alm2" …"""
     return {key: parse_spec(name, kind_of(key)) for key, name in config.models.items()}
 
 
-def revisions(config: EncoderOptions) -> dict[str, str | None]:
-    """Revision of each checkpoint; InputError where one is not there or not reachable."""
-    specs = model_specs(config)
-    return {
-        kind: None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision
-        for kind, spec in specs.items()
-    }
+def revision_of(spec: ModelSpec) -> str | None:
+    """Revision of a checkpoint, None of random weights; InputError where it is not there or not reachable."""
+    return None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision
 
 
-def is_model(spec: ModelSpec, about: Mapping[str, Any]) -> bool:
-    """Whether run.json speaks of this model: of its revision, wherever it may lie.
+def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
+    """Whether these facts are of this model: of its revision, wherever it may lie.
 
     InputError where the checkpoint is not there.
     """
     if spec.checkpoint == UNTRAINED:
-        return str(spec) == about["model"]
-    family, _, _ = about["model"].partition(":")
-    return family == spec.family and resolve(spec.checkpoint).revision == about["revision"]
+        return str(spec) == facts["model"]
+    family, _, _ = facts["model"].partition(":")
+    return family == spec.family and revision_of(spec) == facts["revision"]
 
 
-def hearing(config: EncoderOptions) -> dict[str, Hear]:
-    """What each model of a run is to compute, with nothing known before."""
-    return {key: Hear(spec, config.audio_repeats) for key, spec in model_specs(config).items()}
+def where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
+    """The result of work that loads models: as a task of the Ray that runs, which has room for one, else here."""
+    if not ray.is_initialized():
+        return work(*arguments)
+    try:
+        return ray.get(ray.remote(num_cpus=1)(work).remote(*arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+
+
+def describe_models(specs: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
+    """Load each model once: what run.json records of it, and the sizes of its outputs.
+
+    InputError where a checkpoint is not what its family expects.
+    """
+    return {key: _facts(spec, load(spec)) for key, spec in specs.items()}
+
+
+def _facts(spec: ModelSpec, model: Any) -> dict[str, Any]:
+    facts = {"model": str(spec), "revision": model.revision, "licence": model.licence}
+    facts |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
+    if isinstance(model, AudioLanguageModel):
+        return facts | {"dim": model.dim, "scale": model.scale}
+    return facts | {"labels": list(model.labels), "vector_dim": model.vector_dim}
 
 
 def embed_bank(
@@ -70,95 +89,49 @@ def embed_bank(
     return bank, dict(zip(map(str, config.text_repeats), truncated, strict=True))
 
 
-def describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
-    """Load the models once, where there is room: the run's Scorer, and what run.json says of the models.
+def make_labelling(
+    config: ScoreConfig, alm: ModelSpec | None, facts: Mapping[str, Mapping[str, Any]]
+) -> tuple[Labelling, dict[str, Any]]:
+    """How outputs of the models ("alm", "specialist") with these facts become labels; facts of the prompts.
 
-    InputError where a checkpoint is not what its family expects, or the specialist knows none of the labels.
+    Of the models only the ALM is loaded, for its text encoder. InputError where its weights are not those of
+    the facts, or the specialist has none of the labels.
     """
-    return _where_there_is_room(_describe, config)
-
-
-def describe_models(hear: Mapping[str, Hear]) -> dict[str, Any]:
-    """Load each model once, where there is room: what run.json says of it, and the size of what it gives.
-
-    InputError where a checkpoint is not what its family expects.
-    """
-    return _where_there_is_room(_describe_models, hear)
-
-
-def _where_there_is_room(work: Callable[[Any], Any], wanted: Any) -> Any:
-    try:
-        return ray.get(ray.remote(num_cpus=1)(work).remote(wanted))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise error.cause from None
-        raise
-
-
-def _describe(config: ScoreConfig) -> tuple[Scorer, dict[str, Any]]:
-    about: dict[str, Any] = {}
-    text, scale, specialist_labels = None, 1.0, None
-    for kind, spec in model_specs(config).items():
-        model = load(spec)
-        about[kind] = _about(spec, model)
-        if isinstance(model, AudioLanguageModel):
-            scale = model.scale
-            text, about_prompts = prompts(model, config)
-            about[kind] |= about_prompts | {"scale": scale}
-        else:
-            specialist_labels = about[kind]["labels"] = model.labels
-            check_labels(config, model.labels)
-    return make_scorer(config, text, scale, specialist_labels), about
-
-
-def _describe_models(hear: Mapping[str, Hear]) -> dict[str, Any]:
-    about: dict[str, Any] = {}
-    for key, wanted in hear.items():
-        model = load(wanted.spec)
-        about[key] = _about(wanted.spec, model)
-        if isinstance(model, AudioLanguageModel):
-            about[key] |= {"dim": model.dim, "scale": model.scale, "audio_repeats": wanted.audio_repeats}
-        else:
-            about[key]["labels"] = model.labels
-    return about
-
-
-def _about(spec: ModelSpec, model: AudioLanguageModel | Specialist) -> dict[str, Any]:
-    about = {"model": str(spec), "revision": model.revision, "licence": model.licence}
-    return about | {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
-
-
-def check_labels(config: ScoreConfig, known: Sequence[str]) -> None:
-    """InputError where a specialist of these labels knows none of the run's."""
-    if not map_labels(known, config.labels).any():
-        raise InputError(
-            f"--specialist {model_specs(config)['specialist']} knows none of the labels "
-            f"{', '.join(config.labels)}; its own are {', '.join(known)}"
-        )
-
-
-def prompts(model: AudioLanguageModel, config: ScoreConfig) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The embedded prompts of all text repeats (P, C, D), and what run.json says of them."""
-    bank, truncated = embed_bank(model, config.labels, config)
-    text = bank.reshape(-1, *bank.shape[2:])
-    return text, {"prompts_truncated": truncated, "prompts": len(text)}
-
-
-def make_scorer(
-    config: ScoreConfig,
-    text: NDArray[np.float32] | None,
-    scale: float,
-    specialist_labels: Sequence[str] | None,
-) -> Scorer:
-    """The Scorer of a run whose ALM, if any, gave these prompts, and whose specialist knows these labels."""
-    return Scorer(
+    specialist = facts.get("specialist")
+    if specialist is not None:
+        check_labels(str(specialist["model"]), config.labels, specialist["labels"])
+    text, scale, prompts = None, 1.0, {}
+    if alm is not None:
+        bank, truncated, scale, revision = where_there_is_room(_embed_prompts, alm, config)
+        if revision != facts["alm"]["revision"]:
+            was = f"{facts['alm']['model']} of revision {facts['alm']['revision']}"
+            raise InputError(f"--alm {alm} is of revision {revision} now; what is encoded is by {was}")
+        text = bank.reshape(-1, *bank.shape[2:])
+        prompts = {"prompts_truncated": truncated, "prompts": len(text)}
+    labelling = Labelling(
         labels=config.labels,
         text=text,
         scale=scale,
-        audio_repeats=len(config.audio_repeats),
-        specialist_labels=None if specialist_labels is None else tuple(specialist_labels),
+        specialist_labels=tuple(specialist["labels"]) if specialist else None,
         ensemble=config.ensemble,
         temperature=config.temperature,
         fusion=config.fusion,
         weight=config.weight,
     )
+    return labelling, prompts
+
+
+def _embed_prompts(
+    alm: ModelSpec, config: ScoreConfig
+) -> tuple[NDArray[np.float32], dict[str, int], float, str | None]:
+    model = load(alm)
+    assert isinstance(model, AudioLanguageModel)
+    return *embed_bank(model, config.labels, config), model.scale, model.revision
+
+
+def check_labels(specialist: str, labels: Sequence[str], own: Sequence[str]) -> None:
+    """InputError where a specialist has none of the labels."""
+    if not map_labels(own, labels).any():
+        raise InputError(
+            f"--specialist {specialist} knows none of the labels {', '.join(labels)}; its own are {', '.join(own)}"
+        )

@@ -1,61 +1,94 @@
 """From what a user calls an archive to a table of recordings."""
 
-import hashlib
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import check_scheme, is_sidecar, list_files
-from zsfuse_ray.audio.manifest import MANIFESTS, PROBE, read_manifest
+from zsfuse_ray.audio.manifest import MANIFESTS, PLANNED, read_manifest
 from zsfuse_ray.errors import InputError, redact
 
-COLUMNS = ("recording_id", "uri", "start_s", "end_s", "size")
+LISTED = ("uri", "start_s", "end_s", "size")
+# Of a recording: hashes of what identifies it, and of what changes with its content or its manifest row.
+KEY, VERSION = "plan_key", "plan_version"
 
 
 def list_archive(archive: str) -> pa.Table:
-    """Table of recordings: COLUMNS (size in bytes; null where not known), then those of a manifest.
+    """Table of recordings: LISTED (size in bytes; null where unknown), a manifest's columns, KEY, VERSION.
 
     ``archive`` is ``demo``, a folder (searched whole), a file, a glob, an object-store prefix or a manifest.
-    InputError where there is nothing, or nothing that could be audio.
+    A file is identified by its URI, and its version by size and ETag or modification time where there is
+    one; a manifest's row by URI, slice and id, and its version by its other columns. InputError where there
+    is nothing, or nothing that could be audio.
     """
     if archive == "demo":
-        return _recordings([{"uri": uri} for uri in demo_uris()])
-    if archive.lower().endswith(MANIFESTS):
-        return _number(read_manifest(archive))
-    check_scheme(archive)
-    files = list_files(archive)
-    audio = [file for file in files if not is_sidecar(file["uri"])]
-    if not audio:
-        beside = f"; {len(files)} other files" if files else ""
-        raise InputError(f"{redact(archive)}: no audio in it (looked for any audio or video file{beside})")
-    return _recordings(audio)
-
-
-def fingerprint(table: pa.Table) -> str:
-    """Hash of a table's rows, to see whether an archive is still what a plan was made from."""
-    digest = hashlib.sha256(str(table.schema).encode())
-    for batch in table.combine_chunks().to_batches(max_chunksize=65536):
-        digest.update(batch.serialize())
-    return digest.hexdigest()[:16]
-
-
-def _recordings(rows: list[dict[str, Any]]) -> pa.Table:
+        files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
+    elif archive.lower().endswith(MANIFESTS):
+        table = read_manifest(archive)
+        return _identified(table, [None] * len(table))
+    else:
+        check_scheme(archive)
+        found = list_files(archive)
+        files = [file for file in found if not is_sidecar(file["uri"])]
+        if not files:
+            beside = f"; {len(found)} other files" if found else ""
+            looked_for = f"no audio in it (looked for any audio or video file{beside})"
+            raise InputError(f"{redact(archive)}: {looked_for}")
     columns = {
-        "uri": pa.array([row["uri"] for row in rows], pa.string()),
-        "start_s": pa.nulls(len(rows), pa.float64()),
-        "end_s": pa.nulls(len(rows), pa.float64()),
-        "size": pa.array([row.get("size") for row in rows], pa.int64()),
+        "uri": pa.array([file["uri"] for file in files], pa.string()),
+        "start_s": pa.nulls(len(files), pa.float64()),
+        "end_s": pa.nulls(len(files), pa.float64()),
+        "size": pa.array([file.get("size") for file in files], pa.int64()),
     }
-    return _number(pa.table(columns))
+    return _identified(pa.table(columns), [file.get("version") for file in files])
 
 
-def _number(table: pa.Table) -> pa.Table:
-    return table.add_column(0, "recording_id", pa.array(range(len(table)), pa.int64()))
+def own_columns(recordings: pa.Table) -> list[str]:
+    """Names of the columns that a manifest brought along."""
+    ours = ("recording_id", *LISTED)
+    return [name for name in recordings.column_names if name not in ours and not name.startswith(PLANNED)]
 
 
 def carry(columns: dict[str, Any], recordings: pa.Table) -> None:
     """Add a manifest's own columns to those of a table, as manifest_NAME where a name is taken."""
-    for name in recordings.column_names:
-        if name not in COLUMNS and not name.startswith(PROBE):
-            columns[f"manifest_{name}" if name in columns else name] = recordings[name]
+    for name in own_columns(recordings):
+        columns[f"manifest_{name}" if name in columns else name] = recordings[name]
+
+
+def _identified(table: pa.Table, versions: list[str | None]) -> pa.Table:
+    identity = [name for name in ("uri", "start_s", "end_s", "id") if name in table.column_names]
+    others = [name for name in table.column_names if name not in identity]
+    keys = _distinct(_hashes(table.select(identity)))
+    version = pa.array(versions, pa.string())
+    hashes = _hashes(table.select(others).append_column("version", version))
+    return table.append_column(KEY, pa.array(keys)).append_column(VERSION, pa.array(hashes))
+
+
+def _hashes(table: pa.Table) -> NDArray[np.int64]:
+    """A hash of each row's values, the same in every process."""
+    found = np.empty(len(table), np.int64)
+    place = 0
+    for batch in table.to_batches(max_chunksize=65536):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest = blake2b(repr(row).encode(errors="surrogatepass"), digest_size=8).digest()
+            found[place] = int.from_bytes(digest, "little", signed=True)
+            place += 1
+    return found
+
+
+def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keys of which a second, third … occurrence is told apart by its number."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
+    number = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys)))
+    for place in np.flatnonzero(number):
+        digest = blake2b(f"{ordered[place]} {number[place]}".encode(), digest_size=8).digest()
+        ordered[place] = int.from_bytes(digest, "little", signed=True)
+    found = np.empty_like(keys)
+    found[order] = ordered
+    return found

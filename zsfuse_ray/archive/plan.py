@@ -1,223 +1,266 @@
-"""Plan an archive: list it, probe every header, and cut it into items.
+"""The plan of an archive, which grows with it: what was listed when, cut into items, bundles and parts.
 
-The rows that Ray schedules, retries and resumes are *bundles*: one item of a long recording, or several short
-recordings up to an item's length together. A thousand clips of three seconds are then a dozen rows instead of
-a thousand, and what is batched together on a device is fixed by the plan, so that a resumed run computes the
-same bits as an undisturbed one.
+Each time an archive has new or changed recordings an *increment* is added: tables of its recordings and
+bundles, whose ids go on from those before, and the ids of recordings that it drops. Nothing that was planned
+before is changed, so that what was encoded and labelled before stays.
 """
 
-import math
-import os
-import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import ray
+from numpy.typing import NDArray
 
-from zsfuse_ray.archive.listing import PROBE, fingerprint, list_archive
-from zsfuse_ray.archive.rows import BUNDLE
-from zsfuse_ray.audio.decode import DecodeError, probe
-from zsfuse_ray.audio.sources import SourceError, is_outage
+from zsfuse_ray.archive.bundles import bundle_items, cut_parts
+from zsfuse_ray.archive.layout import PLAN, plan_file, refuse_strangers
+from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
+from zsfuse_ray.archive.probing import PROBED, probe_all
+from zsfuse_ray.archive.schemas import BUNDLE
+from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import InputError, redact
-from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.folder import BUNDLES, PLAN, RECORDINGS_PLANNED, Output
-from zsfuse_ray.runs.progress import duration
+from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
 
-# A file of such a name that is no audio is a failure; of another name, it was never said to be audio.
-AUDIO_SUFFIXES = frozenset((
-    ".wav", ".flac", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".ogg", ".oga", ".opus", ".webm",
-    ".wma", ".aif", ".aiff", ".aifc", ".ac3", ".amr", ".au", ".caf", ".mka", ".mkv", ".mov", ".avi",
-    ".mpg", ".mpeg", ".mpc", ".ape", ".wv", ".tta", ".tak", ".ofr", ".spx", ".dsf", ".dff", ".gsm",
-    ".ra", ".rm", ".3gp", ".mp2", ".mp1", ".asf", ".w64",
-))  # fmt: skip
-BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
-PROBES_PER_TASK = 64
-
-HEADER = ("duration_s", "sample_rate", "channels", "container", "codec", "exact")
-PROBED = pa.schema(
-    [
-        ("recording_id", pa.int64()),
-        ("duration_s", pa.float64()),
-        ("sample_rate", pa.int32()),
-        ("channels", pa.int32()),
-        ("container", pa.string()),
-        ("codec", pa.string()),
-        ("exact", pa.bool_()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-    ]
-)
+ROW_GROUP = 10_000  # rows of a plan's tables that are read together
 
 
-def plan(config: PlanConfig) -> int:
-    """``jobs/plan.py``: write the plan and say what is in it. Returns the exit code."""
-    out = Output.open(config.output)
-    listing = list_archive(config.input)
-    if config.overwrite:
-        out.clear()
-    made = existing_plan(config, out, listing)
-    own_ray = cluster.connect(config.ray_address)
-    made = made or make_plan(config, out, listing)
-    cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
-    cost = seconds_per_hour(out, config)
-    print(plan_text(made, out.uri, None if cost is None else cost * made["hours"] / cpus))
-    return 0
+@dataclass(frozen=True)
+class Part:
+    """A range of whole recordings, first <= recording_id < end, of one increment; some may be dropped."""
+
+    number: int
+    increment: int
+    first: int
+    end: int
+    dropped: tuple[int, ...]
 
 
-def plan_text(made: dict[str, Any], uri: str, decode_s: float | None) -> str:
-    """What a person wants to know before a run."""
-    kinds = ", ".join(f"{number} {name}" for name, number in made["containers"].items())
-    lines = [
-        f"{made['hours']:.2f} h of audio in {made['playable']:,} of {made['recordings']:,} recordings "
-        f"({kinds or 'none'})",
-        f"{made['items']:,} items in {made['bundles']:,} bundles; the plan is in {uri}/plan",
-    ]
-    if decode_s is not None:
-        took = duration(decode_s)
-        lines.append(
-            f"about {took} to decode and find speech (measured on a sample of it); the models come on top"
-        )
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Increment:
+    """What was planned at once. first_…: ids that it begins with; parts: first recording of each of its parts."""
+
+    first_recording: int
+    recordings: int
+    playable: int
+    hours: float
+    first_item: int
+    items: int
+    first_bundle: int
+    bundles: int
+    first_part: int
+    parts: tuple[int, ...]
+    containers: dict[str, int]
+    dropped: int
+    made: str
 
 
-def seconds_per_hour(out: Output, config: PlanConfig) -> float | None:
-    """Seconds of one core that decoding and voice activity take an hour of audio, tried on one item."""
-    from zsfuse_ray.archive.decode_stage import decode_item  # torch, which probing does without
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A plan in its folder. columns: names and types of a manifest's own; dropped: ids, ascending."""
 
-    bundles = out.read_table(BUNDLES).slice(0, 16)
-    items = [item for bundle in bundles["items"].to_pylist() for item in bundle]
-    for item in sorted(items, key=lambda item: item["start_s"] - item["end_s"]):
-        started = time.monotonic()
-        try:
-            decode_item(item, config.segmentation, config.item_s)
-        except (DecodeError, SourceError):
-            continue  # the run will say so; the next item may do as a sample
-        return 3600 * (time.monotonic() - started) / max(item["end_s"] - item["start_s"], 1e-3)
-    return None
+    out: Output
+    id: str
+    identity: dict[str, Any]
+    columns: dict[str, str]
+    increments: tuple[Increment, ...]
+    dropped: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def total(self, name: str) -> float:
+        """Sum of a number over the increments: recordings, playable, hours, items, bundles."""
+        return sum(getattr(increment, name) for increment in self.increments)
+
+    @property
+    def containers(self) -> dict[str, int]:
+        """Number of playable recordings by container."""
+        found: dict[str, int] = {}
+        for increment in self.increments:
+            for name, number in increment.containers.items():
+                found[name] = found.get(name, 0) + number
+        return dict(sorted(found.items()))
+
+    def parts(self) -> list[Part]:
+        """Every part, in order."""
+        found = []
+        for number, increment in enumerate(self.increments):
+            end = increment.first_recording + increment.recordings
+            for place, (first, after) in enumerate(zip(increment.parts, (*increment.parts[1:], end), strict=True)):
+                low, high = np.searchsorted(self.dropped, [first, after])
+                dropped = tuple(self.dropped[low:high].tolist())
+                found.append(Part(increment.first_part + place, number, first, after, dropped))
+        return found
+
+    def files(self, name: str, increments: Sequence[int]) -> list[str]:
+        """Paths of the tables of this name, recordings or bundles, of increments that have rows of it."""
+        some = [n for n in increments if getattr(self.increments[n], name)]
+        return [self.out.path(plan_file(n, name)) for n in some]
 
 
-def existing_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[str, Any] | None:
-    """The output folder's plan, None where there is none yet; InputError where it is of something else."""
-    plan = out.read_json(PLAN)
-    if plan is None:
-        out.refuse_strangers()
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """How a listing differs from a plan. new, changed: its rows; outdated: planned ids of the changed; gone: ids."""
+
+    new: NDArray[np.int64]
+    changed: NDArray[np.int64]
+    outdated: NDArray[np.int64]
+    gone: NDArray[np.int64]
+
+    def grows(self, prune: bool) -> bool:
+        """Whether the plan is to be extended."""
+        return bool(len(self.new) + len(self.changed) + (len(self.gone) if prune else 0))
+
+
+def read_plan(config: PlanConfig, out: Output) -> Plan | None:
+    """The output folder's plan, None where there is none yet; InputError where it is another archive's."""
+    content = out.read_json(PLAN)
+    if content is None:
+        refuse_strangers(out)
         return None
-    wanted = _identity(config, listing)
-    changed = [f"{key} {plan.get(key)} → {wanted[key]}" for key in wanted if plan.get(key) != wanted[key]]
-    if changed:
+    then, now = content.get("identity", {}), _identity(config)
+    if changed := [f"{key} {then.get(key)} → {now[key]}" for key in now if then.get(key) != now[key]]:
         raise InputError(
             f"{out.uri} holds the plan of another archive ({', '.join(changed)}); "
             "use another --output or --overwrite"
         )
-    return plan
+    return open_plan(out)
 
 
-def _identity(config: PlanConfig, listing: pa.Table) -> dict[str, Any]:
-    archive = {"input": redact(config.input), "item_s": config.item_s, "recordings": len(listing)}
-    return archive | {"listing": fingerprint(listing)}
+def open_plan(out: Output) -> Plan:
+    """The plan in a folder; InputError where there is none of this version."""
+    content = out.read_json(PLAN) or {}
+    try:
+        increments = tuple(
+            Increment(**row | {"parts": tuple(row["parts"])}) for row in content["increments"]
+        )
+        plan = Plan(out, content["id"], content["identity"], content["columns"], increments)
+    except (KeyError, TypeError):
+        raise InputError(f"{out.uri}/{PLAN} is not of this version; use another --output or --overwrite") from None
+    dropped = [
+        out.read_table(plan_file(n, "dropped"))["recording_id"].to_numpy()
+        for n, increment in enumerate(increments)
+        if increment.dropped
+    ]
+    ids = np.sort(np.concatenate([np.empty(0, np.int64), *dropped]))
+    return Plan(out, plan.id, plan.identity, plan.columns, increments, ids)
 
 
-def make_plan(config: PlanConfig, out: Output, listing: pa.Table) -> dict[str, Any]:
-    """Probe the listed recordings, cut them into items, and write the plan; returns plan.json."""
-    found = _probe_all(listing.select(["recording_id", "uri"]))
-    recordings = listing
+def compare(plan: Plan | None, listing: pa.Table) -> Changes:
+    """How an archive has changed since it was planned; everything is new where there is no plan."""
+    keys, listed = (listing[name].to_numpy() for name in (KEY, VERSION))
+    empty = np.empty(0, np.int64)
+    known, version, ids = empty, empty, empty
+    if plan is not None and plan.total("recordings"):
+        names = [KEY, VERSION, "recording_id"]
+        tables = [
+            plan.out.read_table(plan_file(n, "recordings"), names)
+            for n, increment in enumerate(plan.increments)
+            if increment.recordings
+        ]
+        planned = pa.concat_tables(tables)
+        kept = ~np.isin(planned["recording_id"].to_numpy(), plan.dropped)
+        known, version, ids = (planned[name].to_numpy()[kept] for name in names)
+    order = np.argsort(known)
+    place = np.searchsorted(known, keys, sorter=order)
+    place = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(keys), np.int64)
+    found = known[place] == keys if len(known) else np.zeros(len(keys), bool)
+    differs = np.zeros(len(keys), bool)
+    differs[found] = version[place[found]] != listed[found]
+    gone = np.setdiff1d(ids, ids[place[found]]) if len(known) else empty
+    outdated = ids[place[differs]] if len(known) else empty
+    return Changes(np.flatnonzero(~found), np.flatnonzero(differs), outdated, gone)
+
+
+def extend_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes) -> Plan:
+    """Probe what is new or changed, cut it into items and write it as an increment; returns the whole plan.
+
+    InputError where an archive that is planned for the first time holds nothing that could be audio.
+    """
+    before = plan or Plan(out, uuid.uuid4().hex, _identity(config), _own_types(listing), ())
+    number = len(before.increments)
+    rows = listing.take(pa.array(np.sort(np.concatenate([changes.new, changes.changed]))))
+    last = before.increments[-1] if before.increments else None
+    first = last.first_recording + last.recordings if last else 0
+    rows = _with_columns_of(before, rows)
+    rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
+    headers = probe_all(rows.select(["recording_id", "uri"]))
     for name in PROBED.names[1:]:
-        recordings = recordings.append_column(f"{PROBE}{name}", found[name])
-    playable = recordings.filter(recordings["probe_reason"].is_null())
-    if not len(playable) and set(found["reason"].to_pylist()) == {"not_a_recording"}:
-        raise InputError(f"{redact(config.input)}: no audio in it (tried {len(found)} files)")
+        rows = rows.append_column(f"{PROBE}{name}", headers[name])
+    playable = rows.filter(rows["probe_reason"].is_null())
+    if plan is None and not len(playable) and set(headers["reason"].to_pylist()) == {"not_a_recording"}:
+        raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
+    first_part = last.first_part + len(last.parts) if last else 0
+    part = cut_parts(rows)
+    starts = np.flatnonzero(np.diff(part, prepend=-1))
+    rows = rows.append_column("plan_part", pa.array(first_part + part))
+    first_bundle = last.first_bundle + last.bundles if last else 0
+    first_item = last.first_item + last.items if last else 0
     tables, seconds, items = [BUNDLE.empty_table()], 0.0, 0
-    rows = bundle_items(recordings, config.item_s)
-    while piece := list(islice(rows, 10_000)):  # millions of items as Python objects would fill a machine
+    bundled = bundle_items(rows, config.item_s, first_bundle, first_item)
+    while piece := list(islice(bundled, 10_000)):  # millions of items as Python objects would fill a machine
         lengths = [item["end_s"] - item["start_s"] for bundle in piece for item in bundle["items"]]
         seconds, items = seconds + sum(lengths), items + len(lengths)
         tables.append(pa.Table.from_pylist(piece, schema=BUNDLE))
     bundles = pa.concat_tables(tables)
+    dropped = np.sort(np.concatenate([changes.outdated, changes.gone if config.prune else changes.gone[:0]]))
     containers = playable.group_by("probe_container").aggregate([("recording_id", "count")])
-    plan = _identity(config, listing) | {
-        "versions": versions(),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "playable": len(playable),
-        "hours": seconds / 3600,
-        "items": items,
-        "bundles": len(bundles),
-        "containers": dict(sorted(zip(*(c.to_pylist() for c in containers.columns), strict=True))),
-    }
-    out.write_table(RECORDINGS_PLANNED, recordings)
-    out.write_table(BUNDLES, bundles)
-    out.write_json(PLAN, plan)  # last: where it is, the tables are whole
-    return plan
-
-
-def _probe_all(uris: pa.Table) -> pa.Table:
-    if len(uris) <= PROBES_PER_TASK:
-        return probe_recordings(uris)  # sooner done than a task is started
-    probed = (
-        ray.data.from_arrow(uris)
-        .repartition(target_num_rows_per_block=PROBES_PER_TASK)
-        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
+    increment = Increment(
+        first_recording=first,
+        recordings=len(rows),
+        playable=len(playable),
+        hours=seconds / 3600,
+        first_item=first_item,
+        items=items,
+        first_bundle=first_bundle,
+        bundles=len(bundles),
+        first_part=first_part,
+        parts=tuple((first + starts).tolist()),
+        containers=dict(zip(*(column.to_pylist() for column in containers.columns), strict=True)),
+        dropped=len(dropped),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
-    return pa.concat_tables(ray.get(refs)).sort_by("recording_id")
+    increments = (*before.increments, increment)
+    for name, table in (("recordings", rows), ("bundles", bundles)):
+        out.write_table(plan_file(number, name), table, row_group_size=ROW_GROUP)
+    if len(dropped):
+        out.write_table(plan_file(number, "dropped"), pa.table({"recording_id": dropped}))
+    content = {"versions": versions(), "id": before.id, "identity": before.identity, "columns": before.columns}
+    # last: where it names an increment, the tables are whole
+    out.write_json(PLAN, content | {"increments": [asdict(one) for one in increments]})
+    ids = np.sort(np.concatenate([before.dropped, dropped]))
+    return Plan(out, before.id, before.identity, before.columns, increments, ids)
 
 
-def probe_recordings(batch: pa.Table) -> pa.Table:
-    """Headers of recordings: (recording_id, uri) → PROBED. What cannot be read gets a reason instead."""
-    rows = []
-    for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
-        row: dict[str, Any] = {"recording_id": recording_id}
+def _identity(config: PlanConfig) -> dict[str, Any]:
+    return {"input": redact(config.input), "item_s": config.item_s}
+
+
+def _own_types(listing: pa.Table) -> dict[str, str]:
+    return {name: str(listing.schema.field(name).type) for name in own_columns(listing)}
+
+
+def _with_columns_of(plan: Plan, rows: pa.Table) -> pa.Table:
+    """Rows of a listing with a manifest's columns as they were planned first; InputError for other columns."""
+    now = _own_types(rows)
+    if set(now) != set(plan.columns):
+        differs = ", ".join(sorted(set(now) ^ set(plan.columns)))
+        raise InputError(
+            f"{plan.identity['input']} has other columns than when it was planned ({differs}); "
+            "use another --output or --overwrite"
+        )
+    for name, kind in plan.columns.items():
+        if now[name] == kind:
+            continue
+        before = plan.out.dataset(plan_file(0, "recordings")).schema.field(name).type
         try:
-            header = probe(uri)
-            row |= {name: getattr(header, name) for name in HEADER}
-        except (DecodeError, SourceError) as error:
-            if is_outage(uri, error):
-                raise
-            row |= {"reason": error.reason, "message": redact(str(error))}
-            if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_SUFFIXES:
-                row["reason"] = "not_a_recording"
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=PROBED)
-
-
-def bundle_items(recordings: pa.Table, item_s: float) -> Iterator[dict[str, Any]]:
-    """Rows of BUNDLE from the planned recordings, in order."""
-    bundle: list[dict[str, Any]] = []
-    seconds, bundle_id = 0.0, 0
-    for item_id, item in enumerate(_items(recordings, item_s)):
-        length = item["end_s"] - item["start_s"]
-        if bundle and (seconds + length > item_s or len(bundle) == BUNDLE_ITEMS):
-            yield {"bundle_id": bundle_id, "items": bundle}
-            bundle, seconds, bundle_id = [], 0.0, bundle_id + 1
-        bundle.append({"item_id": item_id, **item})
-        seconds += length
-    if bundle:
-        yield {"bundle_id": bundle_id, "items": bundle}
-
-
-def _items(recordings: pa.Table, item_s: float) -> Iterator[dict[str, Any]]:
-    names = ["recording_id", "uri", "start_s", "end_s", "probe_duration_s", "probe_exact", "probe_reason"]
-    for batch in recordings.select(names).to_batches(max_chunksize=65536):
-        for row in batch.to_pylist():
-            if row["probe_reason"] is not None:
-                continue
-            begin = row["start_s"] or 0.0
-            end = row["probe_duration_s"] if row["end_s"] is None else row["end_s"]
-            if row["probe_exact"]:
-                end = min(end, row["probe_duration_s"])
-            count = max(1, math.ceil(round((end - begin) / item_s, 6)))
-            for k in range(count):
-                yield {
-                    "recording_id": row["recording_id"],
-                    "uri": row["uri"],
-                    "slice_start_s": begin,
-                    "slice_end_s": row["end_s"],
-                    "start_s": k * item_s,
-                    "end_s": min((k + 1) * item_s, max(end - begin, 0.0)),
-                    "last": k == count - 1,
-                    "exact": row["probe_exact"] or row["end_s"] is not None,
-                }
+            rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(before))
+        except pa.ArrowException:
+            raise InputError(
+                f"{plan.identity['input']}: column {name} holds {now[name]}, and {kind} when it was planned; "
+                "use another --output or --overwrite"
+            ) from None
+    return rows

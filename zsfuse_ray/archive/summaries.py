@@ -1,19 +1,22 @@
-"""What the items of a run come to: a row a recording, a row a reject, and the counts in run.json."""
+"""What the segments of a part come to: a row a recording, a row a reject, and counts that can be summed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.listing import carry
-from zsfuse_ray.archive.rows import ITEM_DONE, segment_seed
+from zsfuse_ray.archive.schemas import segment_seed
+from zsfuse_ray.audio.resample import resampled_length
 from zsfuse_ray.method.amplify import Fill, effects
 from zsfuse_ray.method.labels import column
-from zsfuse_ray.runs.folder import BUNDLES, ITEMS, SEGMENTS, Output
+
+pc: Any = pyarrow.compute
 
 ARC_PARTS = 10  # of a recording, each with its dominant label
 
@@ -32,46 +35,58 @@ REJECT = pa.schema(
 )
 
 
-def items_done(out: Output) -> pa.Table:
-    """One row an item that was written: ITEM_DONE's columns."""
-    if not out.parquet_files(ITEMS):
-        return pa.schema(list(ITEM_DONE)).empty_table()
-    of_bundles = out.read_table(ITEMS, ["items"])["items"]
-    return pa.Table.from_struct_array(of_bundles.combine_chunks().flatten())
+@dataclass(frozen=True)
+class Repetition:
+    """What an ALM makes of repeated audio depends on: see `amplify.effects`. window in samples of its rate."""
+
+    audio_repeats: tuple[int, ...]
+    sample_rate: int
+    window: int | None
+    fill: Fill
+    seeded: bool
+
+    def effects(self, segments: pa.Table) -> dict[str, dict[str, int]]:
+        """How many segments each amplification a changed, and how: a → effect → count.
+
+        segments: rows of item_id, start_s, samples and sample_rate. One longer than the window counts by the
+        first of its windows.
+        """
+        sizes = zip(segments["samples"].to_pylist(), segments["sample_rate"].to_pylist(), strict=True)
+        lengths = [max(1, resampled_length(samples, rate, self.sample_rate)) for samples, rate in sizes]
+        if self.window is not None:
+            lengths = [min(length, self.window) for length in lengths]
+        seeds = None
+        if self.seeded:
+            places = zip(segments["item_id"].to_pylist(), segments["start_s"].to_pylist(), strict=True)
+            seeds = [segment_seed(*place) for place in places]
+        found = effects(lengths, self.audio_repeats, self.window, self.fill, seeds)
+        return {str(a): counted for a, counted in found.items()}
 
 
 def summarise_recordings(
-    out: Output, planned: pa.Table, done: pa.Table, labels: Sequence[str], table: str = SEGMENTS
+    recordings: pa.Table, outcomes: pa.Table, segments: pa.Table, labels: Sequence[str]
 ) -> pa.Table:
     """One row a recording that could be opened: its summary, and its emotion arc where there are labels.
 
-    done: recording_id and audio_s of each part of it that was heard. table: where the segments are.
+    recordings: planned ones, by id; outcomes: OUTCOME rows of their items; segments: of them all.
     """
-    heard = done.group_by("recording_id").aggregate([("audio_s", "sum")])
-    audio_s = dict(zip(heard["recording_id"].to_pylist(), heard["audio_s_sum"].to_pylist(), strict=True))
-    playable = planned.filter(planned["probe_reason"].is_null())
-    ids = playable["recording_id"].to_pylist()
-    begins = np.array([s or 0.0 for s in playable["start_s"].to_pylist()])
-    lengths = np.array([audio_s.get(i, 0.0) for i in ids])
-    row_of = {recording_id: row for row, recording_id in enumerate(ids)}
-    index_of = {label: index for index, label in enumerate(labels)}
-    # by speech time: (recordings, parts of the arc, labels), and number and confidence of segments
+    playable = recordings.filter(recordings["probe_reason"].is_null())
+    ids = playable["recording_id"].to_numpy()
+    begins = pc.fill_null(playable["start_s"], 0.0).to_numpy()
+    lengths = np.zeros(len(ids))
+    np.add.at(lengths, np.searchsorted(ids, outcomes["recording_id"].to_numpy()), outcomes["audio_s"].to_numpy())
+    row = np.searchsorted(ids, segments["recording_id"].to_numpy())
+    start, end = segments["start_s"].to_numpy(), segments["end_s"].to_numpy()
+    middle = (start + end) / 2 - begins[row]
+    part = np.clip(ARC_PARTS * middle / np.maximum(lengths[row], 1e-9), 0, ARC_PARTS - 1).astype(int)
+    label = np.zeros(len(row), np.int64)
+    if labels:
+        label = pc.index_in(segments["label"], pa.array(labels, pa.string())).to_numpy().astype(np.int64)
+    # seconds of speech: (recordings, parts of the arc, labels)
     time = np.zeros((len(ids), ARC_PARTS, max(1, len(labels))))
-    number, confidence = np.zeros(len(ids), np.int64), np.zeros(len(ids))
-    names = ["recording_id", "start_s", "end_s", *(["label", "confidence"] if labels else [])]
-    for batch in out.dataset(table).to_batches(columns=names):
-        row = np.array([row_of[i] for i in batch["recording_id"].to_pylist()], np.int64)
-        label = np.zeros(len(row), np.int64)
-        if labels:
-            label = np.array([index_of[name] for name in batch["label"].to_pylist()], np.int64)
-            np.add.at(confidence, row, batch["confidence"].to_numpy())
-        start, end = batch["start_s"].to_numpy(), batch["end_s"].to_numpy()
-        middle = (start + end) / 2 - begins[row]
-        part = np.clip(ARC_PARTS * middle / np.maximum(lengths[row], 1e-9), 0, ARC_PARTS - 1)
-        np.add.at(time, (row, part.astype(int), label), end - start)
-        np.add.at(number, row, 1)
+    np.add.at(time, (row, part, label), end - start)
+    number = np.bincount(row, minlength=len(ids))
     speech = time.sum(axis=(1, 2))
-    shares = time.sum(axis=1) / np.maximum(speech, 1e-9)[:, None]
     columns: dict[str, Any] = {
         "recording_uri": playable["uri"],
         "recording_id": playable["recording_id"],
@@ -80,102 +95,104 @@ def summarise_recordings(
         "n_segments": pa.array(number),
     }
     if labels:
+        shares = time.sum(axis=1) / np.maximum(speech, 1e-9)[:, None]
+        confidence = np.bincount(row, segments["confidence"].to_numpy().astype(float), minlength=len(ids))
         columns["dominant_label"] = _dominant(shares, labels)
         columns["mean_confidence"] = pa.array(confidence / np.maximum(number, 1))
-        columns |= {f"share_{column(label)}": pa.array(shares[:, i]) for i, label in enumerate(labels)}
-        arcs = [_dominant(parts, labels) for parts in time]
-        columns["arc"] = pa.array([arc.to_pylist() for arc in arcs], pa.list_(pa.string()))
+        columns |= {f"share_{column(name)}": pa.array(shares[:, i]) for i, name in enumerate(labels)}
+        arcs = _dominant(time.reshape(-1, len(labels)), labels)
+        ends = pa.array(ARC_PARTS * np.arange(len(ids) + 1), pa.int32())
+        columns["arc"] = pa.ListArray.from_arrays(ends, arcs)
     carry(columns, playable)
     return pa.table(columns)
 
 
 def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
     """Name of the largest share in each row, null where there is none."""
-    if not len(shares):
-        return pa.array([], pa.string())
-    return pa.array(
-        np.array(labels, object)[shares.argmax(axis=1)], pa.string(), mask=shares.sum(axis=1) == 0
-    )
+    best = pa.array(shares.argmax(axis=1), mask=shares.sum(axis=1) == 0)
+    return pa.array(labels, pa.string()).take(best)
 
 
-def list_rejects(out: Output, planned: pa.Table, done: pa.Table, recordings: pa.Table) -> pa.Table:
-    """Everything that did not become labels, each with its stage and reason."""
-    uris = planned["uri"]
+def list_rejects(
+    recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, summary: pa.Table
+) -> pa.Table:
+    """Everything that did not become segments, each with its stage and reason, as REJECT.
+
+    planned: item_id and recording_id of all items; outcomes: of those that were done; summary: what
+    `summarise_recordings` gives.
+    """
+    uris = dict(zip(recordings["recording_id"].to_pylist(), recordings["uri"].to_pylist(), strict=True))
     rows: list[dict[str, Any]] = []
 
     def reject(recording_id: int, item_id: int | None, stage: str, reason: str, message: str | None) -> None:
-        row = {"recording_uri": uris[recording_id].as_py(), "recording_id": recording_id, "item_id": item_id}
+        row = {"recording_uri": uris[recording_id], "recording_id": recording_id, "item_id": item_id}
         rows.append(row | {"stage": stage, "reason": reason, "message": message})
 
-    unreadable = planned.filter(planned["probe_reason"].is_valid())
+    unreadable = recordings.filter(recordings["probe_reason"].is_valid())
     for row in unreadable.select(["recording_id", "probe_reason", "probe_message"]).to_pylist():
         reject(row["recording_id"], None, "probe", row["probe_reason"], row["probe_message"])
-    failed = done.filter(done["reason"].is_valid())
+    failed = outcomes.filter(outcomes["reason"].is_valid()).sort_by("item_id")
     for row in failed.to_pylist():
         reject(row["recording_id"], row["item_id"], row["stage"], row["reason"], row["message"])
     named = set(failed["recording_id"].to_pylist())
-    finished = set(done["item_id"].to_pylist())
-    died = "its worker died each time it was tried"
-    for batch in out.dataset(BUNDLES).to_batches(columns=["items"]):
-        for item in batch["items"].flatten().to_pylist():
-            if item["item_id"] not in finished:
-                reject(item["recording_id"], item["item_id"], "run", "lost", died)
-                named.add(item["recording_id"])
-    for row in recordings.filter(pc.field("n_segments") == 0).to_pylist():
+    lost = planned.filter(pc.invert(pc.is_in(planned["item_id"], outcomes["item_id"].combine_chunks())))
+    for row in lost.to_pylist():
+        died = "its worker died each time it was tried"
+        reject(row["recording_id"], row["item_id"], "run", "lost", died)
+        named.add(row["recording_id"])
+    for row in summary.filter(pc.field("n_segments") == 0).select(["recording_id"]).to_pylist():
         if row["recording_id"] not in named:
             reject(row["recording_id"], None, "segment", "no_speech", "no speech was found in it")
     return pa.Table.from_pylist(rows, schema=REJECT)
 
 
-def counts(
-    out: Output,
-    planned: pa.Table,
-    done: pa.Table,
+def part_counts(
     recordings: pa.Table,
+    outcomes: pa.Table,
+    summary: pa.Table,
     rejects: pa.Table,
     labels: Sequence[str],
+    encoder_inputs: int,
 ) -> dict[str, Any]:
-    """The counts of a run for run.json; hours are of audio, ``label_shares`` are of speech time."""
+    """The counts of a part, each the sum of its recordings'; label_s are seconds of speech by label."""
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
-    inputs = out.read_table(ITEMS, ["encoder_inputs"])["encoder_inputs"] if len(done) else []
+    speech = summary["speech_s"].to_numpy()
     return {
-        "recordings": len(planned),
-        "items": len(done),
-        "unreadable": len(planned) - len(recordings),
-        "segments": int(recordings["n_segments"].to_numpy().sum()),
-        "audio_hours": float(done["audio_s"].to_numpy().sum()) / 3600,
-        "speech_hours": float(recordings["speech_s"].to_numpy().sum()) / 3600,
+        "recordings": len(recordings),
+        "items": len(outcomes),
+        "unreadable": len(recordings) - len(summary),
+        "segments": int(summary["n_segments"].to_numpy().sum()),
+        "audio_s": float(outcomes["audio_s"].to_numpy().sum()),
+        "speech_s": float(speech.sum()),
         "failures": sum(count for reason, count in reasons.items() if reason not in HARMLESS),
         "rejects": reasons,
-        "label_shares": label_shares(recordings, labels),
-        "encoder_inputs": int(np.sum(inputs)),
+        "label_s": {name: float(summary[f"share_{column(name)}"].to_numpy() @ speech) for name in labels},
+        "encoder_inputs": encoder_inputs,
     }
 
 
-def label_shares(recordings: pa.Table, labels: Sequence[str]) -> dict[str, float]:
-    """Share of each label in all speech, by time."""
-    speech = recordings["speech_s"].to_numpy()
-    shares = {label: recordings[f"share_{column(label)}"].to_numpy() for label in labels}
-    return {name: float(share @ speech) / max(float(speech.sum()), 1e-9) for name, share in shares.items()}
+def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of counts, number by number and name by name."""
+    total: dict[str, Any] = {}
+    for counts in parts:
+        for name, value in counts.items():
+            if isinstance(value, Mapping):
+                total[name] = summed((total.get(name, {}), value))
+            else:
+                total[name] = total.get(name, 0) + value
+    return total
 
 
-def effective_repetition(
-    out: Output, repeats: Sequence[int], sample_rate: int, window: int | None, fill: Fill, seeded: bool
-) -> dict[str, dict[str, int]]:
-    """How many segments each amplification a changed, and how: a → effect → count.
-
-    A segment longer than the model's window (in samples at sample_rate, in Hz) counts by the first of its
-    windows.
-    """
-    total: dict[str, Counter[str]] = {str(a): Counter() for a in repeats}
-    written = out.dataset(ITEMS).to_batches(columns=["segments"]) if out.parquet_files(ITEMS) else ()
-    for batch in written:
-        spans = batch["segments"].flatten()
-        samples, rates = (spans.field(name).to_numpy() for name in ("samples", "sample_rate"))
-        lengths = np.ceil(samples * sample_rate / rates).astype(int)
-        lengths = np.maximum(1, lengths if window is None else np.minimum(lengths, window))
-        places = zip(spans.field("item_id").to_pylist(), spans.field("start_s").to_pylist(), strict=True)
-        seeds = [segment_seed(*place) for place in places] if seeded else None
-        for a, counted in effects(lengths.tolist(), repeats, window, fill, seeds).items():
-            total[str(a)].update(counted)
-    return {a: dict(counted) for a, counted in total.items()}
+def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of a run for run.json from the sum of its parts'; ``label_shares`` are of speech time."""
+    speech = max(total["speech_s"], 1e-9)
+    names = ("recordings", "items", "unreadable", "segments")
+    return {
+        **{name: total[name] for name in names},
+        "audio_hours": total["audio_s"] / 3600,
+        "speech_hours": total["speech_s"] / 3600,
+        "failures": total["failures"],
+        "rejects": dict(sorted(total["rejects"].items())),
+        "label_shares": {name: seconds / speech for name, seconds in total["label_s"].items()},
+        "encoder_inputs": total["encoder_inputs"],
+    }

@@ -32,7 +32,9 @@ def check_scheme(uri: str) -> str:
 
 
 def list_files(archive: str) -> list[dict[str, Any]]:
-    """Every file there, hidden ones left out: dicts of uri and (where known) size in bytes, in a fixed order.
+    """Every file there, hidden ones left out, in a fixed order: dicts of uri and, where known, size and version.
+
+    size is in bytes; version, an ETag or a modification time, differs where the content does.
 
     ``archive`` is a folder (searched whole), a file, a glob or an object-store prefix. InputError where
     nothing is there.
@@ -55,7 +57,7 @@ def list_files(archive: str) -> list[dict[str, Any]]:
         raise InputError(f"{redact(archive)}: {redact(cause(error))}") from None
     prefix = "" if fs.protocol in ("file", ("file", "local")) else f"{archive.split('://')[0]}://"
     listed = [
-        {"uri": prefix + name, "size": info.get("size")}
+        {"uri": prefix + name, "size": info.get("size"), "version": _version(info)}
         for name, info in sorted(found.items())
         if info.get("type") == "file" and not _is_hidden(name)
     ]
@@ -79,8 +81,16 @@ def _local_files(archive: str) -> list[dict[str, Any]]:
     return found
 
 
+def _version(info: dict[str, Any]) -> str | None:
+    """What a store gives to see whether a file is still the same; each has its own name for it."""
+    names = ("ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime")
+    return next((str(info[name]) for name in names if info.get(name)), None)
+
+
 def _local(path: Path) -> dict[str, Any]:
-    return {"uri": _text(os.path.abspath(path)), "size": path.stat().st_size if path.exists() else None}
+    found = path.stat() if path.exists() else None
+    size, version = (found.st_size, str(found.st_mtime_ns)) if found else (None, None)
+    return {"uri": _text(os.path.abspath(path)), "size": size, "version": version}
 
 
 def _text(path: str) -> str:

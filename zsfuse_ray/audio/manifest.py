@@ -15,7 +15,8 @@ from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.errors import InputError, nearest, redact
 
 MANIFESTS = (".csv", ".jsonl", ".parquet")
-PROBE = "probe_"  # begins the names of the columns that a plan adds
+PROBE = "probe_"
+PLANNED = (PROBE, "plan_")  # begin the names of the columns that a plan adds
 TEXT_COLUMNS = ("uri", "id", "emotion", "speaker", "gender", "sentence", "split", "fold")  # "007" stays "007"
 
 
@@ -56,7 +57,7 @@ def read_manifest(path: str, uri_column: Sequence[str] = ("uri",)) -> pa.Table:
     taken = {"recording_id", "size"}
     for name in table.column_names:
         if name not in ("uri", "start_s", "end_s"):
-            is_taken = name in taken or name.startswith(PROBE)
+            is_taken = name in taken or name.startswith(PLANNED)
             columns[f"manifest_{name}" if is_taken else name] = _plain(table[name])
     return pa.table(columns)
 

@@ -16,12 +16,7 @@ from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact
 
-PLAN, RECORDINGS_PLANNED, BUNDLES = "plan/plan.json", "plan/recordings.parquet", "plan/bundles.parquet"
-ITEMS, CHECKPOINT = "items", "checkpoint"
-SEGMENTS, RECORDINGS, REJECTS = "segments", "recordings", "rejects"
-EMBEDDINGS = "embeddings"
-RUN = "run.json"
-OURS = ("plan", ITEMS, CHECKPOINT, SEGMENTS, RECORDINGS, REJECTS)
+REJECTS = "rejects"  # every job lists there what it could not read
 
 
 @dataclass(frozen=True)
@@ -142,29 +137,16 @@ class Output:
         """A Parquet file or folder as a dataset, for reading it in pieces."""
         return ds.dataset(self.path(name), filesystem=self.fs, format="parquet", exclude_invalid_files=False)
 
-    def parquet_files(self, name: str) -> list[str]:
-        """Finished Parquet files of a folder."""
+    def files(self, name: str) -> list[str]:
+        """Paths of all files in a folder and those below it, none where there is no such folder."""
         found = self.fs.get_file_info(
             pafs.FileSelector(self.path(name), allow_not_found=True, recursive=True)
         )
-        return [f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(".parquet")]
+        return [file.path for file in found if file.type == pafs.FileType.File]
 
-    def clear(self) -> None:
-        """Delete a run's tables and nothing else in the folder; InputError where they are not a run's."""
-        run = self.read_json(RUN)
-        if self.read_json(PLAN) is None and run is None:
-            self.refuse_strangers()
-        # the name is common: only a run that says so has made it
-        for name in (RUN, *OURS, *([EMBEDDINGS] if run and EMBEDDINGS in run else [])):
-            self.delete(name)
-
-    def refuse_strangers(self) -> None:
-        """InputError if the folder holds a name this job would write although no run wrote it."""
-        for name in OURS:
-            if self.exists(name):
-                raise InputError(
-                    f"{self.uri}/{name} is there already and not of a zsfuse_ray run; use another --output"
-                )
+    def parquet_files(self, name: str) -> list[str]:
+        """Finished Parquet files of a folder."""
+        return [path for path in self.files(name) if path.endswith(".parquet")]
 
     def _folder_of(self, name: str) -> None:
         self.fs.create_dir(self.path(name).rsplit("/", 1)[0], recursive=True)

@@ -5,21 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+
 import pyarrow as pa
 import torch
 
-from zsfuse_ray.archive.rows import DECODED, column_of, encoded_schema, kind_of, segment_seed
+from zsfuse_ray.archive.packing import pack_embeddings, pack_values
+from zsfuse_ray.archive.schemas import DECODED, encoded_schema, kind_of, model_columns, segment_seed
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.amplify import same_as
 from zsfuse_ray.models.catalog import ModelSpec, load
-from zsfuse_ray.models.encoding import Long, classify_clips, embed_clips
+from zsfuse_ray.models.encoding import Long, classify_clips, embed_clips, window_lengths
+from zsfuse_ray.runs.progress import report
 
 GPU_BATCH_S = 320.0
 CPU_BATCH_S = 40.0  # more is no faster there and takes more memory
 
 
 @dataclass(frozen=True)
-class Hear:
+class ToEncode:
     """What one model is to compute: for an ALM, copies of the audio that no known number of copies equals."""
 
     spec: ModelSpec
@@ -38,20 +42,23 @@ class EncodeOptions:
 
 
 class Encode:
-    """Actor that holds models: DECODED rows → the same rows with embeddings, logits, or both.
+    """Actor that holds models: DECODED rows → the same rows with `encoded_schema`'s columns of its models.
 
-    models: those of this actor, by their names in tables; every: the names of all of the run's. In a pool of
-    its own a model passes the audio on; ``last`` drops it.
+    models: those of this actor, by their names in tables; every: the names of all of the pass. In a pool of
+    its own a model passes the audio on; in the last pool it is dropped, unless keep_audio, and tally is told
+    of each bundle.
     """
 
     def __init__(
         self,
-        models: Mapping[str, Hear],
+        models: Mapping[str, ToEncode],
         every: Sequence[str],
         options: EncodeOptions,
         gpu: bool,
         threads: int,
         last: bool,
+        keep_audio: bool = False,
+        tally: Any = None,
     ) -> None:
         torch.set_num_threads(threads)
         # oneDNN keeps what it made for every shape it met, 1024 of them: on speech of all lengths, a leak
@@ -63,14 +70,12 @@ class Encode:
         self.device = torch.device("cuda" if gpu else "cpu")
         automatic = "bfloat16" if self.device.type == "cuda" else "float32"
         dtype = getattr(torch, automatic if options.precision == "auto" else options.precision)
-        self.wanted = models
-        self.models: dict[str, Any] = {
-            key: load(hear.spec, self.device, dtype) for key, hear in models.items()
-        }
-        # with the audio where another pool still needs it
+        self.tasks = models
+        self.models: dict[str, Any] = {key: load(task.spec, self.device, dtype) for key, task in models.items()}
         self.schema = encoded_schema(every)
-        if not last:
+        if not last or keep_audio:
             self.schema = self.schema.append(DECODED.field("pcm"))
+        self.tally = tally if last else None
         self.batch_s = options.batch_s or (GPU_BATCH_S if gpu else CPU_BATCH_S)
         self.options = options
 
@@ -81,7 +86,10 @@ class Encode:
             row = dict.fromkeys(self.schema.names) | {"encoder_inputs": 0} | row
             self._encode(row)
             rows.append({name: row[name] for name in self.schema.names})
-        return pa.Table.from_pylist(rows, schema=self.schema)
+        done = pa.Table.from_pylist(rows, schema=self.schema)
+        if self.tally is not None:
+            report(self.tally, done)
+        return done
 
     @torch.inference_mode()
     def _encode(self, row: dict[str, Any]) -> None:
@@ -96,17 +104,32 @@ class Encode:
         if self.options.crop == "seeded":
             seeds = [segment_seed(s["item_id"], s["start_s"]) for s in segments]
         how: Any = {"long": self.options.long, "batch_s": self.batch_s}
-        heard: dict[int, list[torch.Tensor]] = {}
+        resampled: dict[int, list[torch.Tensor]] = {}
         for key, model in self.models.items():
             rate = model.sample_rate
-            if rate not in heard:
-                heard[rate] = [resample(c, r, rate) for c, r in zip(clips, rates, strict=True)]
+            if rate not in resampled:
+                resampled[rate] = [resample(c, r, rate) for c, r in zip(clips, rates, strict=True)]
+            first, second = model_columns(key)
             if kind_of(key) == "alm":
-                wanted = self.wanted[key]
+                task = self.tasks[key]
                 values, inputs = embed_clips(
-                    model, heard[rate], wanted.audio_repeats, known=wanted.known, seeds=seeds, **how
+                    model, resampled[rate], task.audio_repeats, known=task.known, seeds=seeds, **how
                 )
+                known = self._known(model, task, resampled[rate], seeds) if task.known else None
+                row[first], row[second] = pack_embeddings(values.float().numpy(), known)
                 row["encoder_inputs"] += inputs
             else:
-                values = classify_clips(model, heard[rate], **how)
-            row[column_of(key)] = values.float().numpy().tobytes()
+                logits, vectors = classify_clips(model, resampled[rate], **how)
+                row[first] = pack_values(logits.float().numpy())
+                row[second] = pack_values(None if vectors is None else vectors.float().numpy())
+
+    def _known(
+        self, model: Any, task: ToEncode, clips: Sequence[torch.Tensor], seeds: Sequence[int] | None
+    ) -> list[list[int | None]]:
+        """For each clip and repeat the place of the known repeat that gives the model the same input."""
+        places: list[list[int | None]] = []
+        for clip, seed in zip(clips, seeds or [None] * len(clips), strict=True):
+            lengths = window_lengths(len(clip), model.window, self.options.long)
+            like = [same_as(lengths, a, task.known, model.window, model.fill, seed) for a in task.audio_repeats]
+            places.append([None if a is None else task.known.index(a) for a in like])
+        return places

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.rows import DECODED
+from zsfuse_ray.archive.schemas import DECODED
 from zsfuse_ray.audio.decode import DecodeError, decode
 from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError, is_outage
@@ -31,9 +31,9 @@ def decode_bundles(
     """Items of BUNDLE rows → DECODED: their segments, and the audio of those."""
     torch.set_num_threads(1)  # tasks run side by side, one a core
     rows = []
-    for bundle_id, items in zip(batch["bundle_id"].to_pylist(), batch["items"].to_pylist(), strict=True):
+    for bundle in batch.to_pylist():
         done, spans, audio = [], [], []
-        for item in items:
+        for item in bundle["items"]:
             with attempt(item["item_id"]) as tries:
                 outcome, rate, found = _try_item(item, how, item_s, tries)
             done.append(outcome)
@@ -43,14 +43,15 @@ def decode_bundles(
                 spans.append(place | {"speech_prob": segment.speech_prob} | size)
                 audio.append(samples)
         pcm = np.concatenate(audio).tobytes() if audio else b""
-        rows.append({"bundle_id": bundle_id, "items": done, "segments": spans, "pcm": pcm})
+        place = {"bundle_id": bundle["bundle_id"], "part": bundle["part"]}
+        rows.append(place | {"items": done, "segments": spans, "pcm": pcm})
     return pa.Table.from_pylist(rows, schema=DECODED)
 
 
 def _try_item(
     item: dict[str, Any], how: Segmentation, item_s: float, tries: int
 ) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
-    """Decode an item, or say why not: its ITEM_DONE, the sample rate, and its segments with their samples."""
+    """Decode an item, or give the reason why not: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
     outcome["planned_s"] = item["end_s"] - item["start_s"]
 
@@ -90,10 +91,10 @@ def decode_item(
         end = min(end, limit)
     longest = item["end_s"] - begin + OVERRUN_ITEMS * item_s + how.right_context_s
     pcm = decode(item["uri"], offset + begin, end, max_s=longest)
-    heard_to = begin + len(pcm.samples) / pcm.sample_rate
-    item_end = heard_to if open_ended else min(item["end_s"], heard_to)
+    decoded_to = begin + len(pcm.samples) / pcm.sample_rate
+    item_end = decoded_to if open_ended else min(item["end_s"], decoded_to)
     cut_short = pcm.truncated
-    if heard_to < item["end_s"] and not item["exact"]:
+    if decoded_to < item["end_s"] and not item["exact"]:
         cut_short = None  # the end was a guess from the bit rate
     found = []
     for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin):

@@ -1,0 +1,88 @@
+"""Cut recordings into items, items into bundles, and recordings into the parts that are labelled together.
+
+The rows that Ray schedules, retries and resumes are *bundles*: one item of a long recording, or several short
+recordings up to an item's length together. A thousand clips of three seconds are then a dozen rows instead of
+a thousand, and what is batched together on a device is fixed by the plan, so that a resumed run computes the
+same bits as an undisturbed one. A *part* is a range of whole recordings; no bundle reaches over two parts.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
+# What a labelling task holds of one part at once: some 100,000 segments, without their embeddings.
+PART_S = 100 * 3600.0
+PART_RECORDINGS = 50_000
+
+
+def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
+    """The part of each recording, from 0: a new one begins where PART_S or PART_RECORDINGS would be exceeded."""
+    found = np.empty(len(recordings), np.int64)
+    part, seconds, number = 0, 0.0, 0
+    for place, row in enumerate(_rows(recordings)):
+        begin, end = _span(row) if row["probe_reason"] is None else (0.0, 0.0)
+        length = max(0.0, end - begin)
+        if number and (seconds + length > PART_S or number == PART_RECORDINGS):
+            part, seconds, number = part + 1, 0.0, 0
+        seconds, number = seconds + length, number + 1
+        found[place] = part
+    return found
+
+
+def bundle_items(
+    recordings: pa.Table, item_s: float, first_bundle: int = 0, first_item: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Rows of BUNDLE from planned recordings, in order; the first ids are those of the bundle and the item."""
+    bundle: dict[str, Any] = {}
+    seconds, bundle_id = 0.0, first_bundle
+    for item_id, (part, item) in enumerate(_items(recordings, item_s), start=first_item):
+        length = item["end_s"] - item["start_s"]
+        if bundle and (
+            seconds + length > item_s or len(bundle["items"]) == BUNDLE_ITEMS or bundle["part"] != part
+        ):
+            yield bundle
+            bundle, seconds, bundle_id = {}, 0.0, bundle_id + 1
+        bundle = bundle or {"bundle_id": bundle_id, "part": part, "items": []}
+        bundle["items"].append({"item_id": item_id, **item})
+        seconds += length
+    if bundle:
+        yield bundle
+
+
+def _items(recordings: pa.Table, item_s: float) -> Iterator[tuple[int, dict[str, Any]]]:
+    for row in _rows(recordings):
+        if row["probe_reason"] is not None:
+            continue
+        begin, end = _span(row)
+        count = max(1, math.ceil(round((end - begin) / item_s, 6)))
+        for k in range(count):
+            item = {
+                "recording_id": row["recording_id"],
+                "uri": row["uri"],
+                "slice_start_s": begin,
+                "slice_end_s": row["end_s"],
+                "start_s": k * item_s,
+                "end_s": min((k + 1) * item_s, max(end - begin, 0.0)),
+                "last": k == count - 1,
+                "exact": row["probe_exact"] or row["end_s"] is not None,
+            }
+            yield row["plan_part"], item
+
+
+def _span(row: dict[str, Any]) -> tuple[float, float]:
+    """Where a recording, or the manifest's slice of it, starts and ends, in seconds."""
+    begin = row["start_s"] or 0.0
+    end = row["probe_duration_s"] if row["end_s"] is None else row["end_s"]
+    return begin, min(end, row["probe_duration_s"]) if row["probe_exact"] else end
+
+
+def _rows(recordings: pa.Table) -> Iterator[dict[str, Any]]:
+    names = ["recording_id", "uri", "start_s", "end_s", "probe_duration_s", "probe_exact", "probe_reason"]
+    names += ["plan_part"] if "plan_part" in recordings.column_names else []
+    for batch in recordings.select(names).to_batches(max_chunksize=65536):
+        yield from batch.to_pylist()

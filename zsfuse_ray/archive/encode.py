@@ -1,0 +1,90 @@
+"""Encode what is lacking of an archive: the passes over its audio, one after the other."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from zsfuse_ray.archive.stream import run_pass
+from zsfuse_ray.archive.passes import Encoded, Pass, add_pass, begun_passes, lacking
+from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.wanted import encoding_options, to_encode
+from zsfuse_ray.config.score import RunConfig
+from zsfuse_ray.runs import cluster, progress
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What encoding took: seconds of audio encoded and of the clock, devices of one kind ("gpu" or "cpu")."""
+
+    audio_s: float = 0.0
+    wall_s: float = 0.0
+    devices: float = 1.0
+    device: str = "cpu"
+
+
+def encode_lacking(
+    config: RunConfig,
+    plan: Plan,
+    encoded: Encoded | None,
+    wanted: Mapping[str, ToEncode],
+    facts: Mapping[str, dict[str, Any]],
+    increments: Iterable[int],
+    own_ray: bool,
+) -> tuple[Encoded, Spent]:
+    """Encode what is wanted of these increments and not there; first what an earlier command began.
+
+    facts: of all models that are wanted or in encoded/ already.
+    """
+    if encoded is None:
+        encoded = Encoded(plan.out, plan.id, encoding_options(config), {}, ())
+    encoded = replace(encoded, models={**encoded.models, **facts})
+    some = [n for n in increments if plan.increments[n].bundles]
+    specs = {key: one.spec for key, one in wanted.items()}
+    spent = Spent()
+    for one in begun_passes(wanted, encoded, some):
+        encoded, spent = _encode(config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent)
+    for numbers, models in lacking(wanted, encoded, some):
+        encoded, one = add_pass(encoded, numbers, models)
+        encoded, spent = _encode(config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent)
+    if not encoded.passes:  # nothing of the archive could be opened: the record says so
+        encoded.write()
+    return encoded, spent
+
+
+def _encode(
+    config: RunConfig,
+    plan: Plan,
+    encoded: Encoded,
+    one: Pass,
+    tasks: Mapping[str, ToEncode],
+    own_ray: bool,
+    spent: Spent,
+) -> tuple[Encoded, Spent]:
+    pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(tasks))
+    started = time.monotonic()
+    tally = progress.start_tally()
+    total_s = 3600 * sum(plan.increments[n].hours for n in one.increments)
+    earlier_s = total_s * _share_done(encoded, plan, one)
+    cores = cluster.cores() if own_ray else None
+    with progress.Line(total_s, earlier_s, tally):
+        run_pass(config, plan.out, plan, one, tasks, pools, cores, tally)
+    encoded = encoded.with_pass(replace(one, complete=True))
+    plan.out.delete(one.checkpoint)
+    return encoded, Spent(
+        spent.audio_s + progress.sums(tally)["audio_s"],
+        spent.wall_s + time.monotonic() - started,
+        sum(pool.min_size * (pool.num_gpus or 1) for pool in pools),
+        "gpu" if pools[0].num_gpus else "cpu",
+    )
+
+
+def _share_done(encoded: Encoded, plan: Plan, one: Pass) -> float:
+    """Share of a pass' bundles that an earlier, interrupted command has written."""
+    if not encoded.out.parquet_files(one.checkpoint):
+        return 0.0
+    done = encoded.out.dataset(one.checkpoint).count_rows()
+    return done / max(1, sum(plan.increments[n].bundles for n in one.increments))

@@ -1,0 +1,182 @@
+"""Label one part: the bundles of a range of whole recordings → one file of each table, and its counts.
+
+A part's file of counts is written last: where it is, the part is done. Its name holds a hash of what the part
+was labelled with, so that one listing tells which parts are to be labelled again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from zsfuse_ray import __version__
+from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, part_file, plan_file
+from zsfuse_ray.archive.listing import carry
+from zsfuse_ray.archive.passes import Encoded
+from zsfuse_ray.archive.plan import Part, Plan
+from zsfuse_ray.archive.reading import Rows, read_part
+from zsfuse_ray.archive.schemas import OUTCOME, SPAN
+from zsfuse_ray.archive.summaries import Repetition, list_rejects, part_counts, summarise_recordings
+from zsfuse_ray.errors import redact
+from zsfuse_ray.method.labelling import Labelling, label_columns
+from zsfuse_ray.runs.folder import REJECTS, Output
+
+pc: Any = pyarrow.compute
+
+SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + place in the item
+# What every table of segments begins with.
+PLACED = ("recording_uri", "recording_id", "item_id", "segment_id", "start_s", "end_s", "speech_prob")
+BY_TIME = [("recording_id", "ascending"), ("start_s", "ascending")]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTask:
+    """What the tasks of a labelling share. labelling: None makes recordings and rejects alone.
+
+    keys: the models by their names in encoded/ ("alm", "specialist"); audio_repeats: of the ALM. digest: a
+    hash of all that decides the tables.
+    """
+
+    plan: Plan
+    encoded: Encoded
+    out: Output
+    labelling: Labelling | None
+    keys: Mapping[str, str]
+    audio_repeats: tuple[int, ...]
+    repetitions: Mapping[str, Repetition]  # of the ALMs whose amplification is counted
+    digest: str
+
+
+def state_name(part: Part, digest: str) -> str:
+    """Name of the file of counts of a part that was labelled so."""
+    content = f"{digest} {part.first} {part.end} {part.dropped}"
+    return f"{LABELLED}/part-{part.number:06}.{sha256(content.encode()).hexdigest()[:12]}.json"
+
+
+def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
+    """Write a part's segments, recordings and rejects; returns its counts."""
+    recordings = planned_recordings(task.plan, part)
+    wanted = {key: task.audio_repeats if kind == "alm" else () for kind, key in task.keys.items()}
+    pieces: list[pa.Table] = []
+    outcomes: list[pa.Table] = [pa.schema(list(OUTCOME)).empty_table()]
+    lengths: list[pa.Table] = []
+    inputs = 0
+    for rows in read_part(task.encoded, part, wanted):
+        rows = without_dropped(rows, part)
+        outcomes.append(rows.items)
+        inputs += rows.encoder_inputs
+        pieces.append(_flat_segments(rows, recordings, task))
+        lengths.append(rows.segments.select(["item_id", "start_s", "samples", "sample_rate"]))
+    done = pa.concat_tables(outcomes)
+    segments = pa.concat_tables(pieces or [_flat_segments(_no_rows(task), recordings, task)]).sort_by(BY_TIME)
+    labels = task.labelling.labels if task.labelling else ()
+    summary = summarise_recordings(recordings, done, segments, labels)
+    rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary)
+    counts = part_counts(recordings, done, summary, rejects, labels, inputs)
+    every = pa.concat_tables(lengths) if lengths else pa.schema(list(SPAN)).empty_table()
+    counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
+    if task.labelling is not None:
+        task.out.write_table(part_file(SEGMENTS, part.number), segments)
+    task.out.write_table(part_file(RECORDINGS, part.number), summary.drop_columns(["recording_id"]))
+    task.out.write_table(part_file(REJECTS, part.number), rejects.drop_columns(["recording_id"]))
+    task.out.write_json(state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts})
+    return counts
+
+
+def planned_recordings(plan: Plan, part: Part) -> pa.Table:
+    """The part's recordings that are not dropped, by id, with the URI that people see: without credentials."""
+    within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
+    path = plan.out.path(plan_file(part.increment, "recordings"))
+    table = pq.read_table(path, filesystem=plan.out.fs, filters=within, partitioning=None)
+    if part.dropped:
+        table = table.filter(pc.invert(pc.is_in(table["recording_id"], pa.array(part.dropped, pa.int64()))))
+    uris = pa.array([redact(uri) for uri in table["uri"].to_pylist()], pa.string())
+    return table.set_column(table.column_names.index("uri"), "uri", uris).combine_chunks()
+
+
+def planned_items(plan: Plan, part: Part) -> pa.Table:
+    """The part's planned items that are not dropped: item_id and recording_id."""
+    if not plan.increments[part.increment].bundles:
+        return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
+    path = plan.out.path(plan_file(part.increment, "bundles"))
+    within = [("part", "=", part.number)]
+    rows = pq.read_table(path, ["items"], filesystem=plan.out.fs, filters=within, partitioning=None)
+    flat = rows["items"].combine_chunks().flatten()
+    items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})
+    return items.filter(_kept(items["recording_id"], part)) if part.dropped else items
+
+
+def without_dropped(rows: Rows, part: Part) -> Rows:
+    """Bundles without the recordings that the plan has dropped."""
+    if not part.dropped:
+        return rows
+    items = rows.items.filter(_kept(rows.items["recording_id"], part))
+    kept = pc.is_in(rows.segments["item_id"], items["item_id"].combine_chunks())
+    mask = kept.to_numpy(zero_copy_only=False)
+    return Rows(
+        items,
+        rows.segments.filter(kept),
+        {key: values[mask] for key, values in rows.embeddings.items()},
+        {key: values[mask] for key, values in rows.logits.items()},
+        {key: values if values is None else values[mask] for key, values in rows.vectors.items()},
+        rows.encoder_inputs,
+    )
+
+
+def _kept(recording_ids: pa.ChunkedArray, part: Part) -> pa.ChunkedArray:
+    return pc.invert(pc.is_in(recording_ids, value_set=pa.array(part.dropped, pa.int64())))
+
+
+def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa.Table]:
+    """The columns that say where each segment lies, and the recording of each."""
+    segments, items = rows.segments, rows.items
+    # every segment's item is among its bundle's, so both lookups always find one
+    of_item = pc.index_in(segments["item_id"], items["item_id"].combine_chunks())
+    recording_ids = items["recording_id"].take(of_item)
+    source = recordings.take(pc.index_in(recording_ids, recordings["recording_id"].combine_chunks()))
+    item_ids = segments["item_id"].to_numpy()
+    starts = np.flatnonzero(np.diff(item_ids, prepend=-1))
+    place = np.arange(len(item_ids)) - np.repeat(starts, np.diff(starts, append=len(item_ids)))
+    columns: dict[str, Any] = {
+        "recording_uri": source["uri"],
+        "recording_id": recording_ids,
+        "item_id": segments["item_id"],
+        "segment_id": pa.array(item_ids * SEGMENTS_PER_ITEM + place, pa.int64()),
+    }
+    return columns | {name: segments[name] for name in ("start_s", "end_s", "speech_prob")}, source
+
+
+def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask) -> pa.Table:
+    columns, source = place_segments(rows, recordings)
+    if task.labelling is not None:
+        alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
+        values: tuple[NDArray | None, ...] = (
+            rows.embeddings.get(alm),
+            rows.logits.get(specialist),
+            rows.vectors.get(specialist),
+        )
+        for name, column in label_columns(task.labelling, *values).items():
+            columns[name] = pa.array(column, pa.string() if column.dtype == object else None)
+    carry(columns, source)
+    return pa.table(columns)
+
+
+def _no_rows(task: LabelTask) -> Rows:
+    """What a part without bundles would give: a table without rows still has its columns."""
+    of = task.encoded.models
+    embeddings, logits, vectors = {}, {}, {}
+    for kind, key in task.keys.items():
+        if kind == "alm":
+            embeddings[key] = np.empty((0, len(task.audio_repeats), of[key]["dim"]), np.float32)
+        else:
+            logits[key] = np.empty((0, len(of[key]["labels"])), np.float32)
+            size = of[key]["vector_dim"]
+            vectors[key] = np.empty((0, size), np.float32) if size else None
+    empty = (pa.schema(list(kind)).empty_table() for kind in (OUTCOME, SPAN))
+    return Rows(*empty, embeddings, logits, vectors, 0)

@@ -1,0 +1,66 @@
+"""Read the headers of recordings."""
+
+import os
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from zsfuse_ray.audio.decode import DecodeError, probe
+from zsfuse_ray.audio.sources import SourceError, is_outage
+from zsfuse_ray.errors import redact
+
+# A file of such a name that is no audio is a failure; of another name, it was never said to be audio.
+AUDIO_SUFFIXES = frozenset((
+    ".wav", ".flac", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".ogg", ".oga", ".opus", ".webm",
+    ".wma", ".aif", ".aiff", ".aifc", ".ac3", ".amr", ".au", ".caf", ".mka", ".mkv", ".mov", ".avi",
+    ".mpg", ".mpeg", ".mpc", ".ape", ".wv", ".tta", ".tak", ".ofr", ".spx", ".dsf", ".dff", ".gsm",
+    ".ra", ".rm", ".3gp", ".mp2", ".mp1", ".asf", ".w64",
+))  # fmt: skip
+PROBES_PER_TASK = 64
+
+HEADER = ("duration_s", "sample_rate", "channels", "container", "codec", "exact")
+PROBED = pa.schema(
+    [
+        ("recording_id", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("sample_rate", pa.int32()),
+        ("channels", pa.int32()),
+        ("container", pa.string()),
+        ("codec", pa.string()),
+        ("exact", pa.bool_()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+
+
+def probe_all(uris: pa.Table) -> pa.Table:
+    """Headers of (recording_id, uri) rows as PROBED, in order: by Ray tasks where there are many."""
+    if len(uris) <= PROBES_PER_TASK:
+        return probe_recordings(uris)  # sooner done than a task is started
+    probed = (
+        ray.data.from_arrow(uris)
+        .repartition(target_num_rows_per_block=PROBES_PER_TASK)
+        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
+    )
+    refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
+    return pa.concat_tables(ray.get(refs)).sort_by("recording_id")
+
+
+def probe_recordings(batch: pa.Table) -> pa.Table:
+    """Headers of recordings: (recording_id, uri) → PROBED. What cannot be read gets a reason instead."""
+    rows = []
+    for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
+        row: dict[str, Any] = {"recording_id": recording_id}
+        try:
+            header = probe(uri)
+            row |= {name: getattr(header, name) for name in HEADER}
+        except (DecodeError, SourceError) as error:
+            if is_outage(uri, error):
+                raise
+            row |= {"reason": error.reason, "message": redact(str(error))}
+            if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_SUFFIXES:
+                row["reason"] = "not_a_recording"
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=PROBED)

@@ -1,0 +1,200 @@
+"""Read encoded/: the bundles of one part, with what the wanted models made of their segments."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from zsfuse_ray.archive.packing import normalised, unpack_embeddings, unpack_values
+from zsfuse_ray.archive.passes import Encoded, Pass
+from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.archive.schemas import OUTCOME, SPAN, kind_of, model_columns
+from zsfuse_ray.errors import InputError
+
+# It makes its functions when it is imported, out of a type checker's sight.
+pc: Any = pyarrow.compute
+
+BUNDLES_AT_ONCE = 64  # what of a part is in memory with its embeddings
+
+# Models by their names in encoded/, with the audio repeats of an ALM: what is to be read.
+Wanted = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some bundles of a part. items, segments: rows of OUTCOME and SPAN, of n segments with finite values.
+
+    embeddings: (n, A, dim) float32 of length 1, of each ALM the wanted audio repeats; logits: (n, labels)
+    and vectors: (n, vector_dim), or None where there are none, of each specialist.
+    """
+
+    items: pa.Table
+    segments: pa.Table
+    embeddings: dict[str, NDArray[np.float32]]
+    logits: dict[str, NDArray[np.float32]]
+    vectors: dict[str, NDArray[np.float32] | None]
+    encoder_inputs: int
+
+
+def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
+    """The bundles of a part, some at a time. InputError where encoded/ is not what its record says."""
+    passes = _passes(encoded, part, wanted)
+    if not passes:  # nothing of the increment could be opened, so there was nothing to encode
+        return
+    place = encoded.out.path(f"{passes[0].path}/part={part.number}")
+    files = sorted(encoded.out.parquet_files(f"{passes[0].path}/part={part.number}"))
+    columns = _columns(passes[0], wanted)
+    try:
+        gathered: list[pa.Table] = []
+        for n, file in enumerate(files, start=1):
+            gathered.append(pq.read_table(file, columns=columns, filesystem=encoded.out.fs, partitioning=None))
+            if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
+                yield _rows(encoded, part, wanted, passes, pa.concat_tables(gathered).combine_chunks())
+                gathered = []
+    except (KeyError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
+        raise InputError(f"{place} is not what {encoded.out.uri}/encoded says: {error}") from None
+
+
+def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
+    """The passes that hold what is wanted, in order; the first complete one where no model is wanted."""
+    if not wanted:
+        return [p for p in encoded.passes if part.increment in p.increments and p.complete and not p.dropped][:1]
+    of_keys = {one.folder: one for key in wanted for one in encoded.passes_of(key, part.increment)}
+    return [one for one in encoded.passes if one.folder in of_keys]
+
+
+def _columns(one: Pass, wanted: Wanted) -> list[str]:
+    first = ["bundle_id", "items", "segments", "encoder_inputs"]
+    return [*first, *(name for key in wanted if key in one.models for name in model_columns(key))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """The same bundles in one pass. place: of each segment of the first pass its row here, -1 for none."""
+
+    of: Pass
+    table: pa.Table
+    items: pa.Table
+    place: NDArray[np.int64]
+
+
+def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], table: pa.Table) -> Rows:
+    items, segments = _flat(table, "items", OUTCOME), _flat(table, "segments", SPAN)
+    n = len(segments)
+    pieces = [_Piece(passes[0], table, items, np.arange(n))]
+    for one in passes[1:]:
+        pieces.append(_piece(encoded, part, wanted, one, table["bundle_id"], segments))
+    there = np.ones(n, bool)
+    for piece in pieces:
+        there &= piece.place >= 0
+    embeddings, logits, vectors = {}, {}, {}
+    for key, repeats in wanted.items():
+        about, own = encoded.models[key], [piece for piece in pieces if key in piece.of.models]
+        if kind_of(key) == "alm":
+            embeddings[key] = _embeddings(key, own, repeats, about["dim"], n)
+            there &= np.isfinite(embeddings[key]).all(axis=(1, 2))
+            continue
+        of_logits, of_vectors = model_columns(key)
+        piece, size = own[0], about["vector_dim"]
+        logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece.place)
+        vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece.place) if size else None
+        there &= np.isfinite(logits[key]).all(axis=1)
+    kept = np.flatnonzero(there)
+    return Rows(
+        _with_failures(pieces, segments, there),
+        segments.take(pa.array(kept)) if len(kept) < n else segments,
+        {key: values[kept] for key, values in embeddings.items()} if len(kept) < n else embeddings,
+        {key: values[kept] for key, values in logits.items()} if len(kept) < n else logits,
+        {key: v if v is None else v[kept] for key, v in vectors.items()},
+        sum(pc.sum(piece.table["encoder_inputs"]).as_py() or 0 for piece in pieces),
+    )
+
+
+def _piece(
+    encoded: Encoded, part: Part, wanted: Wanted, one: Pass, bundles: pa.ChunkedArray, segments: pa.Table
+) -> _Piece:
+    """The same bundles in another pass, whose segments are the same unless one of the two failed to decode."""
+    files = encoded.out.parquet_files(f"{one.path}/part={part.number}")
+    same = pc.field("bundle_id").isin(bundles.combine_chunks())
+    table = ds.dataset(files, filesystem=encoded.out.fs, format="parquet", partitioning=None).to_table(
+        columns=_columns(one, wanted), filter=same
+    )
+    order = pc.drop_null(pc.index_in(bundles, table["bundle_id"].combine_chunks()))
+    table = table.take(order).combine_chunks()
+    own = _flat(table, "segments", SPAN)
+    names = ("item_id", "start_s")
+    if len(own) == len(segments) and all(own[name].equals(segments[name]) for name in names):
+        place = np.arange(len(own))
+    else:
+        row = {key: n for n, key in enumerate(zip(*(own[name].to_pylist() for name in names), strict=True))}
+        keys = zip(*(segments[name].to_pylist() for name in names), strict=True)
+        place = np.array([row.get(key, -1) for key in keys], np.int64)
+    return _Piece(one, table, _flat(table, "items", OUTCOME), place)
+
+
+def _embeddings(key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int, n: int) -> NDArray[np.float32]:
+    """(n, len(repeats), dim), NaN for a segment that a piece lacks."""
+    needed = set(repeats)
+    for piece in reversed(pieces):
+        computed = piece.of.models[key]
+        if needed & set(computed.audio_repeats):
+            needed |= set(computed.known)
+    found: dict[int, NDArray[np.float32]] = {}
+    for piece in pieces:
+        computed = piece.of.models[key]
+        if not needed & set(computed.audio_repeats):
+            continue
+        columns = (piece.table[name] for name in model_columns(key))
+        distinct, inputs = unpack_embeddings(*columns, dim, len(computed.audio_repeats))
+        distinct = np.vstack([normalised(distinct), np.full((1, dim), np.nan, np.float32)])
+        inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
+        for a, chosen in zip(computed.audio_repeats, inputs.T, strict=True):
+            found[a] = distinct[np.maximum(chosen, 0)]
+            for row in np.flatnonzero(chosen < 0):
+                found[a][row] = found[computed.known[-1 - chosen[row]]][row]
+    return np.stack([found[a] for a in repeats], axis=1).reshape(n, len(repeats), dim)
+
+
+def _placed(values: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows of the values, NaN where the place is -1."""
+    found = values[np.maximum(place, 0)] if len(values) else np.empty((len(place), values.shape[1]), np.float32)
+    found[place < 0] = np.nan
+    return found
+
+
+def _with_failures(pieces: list[_Piece], segments: pa.Table, there: NDArray[np.bool_]) -> pa.Table:
+    """The items of the first piece, with what failed in any other, and those whose values are not finite."""
+    items = pieces[0].items
+    failures: dict[int, dict[str, Any]] = {}
+    for piece in pieces[1:]:
+        failed = piece.items.filter(piece.items["reason"].is_valid()).to_pylist()
+        failures |= {row["item_id"]: row for row in failed}
+    known = items.filter(items["reason"].is_valid())["item_id"].to_pylist()
+    for item_id in set(segments["item_id"].to_numpy()[~there].tolist()) - failures.keys():
+        failures[item_id] = {
+            "stage": "encode",
+            "reason": "not_finite",
+            "message": "a model gave values that are not finite",
+        }
+    for item_id in known:
+        failures.pop(item_id, None)
+    if not failures:
+        return items
+    rows = [row | _reason(failures.get(row["item_id"])) for row in items.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=items.schema)
+
+
+def _reason(failure: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: failure[name] for name in ("stage", "reason", "message")} if failure else {}
+
+
+def _flat(table: pa.Table, name: str, kind: pa.StructType) -> pa.Table:
+    """The structs of all rows, one a row."""
+    flat = table[name].combine_chunks().flatten()
+    return pa.Table.from_struct_array(flat) if len(flat) else pa.schema(list(kind)).empty_table()

@@ -1,0 +1,86 @@
+"""The rows that Ray schedules, from stage to stage: one bundle of items in, the same bundle out.
+
+Ray Data's checkpoint loses rows where a stage fans out, so segments stay inside their bundle's row until a
+part is labelled.
+"""
+
+import zlib
+from collections.abc import Iterable
+from typing import Literal
+
+import pyarrow as pa
+
+ITEM = pa.struct(
+    [
+        ("item_id", pa.int64()),
+        ("recording_id", pa.int64()),
+        ("uri", pa.string()),
+        ("slice_start_s", pa.float64()),  # where the manifest's slice starts in the file, else 0
+        ("slice_end_s", pa.float64()),  # where it ends in the file, else null
+        ("start_s", pa.float64()),  # the item, from the start of the slice
+        ("end_s", pa.float64()),
+        ("last", pa.bool_()),  # of its slice: it reaches to where the audio really ends
+        ("exact", pa.bool_()),  # whether duration, and so end_s, is more than an estimate
+    ]
+)
+BUNDLE = pa.schema([("bundle_id", pa.int64()), ("part", pa.int64()), ("items", pa.list_(ITEM))])
+OUTCOME = pa.struct(
+    [
+        ("item_id", pa.int64()),
+        ("recording_id", pa.int64()),
+        ("planned_s", pa.float64()),
+        ("audio_s", pa.float64()),  # what of it there really was
+        ("stage", pa.string()),  # of a failure, else null
+        ("reason", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+SPAN = pa.struct(
+    [
+        ("item_id", pa.int64()),
+        ("start_s", pa.float64()),  # from the start of the file
+        ("end_s", pa.float64()),
+        ("speech_prob", pa.float32()),
+        ("samples", pa.int64()),
+        ("sample_rate", pa.int32()),  # Hz, the file's own
+    ]
+)
+DECODED = pa.schema(
+    [
+        ("bundle_id", pa.int64()),
+        ("part", pa.int64()),
+        ("items", pa.list_(OUTCOME)),
+        ("segments", pa.list_(SPAN)),
+        ("pcm", pa.large_binary()),  # mono int16 of all segments end to end, each at its native rate
+    ]
+)
+
+Kind = Literal["alm", "specialist"]
+
+
+def encoded_schema(keys: Iterable[str]) -> pa.Schema:
+    """Rows of encoded/ with what these models ("alm", "specialist", "alm2", …) make of the segments."""
+    values = [(name, pa.large_binary()) for key in keys for name in model_columns(key)]
+    first = [DECODED.field(name) for name in DECODED.names if name != "pcm"]
+    return pa.schema([*first, *values, ("encoder_inputs", pa.int64())])  # distinct inputs of the ALMs
+
+
+def model_columns(key: str) -> tuple[str, str]:
+    """A model's columns of encoded rows, the values of all segments of a bundle end to end.
+
+    Of an ALM: the distinct embeddings of each segment, float16 (K, dim), and int8 (segments, audio repeats),
+    which of a segment's own each repeat uses; -1 - j: the one that the j-th known repeat uses. Of a
+    specialist: logits, float16 (segments, labels), and vectors, float16 (segments, vector_dim), null where
+    the family gives none.
+    """
+    return (f"{key}_embeddings", f"{key}_inputs") if kind_of(key) == "alm" else (f"{key}_logits", f"{key}_vectors")
+
+
+def kind_of(key: str) -> Kind:
+    """ "alm" or "specialist": the kind of a model from its name in tables, such as "alm2"."""
+    return "alm" if key.startswith("alm") else "specialist"
+
+
+def segment_seed(item_id: int, start_s: float) -> int:
+    """A number that belongs to the segment, so that a seeded crop is the same in every run."""
+    return zlib.crc32(f"{item_id} {start_s:.3f}".encode())

@@ -1,0 +1,121 @@
+"""One pass over the audio with Ray Data: bundles of the plan → decode → encode → one row a bundle in encoded/.
+
+Its checkpoint remembers which bundles are written; the same command again resumes there.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.exceptions
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data.checkpoint import CheckpointConfig
+
+from zsfuse_ray.archive.passes import Pass
+from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.stages.decode import decode_bundles
+from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions, ToEncode
+from zsfuse_ray.audio.segment import Segmentation
+from zsfuse_ray.config.models import EncoderOptions
+from zsfuse_ray.config.score import RunConfig
+from zsfuse_ray.runs.cluster import Pool
+from zsfuse_ray.runs.folder import Output
+
+MAX_BUNDLES_PER_BLOCK = 32
+# Enough to fill a cluster and to lose little; beyond it a block, and so a file in encoded/, holds more bundles.
+BLOCKS_WANTED = 2000
+
+
+def run_pass(
+    config: RunConfig,
+    out: Output,
+    plan: Plan,
+    one: Pass,
+    tasks: Mapping[str, ToEncode],
+    pools: list[Pool],
+    own_cores: int | None,
+    tally: Any,
+) -> None:
+    """Encode every bundle of a pass that its checkpoint does not hold yet.
+
+    tasks: what each model is to compute. own_cores: cores of a machine with a Ray of our own, whose logical
+    CPUs say nothing about them. The files lie in a folder for each part of the plan.
+    """
+    n_bundles = sum(plan.increments[n].bundles for n in one.increments)
+    per_block = min(MAX_BUNDLES_PER_BLOCK, max(1, n_bundles // BLOCKS_WANTED))
+    context = DataContext.get_current()
+    context.checkpoint_config = CheckpointConfig(
+        id_column="bundle_id",
+        checkpoint_path=out.path(one.checkpoint),
+        override_filesystem=out.fs,
+        delete_checkpoint_on_success=False,
+    )
+    try:
+        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=out.fs)
+        rows = rows.repartition(target_num_rows_per_block=per_block)
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally)
+        rows = encoded(rows, config, pools, tasks, tally=tally)
+        rows.write_parquet(out.path(one.path), filesystem=out.fs, partition_cols=["part"])
+    finally:
+        context.checkpoint_config = None
+
+
+def decoded(
+    rows: ray.data.Dataset, how: Segmentation, item_s: float, own_cores: int | None, tally: Any
+) -> ray.data.Dataset:
+    """BUNDLE rows → DECODED, by one task a core."""
+    return rows.map_batches(
+        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally),
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=1,
+        compute=TaskPoolStrategy(size=own_cores),
+    )
+
+
+def encoded(
+    rows: ray.data.Dataset,
+    config: EncoderOptions,
+    pools: list[Pool],
+    tasks: Mapping[str, ToEncode],
+    keep_audio: bool = False,
+    tally: Any = None,
+) -> ray.data.Dataset:
+    """DECODED rows → `encoded_schema`, through each pool in turn; with the audio where a later stage needs it."""
+    options = EncodeOptions(config.long, config.crop, config.batch_s, config.precision)
+    for pool in pools:
+        rows = rows.map_batches(
+            Encode,
+            fn_constructor_kwargs={
+                "models": {key: tasks[key] for key in pool.models},
+                "every": tuple(tasks),
+                "options": options,
+                "gpu": pool.num_gpus > 0,
+                "threads": pool.threads,
+                "last": pool is pools[-1],
+                "keep_audio": keep_audio,
+                "tally": tally,
+            },
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus,
+            compute=ActorPoolStrategy(min_size=pool.min_size, max_size=pool.max_size),
+        )
+    return rows
+
+
+def _decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
+    """BUNDLE rows → DECODED, with the tally told of every item begun and ended."""
+
+    @contextmanager
+    def attempt(item_id: int) -> Iterator[int]:
+        yield ray.get(tally.begin.remote(item_id))
+        tally.end.remote(item_id)
+
+    return decode_bundles(batch, how, item_s, attempt)

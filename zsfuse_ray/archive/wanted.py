@@ -1,0 +1,99 @@
+"""What a command asks for: models with copies of the audio, and a hash of all that decides its tables."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from zsfuse_ray.archive.describe import is_model, revision_of
+from zsfuse_ray.archive.passes import Encoded, Pass
+from zsfuse_ray.archive.schemas import kind_of
+from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.summaries import Repetition
+from zsfuse_ray.config.models import EncoderOptions
+from zsfuse_ray.config.options import recorded
+from zsfuse_ray.config.score import ENCODING, LABELLING, RunConfig, ScoreConfig
+from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, parse_spec
+
+PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling
+
+
+def encoding_options(config: RunConfig) -> dict[str, Any]:
+    """What decides the rows of encoded/, beside the plan and the models."""
+    return {name: recorded(config)[name] for name in ENCODING} | {"preprocessing": PREPROCESSING}
+
+
+def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -> dict[str, ToEncode]:
+    """What a run asks for, by the models' names in encoded/, where `models` are there already.
+
+    A model is the same if its weights are, wherever they lie.
+    """
+    found: dict[str, ToEncode] = {}
+    for name, text in config.models.items():
+        kind = kind_of(name)
+        spec = parse_spec(text, kind)
+        own = [key for key in models if kind_of(key) == kind]
+        key = next((key for key in own if key not in found and is_model(spec, models[key])), None)
+        if key is None:
+            number = len({*own, *(k for k in found if kind_of(k) == kind)}) + 1
+            key = kind if number == 1 else f"{kind}{number}"
+        found[key] = ToEncode(spec, config.audio_repeats if kind == "alm" else ())
+    return found
+
+
+def to_encode(one: Pass, models: Mapping[str, Mapping[str, Any]], specs: Mapping[str, ModelSpec]) -> dict[str, ToEncode]:
+    """What the actors of a pass compute. specs: of the models that this run names."""
+    return {
+        key: ToEncode(
+            specs[key] if key in specs else parse_spec(models[key]["model"], kind_of(key)),
+            computed.audio_repeats,
+            computed.known,
+        )
+        for key, computed in one.models.items()
+    }
+
+
+def score_digest(config: ScoreConfig, specs: Mapping[str, ModelSpec], source: str = "") -> str:
+    """A hash of what decides the tables of score. specs: of its models; source: the table it labels, if any."""
+    decides = {name: recorded(config)[name] for name in LABELLING}
+    models = {
+        kind_of(key): str(spec) if spec.checkpoint == UNTRAINED else f"{spec.family}:{revision_of(spec)}"
+        for key, spec in specs.items()
+    }
+    repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
+    return _hash([decides, models, repeats, source])
+
+
+def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:
+    """A hash of what decides the tables of embed: the models with their audio repeats."""
+    return _hash({key: sorted(repeats) for key, repeats in wanted.items()})
+
+
+def repeats_of_table(wanted: Mapping[str, ToEncode], encoded: Encoded | None) -> dict[str, tuple[int, ...]]:
+    """Audio repeats by model that embed's tables are about: what is wanted, and what is encoded already."""
+    found = {key: set(one.audio_repeats) for key, one in wanted.items()}
+    for one in encoded.passes if encoded else ():
+        for key, computed in one.models.items():
+            found.setdefault(key, set()).update(computed.audio_repeats)
+    return {key: tuple(sorted(repeats)) for key, repeats in found.items()}
+
+
+def repetitions(
+    config: EncoderOptions, repeats: Mapping[str, Iterable[int]], models: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Repetition]:
+    """What the effect of repeated audio on each ALM depends on, by the model's name."""
+    return {
+        key: Repetition(
+            tuple(own),
+            models[key]["sample_rate"],
+            models[key]["window"],
+            models[key]["fill"],
+            config.crop == "seeded",
+        )
+        for key, own in repeats.items()
+        if kind_of(key) == "alm"
+    }
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
