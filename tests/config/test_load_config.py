@@ -72,5 +72,5 @@ def test_mistakes_are_one_line(kind, given: dict, message: str):
 
 def test_a_tuning_holds_nothing_for_a_job_without_that_option(tmp_path: Path):
     tuned = written(tmp_path, "tuned.yaml", "weight: 0.2\n")
-    with pytest.raises(InputError, match="takes no tuned.yaml"):
+    with pytest.raises(InputError, match=r"takes no tuned\.yaml"):
         load_config(PlanConfig, tuned=tuned, **NEEDED)
