@@ -20,7 +20,7 @@ from pathlib import Path
 
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.mini import MiniConfig
-from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.options import load_config, parse
 from zsfuse_ray.errors import run_job
 
 
@@ -47,11 +47,15 @@ def measure(config: MiniConfig, out: Path) -> None:
     from zsfuse_ray.reporting.weights import measured, with_figures
     from zsfuse_ray.training.mini import sources
 
-    argv = ["--alm", f"{out}/alm", "--specialist", f"{out}/specialist", "--overwrite"]
-    argv += ["--corpus", ",".join(sources(config, tested=True)), "--output", f"{out}/figures"]
-    if not config.leave_out:  # else all of its speakers are unheard, and each is tested
-        argv += ["--splits", "mini"]
-    options, _ = parse(EvaluateConfig, argv, "")
+    options, _ = load_config(
+        EvaluateConfig,
+        alm=f"{out}/alm",
+        specialist=f"{out}/specialist",
+        corpus=tuple(sources(config, tested=True)),
+        splits=None if config.leave_out else "mini",  # what was left out is tested on all its speakers
+        output=f"{out}/figures",
+        overwrite=True,
+    )
     where, result = evaluate(options, "")
     print(write(where, result))
     if not config.leave_out:

@@ -13,6 +13,7 @@ same command, with an output that all machines reach:
 Run again after a stop of any kind, it goes on from its last checkpoint; after the end, it does nothing.
 """
 
+import shlex
 import sys
 
 from zsfuse_ray.config.options import parse
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     config, preset = parse(TrainConfig, argv, __doc__ or "")
     from zsfuse_ray.training.run import train  # Ray and torch, only for a command line that holds
 
-    return train(config, preset, argv)
+    return train(config, preset, shlex.join(["python", "jobs/train.py", *argv]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 import pytest
+import yaml
 
 from zsfuse_ray.config.benchmark import BenchmarkConfig
-from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.options import load_config, parse
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 
@@ -38,9 +39,11 @@ def test_wrong_options_are_one_line(argv, said):
     assert "\n" not in str(refused.value)
 
 
-def test_the_jobs_it_runs_get_its_models_and_encoders():
+def test_the_jobs_it_runs_get_its_models_and_encoders(tmp_path):
     asked = ["--alm", "clap:folder", "--audio-repeats", "1,3", "--encoders", "1,2", "--batch-s", "20"]
-    given = benchmark(*asked).encoder_arguments
-    config, _ = parse(ScoreConfig, ["--input", "demo", "--output", "out", *given], "a job")
+    given = benchmark(*asked).encoder_options
+    file = tmp_path / "options.yaml"
+    file.write_text(yaml.safe_dump(given | {"input": "demo", "output": "out"}))
+    config, _ = load_config(ScoreConfig, config_file=file)
     assert (config.alm, config.audio_repeats, config.encoders) == ("clap:folder", (1, 3), (1, 2))
     assert (config.batch_s, config.specialist) == (20, "classifier:mini-specialist")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsfuse_ray.method import metrics
-from zsfuse_ray.method.fusion import fuse
+from zsfuse_ray.method.fusion import RULES, fuse
 from zsfuse_ray.method.search import Block, fold_scores, members, prompt_gram, prompt_scores, sizes, subsets
 from zsfuse_ray.method.zeroshot import posterior
 
@@ -67,7 +67,7 @@ def check(parts, inside, how, dtype) -> None:
 
 
 @pytest.mark.parametrize("objective", ["ua", "wa", "macro_f1", "nll"])
-@pytest.mark.parametrize("fusion", ["linear", "loglinear"])
+@pytest.mark.parametrize("fusion", sorted(RULES))
 @pytest.mark.parametrize("ensemble", ["embedding", "logit", "probability"])
 def test_it_equals_brute_force(ensemble, fusion, objective):
     how = {"ensemble": ensemble, "fusion": fusion, "objective": objective, "temperature": 0.7}
@@ -75,7 +75,7 @@ def test_it_equals_brute_force(ensemble, fusion, objective):
 
 
 @pytest.mark.parametrize("objective", ["ua", "macro_f1", "nll"])
-@pytest.mark.parametrize("fusion", ["linear", "loglinear"])
+@pytest.mark.parametrize("fusion", sorted(RULES))
 def test_labels_the_specialist_does_not_know(fusion, objective):
     audio, text, specialist, targets, folds = data(2, n_prompts=3)
     inside = np.array([True, True, False, True])
@@ -89,7 +89,7 @@ def test_labels_the_specialist_does_not_know(fusion, objective):
     st.integers(0, 10_000),
     st.integers(2, 5),
     st.sampled_from(["embedding", "logit", "probability"]),
-    st.sampled_from(["linear", "loglinear"]),
+    st.sampled_from(sorted(RULES)),
     st.sampled_from([0.3, 1.0, 5.0]),
 )
 def test_it_equals_brute_force_on_any_numbers(seed, n_labels, ensemble, fusion, temperature):
@@ -97,7 +97,7 @@ def test_it_equals_brute_force_on_any_numbers(seed, n_labels, ensemble, fusion, 
     check(data(seed, n=12, n_labels=n_labels, n_prompts=2), None, how, np.float64)
 
 
-@pytest.mark.parametrize("fusion", ["linear", "loglinear"])
+@pytest.mark.parametrize("fusion", sorted(RULES))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_of_equals_the_first_label_wins(fusion, dtype):
     """Labels of the same prompt, a specialist that is undecided, one that is sure: ties at w = 0, 1, all."""
@@ -111,7 +111,7 @@ def test_of_equals_the_first_label_wins(fusion, dtype):
     check((audio, text, specialist, targets, folds), None, how, dtype)
 
 
-@pytest.mark.parametrize("fusion", ["linear", "loglinear"])
+@pytest.mark.parametrize("fusion", sorted(RULES))
 def test_without_a_specialist_the_alm_decides_alone(fusion):
     audio, text, _, targets, folds = data(4, n_prompts=3)
     how = {"ensemble": "embedding", "fusion": fusion, "objective": "ua", "temperature": 1.0}

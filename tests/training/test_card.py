@@ -28,7 +28,7 @@ def card_of(**changed: object) -> str:
         "table": table_of(["angry", "sad", "sad"], ["train", "train", "dev"], ["emodb", "own", "own"]),
         "history": [EPOCH | {"epoch": 1}, EPOCH],
         "best": EPOCH,
-        "command": ["--train", "my clips.csv", "--init", "x"],
+        "command": "python jobs/train.py --train 'my clips.csv' --init x",
         "options": {"lr": 1e-3},
         "versions": {"torch": "2"},
         "licences": {"emodb": "free for research"},

@@ -100,7 +100,7 @@ def test_both_trainings_are_what_the_presets_say(monkeypatch, tmp_path):
     heard = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
     assert heard.nb_max_samples == 3 * 16_000
     monkeypatch.setattr(mini, "train", lambda *given: 1)
-    with pytest.raises(InputError, match="goes on from there"):
+    with pytest.raises(InputError, match="the same command resumes it"):
         mini.train_parts(build(MiniConfig, given))
 
 

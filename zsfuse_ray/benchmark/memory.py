@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from zsfuse_ray.benchmark.figures import Figure
-from zsfuse_ray.benchmark.hearing import environment
+from zsfuse_ray.benchmark.throughput import environment
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.method.prompts import TEMPLATES

@@ -20,7 +20,7 @@ from zsfuse_ray.archive.layout import table_columns
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.archive.summaries import REJECT
 from zsfuse_ray.benchmark.figures import Figure
-from zsfuse_ray.benchmark.hearing import run_job
+from zsfuse_ray.benchmark.throughput import run_job
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.score import DECIDED, PlanConfig
 from zsfuse_ray.models.alm import AudioLanguageModel
@@ -40,7 +40,7 @@ def rescoring(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
         for n in range(config.repeats):
             out = Path(folder) / f"labels{n}"
             with _one_core():
-                run_job(jobs / "score.py", ["--embeddings", f"{folder}/table", "--output", str(out)])
+                run_job(jobs / "score.py", {"embeddings": f"{folder}/table", "output": str(out)})
             speeds.append(json.loads((out / RUN).read_text())["time"]["segments_per_s"])
     note = f"{config.rescore_segments:,} segments, reading and writing tables included, loading models not"
     return [Figure("labels from an embedding table, one core", tuple(speeds), "segments a second", note)]

@@ -13,10 +13,10 @@ import torch
 from zsfuse_ray.archive.describe import model_specs, revisions
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.benchmark.figures import Figure, page
-from zsfuse_ray.benchmark.hearing import decoding, encoding, from_end_to_end, hear
 from zsfuse_ray.benchmark.memory import memory
 from zsfuse_ray.benchmark.rescoring import rescoring
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
+from zsfuse_ray.benchmark.throughput import decoding, encoding, from_end_to_end, hear
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.corpora.clips import CLIPS

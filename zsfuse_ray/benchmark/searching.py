@@ -17,7 +17,7 @@ from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.benchmark.figures import Figure, extrapolated
-from zsfuse_ray.benchmark.hearing import device, run_job
+from zsfuse_ray.benchmark.throughput import device, run_job
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.method import metrics
@@ -45,25 +45,20 @@ class Searched:
 
 def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Searched]]:
     """``jobs/tune.py``: all subsets of the templates × 101 weights × copies of audio and text, one rule."""
-    copies = ",".join(map(str, COPIES))
-    given = config.encoder_arguments
-    given[given.index("--audio-repeats") + 1] = copies
-    options = ["--corpus", ",".join(config.corpus), "--templates", "|".join(TEMPLATES[: config.templates])]
-    options += [
-        "--parts",
-        "train,dev,test",
-        "--text-repeats",
-        copies,
-        "--ensembles",
-        "embedding",
-        "--fusions",
-        "linear",
-    ]
+    options = config.encoder_options | {
+        "corpus": list(config.corpus),
+        "templates": list(TEMPLATES[: config.templates]),
+        "parts": ["train", "dev", "test"],
+        "audio_repeats": list(COPIES),
+        "text_repeats": list(COPIES),
+        "ensembles": ["embedding"],
+        "fusions": ["linear"],
+    }
     done, left_out = [], ""
     for _ in range(config.repeats):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            whole_s = run_job(jobs / "tune.py", [*given, *options, "--output", str(out)])
+            whole_s = run_job(jobs / "tune.py", options | {"output": str(out)})
             found = json.loads((out / "tune.json").read_text())
         said = found["search"]
         if said["failed"]:

@@ -1,7 +1,7 @@
 """Options of ``jobs/benchmark.py``."""
 
 from dataclasses import fields
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -68,15 +68,11 @@ class BenchmarkConfig(EncoderOptions):
             raise InputError("--specialist none leaves nothing to fuse for --parts naive")
 
     @property
-    def encoder_arguments(self) -> list[str]:
-        """Models and encoders as another job's command line takes them."""
+    def encoder_options(self) -> dict[str, Any]:
+        """Models and encoders as another job's YAML file of options takes them."""
         given = {field.name: getattr(self, field.name) for field in fields(EncoderOptions)}
-        return [
-            text
+        return {
+            name: list(value) if isinstance(value, tuple) else value
             for name, value in given.items()
             if value is not None
-            for text in (
-                f"--{name.replace('_', '-')}",
-                ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
-            )
-        ]
+        }

@@ -1,13 +1,13 @@
 """Options of ``jobs/evaluate.py``."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
-from zsfuse_ray.config.models import TUNED
+from zsfuse_ray.config.models import RULES_HELP, TUNED, FusionName
 from zsfuse_ray.config.options import CHECKED, Fraction, option
 from zsfuse_ray.errors import InputError
 
@@ -27,7 +27,7 @@ class EvaluateConfig(LabelledOptions):
         "--audio-repeats and --text-repeats, which are then 1 by default",
     )
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the fusion that --weight gives")
-    fusion: Literal["linear", "loglinear"] = option("linear", "rule of the fusion that --weight gives")
+    fusion: FusionName = option("linear", f"rule of the fusion that --weight gives: {RULES_HELP}")
 
     def __post_init__(self) -> None:
         super().__post_init__()

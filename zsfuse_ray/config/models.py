@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.options import CHECKED, Numbers, Options, Repeats, Templates, option
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.fusion import RULES, find_rule
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 
@@ -52,6 +53,10 @@ class EncoderOptions(Options):
         """The models by their names in tables: "alm" and "specialist", and of several of a kind "alm2" …"""
         return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
 
+
+# The name of a fusion rule, and what --help says of the rules there are.
+FusionName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
+RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
 
 # In place of a model: those an embedding table was made with.
 OF_TABLE = "table"

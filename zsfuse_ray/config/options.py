@@ -1,7 +1,8 @@
-"""Fill a job's frozen dataclass from a preset, a YAML file and the command line, in this order.
+"""A job's frozen dataclass from a preset, YAML files and options given by name or on a command line.
 
-Every option is a field: ``max_reject_rate`` is ``--max-reject-rate`` on the command line and
-``max_reject_rate:`` in YAML. Names and values are checked before anything else happens.
+Override order: command line (or keyword) > --tuned > --config > preset. Every option is a field:
+``max_reject_rate`` is ``--max-reject-rate`` on the command line and ``max_reject_rate:`` in YAML. Names and
+values are checked before anything else happens.
 """
 
 import argparse
@@ -81,11 +82,43 @@ def presets(kind: type[Options]) -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
-def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Config, str]:
-    """Read a command line. Returns the configuration and the name of its preset ('' where the job has none).
+def load_config(
+    kind: type[Config],
+    preset: str | None = None,
+    *,
+    config_file: str | Path | None = None,
+    tuned: str | Path | None = None,
+    **options: Any,
+) -> tuple[Config, str]:
+    """Return a job's configuration and the name of its preset ('' where the job has none).
 
-    Raises InputError for an unknown option, a value of the wrong form, a missing or broken YAML file.
+    options go over tuned, a tuned.yaml of ``jobs/tune.py`` for a job that takes one; that goes over
+    config_file, a YAML file of options; and that over the preset, by default the job's own. Values are of the
+    fields' types, or text as on a command line. InputError for an unknown preset or option, a value of the
+    wrong form, a missing or broken YAML file.
     """
+    _check_names(kind, options, "options")
+    given: dict[str, Any] = {}
+    if config_file:
+        given |= read_yaml(kind, _text_of("--config", config_file), str(config_file))
+    if tuned:
+        if not kind.tuned_keys:
+            raise InputError(f"{tuned}: this job takes no tuned.yaml")
+        values = read_yaml(kind, _text_of("--tuned", tuned), str(tuned), kind.tuned_keys)
+        given |= {key: value for key, value in values.items() if key in kind.takes_of_tuned()}
+    given |= options
+    values = {}
+    if name := preset or kind.default_preset:
+        if name not in (known := presets(kind)):
+            raise InputError(f"no preset {name}{nearest(name, known)}")
+        values = read_yaml(kind, (PRESETS / str(kind.preset_folder) / f"{name}.yaml").read_text(), name)
+    usual = kind.usual(given)
+    values = usual | values if preset else values | usual
+    return build(kind, values | given), name or ""
+
+
+def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Config, str]:
+    """Read a command line into what `load_config` returns; its errors, and InputError for unknown options."""
     known = presets(kind)
     parser = _Parser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -93,13 +126,9 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
     if known:
         default = f" (default {kind.default_preset})" if kind.default_preset else ""
         parser.add_argument("--preset", help=f"named options: {', '.join(known)}{default}")
-        parser.add_argument(
-            "--config", help="YAML file of options; goes over the preset, under the command line"
-        )
+        parser.add_argument("--config", help="YAML file of options; overrides the preset")
     if kind.tuned_keys:
-        parser.add_argument(
-            "--tuned", help="tuned.yaml of jobs/tune.py; goes over --config, under the command line"
-        )
+        parser.add_argument("--tuned", help="tuned.yaml of jobs/tune.py; overrides --config")
     for field in _fields(kind):
         default = "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
         parser.add_argument(
@@ -110,24 +139,10 @@ def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Co
         )
     given = vars(parser.parse_args(argv))
     preset, file, tuned = (given.pop(name, None) for name in ("preset", "config", "tuned"))
-    if tuned:
-        found = read_yaml(kind, _text_of("--tuned", tuned), tuned, kind.tuned_keys)
-        given = {key: value for key, value in found.items() if key in kind.takes_of_tuned()} | given
-    if file:
-        given = read_yaml(kind, _text_of("--config", file), file) | given
-    named = preset
-    values: dict[str, Any] = {}
-    if preset := preset or kind.default_preset:
-        if preset not in known:
-            raise InputError(f"no preset {preset}{nearest(preset, known)}")
-        file_of_preset = PRESETS / str(kind.preset_folder) / f"{preset}.yaml"
-        values = read_yaml(kind, file_of_preset.read_text(), preset)
-    usual = kind.usual(given)
-    values = usual | values if named else values | usual
-    return build(kind, values | given), preset or ""
+    return load_config(kind, preset, config_file=file, tuned=tuned, **given)
 
 
-def _text_of(name: str, file: str) -> str:
+def _text_of(name: str, file: str | Path) -> str:
     try:
         return Path(file).read_text()
     except OSError as error:
@@ -147,11 +162,17 @@ def read_yaml(kind: type[Config], text: str, name: str, known: Sequence[str] | N
         raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{name} must be a YAML mapping of options, not a {type(values).__name__}")
+    _check_names(kind, values, name, known)
+    return values
+
+
+def _check_names(
+    kind: type[Options], values: Mapping[str, Any], source: str, known: Sequence[str] | None = None
+) -> None:
     known = [field.name for field in _fields(kind)] if known is None else known
     for key in values:
         if key not in known:
-            raise InputError(f"{name}: unknown option {key}{nearest(str(key), known)}")
-    return values
+            raise InputError(f"{source}: unknown option {key}{nearest(str(key), known)}")
 
 
 def build(kind: type[Config], values: Mapping[str, Any]) -> Config:

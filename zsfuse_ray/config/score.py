@@ -1,13 +1,20 @@
 """Options of ``jobs/plan.py`` and ``jobs/score.py``, and what every run over an archive shares."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.models import OF_TABLE, TUNED, EncoderOptions, ModelOptions
+from zsfuse_ray.config.models import (
+    OF_TABLE,
+    RULES_HELP,
+    TUNED,
+    EncoderOptions,
+    FusionName,
+    ModelOptions,
+)
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method import labels as label_sets
@@ -86,7 +93,7 @@ class ScoreConfig(ModelOptions, RunConfig):
         label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
     )
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
-    fusion: Literal["linear", "loglinear"] = option("linear", "how the two posteriors are combined")
+    fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
 
     def __post_init__(self) -> None:

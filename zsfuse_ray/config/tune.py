@@ -7,8 +7,10 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
+from zsfuse_ray.config.models import RULES_HELP, FusionName
 from zsfuse_ray.config.options import CHECKED, Repeats, comma_separated, option
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.fusion import RULES
 
 MOST_TEMPLATES = 48
 
@@ -22,9 +24,7 @@ Ensembles = Annotated[
     BeforeValidator(comma_separated),
     Field(min_length=1),
 ]
-Fusions = Annotated[
-    tuple[Literal["linear", "loglinear"], ...], BeforeValidator(comma_separated), Field(min_length=1)
-]
+Fusions = Annotated[tuple[FusionName, ...], BeforeValidator(comma_separated), Field(min_length=1)]
 Separators = Annotated[
     tuple[str, ...],
     BeforeValidator(partial(comma_separated, separator="|", strip=False)),
@@ -46,7 +46,7 @@ class TuneConfig(LabelledOptions):
     separators: Separators = option((" ",), "between copies of a prompt, to choose from, divided by |")
     word_counts: Repeats = option((1,), "words a label is put into templates with, to choose from")
     ensembles: Ensembles = option(("embedding", "logit"), "ensemble rules to choose from")
-    fusions: Fusions = option(("linear", "loglinear"), "fusion rules to choose from")
+    fusions: Fusions = option(tuple(RULES), f"fusion rules to choose from: {RULES_HELP}")
     temperatures: Temperatures = option((1.0,), "T to choose from")
     objective: Literal["ua", "wa", "macro_f1", "nll"] = option("ua", "what is to be best")
     choose: Literal["one_se", "best"] = option(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,11 @@ from scipy.optimize import fminbound
 from zsfuse_ray.evaluation.baseline import svm_posteriors
 from zsfuse_ray.evaluation.heard import Amplified, Fusion, Heard
 from zsfuse_ray.evaluation.protocol import Round
-from zsfuse_ray.method.fusion import Rule, fit_stacked, fuse
+from zsfuse_ray.method.fusion import RULES, fit_stacked, fuse
 from zsfuse_ray.method.metrics import nll, ua
 from zsfuse_ray.method.zeroshot import posterior
 
 WEIGHTS = np.linspace(0, 1, 21)
-RULES: tuple[Rule, ...] = get_args(Rule)
 _SAME = 1e-9  # UA this close is equal, and the simpler choice is taken
 
 CHANCE, SVM, SPECIALIST = "chance", "svm", "specialist"

@@ -5,8 +5,9 @@ Prompt t gives clip i and label c the score S[t, i, c]; a subset of the prompts 
 has to be encoded again. Along the fusion weight, linear fusion is a straight line for every label, log-linear
 fusion one in the logarithm; so the weights with which a label wins are an interval between crossings, and
 clips that are right are counted for all weights at once by where their interval begins and ends. That costs
-clips × labels a subset, where trying each weight would cost weights × clips × labels. Two cases have no such
-lines and are computed weight by weight: NLL, and log-linear fusion with labels the specialist does not know.
+clips × labels a subset, where trying each weight would cost weights × clips × labels. What has no such lines
+is computed weight by weight: NLL, log-linear fusion with labels the specialist does not cover, and rules
+without them (`FusionRule.straight`).
 
 The temperature is one number a block, tried on a grid as any other choice is: fitting it for each subset
 would cost more than the search, and fitting it once on all clips would let those that test take part.
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from zsfuse_ray.method.fusion import Rule
+from zsfuse_ray.method.fusion import Rule, find_rule, pool_inside
 from zsfuse_ray.method.zeroshot import Ensemble
 
 Objective = Literal["ua", "wa", "macro_f1", "nll"]
@@ -155,16 +156,17 @@ def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds
     averaged = averaged.reshape(len(chosen), *part.scores.shape[1:])
     averaged /= divisor[:, :, None]
     n_cells = 2 * n_folds if block.objective == "macro_f1" else n_folds
+    straight = find_rule(block.fusion).straight
     if block.ensemble == "probability":
         p = averaged
     else:
         averaged /= averaged.dtype.type(block.temperature)
-        p = None if block.fusion == "loglinear" else _softmax(averaged, axis=1)
-    all_known = bool(block.inside.all())
-    if block.objective != "nll" and (block.fusion == "linear" or all_known):
-        if block.fusion == "linear":
+        p = None if straight == "logarithm" else _softmax(averaged, axis=1)
+    all_covered = bool(block.inside.all())
+    if block.objective != "nll" and (straight == "posterior" or (straight == "logarithm" and all_covered)):
+        if straight == "posterior":
             assert p is not None
-            begin, end = _interval(part.known if all_known else _at_0(block, part, p), p, part.label)
+            begin, end = _interval(part.known if all_covered else _at_0(block, part, p), p, part.label)
         else:  # a common factor of a clip's posteriors changes no order: scores do as their logarithms
             begin, end = _interval(_log(part.known), averaged if p is None else _log(p), part.label)
         base = (np.arange(len(chosen))[:, None] * n_cells + part.cells) * (STEPS + 2)
@@ -220,19 +222,8 @@ def _at_0(block: Block, part: _Part, p: NDArray) -> NDArray:
 
 def _fused(block: Block, part: _Part, p: NDArray, weight: float) -> NDArray:
     """The fused posterior (K, C, m) at one weight, as `fuse` has it."""
-    if weight == 1:
-        return p
-    at_0 = np.broadcast_to(part.known, p.shape) if block.inside.all() else _at_0(block, part, p)
-    kind = p.dtype.type
-    linear = kind(1 - weight) * at_0 + kind(weight) * p
-    if block.fusion == "linear" or (weight == 0 and block.inside.all()):
-        return linear
-    inside = block.inside[:, None]
-    pooled = np.where(inside, np.exp(kind(1 - weight) * _log(part.known) + kind(weight) * _log(p)), 0)
-    total = pooled.sum(axis=1, keepdims=True)
-    share = p[:, block.inside].sum(axis=1, keepdims=True)
-    pooled = np.where(total > 0, pooled / np.where(total > 0, total, 1) * share, linear)
-    return np.where(inside, pooled, p)
+    q, p = np.moveaxis(part.known, 0, -1), np.moveaxis(p, 1, -1)
+    return np.moveaxis(pool_inside(q, p, weight, find_rule(block.fusion), block.inside), -1, 1)
 
 
 def _mean(

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 # Okabe & Ito's colours, told apart with any colour vision; beside them always a marker or a line style.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B6B6B"
 _FONT = 11
+_RULE_STYLES = ((BLUE, "o"), (ORANGE, "^"), (GREY, "s"))  # one a fusion rule, in turn
 _SHOWN = ("svm", "specialist", "alm_amplified", "zs_fuse")  # where there is room for a few systems only
 _STYLES = dict(
     zip(_SHOWN, ((GREY, "s", ":"), (BLUE, "o", "-"), (ORANGE, "^", "--"), (RED, "D", "-.")), strict=True)
@@ -136,12 +138,12 @@ def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
 
 
 def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """UA over the ALM's share w, for both rules; what was chosen on dev is marked."""
+    """UA over the ALM's share w, for each fusion rule; what was chosen on dev is marked."""
     curve = table["weight_curve"]
     figure, axes = new_figure(2, 10.0, 4.6, sharey=True)
     for ax, part in zip(axes, ("dev", "test"), strict=True):
-        for rule, colour, marker in (("linear", BLUE, "o"), ("loglinear", ORANGE, "^")):
-            ua = [100 * value for value in curve[part][rule]]
+        for (rule, values), (colour, marker) in zip(curve[part].items(), cycle(_RULE_STYLES), strict=False):
+            ua = [100 * value for value in values]
             ax.plot(curve["weights"], ua, color=colour, marker=marker, markersize=4.5, label=rule)
         chosen = [choice["zs_fuse"]["w"] for choice in table["choices"]]
         for n, w in enumerate(sorted(set(chosen))):

@@ -2,12 +2,13 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from zsfuse_ray.reporting.plots import BLUE, GREEN, ORANGE, RED, image, new_figure
+from zsfuse_ray.reporting.plots import BLUE, GREEN, GREY, ORANGE, RED, image, new_figure
 from zsfuse_ray.runs.folder import Output
 
 PAGE, FIGURES = "tune.md", "figures"
@@ -58,11 +59,10 @@ def weight(result: Mapping[str, Any]) -> Figure:
     """UA over the ALM's share w for each fusion rule, with its interval over speakers."""
     curve = result["weight_curve"]
     figure, (ax,) = new_figure(1, 7.5, 4.8)
-    styles = {"linear": (BLUE, "-"), "loglinear": (ORANGE, "--")}
-    for rule, (colour, line) in styles.items():
-        if rule not in curve:
-            continue
-        value, low, high = ([point[key] for point in curve[rule]] for key in ("value", "low", "high"))
+    rules = {rule: points for rule, points in curve.items() if rule != "weights"}
+    styles = cycle(((BLUE, "-"), (ORANGE, "--"), (GREY, "-.")))
+    for (rule, points), (colour, line) in zip(rules.items(), styles, strict=False):
+        value, low, high = ([point[key] for point in points] for key in ("value", "low", "high"))
         ax.plot(curve["weights"], 100 * np.array(value), color=colour, linestyle=line, label=rule)
         if None not in low:
             band = 100 * np.array(low, float), 100 * np.array(high, float)

@@ -1,6 +1,5 @@
 """README.md of a trained model: what it is, what it heard, how to make it again, how good it is."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,12 +18,13 @@ def card(
     table: pa.Table,
     history: Sequence[Mapping[str, float]],
     best: Mapping[str, float],
-    command: Sequence[str],
+    command: str,
     options: Mapping[str, Any],
     versions: Mapping[str, str],
     licences: Mapping[str, str],
 ) -> str:
-    """Return the card's Markdown. about: Task.card(); best: the epoch that was saved, as in ``history``.
+    """Return the card's Markdown. about: Task.card(); best: the epoch that was saved, as in ``history``;
+    command: the line that made it.
 
     licences: of each corpus, where known. The front matter's licence is that of the start where all data
     allow as much, else "other".
@@ -56,7 +56,7 @@ def card(
         "",
         "# Training",
         "```",
-        redact(shlex.join(["python", "jobs/train.py", *command])),
+        redact(command),
         "```",
         "Options: "
         + ", ".join(f"{name} {_show(value)}" for name, value in options.items() if name not in _PLACES)

@@ -6,8 +6,8 @@ standardised mel bands and weights that keep the size of what passes through.
 """
 
 import math
+import shlex
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from transformers import (
 
 from zsfuse_ray.audio.features import WhisperMel
 from zsfuse_ray.config.mini import CORPORA, MiniConfig
-from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.options import load_config
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.load import load
@@ -51,12 +51,12 @@ def train_parts(config: MiniConfig) -> None:
         start = out / "start_specialist"
         if not (out / "specialist" / RUN).exists():
             write_specialist_start(start, load(sources(config), "mini"), config.seed)
-        _train(config, "specialist", ["--init", str(start)])
+        _train(config, "specialist", init=str(start))
     if "alm" in config.parts:
         if not (out / "text" / "config.json").exists():
             raise InputError(f"{out}/text: no text encoder there yet; make it with --parts text")
         write_audio_start(out / "start_alm")
-        _train(config, "alm", ["--init", str(out / "start_alm"), "--text", str(out / "text")])
+        _train(config, "alm", init=str(out / "start_alm"), text=str(out / "text"))
 
 
 def sources(config: MiniConfig, tested: bool = False) -> list[str]:
@@ -68,15 +68,19 @@ def sources(config: MiniConfig, tested: bool = False) -> list[str]:
     return [f"{name}:{config.corpora}/{name}" for name in ((tested and config.leave_out) or heard)]
 
 
-def _train(config: MiniConfig, task: str, start: Sequence[str]) -> None:
-    argv = ["--preset", f"mini-{task}", *start, "--corpus", ",".join(sources(config)), "--splits", "mini"]
-    argv += ["--seed", str(config.seed), "--output", f"{config.output}/{task}"]
+def _train(config: MiniConfig, task: str, **start: str) -> None:
+    options: dict[str, Any] = {**start, "corpus": tuple(sources(config)), "splits": "mini"}
+    options |= {"seed": config.seed, "output": f"{config.output}/{task}"}
     if config.epochs:
-        argv += ["--epochs", str(config.epochs)]
-    options, preset = parse(TrainConfig, argv, "")
+        options["epochs"] = config.epochs
+    training, preset = load_config(TrainConfig, f"mini-{task}", **options)
+    command = ["python", "jobs/mini.py", "--corpora", config.corpora, "--output", config.output]
+    command += ["--parts", task, "--seed", str(config.seed)]
+    for name, value in (("--leave-out", ",".join(config.leave_out)), ("--epochs", config.epochs)):
+        command += [name, str(value)] if value else []
     try:
-        if train(options, preset, argv):
-            raise InputError(f"{config.output}/{task} is not complete; the same command goes on from there")
+        if train(training, preset, shlex.join(command)):
+            raise InputError(f"{config.output}/{task} is not complete; the same command resumes it")
     finally:
         ray.shutdown()
 

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,11 @@ from zsfuse_ray.training.watch import Screen, start_watcher
 from zsfuse_ray.training.worker import load_state, train_worker
 
 
-def train(config: TrainConfig, preset: str, command: Sequence[str]) -> int:
-    """Train a model. Returns the exit code: 0, or 1 where training or too many clips failed."""
+def train(config: TrainConfig, preset: str, command: str) -> int:
+    """Train a model. Returns the exit code: 0, or 1 where training or too many clips failed.
+
+    command: the line that a person types to do the same again, for the model's card.
+    """
     config = dataclasses.replace(config, init=_placed(config.init), text=_placed(config.text))
     out = Output.open(config.output)
     table = training_table(config)
@@ -139,7 +142,7 @@ def save_best(
     table: pa.Table,
     result: Result,
     out: Output,
-    command: Sequence[str],
+    command: str,
     decides: Mapping[str, Any],
 ) -> dict[str, float]:
     """Write the best epoch's model and card to the output folder; returns that epoch's figures."""

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zsfuse_ray.archive.listing import list_archive
-from zsfuse_ray.benchmark.hearing import decoding, hear, run_job, steady_speed
+from zsfuse_ray.benchmark.throughput import decoding, hear, run_job, steady_speed
 from zsfuse_ray.errors import InputError
 
 
@@ -48,7 +48,7 @@ def test_a_job_that_is_refused_or_breaks_says_why(tmp_path: Path, code, kind, sa
     script.parent.mkdir()
     script.write_text(f"import sys; print('error: no such thing', file=sys.stderr); sys.exit({code})")
     with pytest.raises(kind) as broken:
-        run_job(script, [])
+        run_job(script, {})
     assert said in str(broken.value)
 
 
@@ -59,10 +59,14 @@ def test_a_job_runs_with_a_ray_of_its_own_and_its_own_package(
     script = tmp_path / "jobs" / "job.py"
     script.parent.mkdir()
     script.write_text(
-        "import os, pathlib, sys\n"
-        "pathlib.Path(sys.argv[1]).write_text(os.environ['PYTHONPATH'] + str('RAY_ADDRESS' in os.environ))"
+        "import os, pathlib, sys, yaml\n"
+        "_, option, file = sys.argv\n"
+        "options = yaml.safe_load(open(file))\n"
+        "assert option == '--config' and options['encoders'] == [1, 2]\n"
+        "said = os.environ['PYTHONPATH'] + str('RAY_ADDRESS' in os.environ)\n"
+        "pathlib.Path(options['output']).write_text(said)"
     )
-    assert run_job(script, [str(tmp_path / "said")]) > 0
+    assert run_job(script, {"output": str(tmp_path / "said"), "encoders": [1, 2]}) > 0
     said = (tmp_path / "said").read_text()
     assert said.startswith(str(Path(__file__).parents[2]))
     assert said.endswith("False")

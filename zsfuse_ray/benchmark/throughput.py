@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import yaml
 
 import zsfuse_ray
 from zsfuse_ray.archive.decode_stage import decode_bundles
@@ -178,18 +179,21 @@ def environment() -> dict[str, str]:
     return found
 
 
-def run_job(script: Path, arguments: Sequence[str]) -> float:
+def run_job(script: Path, options: Mapping[str, Any]) -> float:
     """Run a job on this machine, with a Ray of its own; returns its wall time in seconds.
 
-    InputError with what it said last where it refused its command, RuntimeError where it broke.
+    options: what its --config file holds. InputError with its last line where it refused them, RuntimeError
+    where it failed.
     """
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, str(script), *arguments], env=environment(), capture_output=True, text=True
-    )
-    took = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "options.yaml"
+        file.write_text(yaml.safe_dump(dict(options)))
+        command = [sys.executable, str(script), "--config", str(file)]
+        started = time.perf_counter()
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        took = time.perf_counter() - started
     if done.returncode > 1:  # 1: it ended, but too much of the archive could not be read
-        last = (done.stderr.strip() or done.stdout.strip() or "nothing was said").splitlines()[-1]
+        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         if done.returncode == 2:
             raise InputError(f"jobs/{script.name}: {last.removeprefix('error: ')}")
         raise RuntimeError(f"jobs/{script.name} ended with {done.returncode}: {last}")
@@ -203,8 +207,8 @@ def from_end_to_end(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
     for _ in range(config.repeats):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            arguments = ["--input", config.input, "--output", str(out), *config.encoder_arguments]
-            took = run_job(jobs / "score.py", arguments)
+            options = config.encoder_options | {"input": config.input, "output": str(out)}
+            took = run_job(jobs / "score.py", options)
             spent = json.loads((out / RUN).read_text())["time"]
             whole.append(spent["audio_hours_this_time"] * 3600 / took)
             device_hours.append(spent["audio_hours_per_device_hour"])

@@ -1,0 +1,109 @@
+"""From what the models returned for some segments to the columns of the segments table.
+
+Runs over an archive, runs from kept embeddings and `Labeller` all label here: a new column is added in
+`label_columns` and nowhere else.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
+from zsfuse_ray.method.labels import column, map_labels
+from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """All that turns what the models return into posteriors and labels; computed once a run.
+
+    text: (P, C, D), the embedded prompts of all text repeats, None without an ALM; scale: the ALM's.
+    specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
+    """
+
+    labels: tuple[str, ...]
+    text: NDArray[np.float32] | None
+    scale: float
+    specialist_labels: tuple[str, ...] | None
+    ensemble: Ensemble
+    temperature: float
+    fusion: Rule
+    weight: float
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which labels the specialist covers, (C,)."""
+        if self.specialist_labels is None:
+            return np.zeros(len(self.labels), bool)
+        return map_labels(self.specialist_labels, self.labels).any(axis=0)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns of `label_columns`, in their order."""
+        names = ["label", "confidence", "entropy", *(f"p_{column(label)}" for label in self.labels)]
+        if self.specialist_labels is not None:
+            covered = zip(self.labels, self.inside, strict=True)
+            names += [f"specialist_{column(label)}" for label, inside in covered if inside]
+        if self.text is not None:
+            names += [f"alm_{column(label)}" for label in self.labels]
+        return tuple(names)
+
+
+def posteriors(
+    labelling: Labelling,
+    embeddings: NDArray[np.floating] | None,
+    logits: NDArray[np.floating] | None,
+    vectors: NDArray[np.floating] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Return the fused, the specialist's and the ALM's posteriors of n segments, each (n, C).
+
+    embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S) of the
+    specialist; vectors: (n, V), the pooled ones its head reads, for trained fusion. What a labelling has no
+    model for is None, and so is its posterior; of one model alone the fused posterior is its own.
+    """
+    alm = specialist = None
+    if labelling.text is not None:
+        if embeddings is None:
+            raise ValueError("a labelling with prompts needs embeddings")
+        alm = posterior(
+            embeddings, labelling.text, labelling.scale, labelling.ensemble, labelling.temperature
+        )
+    if labelling.specialist_labels is not None:
+        if logits is None:
+            raise ValueError("a labelling with a specialist needs logits")
+        mapping = map_labels(labelling.specialist_labels, labelling.labels)
+        specialist = specialist_on_labels(softmax(logits), mapping)
+    if alm is not None and specialist is not None:
+        fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
+        return fused, specialist, alm
+    fused = specialist if alm is None else alm
+    if fused is None:
+        raise ValueError("a labelling needs at least one model")
+    return fused, specialist, alm
+
+
+def label_columns(
+    labelling: Labelling,
+    embeddings: NDArray[np.floating] | None,
+    logits: NDArray[np.floating] | None,
+    vectors: NDArray[np.floating] | None,
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of n segments, each (n,), see `posteriors` for the arguments.
+
+    label (texts), confidence (the label's probability), entropy (nats) and p_LABEL of the fused posterior;
+    specialist_LABEL of the labels it covers; alm_LABEL. All but label are float32. Of equally probable labels
+    the first wins.
+    """
+    fused, specialist, alm = posteriors(labelling, embeddings, logits, vectors)
+    labels = np.array(labelling.labels, dtype=object)[fused.argmax(axis=1)]
+    values: list[NDArray[Any]] = [labels, fused.max(axis=1), entropy(fused), *fused.T]
+    if specialist is not None:
+        values += [*specialist.T[labelling.inside]]
+    if alm is not None:
+        values += [*alm.T]
+    return {
+        name: array if array.dtype == object else array.astype(np.float32)
+        for name, array in zip(labelling.column_names, values, strict=True)
+    }
