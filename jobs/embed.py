@@ -26,7 +26,7 @@ from zsfuse_ray.errors import run_job
 def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, preset = parse(EmbedConfig, argv, __doc__ or "")
-    from zsfuse_ray.archive.embed_run import embed  # Ray and torch, only for a command line that holds
+    from zsfuse_ray.archive.pipeline import embed  # Ray and torch, only for a command line that holds
 
     return embed(config, preset)
 

@@ -15,7 +15,7 @@ from zsfuse_ray.errors import run_job
 def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, _ = parse(PlanConfig, argv, __doc__ or "")
-    from zsfuse_ray.archive.plan import plan  # Ray and torch, only for a command line that holds
+    from zsfuse_ray.archive.pipeline import plan  # Ray and torch, only for a command line that holds
 
     return plan(config)
 

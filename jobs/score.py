@@ -34,12 +34,12 @@ def main(argv: list[str]) -> int:
     config, preset = parse(ScoreConfig, argv, __doc__ or "")
     # Ray and torch, only for a command line that holds
     if config.embeddings is None:
-        from zsfuse_ray.archive.run import score
+        from zsfuse_ray.archive.pipeline import score
 
         return score(config, preset)
-    from zsfuse_ray.archive.rescore import rescore
+    from zsfuse_ray.archive.table import label_table
 
-    return rescore(config, preset)
+    return label_table(config, preset)
 
 
 if __name__ == "__main__":

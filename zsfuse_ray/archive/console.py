@@ -1,16 +1,25 @@
-"""What a run over an archive says on the screen: of its models at the start, of its results at the end."""
+"""What a run over an archive prints: models at the start, changes of the archive, results at the end."""
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+import ray.exceptions
+
 from zsfuse_ray.archive.describe import model_specs
+from zsfuse_ray.archive.estimate import encoded_bytes
+from zsfuse_ray.archive.layout import RUN
+from zsfuse_ray.archive.plan import Changes, Plan
+from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
+from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import UNTRAINED, quality
+from zsfuse_ray.runs.progress import duration
 
 
-def say_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
-    """Say of models without training or with known figures what they are worth; return these figures."""
+def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
+    """State what models without training or with known figures are worth; returns these figures."""
     figures = quality(model_specs(config).values())
     if figures:
         known = ", ".join(f"{corpus} {ua['zs_fuse']:.0%}" for corpus, ua in figures["ua"].items())
@@ -22,15 +31,95 @@ def say_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
     if names:
         print(
-            f"UNTRAINED {' and '.join(names)}: random weights, what this run says means nothing. "
+            f"UNTRAINED {' and '.join(names)}: random weights, the labels of this run mean nothing. "
             "Name real models with --alm and --specialist, or --preset paper.",
             file=sys.stderr,
         )
     return figures
 
 
+def print_changes(changes: Changes, prune: bool) -> None:
+    """How the archive has changed since it was planned, where it has."""
+    parts = []
+    if len(changes.new):
+        parts.append(f"{len(changes.new):,} new")
+    if len(changes.changed):
+        parts.append(f"{len(changes.changed):,} changed")
+    if len(changes.gone):
+        parts.append(f"{len(changes.gone):,} gone ({'dropped' if prune else 'kept; --prune drops them'})")
+    if parts:
+        print(f"recordings since the plan: {', '.join(parts)}", file=sys.stderr)
+
+
+def plan_text(plan: Plan, decode_s: float | None) -> str:
+    """What a person wants to know before a run. decode_s: seconds that decoding takes, where it was tried."""
+    kinds = ", ".join(f"{number} {name}" for name, number in plan.containers.items())
+    numbers = {name: int(plan.total(name)) for name in ("playable", "recordings", "items", "bundles")}
+    size = encoded_bytes(plan.total("hours"))
+    lines = [
+        f"{plan.total('hours'):.2f} h of audio in {numbers['playable']:,} of {numbers['recordings']:,} recordings "
+        f"({kinds or 'none'})",
+        f"{numbers['items']:,} items in {numbers['bundles']:,} bundles; the plan is in {plan.out.uri}/plan",
+        f"encoded/ will take up to {bytes_text(size)} with large models (1,024 values for an embedding and for a "
+        "vector, one copy of the audio), a tenth of it with small ones",
+    ]
+    if decode_s is not None:
+        took = duration(decode_s)
+        lines.append(
+            f"about {took} to decode and find speech (measured on a sample of it); the models come on top"
+        )
+    return "\n".join(lines)
+
+
+def bytes_text(size: float) -> str:
+    """Bytes as people write them."""
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+    return f"{size / 1000:.3g} TB"
+
+
+def nothing_to_do(run: Mapping[str, Any], uri: str, max_reject_rate: float) -> int:
+    """State that a run is complete, and its results; returns its exit code."""
+    print(f"{uri} is complete; nothing to do", file=sys.stderr)
+    print(summary(run, uri), flush=True)
+    return verdict(run["counts"], max_reject_rate)
+
+
+def stopped(error: ray.exceptions.RayError) -> int:
+    """State what ended a run half-way: one line where the store was lost, else Ray's own message."""
+    if isinstance(cause := getattr(error, "cause", None), InputError):
+        raise cause from None
+    outage = re.search(r"SourceError: (.+)", str(error))
+    what = outage.group(1) if outage else redact(str(error))
+    print(
+        f"{what}\nerror: the run stopped; what is written stays, and the same command resumes there",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
+    """Exit code of a run with these counts, with a line on stderr where it is not 0."""
+    tried = max(1, counts["items"] + counts["unreadable"])
+    rate = counts["failures"] / tried
+    if rate <= max_reject_rate:
+        return 0
+    print(
+        f"{counts['failures']} of {tried} items failed ({rate:.1%}, allowed are {max_reject_rate:.1%}, "
+        "--max-reject-rate); the tables are written, reasons are in rejects/",
+        file=sys.stderr,
+    )
+    return 1
+
+
 def summary(run: Mapping[str, Any], uri: str) -> str:
-    """What a person wants to see at the end: shares, rejects, where the tables are, how to look at them."""
+    """What a person wants to see at the end: hours, labels, rejects, and what to do with the tables."""
+    return _of_labels(run, uri) if run["config"].get("labels") else _of_embeddings(run, uri)
+
+
+def _of_labels(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
     lines = [
         hours(counts),
@@ -38,8 +127,28 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
     ]
     lines += [*reject_lines(counts), *repetition_lines(run)]
     lines += [
-        f"tables: {uri}/segments  recordings  rejects   run: {uri}/run.json",
+        f"tables: {uri}/segments  recordings  rejects   run: {uri}/{RUN}",
         f"look:   python -c \"import pandas as pd; print(pd.read_parquet('{uri}/segments'))\"",
+    ]
+    return "\n".join(lines)
+
+
+def _of_embeddings(run: Mapping[str, Any], uri: str) -> str:
+    counts = run["counts"]
+    lines = [hours(counts), *reject_lines(counts)]
+    alms = {key: facts for key, facts in run["models"].items() if kind_of(key) == "alm"}
+    for key, facts in alms.items():
+        effects = repetition_of_audio(run["effective_repetition"][key])
+        lines += [f"{facts['model']}: {line}" if len(alms) > 1 else line for line in effects]
+    if alms:
+        copies = sum(len(facts["audio_repeats"]) for facts in alms.values())
+        lines.append(
+            f"{counts['encoder_inputs']:,} distinct inputs for {counts['segments']:,} segments × "
+            f"{copies} audio repeats"
+        )
+    lines += [
+        f"tables: {uri}/encoded  recordings  rejects   run: {uri}/{RUN}",
+        f"label:  python jobs/score.py --embeddings {uri} --output labels",
     ]
     return "\n".join(lines)
 
@@ -69,7 +178,7 @@ def repetition_lines(run: Mapping[str, Any]) -> list[str]:
 
 def repetition_of_audio(effective: Mapping[str, Mapping[str, int]]) -> list[str]:
     """What copies of the audio really did."""
-    said = {
+    names = {
         "same": "same input as without",
         "fewer": "fewer copies",
         "cropped": "cropped",
@@ -79,9 +188,7 @@ def repetition_of_audio(effective: Mapping[str, Mapping[str, int]]) -> list[str]
     for a, effects in effective.items():
         total = sum(effects.values())
         if a != "1" and total:
-            shares = ", ".join(
-                f"{said[name]} {count / total:.0%}" for name, count in effects.items() if count
-            )
+            shares = ", ".join(f"{names[name]} {n / total:.0%}" for name, n in effects.items() if n)
             lines.append(f"audio × {a}: {shares}")
     return lines
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import ray
 
-from zsfuse_ray.archive.stream import run_pass
 from zsfuse_ray.archive.passes import Encoded, Pass, add_pass, begun_passes, lacking
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.stream import run_pass
 from zsfuse_ray.archive.wanted import encoding_options, to_encode
 from zsfuse_ray.config.score import RunConfig
 from zsfuse_ray.runs import cluster, progress
@@ -46,10 +46,14 @@ def encode_lacking(
     specs = {key: one.spec for key, one in wanted.items()}
     spent = Spent()
     for one in begun_passes(wanted, encoded, some):
-        encoded, spent = _encode(config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent)
+        encoded, spent = _encode(
+            config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent
+        )
     for numbers, models in lacking(wanted, encoded, some):
         encoded, one = add_pass(encoded, numbers, models)
-        encoded, spent = _encode(config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent)
+        encoded, spent = _encode(
+            config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent
+        )
     if not encoded.passes:  # nothing of the archive could be opened: the record says so
         encoded.write()
     return encoded, spent

@@ -32,11 +32,15 @@ def clear_other_tables(out: Output, digest: str) -> None:
     if then is None or then["digest"] != digest:
         for name in TABLES:
             out.delete(name)
-        out.write_json(f"{LABELLED}/labelling.json", {"versions": {"zsfuse_ray": __version__}, "digest": digest})
+        out.write_json(
+            f"{LABELLED}/labelling.json", {"versions": {"zsfuse_ray": __version__}, "digest": digest}
+        )
 
 
-def label(task: LabelTask, stale: list[Part]) -> dict[str, Any]:
-    """Label these parts; returns the counts of all parts, as run.json has them, and effective repetition."""
+def label(task: LabelTask, stale: list[Part]) -> tuple[dict[str, Any], int]:
+    """Label these parts; returns the counts of all parts, as run.json has them, with effective repetition, and
+    the number of segments that were labelled now.
+    """
     clear_other_tables(task.out, task.digest)
     of_part = dict(_label_all(task, stale))
     others = [part for part in task.plan.parts() if part.number not in of_part]
@@ -44,7 +48,8 @@ def label(task: LabelTask, stale: list[Part]) -> dict[str, Any]:
         known = readers.map(lambda part: task.out.read_json(state_name(part, task.digest)), others)
         before = summed(content["counts"] for content in known if content)
     total = summed([before, *of_part.values()])
-    return {"counts": run_counts(total), "effective_repetition": total["effective_repetition"]}
+    made = {"counts": run_counts(total), "effective_repetition": total["effective_repetition"]}
+    return made, sum(counts["segments"] for counts in of_part.values())
 
 
 def _label_all(task: LabelTask, stale: list[Part]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -54,7 +59,11 @@ def _label_all(task: LabelTask, stale: list[Part]) -> Iterator[tuple[int, dict[s
         segments += counts["segments"]
         if time.monotonic() - last >= SAY_EVERY_S:
             last = time.monotonic()
-            print(f"labelled {done:,} of {len(stale):,} parts, {segments:,} segments", file=sys.stderr, flush=True)
+            print(
+                f"labelled {done:,} of {len(stale):,} parts, {segments:,} segments",
+                file=sys.stderr,
+                flush=True,
+            )
         yield part, counts
 
 

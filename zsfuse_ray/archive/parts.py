@@ -39,8 +39,8 @@ BY_TIME = [("recording_id", "ascending"), ("start_s", "ascending")]
 class LabelTask:
     """What the tasks of a labelling share. labelling: None makes recordings and rejects alone.
 
-    keys: the models by their names in encoded/ ("alm", "specialist"); audio_repeats: of the ALM. digest: a
-    hash of all that decides the tables.
+    keys: the names in encoded/ of the models ("alm", "specialist") that label; wanted: all models that are
+    read, with the audio repeats of an ALM; digest: a hash of all that decides the tables.
     """
 
     plan: Plan
@@ -48,7 +48,7 @@ class LabelTask:
     out: Output
     labelling: Labelling | None
     keys: Mapping[str, str]
-    audio_repeats: tuple[int, ...]
+    wanted: Mapping[str, tuple[int, ...]]
     repetitions: Mapping[str, Repetition]  # of the ALMs whose amplification is counted
     digest: str
 
@@ -62,12 +62,11 @@ def state_name(part: Part, digest: str) -> str:
 def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     """Write a part's segments, recordings and rejects; returns its counts."""
     recordings = planned_recordings(task.plan, part)
-    wanted = {key: task.audio_repeats if kind == "alm" else () for kind, key in task.keys.items()}
     pieces: list[pa.Table] = []
     outcomes: list[pa.Table] = [pa.schema(list(OUTCOME)).empty_table()]
     lengths: list[pa.Table] = []
     inputs = 0
-    for rows in read_part(task.encoded, part, wanted):
+    for rows in read_part(task.encoded, part, task.wanted):
         rows = without_dropped(rows, part)
         outcomes.append(rows.items)
         inputs += rows.encoder_inputs
@@ -85,7 +84,9 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
         task.out.write_table(part_file(SEGMENTS, part.number), segments)
     task.out.write_table(part_file(RECORDINGS, part.number), summary.drop_columns(["recording_id"]))
     task.out.write_table(part_file(REJECTS, part.number), rejects.drop_columns(["recording_id"]))
-    task.out.write_json(state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts})
+    task.out.write_json(
+        state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
+    )
     return counts
 
 
@@ -173,7 +174,7 @@ def _no_rows(task: LabelTask) -> Rows:
     embeddings, logits, vectors = {}, {}, {}
     for kind, key in task.keys.items():
         if kind == "alm":
-            embeddings[key] = np.empty((0, len(task.audio_repeats), of[key]["dim"]), np.float32)
+            embeddings[key] = np.empty((0, len(task.wanted[key]), of[key]["dim"]), np.float32)
         else:
             logits[key] = np.empty((0, len(of[key]["labels"])), np.float32)
             size = of[key]["vector_dim"]

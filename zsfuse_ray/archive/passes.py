@@ -64,12 +64,17 @@ class Encoded:
         return [
             one
             for one in self.passes
-            if key in one.models and increment in one.increments and not one.dropped and (one.complete or begun)
+            if key in one.models
+            and increment in one.increments
+            and not one.dropped
+            and (one.complete or begun)
         ]
 
     def repeats(self, key: str, increment: int, begun: bool = False) -> tuple[int, ...]:
         """Audio repeats that an ALM's passes hold for an increment."""
-        return tuple(a for one in self.passes_of(key, increment, begun) for a in one.models[key].audio_repeats)
+        return tuple(
+            a for one in self.passes_of(key, increment, begun) for a in one.models[key].audio_repeats
+        )
 
     def write(self) -> None:
         """Write the record of what is there."""
@@ -135,7 +140,9 @@ def lacking(
     return [(tuple(numbers), needs) for numbers, needs in groups.values()]
 
 
-def begun_passes(wanted: Mapping[str, ToEncode], encoded: Encoded | None, increments: Iterable[int]) -> list[Pass]:
+def begun_passes(
+    wanted: Mapping[str, ToEncode], encoded: Encoded | None, increments: Iterable[int]
+) -> list[Pass]:
     """Passes that were begun and not completed, and hold something that is wanted of these increments."""
     some = set(increments)
     return [
@@ -156,7 +163,9 @@ def check_repeats(encoded: Encoded, key: str, repeats: Sequence[int], increments
             )
 
 
-def add_pass(encoded: Encoded, increments: Sequence[int], models: dict[str, Computed]) -> tuple[Encoded, Pass]:
+def add_pass(
+    encoded: Encoded, increments: Sequence[int], models: dict[str, Computed]
+) -> tuple[Encoded, Pass]:
     """A new pass in the record, written."""
     one = Pass(f"{len(encoded.passes):03}", tuple(increments), models)
     found = replace(encoded, passes=(*encoded.passes, one))

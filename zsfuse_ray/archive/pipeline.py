@@ -1,7 +1,7 @@
 """The verbs over an archive, plan → encode → label: each begins where an earlier command has left the folder."""
 
 import sys
-import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +11,30 @@ import ray.exceptions
 
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import describe_models, make_labelling, where_there_is_room
-from zsfuse_ray.archive.encoding import encode_all, increments_to_encode
+from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import seconds_per_hour
-from zsfuse_ray.archive.label import FEW_PARTS, label, stale_parts
+from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.parts import LabelTask
-from zsfuse_ray.archive.passes import Encoded, drop_passes, lacking, read_passes, requested
+from zsfuse_ray.archive.passes import Encoded, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Changes, Plan, compare, extend_plan, read_plan
+from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.stages.encode import ToEncode
-from zsfuse_ray.archive.wanted import all_repeats, embed_digest, encoding_options, repetitions, score_digest
+from zsfuse_ray.archive.wanted import (
+    embed_digest,
+    encoding_options,
+    identity,
+    repeats_of_table,
+    repetitions,
+    requested,
+    score_digest,
+)
 from zsfuse_ray.config.embed import EmbedConfig
-from zsfuse_ray.config.options import recorded
-from zsfuse_ray.config.score import OPERATIONAL, PlanConfig, RunConfig, ScoreConfig
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.config.score import PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output, refuse_other_config
-from zsfuse_ray.runs.provenance import git_revision, versions
 
 
 def plan(config: PlanConfig) -> int:
@@ -40,22 +46,79 @@ def plan(config: PlanConfig) -> int:
     there = read_plan(config, out)
     changes = compare(there, listing)
     own_ray = cluster.connect(config.ray_address)
-    made = extended(config, out, listing, there, changes)
+    made = _extended(config, out, listing, there, changes)
     cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
     cost = seconds_per_hour(made, config)
     print(console.plan_text(made, None if cost is None else cost * made.total("hours") / cpus))
     return 0
 
 
-def extended(
-    config: PlanConfig, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
-) -> Plan:
-    """The plan with what is new to it; prints how the archive has changed."""
-    if there is not None:
-        console.print_changes(changes, config.prune)
-        if not changes.grows(config.prune):
-            return there
-    return extend_plan(config, out, listing, there, changes)
+def score(config: ScoreConfig, preset: str) -> int:
+    """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
+    found = _find(config)
+    wanted = requested(config, found.models)
+    digest = score_digest(config, {kind_of(key): identity(one.spec) for key, one in wanted.items()})
+    if found.is_current(digest) and not found.changes.grows(config.prune):
+        return _nothing_to_do(config, found)
+    keys = {kind_of(key): key for key in wanted}
+    stale = stale_parts(found.out, found.plan.parts(), digest) if found.plan else []
+    lacks = found.lacks(wanted, {part.increment for part in stale}, config.prune)
+    own_ray, facts = _prepare(config, found, wanted, lacks, len(stale))
+    labelling, prompts = make_labelling(
+        config,
+        wanted[keys["alm"]].spec if "alm" in keys else None,
+        {kind: facts[key] for kind, key in keys.items()},
+    )
+    if stale and not lacks:
+        print(f"{found.out.uri} is encoded already: labelling again, without audio", file=sys.stderr)
+    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+        clear(found.out)
+    run = begin_run(config, preset, found.out, {kind: facts[key] for kind, key in keys.items()}, digest)
+    if prompts:
+        run["models"]["alm"] |= prompts
+    plan = _extended(config, found.out, found.listing, found.plan, found.changes)
+    repeats = {key: one.audio_repeats for key, one in wanted.items()}
+    needed = sorted({part.increment for part in stale_parts(found.out, plan.parts(), digest)})
+    try:
+        encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, needed, own_ray)
+        counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
+        task = LabelTask(plan, encoded, found.out, labelling, keys, repeats, counted, digest)
+        return end_run(config, task, run, spent)
+    except ray.exceptions.RayError as error:
+        return console.stopped(error)
+
+
+def embed(config: EmbedConfig, preset: str) -> int:
+    """Encode an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows.
+
+    A folder that score has labelled keeps its tables: only what is encoded grows.
+    """
+    found = _find(config)
+    wanted = requested(config, found.models)
+    everywhere = range(len(found.plan.increments)) if found.plan else ()
+    lacks = found.lacks(wanted, everywhere, config.prune)
+    repeats = repeats_of_table(wanted, found.encoded)
+    digest = embed_digest(repeats)
+    if not lacks and (found.is_current(digest) or found.is_labelled):
+        return _nothing_to_do(config, found)
+    own_ray, facts = _prepare(config, found, wanted, lacks, 0)
+    if config.overwrite:
+        clear(found.out)
+    run = {} if found.is_labelled else begin_run(config, preset, found.out, facts, digest)
+    plan = _extended(config, found.out, found.listing, found.plan, found.changes)
+    everywhere = range(len(plan.increments))
+    try:
+        encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, everywhere, own_ray)
+        if found.is_labelled:
+            print(f"{found.out.uri} is encoded; its labels are those of before, until score runs again")
+            return 0
+        for key, own in repeats.items():
+            run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
+        counted = repetitions(config, repeats, facts)
+        task = LabelTask(plan, encoded, found.out, None, {}, repeats, counted, digest)
+        return end_run(config, task, run, spent)
+    except ray.exceptions.RayError as error:
+        return console.stopped(error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +133,30 @@ class _Found:
     run: dict[str, Any] | None
 
     @property
-    def is_current(self) -> bool:
-        """Whether a finished run has labelled all that the plan holds now."""
+    def models(self) -> dict[str, dict[str, Any]]:
+        """What is known of the models in encoded/, by their names there."""
+        return self.encoded.models if self.encoded else {}
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether score has labelled, or begun to label, what is here."""
+        return self.run is not None and bool(self.run["config"].get("labels"))
+
+    def is_current(self, digest: str) -> bool:
+        """Whether a finished run of this digest has made tables of all that the plan holds."""
         run, plan = self.run, self.plan
         if run is None or plan is None or run.get("status") != "complete":
             return False
-        return run.get("increments") == len(plan.increments)
+        return run.get("digest") == digest and run.get("increments") == len(plan.increments)
+
+    def lacks(self, wanted: Mapping[str, ToEncode], increments: Iterable[int], prune: bool) -> bool:
+        """Whether something is to be encoded: of these increments, or of what is new to the archive."""
+        if self.plan is None or self.encoded is None or len(self.changes.new) or len(self.changes.changed):
+            return True
+        if prune and len(self.changes.gone) and any(one.dropped for one in self.encoded.passes):
+            return True
+        some = [n for n in increments if self.plan.increments[n].bundles]
+        return bool(lacking(wanted, self.encoded, some) or begun_passes(wanted, self.encoded, some))
 
 
 def _find(config: RunConfig) -> _Found:
@@ -93,26 +174,34 @@ def _find(config: RunConfig) -> _Found:
     return _Found(out, listing, there, compare(there, listing), encoded, run)
 
 
-def score(config: ScoreConfig, preset: str) -> int:
-    """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
-    found = _find(config)
-    wanted = requested(config, found.encoded.models if found.encoded else {})
-    digest = score_digest(config, wanted)
-    if found.is_current and not found.changes.grows(config.prune) and found.run["labelling"] == digest:
-        return _nothing_to_do(config, found)
-    return _finish(config, preset, found, wanted, digest)
+def _nothing_to_do(config: RunConfig, found: _Found) -> int:
+    assert found.run is not None
+    console.print_changes(found.changes, config.prune)
+    return console.nothing_to_do(found.run, found.out.uri, config.max_reject_rate)
 
 
-def embed(config: EmbedConfig, preset: str) -> int:
-    """Encode an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows.
+def _prepare(
+    config: RunConfig, found: _Found, wanted: Mapping[str, ToEncode], encodes: bool, parts: int
+) -> tuple[bool, dict[str, dict[str, Any]]]:
+    """Join Ray where it is needed and look at the models: whether it is our own Ray, facts of each model.
 
-    A folder that score has labelled keeps its tables: only what is encoded grows.
+    InputError for all that may be wrong with models or cluster, before anything is written.
     """
-    found = _find(config)
-    wanted = requested(config, found.encoded.models if found.encoded else {})
-    there = increments_to_encode(found.plan) if found.plan else ()
-    lacks = found.plan is None or found.changes.grows(config.prune) or lacking(wanted, found.encoded, there)
-    if found.is_current and not lacks:
-        return _nothing_to_do(config, found)
-    labelled = found.run is not None and found.run.get("labelling") is not None
-    return _finish(config, preset, found, wanted, None if labelled else embed_digest(wanted, found.encoded))
+    own_ray = False
+    if encodes or parts > FEW_PARTS:
+        own_ray = cluster.connect(config.ray_address, streams=True)
+    if encodes:
+        cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(wanted))
+    new = {key: one.spec for key, one in wanted.items() if key not in found.models}
+    return own_ray, found.models | (where_there_is_room(describe_models, new) if new else {})
+
+
+def _extended(
+    config: PlanConfig, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
+) -> Plan:
+    """The plan with what is new to it; prints how the archive has changed."""
+    if there is not None:
+        console.print_changes(changes, config.prune)
+        if not changes.grows(config.prune):
+            return there
+    return extend_plan(config, out, listing, there, changes)

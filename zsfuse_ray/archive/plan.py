@@ -89,7 +89,9 @@ class Plan:
         found = []
         for number, increment in enumerate(self.increments):
             end = increment.first_recording + increment.recordings
-            for place, (first, after) in enumerate(zip(increment.parts, (*increment.parts[1:], end), strict=True)):
+            for place, (first, after) in enumerate(
+                zip(increment.parts, (*increment.parts[1:], end), strict=True)
+            ):
                 low, high = np.searchsorted(self.dropped, [first, after])
                 dropped = tuple(self.dropped[low:high].tolist())
                 found.append(Part(increment.first_part + place, number, first, after, dropped))
@@ -134,12 +136,12 @@ def open_plan(out: Output) -> Plan:
     """The plan in a folder; InputError where there is none of this version."""
     content = out.read_json(PLAN) or {}
     try:
-        increments = tuple(
-            Increment(**row | {"parts": tuple(row["parts"])}) for row in content["increments"]
-        )
+        increments = tuple(Increment(**row | {"parts": tuple(row["parts"])}) for row in content["increments"])
         plan = Plan(out, content["id"], content["identity"], content["columns"], increments)
     except (KeyError, TypeError):
-        raise InputError(f"{out.uri}/{PLAN} is not of this version; use another --output or --overwrite") from None
+        raise InputError(
+            f"{out.uri}/{PLAN} is not of this version; use another --output or --overwrite"
+        ) from None
     dropped = [
         out.read_table(plan_file(n, "dropped"))["recording_id"].to_numpy()
         for n, increment in enumerate(increments)
@@ -175,7 +177,9 @@ def compare(plan: Plan | None, listing: pa.Table) -> Changes:
     return Changes(np.flatnonzero(~found), np.flatnonzero(differs), outdated, gone)
 
 
-def extend_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes) -> Plan:
+def extend_plan(
+    config: PlanConfig, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes
+) -> Plan:
     """Probe what is new or changed, cut it into items and write it as an increment; returns the whole plan.
 
     InputError where an archive that is planned for the first time holds nothing that could be audio.
@@ -228,7 +232,12 @@ def extend_plan(config: PlanConfig, out: Output, listing: pa.Table, plan: Plan |
         out.write_table(plan_file(number, name), table, row_group_size=ROW_GROUP)
     if len(dropped):
         out.write_table(plan_file(number, "dropped"), pa.table({"recording_id": dropped}))
-    content = {"versions": versions(), "id": before.id, "identity": before.identity, "columns": before.columns}
+    content = {
+        "versions": versions(),
+        "id": before.id,
+        "identity": before.identity,
+        "columns": before.columns,
+    }
     # last: where it names an increment, the tables are whole
     out.write_json(PLAN, content | {"increments": [asdict(one) for one in increments]})
     ids = np.sort(np.concatenate([before.dropped, dropped]))

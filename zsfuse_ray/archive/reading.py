@@ -53,7 +53,9 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
     try:
         gathered: list[pa.Table] = []
         for n, file in enumerate(files, start=1):
-            gathered.append(pq.read_table(file, columns=columns, filesystem=encoded.out.fs, partitioning=None))
+            gathered.append(
+                pq.read_table(file, columns=columns, filesystem=encoded.out.fs, partitioning=None)
+            )
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
                 yield _rows(encoded, part, wanted, passes, pa.concat_tables(gathered).combine_chunks())
                 gathered = []
@@ -64,7 +66,9 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
 def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
     """The passes that hold what is wanted, in order; the first complete one where no model is wanted."""
     if not wanted:
-        return [p for p in encoded.passes if part.increment in p.increments and p.complete and not p.dropped][:1]
+        return [p for p in encoded.passes if part.increment in p.increments and p.complete and not p.dropped][
+            :1
+        ]
     of_keys = {one.folder: one for key in wanted for one in encoded.passes_of(key, part.increment)}
     return [one for one in encoded.passes if one.folder in of_keys]
 
@@ -138,7 +142,9 @@ def _piece(
     return _Piece(one, table, _flat(table, "items", OUTCOME), place)
 
 
-def _embeddings(key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int, n: int) -> NDArray[np.float32]:
+def _embeddings(
+    key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int, n: int
+) -> NDArray[np.float32]:
     """(n, len(repeats), dim), NaN for a segment that a piece lacks."""
     needed = set(repeats)
     for piece in reversed(pieces):
@@ -163,7 +169,9 @@ def _embeddings(key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int
 
 def _placed(values: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
     """Rows of the values, NaN where the place is -1."""
-    found = values[np.maximum(place, 0)] if len(values) else np.empty((len(place), values.shape[1]), np.float32)
+    found = (
+        values[np.maximum(place, 0)] if len(values) else np.empty((len(place), values.shape[1]), np.float32)
+    )
     found[place < 0] = np.nan
     return found
 

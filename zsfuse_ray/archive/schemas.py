@@ -73,7 +73,11 @@ def model_columns(key: str) -> tuple[str, str]:
     specialist: logits, float16 (segments, labels), and vectors, float16 (segments, vector_dim), null where
     the family gives none.
     """
-    return (f"{key}_embeddings", f"{key}_inputs") if kind_of(key) == "alm" else (f"{key}_logits", f"{key}_vectors")
+    return (
+        (f"{key}_embeddings", f"{key}_inputs")
+        if kind_of(key) == "alm"
+        else (f"{key}_logits", f"{key}_vectors")
+    )
 
 
 def kind_of(key: str) -> Kind:

@@ -74,7 +74,9 @@ def summarise_recordings(
     ids = playable["recording_id"].to_numpy()
     begins = pc.fill_null(playable["start_s"], 0.0).to_numpy()
     lengths = np.zeros(len(ids))
-    np.add.at(lengths, np.searchsorted(ids, outcomes["recording_id"].to_numpy()), outcomes["audio_s"].to_numpy())
+    np.add.at(
+        lengths, np.searchsorted(ids, outcomes["recording_id"].to_numpy()), outcomes["audio_s"].to_numpy()
+    )
     row = np.searchsorted(ids, segments["recording_id"].to_numpy())
     start, end = segments["start_s"].to_numpy(), segments["end_s"].to_numpy()
     middle = (start + end) / 2 - begins[row]
@@ -113,9 +115,7 @@ def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
     return pa.array(labels, pa.string()).take(best)
 
 
-def list_rejects(
-    recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, summary: pa.Table
-) -> pa.Table:
+def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, summary: pa.Table) -> pa.Table:
     """Everything that did not become segments, each with its stage and reason, as REJECT.
 
     planned: item_id and recording_id of all items; outcomes: of those that were done; summary: what

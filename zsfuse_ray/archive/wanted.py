@@ -13,7 +13,7 @@ from zsfuse_ray.archive.summaries import Repetition
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import ENCODING, LABELLING, RunConfig, ScoreConfig
-from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, parse_spec
+from zsfuse_ray.models.catalog import ModelSpec, parse_spec
 
 PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling
 
@@ -41,7 +41,9 @@ def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -
     return found
 
 
-def to_encode(one: Pass, models: Mapping[str, Mapping[str, Any]], specs: Mapping[str, ModelSpec]) -> dict[str, ToEncode]:
+def to_encode(
+    one: Pass, models: Mapping[str, Mapping[str, Any]], specs: Mapping[str, ModelSpec]
+) -> dict[str, ToEncode]:
     """What the actors of a pass compute. specs: of the models that this run names."""
     return {
         key: ToEncode(
@@ -53,15 +55,26 @@ def to_encode(one: Pass, models: Mapping[str, Mapping[str, Any]], specs: Mapping
     }
 
 
-def score_digest(config: ScoreConfig, specs: Mapping[str, ModelSpec], source: str = "") -> str:
-    """A hash of what decides the tables of score. specs: of its models; source: the table it labels, if any."""
+def identity(spec: ModelSpec) -> str:
+    """What tells a model from others: its family and revision, wherever its checkpoint may lie."""
+    revision = revision_of(spec)
+    return str(spec) if revision is None else f"{spec.family}:{revision}"
+
+
+def recorded_identity(facts: Mapping[str, Any]) -> str:
+    """The same, from what encoded/ records of a model."""
+    model, revision = facts["model"], facts["revision"]
+    return model if revision is None else f"{model.partition(':')[0]}:{revision}"
+
+
+def score_digest(config: ScoreConfig, models: Mapping[str, str], source: str = "") -> str:
+    """A hash of what decides the tables of score.
+
+    models: their identities, by kind; source: the embedding table that is labelled, if it is one.
+    """
     decides = {name: recorded(config)[name] for name in LABELLING}
-    models = {
-        kind_of(key): str(spec) if spec.checkpoint == UNTRAINED else f"{spec.family}:{revision_of(spec)}"
-        for key, spec in specs.items()
-    }
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
-    return _hash([decides, models, repeats, source])
+    return _hash([decides, dict(models), repeats, source])
 
 
 def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:

@@ -1,6 +1,6 @@
 """Options of ``jobs/embed.py``."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from zsfuse_ray.config.score import RunConfig
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EmbedConfig(RunConfig):
-    """Options of ``jobs/embed.py``: the plan's, the encoders', and in what form embeddings are kept.
+    """Options of ``jobs/embed.py``: the plan's, and the encoders'.
 
     --alm and --specialist may name several models, separated by commas.
     """
@@ -18,10 +18,7 @@ class EmbedConfig(RunConfig):
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
 
-    audio_repeats: Repeats = option((1, 2, 3, 4), "a: copies of the audio; each distinct input is heard once")
-    dtype: Literal["float32", "float16"] = option(
-        "float32", "of the ALM's embeddings in the table; float16 takes half the space"
-    )
+    audio_repeats: Repeats = option((1, 2, 3, 4), "a: copies of the audio; each distinct input is encoded once")
 
     def __post_init__(self) -> None:
         super().__post_init__()

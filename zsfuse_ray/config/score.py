@@ -41,6 +41,7 @@ class PlanConfig(Options):
         None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
     )
     overwrite: bool = option(False, "delete another run's tables in the output folder")
+    prune: bool = option(False, "drop recordings that are gone from the archive; by default they are kept")
 
     def __post_init__(self) -> None:
         for name in (self.source, "output"):
@@ -66,28 +67,32 @@ class PlanConfig(Options):
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunConfig(EncoderOptions, PlanConfig):
-    """Options of a job that hears an archive with the models: the plan's and the encoders'."""
+    """Options of a job that encodes an archive with the models: the plan's and the encoders'."""
 
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
 
+# What decides the rows of encoded/, beside the archive, its items and the models.
+ENCODING = ("vad", "min_segment_s", "max_segment_s", "vad_threshold", "long", "crop", "precision")
 # What an embedding table has decided; it cannot be asked for when scoring from one.
-DECIDED = (
-    *("item_s", "vad", "min_segment_s", "max_segment_s", "vad_threshold"),
-    *("long", "crop", "precision"),
+DECIDED = ("item_s", *ENCODING)
+# What decides how encoded segments are labelled, beside the models and the copies of the audio.
+LABELLING = (
+    *("labels", "templates", "words", "text_repeats", "separator"),
+    *("ensemble", "temperature", "fusion", "weight"),
 )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ScoreConfig(ModelOptions, RunConfig):
-    """Options of ``jobs/score.py``: how what the models say of an archive, or once said, becomes labels."""
+    """Options of ``jobs/score.py``: how the models' outputs for an archive, or those of a table, become labels."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "mini"
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     embeddings: str | None = option(
-        None, "embedding table of jobs/embed.py, in place of --input: its models' results, no audio, no GPU"
+        None, "embedding table of jobs/embed.py or of score, in place of --input: no audio, no GPU"
     )
     labels: Words = option(
         label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
@@ -95,10 +100,11 @@ class ScoreConfig(ModelOptions, RunConfig):
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
+    keep_encoded: bool = option(True, "no deletes encoded/ at the end: other labels then need the audio again")
 
     def __post_init__(self) -> None:
         if self.input and self.embeddings:
-            raise InputError("--input and --embeddings exclude each other: hear an archive, or a table of it")
+            raise InputError("--input and --embeddings exclude each other: name an archive, or a table of it")
         super().__post_init__()
         names = label_sets.CORPORA.get(self.labels[0], self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_sets.label_set(names))
@@ -123,4 +129,4 @@ class ScoreConfig(ModelOptions, RunConfig):
 # Options that say where and with what the work is done; everything else decides what comes out.
 _WHERE = {"output", "overwrite", "ray_address"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
-OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate"})
+OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded"})

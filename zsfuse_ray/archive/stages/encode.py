@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-
 import pyarrow as pa
 import torch
 
@@ -71,7 +70,9 @@ class Encode:
         automatic = "bfloat16" if self.device.type == "cuda" else "float32"
         dtype = getattr(torch, automatic if options.precision == "auto" else options.precision)
         self.tasks = models
-        self.models: dict[str, Any] = {key: load(task.spec, self.device, dtype) for key, task in models.items()}
+        self.models: dict[str, Any] = {
+            key: load(task.spec, self.device, dtype) for key, task in models.items()
+        }
         self.schema = encoded_schema(every)
         if not last or keep_audio:
             self.schema = self.schema.append(DECODED.field("pcm"))
@@ -130,6 +131,8 @@ class Encode:
         places: list[list[int | None]] = []
         for clip, seed in zip(clips, seeds or [None] * len(clips), strict=True):
             lengths = window_lengths(len(clip), model.window, self.options.long)
-            like = [same_as(lengths, a, task.known, model.window, model.fill, seed) for a in task.audio_repeats]
+            like = [
+                same_as(lengths, a, task.known, model.window, model.fill, seed) for a in task.audio_repeats
+            ]
             places.append([None if a is None else task.known.index(a) for a in like])
         return places

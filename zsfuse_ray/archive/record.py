@@ -1,0 +1,58 @@
+"""run.json: written when a command takes the output folder, and whole when its tables are."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from zsfuse_ray.archive import console
+from zsfuse_ray.archive.encode import Spent
+from zsfuse_ray.archive.label import label, stale_parts
+from zsfuse_ray.archive.layout import RUN
+from zsfuse_ray.archive.parts import LabelTask
+from zsfuse_ray.archive.passes import drop_passes
+from zsfuse_ray.config.options import recorded
+from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.provenance import git_revision, versions
+
+
+def begin_run(
+    config: RunConfig, preset: str, out: Output, models: Mapping[str, dict[str, Any]], digest: str
+) -> dict[str, Any]:
+    """Write run.json of a run that has begun; returns its content. digest: of all that decides its tables."""
+    run: dict[str, Any] = {
+        "versions": versions(),
+        "git": git_revision(),
+        "preset": preset,
+        "config": {k: v for k, v in recorded(config).items() if k not in OPERATIONAL},
+        "digest": digest,
+        "models": {key: dict(facts) for key, facts in models.items()},
+    }
+    if figures := console.print_models(config, preset):
+        run["measured"] = figures
+    out.write_json(RUN, run | {"status": "started"})
+    return run
+
+
+def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spent) -> int:
+    """Label what is stale, write run.json and print what came out. Returns the exit code."""
+    started = time.monotonic()
+    made, segments = label(task, stale_parts(task.out, task.plan.parts(), task.digest))
+    label_s = time.monotonic() - started
+    run["time"] = {
+        "wall_s": spent.wall_s + label_s,
+        "encode_s": spent.wall_s,
+        "label_s": label_s,
+        "audio_hours_this_time": spent.audio_s / 3600,
+        "audio_hours_per_device_hour": spent.audio_s / max(spent.wall_s, 1e-9) / spent.devices,
+        "segments_labelled_per_s": segments / label_s,
+        "device": spent.device,
+    }
+    run |= made | {"increments": len(task.plan.increments)}
+    if isinstance(config, ScoreConfig):
+        run["effective_repetition"] = made["effective_repetition"].get("alm", {})
+        if not config.keep_encoded:
+            drop_passes(task.encoded)
+    task.out.write_json(RUN, run | {"status": "complete"})
+    print(console.summary(run, task.out.uri), flush=True)
+    return console.verdict(run["counts"], config.max_reject_rate)
