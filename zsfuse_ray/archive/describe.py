@@ -19,7 +19,7 @@ from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec
 from zsfuse_ray.models.checkpoints.load import resolve
-from zsfuse_ray.models.encoding import Specialist
+from zsfuse_ray.models.specialist import Specialist
 
 
 def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:

@@ -108,5 +108,5 @@ class Encode:
                 )
                 row["encoder_inputs"] += inputs
             else:
-                values = classify_clips(model, heard[rate], **how)
+                values, _ = classify_clips(model, heard[rate], **how)
             row[column_of(key)] = values.float().numpy().tobytes()
