@@ -79,7 +79,7 @@ def test_each_clip_is_heard_whole_without_its_silent_edges(evaluated):
         start, end = trimmed(samples, rate)
         assert 0 < start < end < len(samples)
         heard = resample(torch.from_numpy(samples[start:end].copy()), rate, specialist.sample_rate)
-        posterior = softmax(specialist.logits([heard]).numpy())[0]
+        posterior = softmax(specialist.classify([heard])[0].numpy())[0]
         known = np.array([posterior[specialist.labels.index(label)] for label in own])
         row = predictions.loc[str(folder / name)]
         found = [row["specialist"][list(row["labels"]).index(label)] for label in own]

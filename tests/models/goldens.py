@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from seeded_weights import seeded_state
 
-from zsfuse_ray.models.encoding import Specialist
+from zsfuse_ray.models.specialist import Specialist
 
 _FOLDER = Path(__file__).parent / "golden"
 
@@ -39,6 +39,11 @@ def golden_weights(shapes: str, factors: Mapping[str, float] | None = None) -> d
     return state
 
 
+def one_at_a_time(model: Specialist, clips: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Return the logits and the vectors of clips that share no batch."""
+    return tuple(map(torch.cat, zip(*(model.classify([clip]) for clip in clips), strict=True)))
+
+
 def assert_rows_depend_on_their_clips_alone(
     model: Specialist, clips: Sequence[torch.Tensor], bfloat16: float
 ) -> None:
@@ -47,15 +52,19 @@ def assert_rows_depend_on_their_clips_alone(
     bfloat16: how far the logits of 16 bits may be from those of 32, and from those of each clip alone.
     """
     same, near = {"rtol": 0, "atol": 1e-5}, {"rtol": 0, "atol": bfloat16}
-    alone = torch.cat([model.logits([clip]) for clip in clips])
-    torch.testing.assert_close(model.logits(clips), alone, **same)
-    torch.testing.assert_close(model.logits(clips[::-1]), alone.flip(0), **same)
+    alone = one_at_a_time(model, clips)
+    for rows, backwards, by_itself in zip(
+        model.classify(clips), model.classify(clips[::-1]), alone, strict=True
+    ):
+        torch.testing.assert_close(rows, by_itself, **same)
+        torch.testing.assert_close(backwards, by_itself.flip(0), **same)
     torch.manual_seed(1)
-    assert torch.equal(model.logits(clips[:1]), alone[:1])
+    for first, by_itself in zip(model.classify(clips[:1]), alone, strict=True):
+        assert torch.equal(first, by_itself[:1])
     half = copy.copy(model)
     half.dtype = torch.bfloat16
-    got = half.logits(clips)
-    assert got.dtype == torch.float32
-    assert not torch.equal(got, alone)
-    torch.testing.assert_close(got, alone, **near)
-    torch.testing.assert_close(got, torch.cat([half.logits([clip]) for clip in clips]), **near)
+    got, vectors = half.classify(clips)
+    assert got.dtype == vectors.dtype == torch.float32
+    assert not torch.equal(got, alone[0])
+    torch.testing.assert_close(got, alone[0], **near)
+    torch.testing.assert_close(got, torch.cat([half.classify([clip])[0] for clip in clips]), **near)

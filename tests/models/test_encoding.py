@@ -14,13 +14,13 @@ RATE = 10
 
 
 class Echo:
-    """Embeds a clip as its samples, zeros up to the window; counts what it is given."""
+    """Embeds a clip as its samples, zeros up to the window; counts what it is given. A specialist, too."""
 
     sample_rate, dim, same_length = RATE, 12, False
-    kind = "alm"
+    labels = ("mean", "max")
 
-    def __init__(self, window=12, fill="repeat_pad"):
-        self.window, self.fill = window, fill
+    def __init__(self, window=12, fill="repeat_pad", vector_dim=3):
+        self.window, self.fill, self.vector_dim = window, fill, vector_dim
         self.batches: list[list[int]] = []
 
     def embed_audio(self, clips):
@@ -28,9 +28,13 @@ class Echo:
         rows = [torch.nn.functional.pad(clip, (0, self.dim - len(clip))) for clip in clips]
         return normalize(torch.stack(rows), dim=-1)
 
-    def logits(self, clips):
+    def classify(self, clips):
+        """Logits: mean and maximum; the vector: sum, minimum and length."""
         self.batches.append([len(clip) for clip in clips])
-        return torch.stack([torch.stack([clip.mean(), clip.max()]) for clip in clips])
+        logits = torch.stack([torch.stack([clip.mean(), clip.max()]) for clip in clips])
+        if self.vector_dim is None:
+            return logits, None
+        return logits, torch.stack([torch.stack([c.sum(), c.min(), torch.tensor(len(c))]) for c in clips])
 
 
 def ramp(n: int, start: int = 1) -> torch.Tensor:
@@ -135,7 +139,10 @@ def test_batches_count_the_padding():
 
 def test_no_clips():
     assert embed_clips(Echo(), [], [1, 2], batch_s=10)[0].shape == (0, 2, 12)
-    assert classify_clips(Echo(), [], batch_s=10).shape == (0, 12)
+    logits, vectors = classify_clips(Echo(), [], batch_s=10)
+    assert (logits.shape, vectors.shape) == ((0, 2), (0, 3))
+    logits, vectors = classify_clips(Echo(vector_dim=None), [], batch_s=10)
+    assert (logits.shape, vectors) == ((0, 2), None)
 
 
 @pytest.mark.parametrize(
@@ -146,12 +153,29 @@ def test_no_clips():
     ],
 )
 def test_logits_of_windows_are_averaged_by_length(long, expected):
-    got = classify_clips(Echo(), [ramp(2), ramp(30)], long=long, batch_s=10)
+    got, _ = classify_clips(Echo(), [ramp(2), ramp(30)], long=long, batch_s=10)
     torch.testing.assert_close(got, torch.tensor([[1.5, 2.0], expected]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.sampled_from(["windows", "crop"]))
+def test_logits_and_vectors_are_the_mean_over_windows_of_what_each_gives_alone(lengths, long):
+    clips = [ramp(n, start=10 * i + 1) for i, n in enumerate(lengths)]
+    logits, vectors = classify_clips(Echo(), clips, long=long, batch_s=3)
+    without, none = classify_clips(Echo(vector_dim=None), clips, long=long, batch_s=3)
+    assert none is None
+    assert torch.equal(without, logits)
+    for row, clip in enumerate(clips):
+        parts = clip.split(12) if long == "windows" else [clip[:12]]
+        shares = [len(part) / sum(map(len, parts)) for part in parts]
+        alone = [Echo().classify([part]) for part in parts]
+        for got, place in ((logits, 0), (vectors, 1)):
+            expected = sum(share * outputs[place][0] for share, outputs in zip(shares, alone, strict=True))
+            torch.testing.assert_close(got[row], expected)
 
 
 def test_logits_in_the_order_of_the_clips():
     model = Echo(window=None)
-    got = classify_clips(model, [ramp(n) for n in (2, 9, 4, 1)], batch_s=1)
-    assert got[:, 1].tolist() == [2, 9, 4, 1]
+    logits, vectors = classify_clips(model, [ramp(n) for n in (2, 9, 4, 1)], batch_s=1)
+    assert logits[:, 1].tolist() == vectors[:, 2].tolist() == [2, 9, 4, 1]
     assert model.batches == [[9], [4, 2], [1]]

@@ -107,7 +107,7 @@ def heard(shared):
     audio = [decoded_clip(row["uri"], None, None, alm.sample_rate) for row in rows]
     floats = [torch.from_numpy(samples) / 32768 for samples in audio]
     embeddings = torch.stack([mean_embedding(alm, clip) for clip in floats])
-    logits = torch.cat([specialist.logits([clip[: specialist.window]]) for clip in floats])
+    logits = torch.cat([specialist.classify([clip[: specialist.window]])[0] for clip in floats])
     return rows, alm, embeddings.numpy(), specialist.labels, logits.numpy()
 
 

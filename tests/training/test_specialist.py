@@ -47,7 +47,7 @@ def test_the_training_forward_is_the_saved_models(family: str, tmp_path: Path) -
     )
     seconds = (0.9, 0.9, 0.9) if task.same_length else (0.9, 0.3, 0.01)
     batch = batch_of(seconds)
-    np.testing.assert_allclose(task.outputs(batch).detach(), saved.logits(batch.clips), atol=1e-5)
+    np.testing.assert_allclose(task.outputs(batch).detach(), saved.classify(batch.clips)[0], atol=1e-5)
 
 
 def test_saved_in_16_bits_it_says_the_same(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_saved_in_16_bits_it_says_the_same(tmp_path: Path) -> None:
     whole = sum(p.numel() for p in task.module.model.parameters())
     assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 2.2 * whole + 20_000
     batch = batch_of((0.5, 0.8))
-    logits = Classifier(str(tmp_path / "saved")).logits(batch.clips)
+    logits = Classifier(str(tmp_path / "saved")).classify(batch.clips)[0]
     np.testing.assert_allclose(task.outputs(batch).detach(), logits, atol=0.02)
 
 
@@ -129,7 +129,7 @@ def test_adapters_alone_learn_and_are_merged(family: str, tmp_path: Path) -> Non
     task.module.eval()
     task.save(tmp_path / "saved")
     saved = Classifier(str(tmp_path / "saved"))
-    np.testing.assert_allclose(task.outputs(batch).detach(), saved.logits(batch.clips), atol=1e-4)
+    np.testing.assert_allclose(task.outputs(batch).detach(), saved.classify(batch.clips)[0], atol=1e-4)
     assert task.adapted.active_adapters  # saving leaves the model in training as it is
 
 

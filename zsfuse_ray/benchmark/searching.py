@@ -27,7 +27,8 @@ from zsfuse_ray.method.prompts import TEMPLATES, prompt_grid, repeat_text
 from zsfuse_ray.method.zeroshot import posterior, softmax
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import load
-from zsfuse_ray.models.encoding import Specialist, classify_clips, embed_clips
+from zsfuse_ray.models.encoding import classify_clips, embed_clips
+from zsfuse_ray.models.specialist import Specialist
 from zsfuse_ray.runs.cluster import cores
 
 COPIES = (1, 2, 3, 4)  # of the audio and of the text
@@ -206,7 +207,7 @@ def _labelled(
     batch_s: float,
 ) -> Labelled:
     with torch.inference_mode():
-        logits = classify_clips(specialist, heard, batch_s=batch_s).float().numpy()
+        logits = classify_clips(specialist, heard, batch_s=batch_s)[0].numpy()
     mapping = map_labels(specialist.labels, labels)
     return Labelled(
         labels,

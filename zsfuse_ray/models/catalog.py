@@ -11,7 +11,6 @@ import torch
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, local_folder
-from zsfuse_ray.models.encoding import Specialist
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.models.families.dual import Dual
@@ -22,6 +21,7 @@ from zsfuse_ray.models.families.odyssey import Odyssey
 from zsfuse_ray.models.families.paraclap import Paraclap
 from zsfuse_ray.models.families.paraspeechclap import ParaSpeechClap
 from zsfuse_ray.models.families.voxprofile import VoxProfile
+from zsfuse_ray.models.specialist import Specialist
 
 Kind = Literal["alm", "specialist"]
 

@@ -1,8 +1,8 @@
-"""Clips of any length → embeddings under amplification, or logits, each distinct input computed once."""
+"""Clips of any length → embeddings under amplification, or logits and vectors, each distinct input once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,44 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from zsfuse_ray.method.amplify import Distinct, Fill, distinct_inputs, same_as, windows
+from zsfuse_ray.method.amplify import Distinct, distinct_inputs, same_as, windows
+from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.batching import run_batched
+from zsfuse_ray.models.specialist import Specialist
 
-# How a clip longer than the model's window is heard: by windows that cover it, or in one crop.
+# A clip longer than the model's window: encoded in windows that cover it, or cropped to one.
 Long = Literal["windows", "crop"]
-
-
-class Alm(Protocol):
-    """What an audio-language model offers to this module; a model with a window pads every input to it."""
-
-    sample_rate: int
-    window: int | None
-    fill: Fill
-    dim: int
-    same_length: bool
-
-    def embed_audio(self, clips: list[Tensor]) -> Tensor: ...
-
-
-class Specialist(Protocol):
-    """What a specialist offers; a model with a window pads every input to it."""
-
-    kind: Literal["specialist"]
-    fill: Literal["none"]
-    labels: tuple[str, ...]
-    revision: str | None
-    licence: str | None
-    sample_rate: int
-    window: int | None
-    dim: int
-    same_length: bool
-
-    def logits(self, clips: list[Tensor]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a model hears at once: `length` samples of a clip from `offset`, a share of all it hears."""
+    """What is encoded at once: `length` samples of a clip from `offset`, a share of all of it."""
 
     clip: int
     offset: int
@@ -56,7 +30,7 @@ class _Piece:
 
 
 def embed_clips(
-    model: Alm,
+    model: AudioLanguageModel,
     clips: Sequence[Tensor],
     repeats: Sequence[int],
     *,
@@ -95,7 +69,7 @@ def embed_clips(
 
     def encode(inputs: list[tuple[int, int, int]]) -> Tensor:
         return model.embed_audio(
-            [periodic(_heard(clips, pieces[piece]), offset, filled) for piece, offset, filled in inputs]
+            [periodic(_samples(clips, pieces[piece]), offset, filled) for piece, offset, filled in inputs]
         )
 
     rows = run_batched(
@@ -113,19 +87,30 @@ def embed_clips(
 
 def classify_clips(
     model: Specialist, clips: Sequence[Tensor], *, long: Long = "windows", batch_s: float
-) -> Tensor:
-    """Return the logits (n, labels) on the CPU, those of a long clip's windows averaged by length."""
-    if not clips:
-        return torch.empty(0, model.dim)
-    pieces = _pieces(clips, model.window, long, None)
-    rows = run_batched(
-        lambda batch: model.logits([_heard(clips, piece) for piece in batch]),
-        pieces,
-        [model.window or piece.length for piece in pieces],
-        int(batch_s * model.sample_rate),
-        model.same_length,
-    ).cpu()
-    return _average(rows, pieces, len(clips))
+) -> tuple[Tensor, Tensor | None]:
+    """Return the logits (n, labels) and the vectors (n, vector_dim) on the CPU, float32.
+
+    Those of a long clip's windows are averaged by length. The vectors are None where the model has none.
+    """
+    sizes = [len(model.labels), model.vector_dim or 0]
+
+    def encode(batch: list[_Piece]) -> Tensor:
+        logits, vectors = model.classify([_samples(clips, piece) for piece in batch])
+        return logits if vectors is None else torch.cat([logits, vectors], dim=1)
+
+    outputs = torch.empty(0, sum(sizes))
+    if clips:
+        pieces = _pieces(clips, model.window, long, None)
+        rows = run_batched(
+            encode,
+            pieces,
+            [model.window or piece.length for piece in pieces],
+            int(batch_s * model.sample_rate),
+            model.same_length,
+        ).cpu()
+        outputs = _average(rows, pieces, len(clips))
+    logits, vectors = outputs.split(sizes, dim=1)
+    return logits.contiguous(), None if model.vector_dim is None else vectors.contiguous()
 
 
 def _pieces(
@@ -145,7 +130,7 @@ def _known(
     pieces: Sequence[_Piece],
     repeats: Sequence[int],
     known: Sequence[int],
-    model: Alm,
+    model: AudioLanguageModel,
     seeds: Sequence[int] | None,
     n_clips: int,
 ) -> NDArray[np.bool_]:
@@ -153,23 +138,23 @@ def _known(
     lengths: list[list[int]] = [[] for _ in range(n_clips)]
     for piece in pieces:
         lengths[piece.clip].append(piece.length)
-    found = np.zeros((n_clips, len(repeats)), bool)
+    is_known = np.zeros((n_clips, len(repeats)), bool)
     for clip, of_windows in enumerate(lengths):
         seed = seeds[clip] if seeds else None
         for column, a in enumerate(repeats):
             same = same_as(of_windows, a, known, model.window, model.fill, seed)
-            found[clip, column] = same is not None
-    return found
+            is_known[clip, column] = same is not None
+    return is_known
 
 
 def window_lengths(samples: int, window: int | None, long: Long) -> list[int]:
-    """Return the lengths of the windows that a clip is heard in."""
+    """Return the lengths of the windows that a clip is encoded in."""
     if long == "crop" and window is not None:
         return [min(samples, window)]
     return [length for _, length in windows(samples, window)]
 
 
-def _heard(clips: Sequence[Tensor], piece: _Piece) -> Tensor:
+def _samples(clips: Sequence[Tensor], piece: _Piece) -> Tensor:
     return clips[piece.clip][piece.offset : piece.offset + piece.length]
 
 

@@ -131,10 +131,10 @@ def test_pickled_code_in_weights_does_not_run(folder, tmp_path):
 
 
 def test_plain_bin_weights_load(folder):
-    expected = Classifier(str(folder)).logits([torch.ones(16000)])
+    expected = Classifier(str(folder)).classify([torch.ones(16000)])[0]
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    assert torch.equal(Classifier(str(folder)).logits([torch.ones(16000)]), expected)
+    assert torch.equal(Classifier(str(folder)).classify([torch.ones(16000)])[0], expected)
 
 
 def test_code_of_the_checkpoint_does_not_run(folder, tmp_path):
@@ -236,7 +236,9 @@ def test_a_hub_model_is_checked_by_its_config_and_then_fetched_once(hub, folder)
     hub.asked.clear()
     again = Classifier("some/model")
     assert hub.asked == []  # the cache serves a machine without network
-    assert torch.equal(again.logits([torch.ones(16000)]), Classifier(str(folder)).logits([torch.ones(16000)]))
+    assert torch.equal(
+        again.classify([torch.ones(16000)])[0], Classifier(str(folder)).classify([torch.ones(16000)])[0]
+    )
 
 
 def test_a_file_on_the_hub_is_asked_about_and_then_fetched_once(hub, folder):

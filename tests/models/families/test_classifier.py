@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from goldens import one_at_a_time
 from safetensors.torch import load_file, save_file
 from tiny_models import LABELS, speechlike
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
@@ -30,58 +31,73 @@ def test_logits_are_those_of_transformers_one_clip_at_a_time(model, family_folde
             reference(**extractor(clip.numpy(), sampling_rate=16000, return_tensors="pt")).logits[0]
             for clip in CLIPS
         ]
-    got = torch.cat([model.logits([clip]) for clip in CLIPS])
+    got = torch.cat([model.classify([clip])[0] for clip in CLIPS])
     torch.testing.assert_close(got, torch.stack(expected), rtol=0, atol=1e-4)
     assert got.std(dim=0).max() > 1e-2  # clips do differ
 
 
 def test_a_row_depends_on_its_clip_alone(model):
-    alone = torch.cat([model.logits([clip]) for clip in CLIPS])
-    if model.same_length:
-        clips = [CLIPS[0], CLIPS[0].flip(0), -0.1 * CLIPS[0]]
-        alone = torch.cat([model.logits([clip]) for clip in clips])
-        torch.testing.assert_close(model.logits(clips), alone, **CLOSE)
-    else:
-        torch.testing.assert_close(model.logits(CLIPS), alone, **CLOSE)
-        torch.testing.assert_close(model.logits(CLIPS[::-1]), alone.flip(0), **CLOSE)
+    clips = [CLIPS[0], CLIPS[0].flip(0), -0.1 * CLIPS[0]] if model.same_length else CLIPS
+    alone, together = one_at_a_time(model, clips), model.classify(clips)
+    for rows, backwards, expected, atol in zip(
+        together, model.classify(clips[::-1]), alone, (1e-5, 5e-5), strict=True
+    ):
+        torch.testing.assert_close(rows, expected, rtol=0, atol=atol)
+        torch.testing.assert_close(backwards, expected.flip(0), rtol=0, atol=atol)
+
+
+def test_the_vector_is_what_the_head_of_transformers_reads(model, family_folder):
+    extractor = AutoFeatureExtractor.from_pretrained(family_folder)
+    reference = AutoModelForAudioClassification.from_pretrained(family_folder).eval()
+    read = []
+    reference.classifier.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    with torch.inference_mode():
+        for clip in CLIPS:
+            reference(**extractor(clip.numpy(), sampling_rate=16000, return_tensors="pt"))
+        logits, vectors = one_at_a_time(model, CLIPS)
+        torch.testing.assert_close(vectors, torch.cat(read), rtol=0, atol=1e-4)
+        torch.testing.assert_close(reference.classifier(vectors), logits, **CLOSE)
+    assert vectors.shape == (len(CLIPS), model.vector_dim)
+    assert vectors.dtype == torch.float32
+    assert vectors.std(dim=0).max() > 1e-2
 
 
 def test_same_length_only_where_padding_would_change_the_result(model, family_folder):
     assert model.same_length == (family_folder.name == "wav2vec2-group")
     if model.same_length:
         padded = torch.nn.functional.pad(CLIPS[1], (0, 16000))
-        assert (model.logits([CLIPS[1]]) - model.logits([padded])).abs().max() > 1e-3
+        assert (model.classify([CLIPS[1]])[0] - model.classify([padded])[0]).abs().max() > 1e-3
 
 
 def test_attributes(model, family_folder):
     assert (model.kind, model.fill, model.sample_rate) == ("specialist", "none", 16000)
     assert model.labels == LABELS
-    assert model.dim == 3
+    assert model.vector_dim == (32 if family_folder.name == "ast" else 16)
     windows = {"whisper": 32000, "ast": 199 * 160 + 400}
     assert model.window == windows.get(family_folder.name)
 
 
 @pytest.mark.parametrize("samples", [1, 100, 399, 400, 800])
 def test_the_shortest_clips_go_through(model, samples):
-    logits = model.logits([speechlike(1, 16000)[:samples]])
+    logits = model.classify([speechlike(1, 16000)[:samples]])[0]
     assert logits.shape == (1, 3)
     assert logits.isfinite().all()
 
 
 def test_silence_gives_finite_logits(model):
-    assert model.logits([torch.zeros(16000)]).isfinite().all()
+    assert model.classify([torch.zeros(16000)])[0].isfinite().all()
 
 
 def test_twice_the_same(model, family_folder):
-    assert torch.equal(model.logits(CLIPS[:1]), Classifier(str(family_folder)).logits(CLIPS[:1]))
+    assert torch.equal(model.classify(CLIPS[:1])[0], Classifier(str(family_folder)).classify(CLIPS[:1])[0])
 
 
 def test_bfloat16_is_near(model):
     half = Classifier.__new__(Classifier)
     half.__dict__ = {**model.__dict__, "dtype": torch.bfloat16}
-    got = half.logits(CLIPS[:1])
+    got = half.classify(CLIPS[:1])[0]
     assert got.dtype == torch.float32
-    torch.testing.assert_close(got, model.logits(CLIPS[:1]), rtol=0.1, atol=0.3)
+    torch.testing.assert_close(got, model.classify(CLIPS[:1])[0], rtol=0.1, atol=0.3)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def edit_config(folder, **changes):
 @pytest.mark.parametrize("kind", ["alone", "synthetic"])
 def test_logits_are_the_references(model, kind, request):
     clips = synthetic_clips() if kind == "synthetic" else real_clips(request.getfixturevalue("shared"))
-    got = classify_clips(model, list(clips.values()), long="crop", batch_s=12)
+    got, _ = classify_clips(model, list(clips.values()), long="crop", batch_s=12)
     expected = torch.from_numpy(GOLDEN[kind])
     torch.testing.assert_close(got, expected, **CLOSE)
     assert torch.pdist(expected).min() > 0.03  # no two clips look alike
@@ -67,7 +67,7 @@ def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, sh
     clip = real_clips(shared)[30]
     shares = torch.tensor([12, 12, 6]) / 30
     expected = shares @ torch.from_numpy(GOLDEN["windows"])
-    got = classify_clips(model, [clip], batch_s=12)[0]
+    got = classify_clips(model, [clip], batch_s=12)[0][0]
     torch.testing.assert_close(got, expected, **CLOSE)
     assert (got - torch.from_numpy(GOLDEN["alone"])[-1]).abs().max() > 0.01
 
@@ -75,10 +75,19 @@ def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, sh
 def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, shared):
     clips = [real_clips(shared)[seconds] for seconds in (3, 1, 0.3)]
     alone = torch.from_numpy(GOLDEN["alone"])[[2, 1, 0]]
-    torch.testing.assert_close(model.logits(clips), alone, **CLOSE)
+    torch.testing.assert_close(model.classify(clips)[0], alone, **CLOSE)
     differences = (torch.from_numpy(GOLDEN["together"]) - alone).abs().amax(dim=1)
     assert differences[0] < 1e-5  # the longest has no padding
     assert differences[1:].min() > 0.01
+
+
+def test_the_vector_through_the_last_layer_gives_the_logits(model, checkpoint):
+    logits, vectors = model.classify(CLIPS)
+    assert vectors.shape == (len(CLIPS), model.vector_dim)
+    weights = load_file(checkpoint / "model.safetensors")
+    by_hand = vectors @ weights["ser_model.out.0.weight"].T + weights["ser_model.out.0.bias"]
+    torch.testing.assert_close(by_hand, logits, **SAME)
+    assert vectors.std(dim=0).max() > 1e-2
 
 
 def test_a_row_depends_on_its_clip_alone(model):
@@ -87,19 +96,19 @@ def test_a_row_depends_on_its_clip_alone(model):
 
 @pytest.mark.parametrize("samples", [1, 399, 400, 719, WINDOW])
 def test_every_length_goes_through(model, samples):
-    logits = model.logits([speechlike(12, 16000)[:samples]])
+    logits = model.classify([speechlike(12, 16000)[:samples]])[0]
     assert logits.shape == (1, 8)
     assert logits.isfinite().all()
 
 
 def test_silence_gives_finite_logits(model):
-    assert model.logits([torch.zeros(16000)]).isfinite().all()
+    assert model.classify([torch.zeros(16000)])[0].isfinite().all()
 
 
 def test_attributes(model):
     assert (model.kind, model.fill, model.sample_rate, model.window) == ("specialist", "none", 16000, WINDOW)
     assert model.labels == LABELS
-    assert (model.dim, model.same_length, model.licence) == (8, False, "MIT")
+    assert (model.same_length, model.licence) == (False, "MIT")
 
 
 def test_loading_leaves_the_random_state_alone(checkpoint):
@@ -113,10 +122,10 @@ def test_loading_leaves_the_random_state_alone(checkpoint):
 def test_the_statistics_are_those_of_the_config(model, folder):
     edit_config(folder, mean=0.01, std=0.05)
     clip = CLIPS[0]
-    other = Odyssey(str(folder)).logits([clip])
+    other = Odyssey(str(folder)).classify([clip])[0]
     as_if = ((clip - 0.01) / (0.05 + 1e-6)) * (model._std + 1e-6) + model._mean
-    torch.testing.assert_close(other, model.logits([as_if]), **CLOSE)
-    assert (other - model.logits([clip])).abs().max() > 1e-3
+    torch.testing.assert_close(other, model.classify([as_if])[0], **CLOSE)
+    assert (other - model.classify([clip])[0]).abs().max() > 1e-3
 
 
 def test_the_config_may_hold_a_product(folder):
@@ -147,7 +156,7 @@ def test_pickled_weights_with_old_names_give_the_same(model, folder):
         weights[stem + old] = weights.pop(stem + new)
     torch.save(weights, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    assert torch.equal(Odyssey(str(folder)).logits(CLIPS[:1]), model.logits(CLIPS[:1]))
+    assert torch.equal(Odyssey(str(folder)).classify(CLIPS[:1])[0], model.classify(CLIPS[:1])[0])
 
 
 @pytest.mark.parametrize(

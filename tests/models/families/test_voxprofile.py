@@ -15,7 +15,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from goldens import assert_rows_depend_on_their_clips_alone, golden, write_checkpoint
+from goldens import assert_rows_depend_on_their_clips_alone, golden, golden_weights, write_checkpoint
 from safetensors.torch import load_file, save_file
 from speech_clips import real_clips, synthetic_clips
 from tiny_models import speechlike
@@ -50,14 +50,14 @@ def model(kind, tmp_path_factory):
 @pytest.mark.parametrize("clips", ["alone", "synthetic"])
 def test_logits_are_the_references(model, kind, clips, request):
     given = synthetic_clips() if clips == "synthetic" else real_clips(request.getfixturevalue("shared"))
-    got = classify_clips(model, list(given.values()), long="crop", batch_s=15)
+    got, _ = classify_clips(model, list(given.values()), long="crop", batch_s=15)
     expected = torch.from_numpy(GOLDEN[kind][clips])
     torch.testing.assert_close(got, expected, **CLOSE)
     assert torch.pdist(expected).min() > 0.05  # no two clips look alike
 
 
 def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, kind, shared):
-    got = classify_clips(model, [real_clips(shared)[30]], batch_s=15)[0]
+    got = classify_clips(model, [real_clips(shared)[30]], batch_s=15)[0][0]
     torch.testing.assert_close(got, torch.from_numpy(GOLDEN[kind]["windows"]).mean(dim=0), **CLOSE)
     assert (got - torch.from_numpy(GOLDEN[kind]["alone"])[-1]).abs().max() > 0.1
 
@@ -65,7 +65,7 @@ def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, ki
 def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, kind, shared):
     clips = [real_clips(shared)[seconds] for seconds in (3, 1, 0.3)]
     alone = torch.from_numpy(GOLDEN[kind]["alone"])[[2, 1, 0]]
-    torch.testing.assert_close(model.logits(clips), alone, **CLOSE)
+    torch.testing.assert_close(model.classify(clips)[0], alone, **CLOSE)
     differences = (torch.from_numpy(GOLDEN[kind]["together"]) - alone).abs().amax(dim=1)
     if kind == "whisper":  # hears every clip as 15 s
         assert differences.max() < 1e-5
@@ -74,48 +74,57 @@ def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, kind, shar
         assert differences[1:].min() > 0.1
 
 
+def test_the_vector_through_the_last_layer_gives_the_logits(model, kind):
+    logits, vectors = model.classify(CLIPS)
+    assert vectors.shape == (len(CLIPS), 32)
+    weights = golden_weights(str(GOLDEN[kind]["shapes"]), FACTORS)
+    by_hand = vectors @ weights["emotion_layer.2.weight"].T + weights["emotion_layer.2.bias"]
+    torch.testing.assert_close(by_hand, logits, **SAME)
+    assert vectors.std(dim=0).max() > 1e-2
+
+
 def test_a_row_depends_on_its_clip_alone(model):
     assert_rows_depend_on_their_clips_alone(model, CLIPS, bfloat16=0.5)  # of logits up to 4
 
 
 @pytest.mark.parametrize("samples", [1, 399, 400, WINDOW])
 def test_every_length_goes_through(model, samples):
-    logits = model.logits([speechlike(15, 16000)[:samples]])
+    logits = model.classify([speechlike(15, 16000)[:samples]])[0]
     assert logits.shape == (1, 9)
     assert logits.isfinite().all()
 
 
 def test_silence_gives_finite_logits(model):
-    assert model.logits([torch.zeros(16000)]).isfinite().all()
+    assert model.classify([torch.zeros(16000)])[0].isfinite().all()
 
 
 def test_attributes(model):
     assert (model.kind, model.fill, model.sample_rate, model.window) == ("specialist", "none", 16000, WINDOW)
-    assert (model.labels, model.dim, model.same_length) == (LABELS, 9, False)
+    assert (model.labels, model.vector_dim, model.same_length) == (LABELS, 32, False)
     assert model.licence == "RAIL, no commercial use"
 
 
 @pytest.mark.parametrize("kind_of", ["wavlm_lora", "whisper"])
 def test_adapters_count(tmp_path, kind_of):
     folder = written(tmp_path, kind_of)
-    adapted = VoxProfile(str(folder)).logits(CLIPS[:1])
+    adapted = VoxProfile(str(folder)).classify(CLIPS[:1])[0]
     weights = load_file(folder / "model.safetensors")
     for name in list(weights):
         if name.endswith("lora_B"):
             weights[name].zero_()
     save_file(weights, folder / "model.safetensors")
-    assert (VoxProfile(str(folder)).logits(CLIPS[:1]) - adapted).abs().max() > 1e-3
+    assert (VoxProfile(str(folder)).classify(CLIPS[:1])[0] - adapted).abs().max() > 1e-3
 
 
 def test_whispers_positions_under_either_name(tmp_path):
     folder = written(tmp_path, "whisper")
-    expected = VoxProfile(str(folder)).logits(CLIPS[:1])
+    expected = VoxProfile(str(folder)).classify(CLIPS[:1])[0]
     weights = load_file(folder / "model.safetensors")
     top, inside = weights.pop("embed_positions"), "backbone_model.encoder.embed_positions.weight"
     # saving drops one of two names of the same numbers, and Whisper-Medium's go on to 30 s
     weights[inside] = torch.cat([top, torch.ones_like(top)])
     save_file(weights, folder / "model.safetensors")
-    assert torch.equal(VoxProfile(str(folder)).logits(CLIPS[:1]), expected)
+    assert torch.equal(VoxProfile(str(folder)).classify(CLIPS[:1])[0], expected)
 
 
 def test_the_published_sizes_fit(tmp_path):

@@ -1,10 +1,14 @@
-"""Specialists: any audio classifier of transformers that was fine-tuned for emotion."""
+"""Specialists: any audio classifier of transformers that was fine-tuned for emotion.
+
+The vector is what the class' `classifier` reads: with AST the mean of its two leading tokens, with Wav2Vec2,
+HuBERT, WavLM, Wav2Vec2-BERT, Whisper and their kin the projected states averaged over time.
+"""
 
 import re
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
@@ -19,10 +23,8 @@ _MASKED_FAMILIES = ("wav2vec2", "hubert", "wavlm")
 
 
 class Classifier:
-    """Audio → logits over the checkpoint's own labels.
+    """Audio → logits over the checkpoint's own labels; a `Specialist`.
 
-    sample_rate in Hz; window in samples, None where any length goes; labels in the order of the logits.
-    same_length: padding would change the results, so only clips of equal length may share a batch.
     Raises InputError for a checkpoint that is missing, of another class, or without label names.
     """
 
@@ -41,7 +43,6 @@ class Classifier:
     ):
         found = resolve(checkpoint)
         self.labels = _labels(found)
-        self.dim = len(self.labels)
         found = download(found)
         self.revision, self.licence = found.revision, found.licence
         self.device, self.dtype = torch.device(device), dtype
@@ -57,6 +58,9 @@ class Classifier:
         self.window: int | None = self._features.window
 
         self._model = load_model(AutoModelForAudioClassification, found, self.device)
+        # The network ends where its head begins, and the head is applied in `classify`: one pass gives both.
+        self._head, self._model.classifier = self._model.classifier, nn.Identity()
+        self.vector_dim: int | None = _inputs_of(self._head)
         config = self._model.config
         if _weighs_last_normalised(found.config):
             config.tie_last_hidden_states = True
@@ -66,16 +70,21 @@ class Classifier:
         )
 
     @torch.inference_mode()
-    def logits(self, clips: list[Tensor]) -> Tensor:
-        """Return (n, labels) float32 logits of 1-D float clips at `sample_rate`, at most `window` long.
+    def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return logits and vectors, see `Specialist.classify`.
 
-        A clip shorter than the model's first layers need is completed with zeros. Each row depends on its
-        clip alone, given equal lengths where `same_length`.
+        A clip shorter than the model's first layers need is completed with zeros.
         """
         long_enough = [pad(c.to(self.device), (0, max(0, self._shortest - len(c)))) for c in clips]
         inputs = self._features(long_enough)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self._model(**inputs).logits.float()
+            vectors = self._model(**inputs).logits
+            return self._head(vectors).float(), vectors.float()
+
+
+def _inputs_of(head: nn.Module) -> int:
+    """Return the size of what a head reads: that of its first linear layer."""
+    return next(layer.in_features for layer in head.modules() if isinstance(layer, nn.Linear))
 
 
 def _labels(found: Checkpoint) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ Goncalves et al. 2024, "Odyssey 2024 - Speech Emotion Recognition Challenge"; co
 github.com/MSP-UTD/MSP-Podcast_Challenge and in the checkpoint's repository, whose class `SERModel` names the
 weights. WavLM's last hidden state → attentive statistics pooling (Okabe et al. 2018) → Linear, LayerNorm,
 ReLU, Linear. Labels Angry, Sad, Happy, Surprise, Fear, Disgust, Contempt, Neutral. 16 kHz; samples are
-normalised by the mean and the deviation of the training audio, which config.json holds. Licence MIT.
+normalised by the mean and the deviation of the training audio, which config.json holds. Licence MIT. The
+vector is what the last of these linear layers reads.
 
 Where this differs from the reference on purpose:
 - The reference hears the first 12 s of a clip. Here these are the window, and a longer clip is heard whole,
@@ -38,7 +39,7 @@ _ATTRIBUTES = {"arousal", "valence", "dominance"}  # what the baselines of the c
 
 
 class Odyssey:
-    """Audio → logits over eight emotions.
+    """Audio → logits over eight emotions; a `Specialist`.
 
     Raises InputError for a checkpoint that is missing, of another family, or predicts attributes.
     """
@@ -73,23 +74,25 @@ class Odyssey:
         layers = [
             sizes.of(f"ser_model.fc.{i}.0.weight", 2) for i in range(sizes.count("ser_model.fc.{}.0.weight"))
         ]
-        self.dim, width = sizes.of("ser_model.out.0.weight", 2)
-        self.labels = _labels(found, self.dim)
-        network = sizes.build(lambda: _Network(config, layers, width, self.dim))
+        outputs, width = sizes.of("ser_model.out.0.weight", 2)
+        self.labels = _labels(found, outputs)
+        self.vector_dim: int | None = width
+        network = sizes.build(lambda: _Network(config, layers, width, outputs))
         self._network = fill(network, weights, checkpoint, _FAMILY, [MASK_EMBEDDING]).to(self.device)
         self._shortest = receptive_field(config)
         self._features = Waveforms(Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True))
 
     @torch.inference_mode()
-    def logits(self, clips: list[Tensor]) -> Tensor:
-        """Return (n, labels) float32 logits of 1-D float clips at 16 kHz, at most `window` long.
+    def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return logits and vectors, see `Specialist.classify`.
 
-        Each row depends on its clip alone. A clip of less than 25 ms is completed with zeros.
+        A clip of less than 25 ms is completed with zeros.
         """
         normalised = [(clip.to(self.device) - self._mean) / (self._std + 1e-6) for clip in clips]
         inputs = self._features([pad(c, (0, max(0, self._shortest - len(c)))) for c in normalised])
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self._network(**inputs).float()
+            logits, vectors = self._network(**inputs)
+        return logits.float(), vectors.float()
 
 
 class _Network(nn.Module):
@@ -102,10 +105,11 @@ class _Network(nn.Module):
             {"fc": nn.Sequential(*hidden), "out": nn.Sequential(nn.Linear(width, labels))}
         )
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_values: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         frames = self.ssl_model(input_values, attention_mask=attention_mask).last_hidden_state
         pooled = self.pool_model(frames, frame_mask(self.ssl_model.config, attention_mask))
-        return self.ser_model["out"](self.ser_model["fc"](pooled))
+        vectors = self.ser_model["fc"](pooled)
+        return self.ser_model["out"](vectors), vectors
 
 
 class _AttentivePooling(nn.Module):

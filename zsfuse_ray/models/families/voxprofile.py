@@ -7,8 +7,9 @@ out surveillance and more; its README adds: no commercial use.
 
 WavLM: each clip normalised to mean 0 and deviation 1; a softmax-weighted sum of its hidden states. Whisper:
 log-mel of a clip completed with zeros to 15 s; the encoder's last state. Both: three convolutions of width
-1, the mean over the clip's own frames, two linear layers. Low-rank adapters (Whisper's have rank 16) are
-added to the weights on loading; heads for other traits and Whisper's decoder are left out.
+1, the mean over the clip's own frames, two linear layers; the vector is what the second of these reads.
+Low-rank adapters (Whisper's have rank 16) are added to the weights on loading; heads for other traits and
+Whisper's decoder are left out.
 
 Where this differs from the reference on purpose:
 - The reference normalises a clip for WavLM after it padded the batch, so that the zeros behind a clip change
@@ -74,7 +75,7 @@ _OTHERS = (
 
 
 class VoxProfile:
-    """Audio → logits over nine emotions, by WavLM or by Whisper, as config.json says.
+    """Audio → logits over nine emotions, by WavLM or by Whisper, as config.json has it; a `Specialist`.
 
     Raises InputError for a checkpoint that is missing, of another family, or of another trait.
     """
@@ -92,7 +93,6 @@ class VoxProfile:
     kind: Literal["specialist"] = "specialist"
     fill: Literal["none"] = "none"
     labels: tuple[str, ...] = LABELS
-    dim: int = len(LABELS)
     sample_rate: int = 16_000
     window: int | None = _SECONDS * sample_rate
     same_length: bool = False  # WavLM's mask makes padding harmless; Whisper always hears 15 s
@@ -116,32 +116,37 @@ class VoxProfile:
         parts = _wavlm if backbone == "wavlm_large" else _whisper
         features, network = parts(weights, checkpoint)
         self._features, self._network = features.to(self.device), network.to(self.device)
+        self.vector_dim: int | None = network.width
 
     @torch.inference_mode()
-    def logits(self, clips: list[Tensor]) -> Tensor:
-        """Return (n, labels) float32 logits of 1-D float clips at 16 kHz, at most `window` long.
+    def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return logits and vectors, see `Specialist.classify`.
 
-        Each row depends on its clip alone. The authors trained on 3 to 15 s and call less unreliable. What
-        is too short for a first frame is completed with zeros.
+        The authors trained on 3 to 15 s and call less unreliable. What is too short for a first frame is
+        completed with zeros.
         """
         inputs = self._features([clip.to(self.device) for clip in clips])
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self._network(*inputs).float()
+            logits, vectors = self._network(*inputs)
+        return logits.float(), vectors.float()
 
 
 class _Head(nn.Module):
-    """What both networks do with frames: (B, T, n) and which of them count, (B, T), → (B, labels)."""
+    """What both networks do with frames: (B, T, n) and which of them count, (B, T), → logits and vectors."""
 
     def __init__(self, size: int, width: int):
         super().__init__()
+        self.width = width
         steps = [nn.Conv1d(size, width, 1), nn.Conv1d(width, width, 1), nn.Conv1d(width, width, 1)]
         gap = (nn.ReLU(), nn.Identity())  # dropout in training
         self.model_seq = nn.Sequential(steps[0], *gap, steps[1], *gap, steps[2])
         self.emotion_layer = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(LABELS)))
 
-    def classify(self, frames: Tensor, heard: Tensor) -> Tensor:
-        features = self.model_seq(frames.transpose(1, 2)).float() * heard[:, None]
-        return self.emotion_layer(features.sum(dim=2) / heard.sum(dim=1, keepdim=True))
+    def classify(self, frames: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.model_seq(frames.transpose(1, 2)).float() * own[:, None]
+        first, relu, last = self.emotion_layer
+        vectors = relu(first(features.sum(dim=2) / own.sum(dim=1, keepdim=True)))
+        return last(vectors), vectors
 
 
 class _WavLM(_Head):
@@ -150,7 +155,7 @@ class _WavLM(_Head):
         self.backbone_model: Any = WavLMModel(config)
         self.weights = nn.Parameter(torch.empty(states))
 
-    def forward(self, waveforms: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         given = self.backbone_model(waveforms, attention_mask=mask, output_hidden_states=True)
         # The last is the one after the final normalisation, which not every transformers counts among them.
         states = [*given.hidden_states[:-1], given.last_hidden_state][-len(self.weights) :]
@@ -164,8 +169,8 @@ class _Whisper(_Head):
         super().__init__(config.d_model, width)
         self.backbone_model = nn.ModuleDict({"encoder": WhisperEncoder(config)})
 
-    def forward(self, mels: Tensor, heard: Tensor) -> Tensor:
-        return self.classify(self.backbone_model["encoder"](mels).last_hidden_state, heard)
+    def forward(self, mels: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classify(self.backbone_model["encoder"](mels).last_hidden_state, own)
 
 
 class _Waves(nn.Module):
@@ -191,11 +196,11 @@ class _Mels(nn.Module):
 
     def forward(self, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
         mels = self.front(clips)["input_features"]
-        heard = torch.tensor([max(1, (len(clip) // 160 + 1) // 2) for clip in clips], device=mels.device)
-        return mels, torch.arange(_POSITIONS, device=mels.device) < heard[:, None]
+        own = torch.tensor([max(1, (len(clip) // 160 + 1) // 2) for clip in clips], device=mels.device)
+        return mels, torch.arange(_POSITIONS, device=mels.device) < own[:, None]
 
 
-def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, nn.Module]:
+def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, _Head]:
     sizes = Sizes(weights, name, _FAMILY)
     config = wavlm_config(Sizes(weights, name, _FAMILY, _BACKBONE))
     width, (states,) = sizes.of("model_seq.0.weight", 3)[0], sizes.of("weights", 1)
@@ -208,7 +213,7 @@ def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, nn.Modu
     return _Waves(config), fill(network, weights, name, _FAMILY, _OTHERS)
 
 
-def _whisper(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, nn.Module]:
+def _whisper(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, _Head]:
     # An unused sum of layers, and positions under one of two names, of which 15 s need the first.
     positions = next((weights[key][:_POSITIONS] for key in _POSITION_NAMES if key in weights), None)
     weights = {key: value for key, value in weights.items() if key not in (*_POSITION_NAMES, "weights")}
