@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         from zsfuse_ray.archive.pipeline import score
 
         return score(config, preset)
-    from zsfuse_ray.archive.table import label_table
+    from zsfuse_ray.archive.elsewhere import label_table
 
     return label_table(config, preset)
 

@@ -21,7 +21,7 @@ PART_RECORDINGS = 50_000
 
 
 def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
-    """The part of each recording, from 0: a new one begins where PART_S or PART_RECORDINGS would be exceeded."""
+    """The part of each recording, from 0; it ends before PART_S or PART_RECORDINGS would be exceeded."""
     found = np.empty(len(recordings), np.int64)
     part, seconds, number = 0, 0.0, 0
     for place, row in enumerate(_rows(recordings)):
@@ -37,7 +37,7 @@ def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
 def bundle_items(
     recordings: pa.Table, item_s: float, first_bundle: int = 0, first_item: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Rows of BUNDLE from planned recordings, in order; the first ids are those of the bundle and the item."""
+    """Rows of BUNDLE from planned recordings, in order, whose ids begin with the first ones."""
     bundle: dict[str, Any] = {}
     seconds, bundle_id = 0.0, first_bundle
     for item_id, (part, item) in enumerate(_items(recordings, item_s), start=first_item):

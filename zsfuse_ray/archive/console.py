@@ -57,11 +57,11 @@ def plan_text(plan: Plan, decode_s: float | None) -> str:
     numbers = {name: int(plan.total(name)) for name in ("playable", "recordings", "items", "bundles")}
     size = encoded_bytes(plan.total("hours"))
     lines = [
-        f"{plan.total('hours'):.2f} h of audio in {numbers['playable']:,} of {numbers['recordings']:,} recordings "
-        f"({kinds or 'none'})",
+        f"{plan.total('hours'):.2f} h of audio in {numbers['playable']:,} of {numbers['recordings']:,} "
+        f"recordings ({kinds or 'none'})",
         f"{numbers['items']:,} items in {numbers['bundles']:,} bundles; the plan is in {plan.out.uri}/plan",
-        f"encoded/ will take up to {bytes_text(size)} with large models (1,024 values for an embedding and for a "
-        "vector, one copy of the audio), a tenth of it with small ones",
+        f"encoded/ will take up to {bytes_text(size)} with large models (1,024 values for an embedding and "
+        "for a vector, one copy of the audio), a tenth of it with small ones",
     ]
     if decode_s is not None:
         took = duration(decode_s)

@@ -44,7 +44,7 @@ def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
 
 
 def where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
-    """The result of work that loads models: as a task of the Ray that runs, which has room for one, else here."""
+    """The result of work that loads models: as a task where Ray runs and finds room for it, else here."""
     if not ray.is_initialized():
         return work(*arguments)
     try:
@@ -133,5 +133,6 @@ def check_labels(specialist: str, labels: Sequence[str], own: Sequence[str]) -> 
     """InputError where a specialist has none of the labels."""
     if not map_labels(own, labels).any():
         raise InputError(
-            f"--specialist {specialist} knows none of the labels {', '.join(labels)}; its own are {', '.join(own)}"
+            f"--specialist {specialist} knows none of the labels {', '.join(labels)}; "
+            f"its own are {', '.join(own)}"
         )

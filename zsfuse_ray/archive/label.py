@@ -38,9 +38,7 @@ def clear_other_tables(out: Output, digest: str) -> None:
 
 
 def label(task: LabelTask, stale: list[Part]) -> tuple[dict[str, Any], int]:
-    """Label these parts; returns the counts of all parts, as run.json has them, with effective repetition, and
-    the number of segments that were labelled now.
-    """
+    """Label these parts; returns the sums over all parts for run.json, and the segments labelled now."""
     clear_other_tables(task.out, task.digest)
     of_part = dict(_label_all(task, stale))
     others = [part for part in task.plan.parts() if part.number not in of_part]

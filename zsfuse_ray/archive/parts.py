@@ -91,10 +91,10 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
 
 
 def planned_recordings(plan: Plan, part: Part) -> pa.Table:
-    """The part's recordings that are not dropped, by id, with the URI that people see: without credentials."""
+    """The part's recordings that are not dropped, by id; their URIs without credentials."""
     within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
     path = plan.out.path(plan_file(part.increment, "recordings"))
-    table = pq.read_table(path, filesystem=plan.out.fs, filters=within, partitioning=None)
+    table = pq.read_table(path, filesystem=plan.out.fs, filters=within)
     if part.dropped:
         table = table.filter(pc.invert(pc.is_in(table["recording_id"], pa.array(part.dropped, pa.int64()))))
     uris = pa.array([redact(uri) for uri in table["uri"].to_pylist()], pa.string())
@@ -107,7 +107,7 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
         return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
     path = plan.out.path(plan_file(part.increment, "bundles"))
     within = [("part", "=", part.number)]
-    rows = pq.read_table(path, ["items"], filesystem=plan.out.fs, filters=within, partitioning=None)
+    rows = pq.read_table(path, columns=["items"], filesystem=plan.out.fs, filters=within)
     flat = rows["items"].combine_chunks().flatten()
     items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})
     return items.filter(_kept(items["recording_id"], part)) if part.dropped else items
@@ -179,5 +179,5 @@ def _no_rows(task: LabelTask) -> Rows:
             logits[key] = np.empty((0, len(of[key]["labels"])), np.float32)
             size = of[key]["vector_dim"]
             vectors[key] = np.empty((0, size), np.float32) if size else None
-    empty = (pa.schema(list(kind)).empty_table() for kind in (OUTCOME, SPAN))
-    return Rows(*empty, embeddings, logits, vectors, 0)
+    items, segments = (pa.schema(list(kind)).empty_table() for kind in (OUTCOME, SPAN))
+    return Rows(items, segments, embeddings, logits, vectors, 0)

@@ -152,17 +152,6 @@ def begun_passes(
     ]
 
 
-def check_repeats(encoded: Encoded, key: str, repeats: Sequence[int], increments: Iterable[int]) -> None:
-    """InputError where an ALM's outputs for these audio repeats are not there for all of the increments."""
-    for increment in increments:
-        there = encoded.repeats(key, increment)
-        if missing := [a for a in repeats if a not in there]:
-            raise InputError(
-                f"{encoded.out.uri} was made without audio repeats {','.join(map(str, missing))} (it has "
-                f"{','.join(map(str, sorted(there)))}); choose of these, or run embed again with them"
-            )
-
-
 def add_pass(
     encoded: Encoded, increments: Sequence[int], models: dict[str, Computed]
 ) -> tuple[Encoded, Pass]:

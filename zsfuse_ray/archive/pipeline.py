@@ -1,4 +1,4 @@
-"""The verbs over an archive, plan → encode → label: each begins where an earlier command has left the folder."""
+"""The verbs over an archive: plan → encode → label, each from where an earlier command left the folder."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ from zsfuse_ray.runs.folder import Output, refuse_other_config
 
 
 def plan(config: PlanConfig) -> int:
-    """``jobs/plan.py``: write the plan, or what is new to it, and print what is in it. Returns the exit code."""
+    """``jobs/plan.py``: write the plan, or what is new to it, and print it. Returns the exit code."""
     out = Output.open(config.output)
     listing = list_archive(config.input)
     if config.overwrite:

@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Increment:
-    """What was planned at once. first_…: ids that it begins with; parts: first recording of each of its parts."""
+    """What was planned at once. first_…: ids it begins with; parts: first recording of each of its parts."""
 
     first_recording: int
     recordings: int
@@ -105,7 +105,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """How a listing differs from a plan. new, changed: its rows; outdated: planned ids of the changed; gone: ids."""
+    """How a listing differs from a plan.
+
+    new, changed: rows of the listing; outdated: planned ids of the changed ones; gone: planned ids.
+    """
 
     new: NDArray[np.int64]
     changed: NDArray[np.int64]
@@ -253,7 +256,7 @@ def _own_types(listing: pa.Table) -> dict[str, str]:
 
 
 def _with_columns_of(plan: Plan, rows: pa.Table) -> pa.Table:
-    """Rows of a listing with a manifest's columns as they were planned first; InputError for other columns."""
+    """Rows of a listing, a manifest's columns as they were planned first; InputError for other columns."""
     now = _own_types(rows)
     if set(now) != set(plan.columns):
         differs = ", ".join(sorted(set(now) ^ set(plan.columns)))

@@ -53,9 +53,8 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
     try:
         gathered: list[pa.Table] = []
         for n, file in enumerate(files, start=1):
-            gathered.append(
-                pq.read_table(file, columns=columns, filesystem=encoded.out.fs, partitioning=None)
-            )
+            with encoded.out.fs.open_input_file(file) as stream:
+                gathered.append(pq.ParquetFile(stream).read(columns))
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
                 yield _rows(encoded, part, wanted, passes, pa.concat_tables(gathered).combine_chunks())
                 gathered = []
@@ -64,13 +63,9 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
 
 
 def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
-    """The passes that hold what is wanted, in order; the first complete one where no model is wanted."""
-    if not wanted:
-        return [p for p in encoded.passes if part.increment in p.increments and p.complete and not p.dropped][
-            :1
-        ]
-    of_keys = {one.folder: one for key in wanted for one in encoded.passes_of(key, part.increment)}
-    return [one for one in encoded.passes if one.folder in of_keys]
+    """The passes that hold what is wanted, in order."""
+    folders = {one.folder for key in wanted for one in encoded.passes_of(key, part.increment)}
+    return [one for one in encoded.passes if one.folder in folders]
 
 
 def _columns(one: Pass, wanted: Wanted) -> list[str]:
@@ -123,10 +118,10 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
 def _piece(
     encoded: Encoded, part: Part, wanted: Wanted, one: Pass, bundles: pa.ChunkedArray, segments: pa.Table
 ) -> _Piece:
-    """The same bundles in another pass, whose segments are the same unless one of the two failed to decode."""
+    """The same bundles in another pass; its segments are the same unless one of the two failed to decode."""
     files = encoded.out.parquet_files(f"{one.path}/part={part.number}")
     same = pc.field("bundle_id").isin(bundles.combine_chunks())
-    table = ds.dataset(files, filesystem=encoded.out.fs, format="parquet", partitioning=None).to_table(
+    table = ds.dataset(files, filesystem=encoded.out.fs, format="parquet").to_table(
         columns=_columns(one, wanted), filter=same
     )
     order = pc.drop_null(pc.index_in(bundles, table["bundle_id"].combine_chunks()))
@@ -156,8 +151,8 @@ def _embeddings(
         computed = piece.of.models[key]
         if not needed & set(computed.audio_repeats):
             continue
-        columns = (piece.table[name] for name in model_columns(key))
-        distinct, inputs = unpack_embeddings(*columns, dim, len(computed.audio_repeats))
+        of_embeddings, of_inputs = (piece.table[name] for name in model_columns(key))
+        distinct, inputs = unpack_embeddings(of_embeddings, of_inputs, dim, len(computed.audio_repeats))
         distinct = np.vstack([normalised(distinct), np.full((1, dim), np.nan, np.float32)])
         inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
         for a, chosen in zip(computed.audio_repeats, inputs.T, strict=True):

@@ -1,4 +1,4 @@
-"""One pass over the audio with Ray Data: bundles of the plan → decode → encode → one row a bundle in encoded/.
+"""One pass over the audio with Ray Data: bundles → decode → encode → one row a bundle in encoded/.
 
 Its checkpoint remembers which bundles are written; the same command again resumes there.
 """
@@ -25,7 +25,7 @@ from zsfuse_ray.runs.cluster import Pool
 from zsfuse_ray.runs.folder import Output
 
 MAX_BUNDLES_PER_BLOCK = 32
-# Enough to fill a cluster and to lose little; beyond it a block, and so a file in encoded/, holds more bundles.
+# Enough to fill a cluster and to lose little; beyond it a block, and so a file, holds more bundles.
 BLOCKS_WANTED = 2000
 
 
@@ -85,7 +85,7 @@ def encoded(
     keep_audio: bool = False,
     tally: Any = None,
 ) -> ray.data.Dataset:
-    """DECODED rows → `encoded_schema`, through each pool in turn; with the audio where a later stage needs it."""
+    """DECODED rows → `encoded_schema`, through each pool in turn; keep_audio: for a later stage."""
     options = EncodeOptions(config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
         rows = rows.map_batches(

@@ -37,7 +37,7 @@ REJECT = pa.schema(
 
 @dataclass(frozen=True)
 class Repetition:
-    """What an ALM makes of repeated audio depends on: see `amplify.effects`. window in samples of its rate."""
+    """What the effect of repeated audio on an ALM depends on; window in samples at its rate."""
 
     audio_repeats: tuple[int, ...]
     sample_rate: int

@@ -1,29 +1,25 @@
-"""Label an embedding table, encoded/ of another output, elsewhere: without audio or GPU."""
+"""An embedding table: what an output has encoded of an archive, to be labelled, tuned or evaluated on."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray.exceptions
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from zsfuse_ray.archive import console
-from zsfuse_ray.archive.describe import is_model, make_labelling, revision_of
-from zsfuse_ray.archive.encode import Spent
-from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
-from zsfuse_ray.archive.layout import PASSES, PLAN, RUN, clear, refuse_strangers
-from zsfuse_ray.archive.parts import LabelTask
-from zsfuse_ray.archive.passes import Encoded, check_repeats, read_passes
+from zsfuse_ray.archive.describe import is_model, revision_of
+from zsfuse_ray.archive.layout import PASSES, PLAN
+from zsfuse_ray.archive.listing import carry
+from zsfuse_ray.archive.parts import BY_TIME, place_segments, planned_recordings, without_dropped
+from zsfuse_ray.archive.passes import Encoded, read_passes
 from zsfuse_ray.archive.plan import Plan, open_plan
-from zsfuse_ray.archive.record import begin_run, end_run
-from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest
+from zsfuse_ray.archive.reading import read_part
+from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import OF_TABLE
-from zsfuse_ray.config.options import build, resolved
-from zsfuse_ray.config.score import DECIDED, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import Kind, parse_spec
-from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.folder import Output, refuse_other_config
+from zsfuse_ray.runs.folder import Output
 
 KINDS: tuple[Kind, ...] = ("alm", "specialist")
 
@@ -45,12 +41,26 @@ class Table:
         """Increments of its plan that hold something to encode."""
         return [n for n, increment in enumerate(self.plan.increments) if increment.bundles]
 
+    def repeats(self, key: str) -> tuple[int, ...]:
+        """Audio repeats that an ALM has encoded everywhere."""
+        of_increments = [set(self.encoded.repeats(key, n)) for n in self.increments]
+        return tuple(sorted(set.intersection(*of_increments))) if of_increments else ()
+
+    def check_repeats(self, key: str, repeats: Sequence[int]) -> None:
+        """InputError where an ALM has not encoded these audio repeats everywhere."""
+        there = self.repeats(key)
+        if self.increments and (missing := [a for a in repeats if a not in there]):
+            raise InputError(
+                f"{self.uri} was made without audio repeats {','.join(map(str, missing))} (it has "
+                f"{','.join(map(str, there))}); choose of these, or run embed again with them"
+            )
+
     def check_complete(self, keys: Mapping[str, str]) -> None:
         """InputError where a model ("alm", "specialist" → its name here) has not encoded all of the plan."""
         for key in keys.values():
             if any(not self.encoded.passes_of(key, n) for n in self.increments):
                 raise InputError(
-                    f"--embeddings {self.uri} is incomplete; run the same jobs/embed.py again, it resumes there"
+                    f"--embeddings {self.uri} is incomplete; run the same jobs/embed.py again, it resumes"
                 )
 
 
@@ -97,62 +107,72 @@ def key_of(kind: Kind, wanted: str, table: Table) -> str | None:
     )
 
 
-def label_table(config: ScoreConfig, preset: str) -> int:
-    """Label what a table holds. Returns the exit code: 0, or 1 where more failed than is allowed."""
-    table = open_table(str(config.embeddings))
-    config, keys = _with_tables_options(config, table)
-    if "alm" in keys:
-        check_repeats(table.encoded, keys["alm"], config.audio_repeats, table.increments)
-    out = Output.open(config.output)
-    if out.fs == table.plan.out.fs and os.path.realpath(out.root) == os.path.realpath(table.plan.out.root):
-        raise InputError(f"--output {out.uri} is the embedding table itself; score --input labels in place")
-    facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
-    models = {kind: recorded_identity(one) for kind, one in facts.items()}
-    digest = score_digest(config, models, f"{table.uri} {table.plan.id}")
-    run = None if config.overwrite else _run_in(out, table)
-    if run is not None and run["digest"] == digest and run["status"] == "complete":
-        if run["increments"] == len(table.plan.increments):
-            return console.nothing_to_do(run, out.uri, config.max_reject_rate)
-    stale = stale_parts(out, table.plan.parts(), digest)
-    if len(stale) > FEW_PARTS:
-        cluster.connect(config.ray_address, streams=True)
-    labelling, prompts = make_labelling(
-        config, parse_spec(config.alm, "alm") if "alm" in keys else None, facts
-    )
-    if config.overwrite:  # not before everything that may be wrong with the command was looked at
-        clear(out)
-    run = begin_run(config, preset, out, facts, digest) | {"table": table.plan.id}
-    if prompts:
-        run["models"]["alm"] |= prompts
-    repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}
-    counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
-    task = LabelTask(table.plan, table.encoded, out, labelling, keys, repeats, counted, digest)
-    try:
-        return end_run(config, task, run, Spent())
-    except ray.exceptions.RayError as error:
-        return console.stopped(error)
+@dataclass(frozen=True, eq=False)
+class EncodedTable:
+    """A whole embedding table in memory, a row a segment.
+
+    segments: where each lies, with a manifest's own columns; models: what is known of each, by its name in
+    the table, with the audio_repeats of an ALM.
+    """
+
+    table: Table
+    segments: pa.Table
+    models: dict[str, dict[str, Any]]
+    embeddings: dict[str, NDArray[np.float32]]
+    outputs: dict[str, NDArray[np.float32]]
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return self.table.uri
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Names of its models of a kind, the first first."""
+        return [key for key in self.models if kind_of(key) == kind]
+
+    def audio(self, repeats: Sequence[int], key: str = "alm") -> NDArray[np.float32]:
+        """Normalised embeddings (n, len(repeats), dim) of an ALM; InputError for an a that is not there."""
+        self.table.check_repeats(key, repeats)
+        own = self.models[key]["audio_repeats"]
+        return self.embeddings[key][:, [own.index(a) for a in repeats]]
+
+    def logits(self, key: str = "specialist") -> NDArray[np.float32]:
+        """(n, S) over a specialist's own labels."""
+        return self.outputs[key]
 
 
-def _run_in(out: Output, table: Table) -> dict[str, Any] | None:
-    """The run in the output folder, of the same table; InputError where the folder is of anything else."""
-    run = out.read_json(RUN)
-    if run is None:
-        refuse_strangers(out)
-        return None
-    refuse_other_config(out, run["config"], {"embeddings": table.uri})
-    return run
+def read_table(uri: str) -> EncodedTable:
+    """Read a whole table, by recording and time; InputError where there is none, or it is incomplete."""
+    table = open_table(uri)
+    table.check_complete({key: key for key in table.encoded.models})
+    repeats = {key: table.repeats(key) if kind_of(key) == "alm" else () for key in table.encoded.models}
+    models = {
+        key: facts | ({"audio_repeats": list(repeats[key])} if kind_of(key) == "alm" else {})
+        for key, facts in table.encoded.models.items()
+    }
+    places: list[pa.Table] = []
+    values: dict[str, list[NDArray[np.float32]]] = {
+        key: [_empty(facts, len(repeats[key]))] for key, facts in models.items()
+    }
+    for part in table.plan.parts():
+        recordings = planned_recordings(table.plan, part)
+        for rows in read_part(table.encoded, part, repeats):
+            rows = without_dropped(rows, part)
+            columns, source = place_segments(rows, recordings)
+            carry(columns, source)
+            places.append(pa.table(columns))
+            for key, found in {**rows.embeddings, **rows.logits}.items():
+                values[key].append(found)
+    if not places:
+        raise InputError(f"--embeddings {table.uri}: nothing is encoded there")
+    segments = pa.concat_tables(places)
+    joined = segments.append_column("row", pa.array(np.arange(len(segments))))
+    order = joined.sort_by(BY_TIME)["row"].to_numpy()
+    every = {key: np.concatenate(found)[order] for key, found in values.items()}
+    alms = {key: value for key, value in every.items() if kind_of(key) == "alm"}
+    others = {key: value for key, value in every.items() if kind_of(key) != "alm"}
+    return EncodedTable(table, segments.take(pa.array(order)), models, alms, others)
 
 
-def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:
-    """The configuration with the table's models and what it has decided; which of its models are used."""
-    decided = table.plan.identity | table.encoded.config
-    values: dict[str, Any] = {name: decided[name] for name in DECIDED}
-    keys: dict[str, str] = {}
-    for kind in KINDS:
-        wanted = getattr(config, kind)
-        if (key := key_of(kind, wanted, table)) is not None:
-            keys[kind] = key
-        if wanted == OF_TABLE:
-            values[kind] = table.encoded.models[key]["model"] if key else "none"
-    table.check_complete(keys)
-    return build(ScoreConfig, resolved(config) | values), keys
+def _empty(facts: Mapping[str, Any], repeats: int) -> NDArray[np.float32]:
+    return np.empty((0, repeats, facts["dim"]) if "dim" in facts else (0, len(facts["labels"])), np.float32)

@@ -18,7 +18,9 @@ class EmbedConfig(RunConfig):
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
 
-    audio_repeats: Repeats = option((1, 2, 3, 4), "a: copies of the audio; each distinct input is encoded once")
+    audio_repeats: Repeats = option(
+        (1, 2, 3, 4), "a: copies of the audio; each distinct input is encoded once"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

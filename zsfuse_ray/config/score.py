@@ -85,7 +85,7 @@ LABELLING = (
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ScoreConfig(ModelOptions, RunConfig):
-    """Options of ``jobs/score.py``: how the models' outputs for an archive, or those of a table, become labels."""
+    """Options of ``jobs/score.py``: how the models' outputs for an archive become labels."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "mini"
@@ -100,7 +100,7 @@ class ScoreConfig(ModelOptions, RunConfig):
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
-    keep_encoded: bool = option(True, "no deletes encoded/ at the end: other labels then need the audio again")
+    keep_encoded: bool = option(True, "no deletes encoded/ at the end; other labels then need the audio")
 
     def __post_init__(self) -> None:
         if self.input and self.embeddings:

@@ -51,7 +51,7 @@ def decode_bundles(
 def _try_item(
     item: dict[str, Any], how: Segmentation, item_s: float, tries: int
 ) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
-    """Decode an item, or give the reason why not: its OUTCOME, the sample rate, and its segments with their samples."""
+    """Decode an item, if it can be: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
     outcome["planned_s"] = item["end_s"] - item["start_s"]
 

@@ -1,0 +1,84 @@
+"""Label what another output has encoded, its embedding table, elsewhere: without audio or GPU."""
+
+import os
+from typing import Any
+
+import ray.exceptions
+
+from zsfuse_ray.archive import console
+from zsfuse_ray.archive.describe import make_labelling
+from zsfuse_ray.archive.encode import Spent
+from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
+from zsfuse_ray.archive.layout import RUN, clear, refuse_strangers
+from zsfuse_ray.archive.parts import LabelTask
+from zsfuse_ray.archive.record import begin_run, end_run
+from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
+from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest
+from zsfuse_ray.config.models import OF_TABLE
+from zsfuse_ray.config.options import build, resolved
+from zsfuse_ray.config.score import DECIDED, ScoreConfig
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.catalog import parse_spec
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import Output, refuse_other_config
+
+
+def label_table(config: ScoreConfig, preset: str) -> int:
+    """Label what a table holds. Returns the exit code: 0, or 1 where more failed than is allowed."""
+    table = open_table(str(config.embeddings))
+    config, keys = _with_tables_options(config, table)
+    if "alm" in keys:
+        table.check_repeats(keys["alm"], config.audio_repeats)
+    out = Output.open(config.output)
+    if out.fs == table.plan.out.fs and os.path.realpath(out.root) == os.path.realpath(table.plan.out.root):
+        raise InputError(f"--output {out.uri} is the embedding table itself; score --input labels in place")
+    facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
+    models = {kind: recorded_identity(one) for kind, one in facts.items()}
+    digest = score_digest(config, models, f"{table.uri} {table.plan.id}")
+    run = None if config.overwrite else _run_in(out, table)
+    now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
+    if run is not None and all(run.get(name) == value for name, value in now.items()):
+        return console.nothing_to_do(run, out.uri, config.max_reject_rate)
+    stale = stale_parts(out, table.plan.parts(), digest)
+    if len(stale) > FEW_PARTS:
+        cluster.connect(config.ray_address, streams=True)
+    labelling, prompts = make_labelling(
+        config, parse_spec(config.alm, "alm") if "alm" in keys else None, facts
+    )
+    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+        clear(out)
+    run = begin_run(config, preset, out, facts, digest)
+    if prompts:
+        run["models"]["alm"] |= prompts
+    repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}
+    counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
+    task = LabelTask(table.plan, table.encoded, out, labelling, keys, repeats, counted, digest)
+    try:
+        return end_run(config, task, run, Spent())
+    except ray.exceptions.RayError as error:
+        return console.stopped(error)
+
+
+def _run_in(out: Output, table: Table) -> dict[str, Any] | None:
+    """The run in the output folder, of the same table; InputError where the folder is of anything else."""
+    run = out.read_json(RUN)
+    if run is None:
+        refuse_strangers(out)
+        return None
+    refuse_other_config(out, run["config"], {"embeddings": table.uri})
+    return run
+
+
+def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:
+    """The configuration with the table's models and what it has decided; which of its models are used."""
+    decided = table.plan.identity | table.encoded.config
+    values: dict[str, Any] = {name: decided[name] for name in DECIDED}
+    keys: dict[str, str] = {}
+    for kind in KINDS:
+        wanted = getattr(config, kind)
+        if (key := key_of(kind, wanted, table)) is not None:
+            keys[kind] = key
+        if wanted == OF_TABLE:
+            values[kind] = table.encoded.models[key]["model"] if key else "none"
+    table.check_complete(keys)
+    return build(ScoreConfig, resolved(config) | values), keys
