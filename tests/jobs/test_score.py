@@ -92,14 +92,16 @@ def test_the_same_command_again_changes_nothing(demo, cluster):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--weight", "0.4"], "weight 0.3 → 0.4"),
         (["--item-s", "60"], "item_s 300.0 → 60.0"),
-        (["--alm", "none"], "alm clap:untrained → none"),
+        (["--vad", "none"], "vad silero → none"),
+        (["--crop", "seeded"], "crop head → seeded"),
+        (["--input", "{root}"], "holds the plan of another archive (input demo → "),
     ],
 )
-def test_another_configuration_is_refused(demo, run_job, arguments, said):
+def test_another_configuration_of_encoding_is_refused(demo, run_job, arguments, said):
     same = ["--input", "demo", "--output", demo[0], "--preset", "untrained", "--labels", ",".join(LABELS)]
-    done = run_job("score", *same, *arguments)
+    wave = write_wav(demo[0].parent / "other" / "a.wav", speech(2)).parent
+    done = run_job("score", *same, *(argument.format(root=wave) for argument in arguments))
     assert done.returncode == 2
     assert said in done.stderr
     assert "--overwrite" in done.stderr
@@ -123,12 +125,11 @@ def test_overwrite_leaves_what_is_not_ours(run_job, tmp_path):
         "angry,happy",
     ]
     scored(run_job("score", *common))
-    write_wav(tmp_path / "in" / "b.wav", speech(4, seed=1))
-    changed = run_job("score", *common)
-    assert changed.returncode == 2
-    assert "recordings 1 → 2" in changed.stderr
-    scored(run_job("score", *common, "--overwrite"))
-    assert len(tables(out)["recordings"]) == 2
+    segments = out / "segments" / "part-000000.parquet"
+    before = segments.stat().st_mtime_ns
+    scored(run_job("score", *common, "--max-segment-s", "5", "--overwrite"))
+    assert segments.stat().st_mtime_ns != before
+    assert len(tables(out)["recordings"]) == 1
     assert (out / "notes.txt").read_text() == "mine"
 
 
@@ -195,6 +196,7 @@ def test_the_plan_can_be_made_first(run_job, tmp_path):
     said = scored(run_job("plan", "--input", tmp_path / "in", "--output", out))
     assert "1 of 1 recordings (1 wav)" in said
     assert "1 items" in said
+    assert "encoded/ will take up to " in said
     plan = (out / "plan" / "plan.json").stat().st_mtime_ns
     scored(run_job("score", "--input", tmp_path / "in", "--output", out))
     assert (out / "plan" / "plan.json").stat().st_mtime_ns == plan
@@ -205,4 +207,4 @@ def test_a_cluster_too_small_is_told_at_once(run_job, tmp_path):
     done = run_job("score", "--input", "demo", "--output", tmp_path / "out", "--gpus-per-encoder", "1")
     assert done.returncode == 2
     assert "GPUs, the cluster has 0" in done.stderr
-    assert not (tmp_path / "out" / "items").exists()
+    assert not (tmp_path / "out" / "encoded").exists()

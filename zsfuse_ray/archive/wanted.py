@@ -32,6 +32,7 @@ def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -
     for name, text in config.models.items():
         kind = kind_of(name)
         spec = parse_spec(text, kind)
+        revision_of(spec)  # a checkpoint that is not there is refused before anything else happens
         own = [key for key in models if kind_of(key) == kind]
         key = next((key for key in own if key not in found and is_model(spec, models[key])), None)
         if key is None:
