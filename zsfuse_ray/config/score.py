@@ -17,7 +17,7 @@ from zsfuse_ray.config.models import (
 )
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method import labels as label_sets
+from zsfuse_ray.method.labels import label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -71,6 +71,14 @@ class RunConfig(EncoderOptions, PlanConfig):
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
 
+def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the label set of the corpus that the first name is, else the names as they are."""
+    # the readers' libraries are loaded only where a corpus may be meant: a wrong command line costs no time
+    from zsfuse_ray.corpora.registry import CORPORA
+
+    return CORPORA[names[0]].labels if names[0] in CORPORA else names
+
+
 # What an embedding table has decided; it cannot be asked for when scoring from one.
 DECIDED = (
     *("item_s", "vad", "min_segment_s", "max_segment_s", "vad_threshold"),
@@ -89,9 +97,7 @@ class ScoreConfig(ModelOptions, RunConfig):
     embeddings: str | None = option(
         None, "embedding table of jobs/embed.py, in place of --input: its models' results, no audio, no GPU"
     )
-    labels: Words = option(
-        label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
-    )
+    labels: Words = option(("emodb",), "label set, separated by commas, or the name of a corpus")
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
@@ -100,8 +106,8 @@ class ScoreConfig(ModelOptions, RunConfig):
         if self.input and self.embeddings:
             raise InputError("--input and --embeddings exclude each other: hear an archive, or a table of it")
         super().__post_init__()
-        names = label_sets.CORPORA.get(self.labels[0], self.labels) if len(self.labels) == 1 else self.labels
-        object.__setattr__(self, "labels", label_sets.label_set(names))
+        names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
+        object.__setattr__(self, "labels", label_set(names))
 
     @property
     def source(self) -> str:

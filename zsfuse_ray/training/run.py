@@ -19,7 +19,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
-from zsfuse_ray.corpora.licences import LICENCES
+from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import MODELS
 from zsfuse_ray.models.checkpoints.load import resolve
@@ -154,7 +154,7 @@ def save_best(
     with out.as_folder() as folder:
         task.save(folder)
     history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
-    text = card(task.card(), table, history, figures, command, decides, versions(), LICENCES)
+    text = card(task.card(), table, history, figures, command, decides, versions(), licences())
     out.write_bytes(CARD, text.encode())
     out.write_json(METRICS, {"best": figures, "epochs": history})
     return dict(figures)
