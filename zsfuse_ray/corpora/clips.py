@@ -1,7 +1,7 @@
 """The one form every labelled corpus is brought into: a table of clips, and what must hold of it."""
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -137,26 +137,6 @@ def with_labels(table: pa.Table, labels: Sequence[str]) -> pa.Table:
     if unknown := next((label for label in wanted if label not in found), None):
         raise InputError(f'no clip is labelled "{unknown}"{nearest(unknown, found)}')
     return table.filter(pc.is_in(table["emotion"], value_set=pa.array(wanted)))
-
-
-def by_split(table: pa.Table, *splits: str) -> pa.Table:
-    """Return the clips of these splits; InputError where there are none."""
-    for split in splits:
-        if split not in SPLITS:
-            raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
-    chosen = table.filter(pc.is_in(table["split"], value_set=pa.array(splits)))
-    if not len(chosen):
-        wanted = " or ".join(splits)
-        raise InputError(f"no clip is in split {wanted}: give a column split, a split file or fractions")
-    return chosen
-
-
-def counts(table: pa.Table) -> dict[tuple[str | None, str], int]:
-    """Number of clips by (corpus, emotion), in the order of corpora as they came and of ``label_set``."""
-    pairs = list(zip(table["corpus"].to_pylist(), table["emotion"].to_pylist(), strict=True))
-    number = Counter(pairs)
-    corpora = dict.fromkeys(corpus for corpus, _ in pairs)
-    return {(c, e): number[c, e] for c in corpora for e in label_set(table) if number[c, e]}
 
 
 def check_classes(table: pa.Table, source: str = "the clips") -> None:

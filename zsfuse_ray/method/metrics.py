@@ -69,43 +69,6 @@ def reliability(
     return clips, sums[0] / some, sums[1] / some
 
 
-def bootstrap(
-    targets: ArrayLike,
-    predictions: ArrayLike,
-    speakers: Sequence[str],
-    n_labels: int,
-    metric: Metric,
-    n: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the interval (low, high) of a metric, by resampling whole speakers (see `interval`).
-
-    Clips of a speaker are not independent, so resampling clips would give too narrow an interval.
-    InputError for fewer than two speakers.
-    """
-    draws = drawn(targets, predictions, speakers, n_labels, metric, n=n, seed=seed)
-    return interval(draws, len(set(speakers)), level)
-
-
-def paired_bootstrap(
-    targets: ArrayLike,
-    pred_a: ArrayLike,
-    pred_b: ArrayLike,
-    speakers: Sequence[str],
-    n_labels: int,
-    metric: Metric,
-    n: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Return (difference, low, high): metric of a less metric of b, both on the same drawn speakers."""
-    a, b = (drawn(targets, pred, speakers, n_labels, metric, n=n, seed=seed) for pred in (pred_a, pred_b))
-    difference = _measure(metric, confusion(targets, pred_a, n_labels))
-    difference -= _measure(metric, confusion(targets, pred_b, n_labels))
-    return (float(difference), *interval(a - b, len(set(speakers)), level))
-
-
 def drawn(
     targets: ArrayLike,
     predictions: ArrayLike,
