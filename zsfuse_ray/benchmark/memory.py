@@ -69,19 +69,21 @@ class Watched:
         return max(among, default=max(self.gigabytes))
 
 
-def _figure(size: str, seen: Watched) -> Figure:
-    what = f"peak memory, {size} × {seen.task.templates} templates × 4 a × 4 b"
-    if seen.tried is None:
-        note = f"stopped after {seen.seconds[-1]:.0f} s, within the first {seen.task.blocks} of 16 blocks"
+def _figure(size: str, watched: Watched) -> Figure:
+    what = f"peak memory, {size} × {watched.task.templates} templates × 4 a × 4 b"
+    if watched.tried is None:
+        note = (
+            f"stopped after {watched.seconds[-1]:.0f} s, within the first {watched.task.blocks} of 16 blocks"
+        )
     else:
-        note = f"{seen.tried:,} configurations in {seen.task.blocks} of 16 blocks, and the choice"
-    return Figure(what, (max(seen.gigabytes),), "GB", note)
+        note = f"{watched.tried:,} configurations in {watched.task.blocks} of 16 blocks, and the choice"
+    return Figure(what, (max(watched.gigabytes),), "GB", note)
 
 
-def _of_long(size: str, seen: Watched) -> list[Figure]:
-    growth = seen.quarter(3) - seen.quarter(1)
+def _of_long(size: str, watched: Watched) -> list[Figure]:
+    growth = watched.quarter(3) - watched.quarter(1)
     note = "most in the last quarter of the search less most in the second"
-    return [_figure(size, seen), Figure("its growth while searching", (1000 * growth,), "MB", note)]
+    return [_figure(size, watched), Figure("its growth while searching", (1000 * growth,), "MB", note)]
 
 
 def watch(task: Task, minutes: float | None) -> Watched:
@@ -89,9 +91,9 @@ def watch(task: Task, minutes: float | None) -> Watched:
 
     Shared pages, such as those of Ray's object store, count once (Linux's PSS).
     """
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "said").open("w+") as said:
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         command = [sys.executable, "-m", __name__, json.dumps(asdict(task)), folder]
-        process = psutil.Popen(command, env=environment(), stdout=said, stderr=said)
+        process = psutil.Popen(command, env=environment(), stdout=log, stderr=log)
         seconds, gigabytes = [], []
         began = None
         try:
@@ -108,9 +110,9 @@ def watch(task: Task, minutes: float | None) -> Watched:
         finally:
             end(process)
         if code:
-            said.seek(0)
+            log.seek(0)
             raise RuntimeError(
-                f"the search of --parts memory ended with {code}: {said.read()[-2000:].strip()}"
+                f"the search of --parts memory ended with {code}: {log.read()[-2000:].strip()}"
             )
         tried = json.loads((Path(folder) / DONE).read_text())["tried"] if code == 0 else None
     return Watched(task, tuple(seconds), tuple(gigabytes), tried)

@@ -18,7 +18,7 @@ class EmbedConfig(RunConfig):
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
 
-    audio_repeats: Repeats = option((1, 2, 3, 4), "a: copies of the audio; each distinct input is heard once")
+    audio_repeats: Repeats = option((1, 2, 3, 4), "a: copies of the audio; a distinct input is encoded once")
     dtype: Literal["float32", "float16"] = option(
         "float32", "of the ALM's embeddings in the table; float16 takes half the space"
     )

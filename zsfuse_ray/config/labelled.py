@@ -1,4 +1,4 @@
-"""What the jobs that measure on labelled clips share: which clips, which models, how many copies."""
+"""What the jobs that measure on labelled clips share: the clips, the models, the numbers of copies."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar

@@ -55,7 +55,7 @@ class PlanConfig(Options):
 
     @property
     def source(self) -> str:
-        """The option that says what is read."""
+        """The option that names the input."""
         return "input"
 
     @property
@@ -66,7 +66,7 @@ class PlanConfig(Options):
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunConfig(EncoderOptions, PlanConfig):
-    """Options of a job that hears an archive with the models: the plan's and the encoders'."""
+    """Options of a job that encodes an archive with the models: the plan's and the encoders'."""
 
     max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
 
@@ -79,7 +79,7 @@ def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
     return CORPORA[names[0]].labels if names[0] in CORPORA else names
 
 
-# What an embedding table has decided; it cannot be asked for when scoring from one.
+# What an embedding table has decided; it cannot be given when scoring from one.
 DECIDED = (
     *("item_s", "vad", "min_segment_s", "max_segment_s", "vad_threshold"),
     *("long", "crop", "precision"),
@@ -88,14 +88,15 @@ DECIDED = (
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ScoreConfig(ModelOptions, RunConfig):
-    """Options of ``jobs/score.py``: how what the models say of an archive, or once said, becomes labels."""
+    """Options of ``jobs/score.py``: what is encoded or read from a table, and how it is labelled."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "mini"
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     embeddings: str | None = option(
-        None, "embedding table of jobs/embed.py, in place of --input: its models' results, no audio, no GPU"
+        None,
+        "embedding table of jobs/embed.py, in place of --input: needs no audio, no GPU",
     )
     labels: Words = option(("emodb",), "label set, separated by commas, or the name of a corpus")
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
@@ -104,14 +105,14 @@ class ScoreConfig(ModelOptions, RunConfig):
 
     def __post_init__(self) -> None:
         if self.input and self.embeddings:
-            raise InputError("--input and --embeddings exclude each other: hear an archive, or a table of it")
+            raise InputError("--input and --embeddings exclude each other: name an archive, or a table of it")
         super().__post_init__()
         names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_set(names))
 
     @property
     def source(self) -> str:
-        """The option that says what is read: an archive, or an embedding table."""
+        """The option that names the input: an archive, or an embedding table."""
         return "input" if self.embeddings is None else "embeddings"
 
     @classmethod
@@ -126,7 +127,7 @@ class ScoreConfig(ModelOptions, RunConfig):
         return {"alm": OF_TABLE, "specialist": OF_TABLE}
 
 
-# Options that say where and with what the work is done; everything else decides what comes out.
+# Options of where and with what the work is done; all others decide the result.
 _WHERE = {"output", "overwrite", "ray_address"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
 OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate"})

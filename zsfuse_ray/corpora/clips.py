@@ -24,7 +24,7 @@ CLIPS = pa.schema(
         ("emotion", pa.string()),  # canonical name, or the user's own in lower case
         ("speaker", pa.string()),
         ("gender", pa.string()),
-        ("sentence", pa.string()),  # what is said, or the corpus' code for it
+        ("sentence", pa.string()),  # the spoken text, or the corpus' code for it
         ("corpus", pa.string()),
         ("split", pa.string()),  # train, dev, test
         ("fold", pa.int32()),  # from 1: the fold whose test part holds the clip
@@ -94,7 +94,7 @@ def split_name(name: str | None, source: str) -> str | None:
 
 
 def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
-    """A column as text, with null for what says nothing."""
+    """A column as text, with null for words that mean unknown."""
     try:
         texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
     except pa.ArrowException:

@@ -95,11 +95,11 @@ def _clip(row: dict[str, Any], labels: dict[str, str], source: str) -> Clip | No
     if corpus == "iemocap":
         emotion = IEMOCAP_CLASSES.get(emotion, emotion)
     clip = {"uri": row["wav"], "corpus": corpus, "duration_s": row["length"]}
-    # "boredem" is EmoBox' own spelling, seen where the label map is not at hand.
+    # "boredem" is EmoBox' own spelling, where the label map is missing.
     clip |= {"emotion": "boredom" if emotion == "boredem" else emotion}
     stem = os.path.splitext(os.path.basename(row["wav"]))[0]
-    known = _SPEAKERS[corpus](stem) or {} if corpus in _SPEAKERS else {}
-    clip |= {key: known.get(key) for key in ("speaker", "gender", "sentence", "intensity")}
+    parsed = _SPEAKERS[corpus](stem) or {} if corpus in _SPEAKERS else {}
+    clip |= {key: parsed.get(key) for key in ("speaker", "gender", "sentence", "intensity")}
     return {**clip, "split": row.get("split"), "fold": row.get("fold")}
 
 

@@ -37,10 +37,10 @@ def read_iemocap(folder: Folder) -> list[Clip]:
     Reads SessionN/dialog/EmoEvaluation/*.txt, the transcriptions where they are there, and takes the audio
     from SessionN/sentences/wav.
     """
-    said: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for path in folder.named(r"dialog/transcriptions/Ses[^/]*\.txt"):
         lines = re.finditer(r"^(Ses\S+) \[[\d.]+ ?- ?[\d.]+\]: ?(.*)$", folder.text(path), re.M)
-        said.update((line[1], line[2].strip()) for line in lines)
+        sentences.update((line[1], line[2].strip()) for line in lines)
     uris = {stem: uri for path, stem, uri in folder.audio() if "sentences/wav/" in path}
     clips, missing = [], []
     for path in folder.named(r"dialog/EmoEvaluation/Ses[^/]*\.txt"):
@@ -52,7 +52,7 @@ def read_iemocap(folder: Folder) -> list[Clip]:
                 missing.append(turn)
                 continue
             style = "improvised" if "_impro" in turn else "scripted"
-            clip = {"uri": uris[turn], "emotion": IEMOCAP_CLASSES[label], "sentence": said.get(turn)}
+            clip = {"uri": uris[turn], "emotion": IEMOCAP_CLASSES[label], "sentence": sentences.get(turn)}
             clips.append({**clip, **parsed, "style": style})
     _count_missing(folder, missing, len(clips))
     return clips

@@ -10,7 +10,7 @@ from zsfuse_ray.corpora.folder import Folder
 
 @dataclass(frozen=True)
 class Corpus:
-    """What the project knows of a corpus.
+    """A corpus.
 
     read: its folder -> clips, none where nothing of it is there; looks_for: what in the folder, for the error
     then. licence: the terms its publisher states. labels: its usual label set, in the words and the order of

@@ -1,4 +1,4 @@
-"""Who trains and who tests: speakers are the unit, so that no voice is heard on both sides."""
+"""Splits and folds by speaker, so that no voice is in both training and testing."""
 
 from collections.abc import Sequence
 from importlib import resources

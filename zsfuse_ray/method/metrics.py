@@ -96,19 +96,19 @@ def drawn(
         of_cell = _confusions(targets, predictions, cells, n_labels, n_cells)
     by_group = of_cell.reshape(len(names), counts.shape[1], *of_cell.shape[1:])
     total = np.zeros(n)
-    heard = np.zeros(n)
+    counted = np.zeros(n)
     for by_speaker in by_group:
         sums = np.tensordot(counts, by_speaker, axes=1)
         clips = sums[:, -1] if metric == "ece" else sums.sum(axis=(1, 2))
         some = clips > 0
-        heard += some
+        counted += some
         values = (
             np.abs(sums[some, :-1]).sum(axis=1) / clips[some]
             if metric == "ece"
             else _measure(metric, sums[some])
         )
         total[some] += values
-    return total / heard
+    return total / counted
 
 
 def interval(draws: NDArray[np.float64], n_speakers: int, level: float = 0.95) -> tuple[float, float]:

@@ -37,7 +37,7 @@ class Block:
 
     scores: (T, n, C), scale times cosine of each prompt, see `prompt_scores`; norms of mean text embeddings
     come from gram, (C, T, T), see `prompt_gram`. specialist: (n, C) posteriors on the label set, None for the
-    ALM alone, which leaves weight 1 as the only one. inside: (C,), labels the specialist knows. targets and
+    ALM alone, which leaves weight 1 as the only one. inside: (C,), labels the specialist covers. targets and
     folds: (n,), folds from 0.
     """
 
@@ -116,20 +116,20 @@ def fold_scores(
 class _Part:
     """Clips that may be given one label: those whose label it is, for macro-F1 all; and cells to count by.
 
-    scores: (T, C, m), of posteriors where these are averaged; known: (C, m) what the specialist says. cells:
+    scores: (T, C, m), of posteriors where these are averaged; specialist: (C, m) posteriors. cells:
     (m,), the clips' folds, and for macro-F1 twice the fold, one more where it is the clip's own label.
     """
 
     label: int
     scores: NDArray
-    known: NDArray
+    specialist: NDArray
     cells: NDArray[np.int64]
 
 
 def _parts(block: Block, dtype: np.dtype) -> list[_Part]:
     scores, specialist = block.scores.astype(dtype, copy=False), block.specialist
     n_labels = scores.shape[2]
-    if specialist is None:  # only weight 1 is looked at, where it is not asked
+    if specialist is None:  # only weight 1 is kept, where it has no share
         specialist = np.full(scores.shape[1:], 1 / n_labels)
     if block.ensemble == "probability":
         scores = _softmax(scores / dtype.type(block.temperature), axis=2)
@@ -166,9 +166,9 @@ def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds
     if block.objective != "nll" and (straight == "posterior" or (straight == "logarithm" and all_covered)):
         if straight == "posterior":
             assert p is not None
-            begin, end = _interval(part.known if all_covered else _at_0(block, part, p), p, part.label)
+            begin, end = _interval(part.specialist if all_covered else _at_0(block, part, p), p, part.label)
         else:  # a common factor of a clip's posteriors changes no order: scores do as their logarithms
-            begin, end = _interval(_log(part.known), averaged if p is None else _log(p), part.label)
+            begin, end = _interval(_log(part.specialist), averaged if p is None else _log(p), part.label)
         base = (np.arange(len(chosen))[:, None] * n_cells + part.cells) * (STEPS + 2)
         n = len(chosen) * n_cells * (STEPS + 2)
         changes = np.bincount((base + begin).ravel(), minlength=n)
@@ -192,7 +192,7 @@ def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int6
     Each label is a line from at_0, (C, m) or (K, C, m), at weight 0 to at_1, (K, C, m), at weight 1.
     """
     kind = at_1.dtype.type
-    tie = kind(STEPS * np.finfo(kind).eps)  # no crossing is known better; one so near a weight is a tie there
+    tie = kind(STEPS * np.finfo(kind).eps)  # a crossing is no more exact; one so near a weight is a tie there
     tiny, beyond = kind(1e-30), kind(STEPS + 0.5)
     low = np.full(at_1[:, 0].shape, -0.5, kind)
     high = np.full(low.shape, beyond)
@@ -215,14 +215,14 @@ def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int6
 
 
 def _at_0(block: Block, part: _Part, p: NDArray) -> NDArray:
-    """Linear fusion (K, C, m) at weight 0 where the specialist does not know every label, see `fuse`."""
+    """Linear fusion (K, C, m) at weight 0 where the specialist does not cover every label, see `fuse`."""
     share = p[:, block.inside].sum(axis=1, keepdims=True)
-    return np.where(block.inside[:, None], part.known * share, p)
+    return np.where(block.inside[:, None], part.specialist * share, p)
 
 
 def _fused(block: Block, part: _Part, p: NDArray, weight: float) -> NDArray:
     """The fused posterior (K, C, m) at one weight, as `fuse` has it."""
-    q, p = np.moveaxis(part.known, 0, -1), np.moveaxis(p, 1, -1)
+    q, p = np.moveaxis(part.specialist, 0, -1), np.moveaxis(p, 1, -1)
     return np.moveaxis(pool_inside(q, p, weight, find_rule(block.fusion), block.inside), -1, 1)
 
 

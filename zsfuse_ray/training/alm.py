@@ -48,7 +48,7 @@ class Contrastive:
     def __init__(self, config: TrainConfig, table: pa.Table):
         self.config, self.table = config, table
         begun = start(config)
-        self.alm, self.trained = begun.alm, begun.audio_knows
+        self.alm, self.trained = begun.alm, begun.audio_trained
         self.sample_rate, self.window = self.alm.sample_rate, self.alm.window
         self.same_length = self.alm.same_length
         self.captions = _captions(config, table)
@@ -117,7 +117,7 @@ class Contrastive:
         self.alm.save(folder, torch.float16 if self.config.half else torch.float32)
 
     def card(self) -> Mapping[str, Any]:
-        """What the output's README says of the model."""
+        """Facts of the model for its card."""
         network = self.alm.network
         parameters = list(network.parameters())
         return {
@@ -155,7 +155,7 @@ class Pairs(nn.Module):
         return self
 
     def tiled(self, batch: Batch) -> list[Tensor]:
-        """Return the clips, tiled as the model's fill says."""
+        """Return the clips, tiled by the model's fill."""
         window, fill = self.alm.window, self.alm.fill
         return [periodic(clip, 0, filled(len(clip), 1, window, fill)) for clip in batch.clips]
 

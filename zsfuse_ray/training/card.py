@@ -1,4 +1,4 @@
-"""README.md of a trained model: what it is, what it heard, how to make it again, how good it is."""
+"""README.md of a trained model: what it is, its data, how to make it again, how good it is."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import yaml
 
 from zsfuse_ray.errors import redact
 
-# Options that say where something is: the command has them as the user wrote them.
+# Options that name places: the command has them as the user wrote them.
 _PLACES = ("init", "text", "corpus", "train", "dev", "splits")
 
 
@@ -36,7 +36,7 @@ def card(
         "tags": ["speech", "emotion", "zsfuse_ray"],
     }
     figures = {name: value for name, value in best.items() if name.startswith("dev_")}
-    said = [f"{name} {value:.1%}" for name, value in figures.items()]
+    shown = [f"{name} {value:.1%}" for name, value in figures.items()]
     facts = [
         f"- {name.replace('_', ' ')}: {_show(value)}" for name, value in about.items() if value is not None
     ]
@@ -65,8 +65,8 @@ def card(
         "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
         "",
         "# Figures",
-        f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(said) or 'no dev clips'}. "
-        "They chose the epoch, so they flatter: jobs/evaluate.py on speakers of neither part says more.",
+        f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(shown) or 'no dev clips'}. "
+        "They chose the epoch and so are optimistic: measure with jobs/evaluate.py on other speakers.",
         "",
         "| " + " | ".join(history[-1]) + " |",
         "|" + "---|" * len(history[-1]),

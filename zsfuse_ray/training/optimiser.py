@@ -72,8 +72,8 @@ def lr_factor(progress: float, warmup: float, final: float) -> float:
 class Average:
     """Exponential moving average of what learns, parameters and floating buffers; decay 0 keeps nothing.
 
-    Early steps count more, as the decay is min(decay, (1 + steps) / (10 + steps)): the first weights, which
-    know nothing, are forgotten soon.
+    Early steps count more, as the decay is min(decay, (1 + steps) / (10 + steps)): the random first weights
+    fade soon.
     """
 
     def __init__(self, module: nn.Module, decay: float):

@@ -75,7 +75,8 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     except TrainingFailedError as error:
         print(redact(_why(error)), file=sys.stderr)
         print(
-            "error: the training stopped; the same command goes on from its last checkpoint", file=sys.stderr
+            "error: the training stopped; the same command resumes it from its last checkpoint",
+            file=sys.stderr,
         )
         return 1
     if result.return_value is not None:
@@ -84,8 +85,8 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     figures = {name: value for name, value in best.items() if name.startswith("dev_")}
     found = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
     out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | found)
-    said = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
-    print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {said}" if said else ""))
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
+    print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {shown}" if shown else ""))
     use = {"specialist": "--specialist", "alm": "--alm"}[config.task]
     named = redact(config.output)
     print(f"use:  python jobs/score.py --input ARCHIVE --output OUT {use} {named}", flush=True)
@@ -125,7 +126,7 @@ def _fit(
         train_loop_config={"config": config, "table": table, "stored": stored, "watcher": watcher},
         scaling_config=scaling,
         run_config=RunConfig(
-            name=STORAGE,  # the same name and place: Ray Train goes on from the last checkpoint there
+            name=STORAGE,  # the same name and place: Ray Train resumes from the last checkpoint there
             storage_path=out.root,
             storage_filesystem=out.fs,
             failure_config=FailureConfig(max_failures=config.max_failures),
@@ -182,7 +183,7 @@ def _say_problems(table: pa.Table, stored: StoredClips, out: Output, config: Tra
 
 
 def _why(error: TrainingFailedError) -> str:
-    """The workers' own errors, where Ray tells them."""
+    """The workers' own errors, where Ray passes them on."""
     failures = getattr(error, "worker_failures", None) or {}
     lines = {f"worker {rank}: {str(cause).strip()}" for rank, cause in failures.items()}
     return "\n".join(sorted(lines)) or str(error)

@@ -95,7 +95,7 @@ class Specialist:
             self.extractor.save_pretrained(folder)
 
     def card(self) -> Mapping[str, Any]:
-        """What the output's README says of the model."""
+        """Facts of the model for its card."""
         model = self.module.model
         parameters = list(model.parameters())
         return {

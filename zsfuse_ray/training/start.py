@@ -69,7 +69,7 @@ class Start:
     """A model on the CPU in float32; whether its audio encoder and text projection have learned before."""
 
     alm: AudioLanguageModel
-    audio_knows: bool
+    audio_trained: bool
     text_projection_knows: bool
 
 
@@ -81,8 +81,8 @@ def start(config: TrainConfig) -> Start:
     """
     found = download(audio_start(config))
     model_type = found.config.get("model_type")
-    knows = has_weights(found.folder) and not config.from_scratch
-    if model_type in _FAMILIES and knows:
+    trained = has_weights(found.folder) and not config.from_scratch
+    if model_type in _FAMILIES and trained:
         return Start(_FAMILIES[model_type][0](str(found.folder)), True, True)
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -97,9 +97,9 @@ def start(config: TrainConfig) -> Start:
         else:
             family, text = Dual, download(resolve(config.text))
             tokenizer = load_part(AutoTokenizer, text)
-            network = _joined(config, found, text, knows)
+            network = _joined(config, found, text, trained)
         model = family.of_parts(network, load_part(AutoFeatureExtractor, found), tokenizer)
-        return Start(model, knows, bool(config.text) and _is_identity(config))
+        return Start(model, trained, bool(config.text) and _is_identity(config))
 
 
 def _is_identity(config: TrainConfig) -> bool:
@@ -107,12 +107,12 @@ def _is_identity(config: TrainConfig) -> bool:
     return config.projection == "linear" and not config.projection_dim
 
 
-def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_knows: bool) -> DualNetwork:
-    """Return a dual encoder of two checkpoints; an audio encoder that knows nothing gets random weights."""
+def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_trained: bool) -> DualNetwork:
+    """Return a dual encoder of two checkpoints; an audio encoder without trained ones gets random weights."""
     settings = [load_part(AutoConfig, found) for found in (audio, text)]
     for part in settings:
         quieten(part)
-        part._name_or_path = ""  # a folder of this machine, which config.json need not tell
+        part._name_or_path = ""  # a folder of this machine, which has no place in config.json
     network = DualNetwork(
         DualConfig(
             audio_config=settings[0],
@@ -125,10 +125,10 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_know
     )
     if _is_identity(config):
         nn.init.eye_(cast(nn.Linear, network.text_projection).weight)
-    if audio_knows:
+    if audio_trained:
         _take_weights(network.audio_model, audio, config.audio_pooling)
     if not has_weights(text.folder):
-        raise InputError(f"--text {config.text} has no weights; a text encoder must know its language")
+        raise InputError(f"--text {config.text} has no weights; a text encoder must be pretrained")
     _take_weights(network.text_model, text, config.text_pooling)
     return network
 
