@@ -127,10 +127,10 @@ def tree_bytes(process: psutil.Process) -> int:
         return 0
     for one in tree:
         try:
-            found = one.memory_full_info()
+            info = one.memory_full_info()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        total += getattr(found, "pss", found.rss)
+        total += getattr(info, "pss", info.rss)
     return total
 
 
@@ -161,9 +161,9 @@ def _search(task: Task, folder: str) -> None:
     rng = np.random.default_rng(0)
 
     def directions(*size: int) -> np.ndarray:
-        found = rng.standard_normal((*size, DIM), np.float32)
-        found /= np.linalg.norm(found, axis=-1, keepdims=True)
-        return found
+        vectors = rng.standard_normal((*size, DIM), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return vectors
 
     speakers = np.arange(task.segments) % SPEAKERS
     evidence = Evidence(
@@ -188,11 +188,11 @@ def _search(task: Task, folder: str) -> None:
     spaces = every[: task.blocks]
     own_ray = connect(None)
     (Path(folder) / BEGUN).touch()
-    found, failed = search_blocks(evidence, spaces, Output.open(folder), cores() if own_ray else None)
+    summaries, failed = search_blocks(evidence, spaces, Output.open(folder), cores() if own_ray else None)
     if failed:
         raise RuntimeError(f"blocks failed: {failed}")
-    weights = np.linspace(0, 1, next(iter(found.values())).score.shape[2])
-    candidates = Candidates.of([spaces[n] for n in found], weights, list(found.values()))
+    weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])
+    candidates = Candidates.of([spaces[n] for n in summaries], weights, list(summaries.values()))
     config = TuneConfig(
         corpus=("random:none",),
         output=folder,
@@ -201,7 +201,7 @@ def _search(task: Task, folder: str) -> None:
         fusions=("linear",),
     )
     final(evidence, candidates, config, assess(evidence, candidates, config))
-    tried = sum(summary.tried for summary in found.values())
+    tried = sum(summary.tried for summary in summaries.values())
     (Path(folder) / DONE).write_text(json.dumps({"tried": tried}))
 
 

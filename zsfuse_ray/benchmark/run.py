@@ -56,8 +56,8 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
     searched: list[Searched] = []
 
     def searching() -> list[Figure]:
-        figures, found = search(config, jobs)
-        searched.extend(found)
+        figures, tunings = search(config, jobs)
+        searched.extend(tunings)
         return figures
 
     measure: dict[str, Callable[[], list[Figure]]] = {

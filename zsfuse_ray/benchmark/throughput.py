@@ -173,10 +173,10 @@ def _clips(row: dict[str, Any], rate: int, where: torch.device) -> list[torch.Te
 
 def environment() -> dict[str, str]:
     """Environment of a process that runs this package, with a Ray of its own."""
-    found = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     package = str(Path(zsfuse_ray.__file__).parents[1])
-    found["PYTHONPATH"] = os.pathsep.join(filter(None, (package, found.get("PYTHONPATH"))))
-    return found
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (package, variables.get("PYTHONPATH"))))
+    return variables
 
 
 def run_job(script: Path, options: Mapping[str, Any]) -> float:

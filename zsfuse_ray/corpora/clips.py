@@ -126,16 +126,16 @@ def _note_misspelt(labels: Sequence[str], source: str) -> None:
 
 def label_set(table: pa.Table) -> tuple[str, ...]:
     """Emotions of the clips: the known ones in the order of ``method.labels``, then the user's own."""
-    found = set(table["emotion"].to_pylist())
-    return (*(name for name in SYNONYMS if name in found), *sorted(found - set(SYNONYMS)))
+    present = set(table["emotion"].to_pylist())
+    return (*(name for name in SYNONYMS if name in present), *sorted(present - set(SYNONYMS)))
 
 
 def with_labels(table: pa.Table, labels: Sequence[str]) -> pa.Table:
     """Return the clips with one of these labels; InputError for a label that no clip has."""
     wanted = [canonical(label) for label in labels]
-    found = label_set(table)
-    if unknown := next((label for label in wanted if label not in found), None):
-        raise InputError(f'no clip is labelled "{unknown}"{nearest(unknown, found)}')
+    present = label_set(table)
+    if unknown := next((label for label in wanted if label not in present), None):
+        raise InputError(f'no clip is labelled "{unknown}"{nearest(unknown, present)}')
     return table.filter(pc.is_in(table["emotion"], value_set=pa.array(wanted)))
 
 
@@ -143,8 +143,8 @@ def check_classes(table: pa.Table, source: str = "the clips") -> None:
     """InputError unless there are clips of at least two emotions."""
     labels = label_set(table)
     if len(labels) < 2:
-        found = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clip"
-        raise InputError(f"{source}: {found}; at least two labels are needed")
+        problem = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clip"
+        raise InputError(f"{source}: {problem}; at least two labels are needed")
 
 
 def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, ...]]:
@@ -154,7 +154,11 @@ def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, 
     for corpus, speaker, split in zip(*columns, strict=True):
         if speaker is not None and split is not None:
             splits[corpus, speaker].add(split)
-    return {who: tuple(s for s in SPLITS if s in found) for who, found in splits.items() if len(found) > 1}
+    return {
+        who: tuple(s for s in SPLITS if s in of_speaker)
+        for who, of_speaker in splits.items()
+        if len(of_speaker) > 1
+    }
 
 
 def check_splits(table: pa.Table, may_share: Collection[str] = ()) -> None:

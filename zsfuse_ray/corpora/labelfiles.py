@@ -63,12 +63,12 @@ def read_msp_podcast(folder: Folder) -> list[Clip]:
 
     All test sets are split ``test``; the column ``split_set`` keeps the corpus' own name (Test1, …).
     """
-    found = folder.named(r"labels_consensus\.csv")
-    if not found:
+    tables = folder.named(r"labels_consensus\.csv")
+    if not tables:
         return []
     uris = {stem: uri for _, stem, uri in folder.audio()}
     clips, missing = [], []
-    for row in folder.rows(found[0], ("FileName", "EmoClass", "Split_Set")):
+    for row in folder.rows(tables[0], ("FileName", "EmoClass", "Split_Set")):
         if row["EmoClass"] not in MSP_CLASSES:
             continue
         stem = os.path.splitext(row["FileName"])[0]
@@ -109,13 +109,13 @@ def read_meld(folder: Folder) -> list[Clip]:
     return clips
 
 
-def _count_missing(folder: Folder, missing: list[str], found: int) -> None:
+def _count_missing(folder: Folder, missing: list[str], present: int) -> None:
     """Note labelled clips without audio; InputError where none has any."""
     where = redact(folder.root)
-    if missing and not found:
+    if missing and not present:
         raise InputError(
             f"{where}: {len(missing)} labelled clips and no audio of any (looked for {missing[0]})"
         )
     if missing:
         logger.warning("%s: %d of %d labelled clips have no audio (%s, …) and are left out",
-                       where, len(missing), len(missing) + found, missing[0])  # fmt: skip
+                       where, len(missing), len(missing) + present, missing[0])  # fmt: skip

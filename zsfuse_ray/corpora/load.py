@@ -51,7 +51,7 @@ def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
         for field in table.schema:
             if not pa.types.is_null(field.type):
                 types.setdefault(field.name, set()).add(field.type)
-    mixed = {name for name, found in types.items() if len(found) > 1 and not all(map(_is_number, found))}
+    mixed = {name for name, kinds in types.items() if len(kinds) > 1 and not all(map(_is_number, kinds))}
     plain = []
     for table in tables:
         for name in mixed & set(table.column_names):

@@ -107,8 +107,8 @@ def fold_scores(
             pairs = (chosen[:, :, None] * chosen[:, None]).reshape(len(some), -1)
             divisor = np.sqrt(np.maximum(pairs @ norms, 1e-24))
         chosen, divisor = chosen.astype(dtype), divisor.astype(dtype)
-        found = [(part.label, _given(block, part, chosen, divisor, len(clips))) for part in parts]
-        scores = _f1(found, clips) if block.objective == "macro_f1" else _mean(block, found, clips)
+        by_label = [(part.label, _given(block, part, chosen, divisor, len(clips))) for part in parts]
+        scores = _f1(by_label, clips) if block.objective == "macro_f1" else _mean(block, by_label, clips)
         yield some, scores if block.specialist is not None else scores[:, :, -1:]
 
 
@@ -175,15 +175,15 @@ def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds
         changes -= np.bincount((base + end).ravel(), minlength=n)
         return changes.reshape(len(chosen), n_cells, -1).cumsum(axis=2)[:, :, :-1].astype(np.float64)
     p = _softmax(averaged, axis=1) if p is None else p
-    found = np.zeros((len(chosen), n_cells, STEPS + 1))
+    counts = np.zeros((len(chosen), n_cells, STEPS + 1))
     in_cell = np.eye(n_cells, dtype=p.dtype)[part.cells]
     for w in range(STEPS + 1) if block.specialist is not None else (STEPS,):
         fused = _fused(block, part, p, w / STEPS)
         if block.objective == "nll":
-            found[:, :, w] = np.log(np.maximum(fused[:, part.label], 1e-12)) @ in_cell
+            counts[:, :, w] = np.log(np.maximum(fused[:, part.label], 1e-12)) @ in_cell
         else:
-            found[:, :, w] = (fused.argmax(axis=1) == part.label).astype(p.dtype) @ in_cell
-    return found
+            counts[:, :, w] = (fused.argmax(axis=1) == part.label).astype(p.dtype) @ in_cell
+    return counts
 
 
 def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -227,20 +227,20 @@ def _fused(block: Block, part: _Part, p: NDArray, weight: float) -> NDArray:
 
 
 def _mean(
-    block: Block, found: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]
+    block: Block, by_label: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """UA: each label of a fold counts the same; WA and NLL: each clip does. clips: (F, C) there are."""
     if block.objective == "ua":
         of_clip = 1 / np.maximum(clips, 1) / np.maximum((clips > 0).sum(axis=1, keepdims=True), 1)
     else:
         of_clip = np.repeat(1 / np.maximum(clips.sum(axis=1, keepdims=True), 1), clips.shape[1], axis=1)
-    return sum((of_clip[:, label, None] * given for label, given in found), start=np.zeros(1))
+    return sum((of_clip[:, label, None] * given for label, given in by_label), start=np.zeros(1))
 
 
-def _f1(found: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]) -> NDArray[np.float64]:
+def _f1(by_label: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]) -> NDArray[np.float64]:
     """Macro-F1 over the labels that clips of the fold have or are given, as `metrics.macro_f1` has it."""
     total, labels = np.zeros(1), np.zeros(1)
-    for label, given in found:
+    for label, given in by_label:
         right = given[:, 1::2]
         both = clips[:, label, None] + right + given[:, ::2]
         total = total + 2 * right / np.maximum(both, 1)

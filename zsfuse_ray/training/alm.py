@@ -103,11 +103,11 @@ class Contrastive:
             [p for row in prompt_grid(self.labels, self.config.templates) for p in row]
         )
         bank = text.cpu().numpy().reshape(-1, len(self.labels), text.shape[1])
-        found = scores(outputs, bank, self.alm.scale)
+        scored = scores(outputs, bank, self.alm.scale)
         for corpus in np.unique(corpora):
             its = corpora == corpus
             known = np.isin(np.arange(len(self.labels)), self.targets[self.corpora == corpus])
-            guesses = np.where(known, found[its], -np.inf).argmax(axis=1)
+            guesses = np.where(known, scored[its], -np.inf).argmax(axis=1)
             figures["dev_ua"].append(ua(targets[its], guesses, len(self.labels)))
             figures["dev_macro_f1"].append(macro_f1(targets[its], guesses, len(self.labels)))
         return {name: float(np.mean(values)) for name, values in figures.items()}

@@ -185,12 +185,12 @@ def masks(
     rng = np.random.default_rng([seed, 2])
 
     def spans(number: int, longest: int, size: int) -> list[tuple[int, int]]:
-        found = []
+        spans = []
         for _ in range(number):
             width = int(rng.integers(0, min(longest, size) + 1))
             start = int(rng.integers(0, size - width + 1))
-            found.append((start, start + width))
-        return found
+            spans.append((start, start + width))
+        return spans
 
     longest_mask = max(1, round(config.time_mask_s * frames_per_s))
     return spans(config.time_masks, longest_mask, frames), spans(

@@ -83,13 +83,13 @@ def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
 
 def _data_rows(table: pa.Table) -> list[str]:
     rows = table.select(["corpus", "split", "speaker", "emotion"]).to_pylist()
-    found = []
+    lines = []
     for corpus, split in sorted({(str(r["corpus"]), str(r["split"])) for r in rows}):
         of = [r for r in rows if (str(r["corpus"]), str(r["split"])) == (corpus, split)]
         speakers = len({r["speaker"] for r in of if r["speaker"] is not None})
         labels = ", ".join(f"{n} {k}" for n, k in sorted(Counter(r["emotion"] for r in of).items()))
-        found.append(f"| {corpus} | {split} | {len(of)} | {speakers or 'not stated'} | {labels} |")
-    return found
+        lines.append(f"| {corpus} | {split} | {len(of)} | {speakers or 'not stated'} | {labels} |")
+    return lines
 
 
 def _show(value: Any) -> str:

@@ -25,8 +25,8 @@ def depths(names: list[str], head: tuple[str, ...]) -> dict[str, int]:
     """
     height = {}
     for name in names:
-        found = _LAYER.search(name)
-        height[name] = int(found.group(1)) + 1 if found and in_layer(name) else 0
+        number = _LAYER.search(name)
+        height[name] = int(number.group(1)) + 1 if number and in_layer(name) else 0
     top = max(height.values(), default=0) + 1
     # what follows the last layer (a final norm) learns as the last layer does
     last = {n: top - 1 for n in names if not height[n] and re.search(r"encoder\.(layer_?norm|norm)\b", n)}

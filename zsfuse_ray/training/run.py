@@ -83,8 +83,8 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
         raise InputError(result.return_value)
     best = save_best(config, table, result, out, command, decides)
     figures = {name: value for name, value in best.items() if name.startswith("dev_")}
-    found = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
-    out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | found)
+    results = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
+    out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | results)
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
     print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {shown}" if shown else ""))
     use = {"specialist": "--specialist", "alm": "--alm"}[config.task]
@@ -147,7 +147,7 @@ def save_best(
     decides: Mapping[str, Any],
 ) -> dict[str, float]:
     """Write the best epoch's model and card to the output folder; returns that epoch's figures."""
-    best, figures = max(result.best_checkpoints or [], key=lambda found: found[1]["score"])
+    best, figures = max(result.best_checkpoints or [], key=lambda checkpoint: checkpoint[1]["score"])
     state = load_state(best)
     task = task_class(config)(config, table)
     restore(task.module, state["weights"])
