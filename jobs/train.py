@@ -10,7 +10,7 @@ same command, with an output that all machines reach:
     RAY_AUTH_MODE=token ray job submit --working-dir . -- python jobs/train.py \\
         --train s3://bucket/train.csv --init microsoft/wavlm-large --output s3://bucket/my_specialist
 
-Run again after a stop of any kind, it goes on from its last checkpoint; after the end, it does nothing.
+Run again after a stop of any kind, it resumes from its last checkpoint; after the end, it does nothing.
 """
 
 import shlex

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dev.mini.options import MiniConfig
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
-from zsfuse_ray.config.mini import MiniConfig
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
@@ -31,12 +31,13 @@ CONFIGS = {
 
 
 def commands() -> list[str]:
-    """Every `python jobs/...` command of the README, the job scripts and cluster.yaml, one a line."""
+    """Every `python jobs/...` or `-m dev.mini` of README, scripts and cluster.yaml, one a line."""
     texts = [ROOT / "README.md", ROOT / "cluster.yaml", *sorted((ROOT / "jobs").glob("*.py"))]
+    texts.append(ROOT / "dev" / "mini" / "__main__.py")
     found = []
     for path in texts:
         joined = re.sub(r"\\+\n(#\s*)?", " ", path.read_text())
-        found += re.findall(r"python (jobs/\w+\.py +--[^#\n`]*)", joined)
+        found += re.findall(r"python ((?:jobs/\w+\.py|-m dev\.mini) +--[^#\n`]*)", joined)
     return [command for command in found if not command.endswith(("--help", "--list-models"))]  # only print
 
 
@@ -45,7 +46,7 @@ def test_a_command_parses_as_written(command: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tuning").mkdir()
     (tmp_path / "tuning" / "tuned.yaml").write_text("weight: 0.2\n")
-    script, *arguments = shlex.split(command)
+    script, *arguments = shlex.split(command.replace("-m dev.mini", "dev/mini", 1))
     job = Path(script).stem
     assert (ROOT / script).exists()
     config, _ = parse(CONFIGS[job], arguments, "")

@@ -6,28 +6,28 @@ import pyarrow.parquet as pq
 import pytest
 
 from zsfuse_ray.archive.listing import list_archive
-from zsfuse_ray.benchmark.throughput import decoding, hear, run_job, steady_speed
+from zsfuse_ray.benchmark.throughput import decoded_sample, decoding, run_job, steady_speed
 from zsfuse_ray.errors import InputError
 
 
 def test_a_sample_is_whole_bundles_until_it_is_long_enough():
     listing = list_archive("demo")  # four recordings of 15 s, one bundle
-    heard = hear(listing, 1.0)
-    assert heard.audio_s == pytest.approx(60)
-    assert 20 < heard.speech_s < 60
-    assert hear(listing, 1e6).audio_s == pytest.approx(60)
+    sample = decoded_sample(listing, 1.0)
+    assert sample.audio_s == pytest.approx(60)
+    assert 20 < sample.speech_s < 60
+    assert decoded_sample(listing, 1e6).audio_s == pytest.approx(60)
 
 
 def test_both_together_are_slower_than_either_alone():
-    both, alone, activity = decoding(hear(list_archive("demo"), 60), repeats=3)
+    both, alone, activity = decoding(decoded_sample(list_archive("demo"), 60), repeats=3)
     assert len(both.values) == 3
     assert both.median < min(alone.median, activity.median)
 
 
-def test_nothing_readable_is_said(tmp_path: Path):
+def test_nothing_readable_is_refused(tmp_path: Path):
     (tmp_path / "a.wav").write_bytes(b"RIFF....WAVE")
     with pytest.raises(InputError, match="nothing of it can be decoded"):
-        hear(list_archive(str(tmp_path)), 60)
+        decoded_sample(list_archive(str(tmp_path)), 60)
 
 
 def test_steady_state_leaves_out_what_the_first_file_waited_for(tmp_path: Path):
@@ -43,7 +43,7 @@ def test_steady_state_leaves_out_what_the_first_file_waited_for(tmp_path: Path):
     ("code", "kind", "said"),
     [(2, InputError, "jobs/job.py: no such thing"), (3, RuntimeError, "jobs/job.py ended with 3")],
 )
-def test_a_job_that_is_refused_or_breaks_says_why(tmp_path: Path, code, kind, said):
+def test_a_job_that_is_refused_or_breaks_raises_its_last_line(tmp_path: Path, code, kind, said):
     script = tmp_path / "jobs" / "job.py"
     script.parent.mkdir()
     script.write_text(f"import sys; print('error: no such thing', file=sys.stderr); sys.exit({code})")

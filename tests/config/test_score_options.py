@@ -6,8 +6,8 @@ import pytest
 
 from zsfuse_ray.config.options import build, parse, presets, read_yaml, recorded, resolved
 from zsfuse_ray.config.score import OPERATIONAL, PlanConfig, ScoreConfig
+from zsfuse_ray.corpora.registry import CORPORA
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labels import CORPORA
 from zsfuse_ray.models.catalog import parse_spec
 
 NEEDED = ("--input", "demo", "--output", "out")
@@ -168,7 +168,7 @@ def test_an_empty_yaml_file_says_nothing(yaml_file) -> None:
 
 @pytest.mark.parametrize("corpus", sorted(CORPORA))
 def test_labels_by_the_name_of_a_corpus(corpus: str) -> None:
-    assert score("--labels", corpus).labels == CORPORA[corpus]
+    assert score("--labels", corpus).labels == CORPORA[corpus].labels
 
 
 def test_labels_are_tidied_and_keep_their_order_and_words() -> None:

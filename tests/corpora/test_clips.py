@@ -6,10 +6,8 @@ from fake_corpora import clips, refusal
 
 from zsfuse_ray.corpora.clips import (
     CLIPS,
-    by_split,
     check_classes,
     check_splits,
-    counts,
     label_set,
     labelled,
     shared_speakers,
@@ -84,27 +82,14 @@ def test_the_label_set_has_one_order() -> None:
     assert label_set(given) == ("angry", "sad", "brisk", "zany")
 
 
-def test_counts() -> None:
+def test_clips_are_chosen_by_label() -> None:
     given = clips(
-        {"corpus": "b", "emotion": "sad"},
-        {"corpus": "a", "emotion": "sad"},
-        {"corpus": "b", "emotion": "angry"},
-        {"corpus": "b", "emotion": "sad"},
-    )
-    assert list(counts(given).items()) == [(("b", "angry"), 1), (("b", "sad"), 2), (("a", "sad"), 1)]
-
-
-def test_clips_are_chosen_by_label_and_split() -> None:
-    given = clips(
-        {"emotion": "sad", "split": "train"},
-        {"emotion": "happy", "split": "test"},
-        {"emotion": "mine", "split": None},
+        {"emotion": "sad"},
+        {"emotion": "happy"},
+        {"emotion": "mine"},
     )
     assert with_labels(given, ["Joy", "mine"])["uri"].to_pylist() == ["1.wav", "2.wav"]
     assert refusal(with_labels, given, ["min"]) == 'no clip is labelled "min" (did you mean "mine"?)'
-    assert by_split(given, "train", "test")["uri"].to_pylist() == ["0.wav", "1.wav"]
-    assert "no clip is in split dev" in refusal(by_split, given, "dev")
-    assert '(did you mean "train"?)' in refusal(by_split, given, "training")
 
 
 def test_two_labels_are_needed() -> None:

@@ -1,11 +1,9 @@
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from fake_corpora import clips, columns, refusal, touch, write
+from fake_corpora import columns, refusal, touch, write
 
-from zsfuse_ray.corpora.emobox import emobox_folds
 from zsfuse_ray.corpora.readers import read
 
 EMODB = {"03a01Wa": "anger", "08a01La": "boredem", "16b10Fb": "happy"}
@@ -125,31 +123,3 @@ def test_what_is_wrong_with_lists(tmp_path: Path) -> None:
         assert "not an EmoBox list" in said or "a has no" in said
     touch(tmp_path / "two", "a.jsonl", "b.jsonl")
     assert "lists of a, b; name the folder of one" in refusal(read, f"emobox:{tmp_path}/two")
-
-
-def test_folds_from_a_table(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "folds.csv", "corpus,stem,test_fold,emotion", "emodb,03a01Fa,5,happy", "emodb,x,1,sad"
-    )
-    one = {"uri": "/a/03a01Fa.flac", "corpus": "emodb", "fold": 2}
-    table = clips(one, {"corpus": "other", "fold": 3}, {"corpus": "other"})
-    assert emobox_folds(path, table)["fold"].to_pylist() == [5, 3, None]
-    assert "no fold for clip y of emodb" in refusal(
-        emobox_folds, path, clips({"uri": "y.wav", "corpus": "emodb"})
-    )
-    assert "folds of emodb, and no clip of them" in refusal(emobox_folds, path, clips({"corpus": "other"}))
-    assert "no column test_fold" in refusal(
-        emobox_folds, write(tmp_path / "b.csv", "corpus,stem", "a,b"), table
-    )
-    bad = write(tmp_path / "c.csv", "corpus,stem,test_fold", "emodb,03a01Fa,first")
-    assert "test_fold must hold whole numbers" in refusal(emobox_folds, bad, table)
-
-
-@pytest.mark.parametrize(("name", "number", "size"), [("ravdess", 6, 240), ("emodb", 5, 107)])
-def test_the_published_folds(shared: Path, name: str, number: int, size: int) -> None:
-    """RAVDESS's folds hold four unseen actors each; EmoDB's hold every speaker (it is their protocol)."""
-    root = shared / "corpora"
-    table = emobox_folds(str(root / "emobox_folds.csv"), read(f"{name}:{root / name}"))
-    assert Counter(table["fold"].to_pylist()) == dict.fromkeys(range(1, number + 1), size)
-    pairs = set(zip(table["speaker"].to_pylist(), table["fold"].to_pylist(), strict=True))
-    assert len(pairs) == (24 if name == "ravdess" else 10 * number)

@@ -7,7 +7,8 @@ import pytest
 from fake_corpora import columns, refusal, touch, write
 
 from zsfuse_ray.corpora.clips import CLIPS
-from zsfuse_ray.corpora.readers import OTHERS, READERS, read
+from zsfuse_ray.corpora.readers import OTHERS, read
+from zsfuse_ray.corpora.registry import CORPORA
 
 HEAD = ("uri", "emotion", "speaker", "split", "start_s", "style")
 ROWS = [
@@ -85,6 +86,6 @@ def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_no_source(tmp_path: Path) -> None:
     assert refusal(read, "ravdes:/x") == "unknown corpus 'ravdes' (did you mean \"ravdess\"?)"
     said = refusal(read, str(tmp_path))
-    assert all(name in said for name in (*READERS, *OTHERS, ".csv"))
+    assert all(name in said for name in (*CORPORA, *OTHERS, ".csv"))
     assert "no such file" in refusal(read, f"{tmp_path}/none.csv")
     assert "cannot read ftp://" in refusal(read, "emodb:ftp://host/folder")

@@ -1,15 +1,14 @@
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from fake_corpora import clips, refusal, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsfuse_ray.corpora.clips import check_splits, shared_speakers
+from zsfuse_ray.corpora.clips import check_splits
 from zsfuse_ray.corpora.readers import read
-from zsfuse_ray.corpora.splits import SHIPPED, folds, read_split, split_by_speaker
+from zsfuse_ray.corpora.splits import SHIPPED, folds, read_split
 
 
 def corpus(*shown: dict[str, int], name: str = "c") -> pa.Table:
@@ -29,92 +28,6 @@ corpora = st.lists(
     min_size=3,
     max_size=9,
 ).map(lambda shown: corpus(*shown))
-
-
-def split_of(table: pa.Table) -> dict[str, str]:
-    return dict(zip(table["speaker"].to_pylist(), table["split"].to_pylist(), strict=True))
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    corpora, st.integers(0, 5), st.sampled_from([(0.1, 0.2), (0.05, 0.9), (0, 0.2), (0.2, 0), (0.45, 0.45)])
-)
-def test_splits_keep_speakers_together(table: pa.Table, seed: int, shares: tuple[float, float]) -> None:
-    dev, test = shares
-    split = split_by_speaker(table, dev=dev, test=test, seed=seed)
-    assert split.drop_columns("split").equals(table.drop_columns("split"))
-    assert shared_speakers(split) == {}
-    asked = {"train"} | {name for name, share in (("dev", dev), ("test", test)) if share}
-    assert set(split["split"].to_pylist()) == asked  # every clip in one, nobody forgotten
-    assert split.equals(split_by_speaker(table, dev=dev, test=test, seed=seed))
-    # The order of the clips is no matter.
-    order = np.random.default_rng(seed).permutation(len(table))
-    assert split_of(split_by_speaker(table.take(order), dev=dev, test=test, seed=seed)) == split_of(split)
-
-
-@settings(deadline=None, max_examples=150)
-@given(corpora, st.integers(0, 3))
-def test_every_emotion_is_in_train_where_that_can_be(table: pa.Table, seed: int) -> None:
-    split = split_by_speaker(table, dev=0.1, test=0.2, seed=seed)
-    rows = split.to_pylist()
-    trained = {row["emotion"] for row in rows if row["split"] == "train"}
-    who_shows = defaultdict(set)
-    for row in rows:
-        who_shows[row["emotion"]].add(row["speaker"])
-    parts = {part: {r["speaker"] for r in rows if r["split"] == part} for part in ("dev", "test")}
-    for emotion in who_shows.keys() - trained:
-        # Only a part's first speaker is ever taken so: then no two others would have left every emotion.
-        lone = [part for part in parts.values() if part & who_shows[emotion]]
-        assert any(len(part) == 1 for part in lone)
-
-
-def test_a_class_that_one_speaker_shows_stays_in_train() -> None:
-    table = corpus({"angry": 4, "sad": 4, "calm": 4}, *[{"angry": 4, "sad": 4}] * 9)
-    for seed in range(20):
-        assert split_of(split_by_speaker(table, seed=seed))["s0"] == "train"
-
-
-def test_the_last_two_to_show_an_emotion_are_not_both_taken() -> None:
-    table = corpus({"calm": 2, "sad": 2}, {"calm": 2, "sad": 2}, *[{"sad": 2, "angry": 2}] * 2)
-    for seed in range(10):
-        split = split_of(split_by_speaker(table, dev=0.45, test=0.45, seed=seed))
-        assert "train" in (split["s0"], split["s1"])
-        assert "train" in (split["s2"], split["s3"])
-
-
-def test_shares_and_balance_are_as_asked_for() -> None:
-    table = corpus(*[{"angry": 5, "happy": 3, "sad": 2}] * 20)
-    for seed in range(5):
-        split = split_by_speaker(table, dev=0.1, test=0.2, seed=seed)
-        assert Counter(split["split"].to_pylist()) == {"train": 140, "dev": 20, "test": 40}
-        genders = Counter(zip(split["split"].to_pylist(), split["gender"].to_pylist(), strict=True))
-        assert genders["test", "male"] == genders["test", "female"] == 20
-        assert genders["dev", "male"] == genders["dev", "female"] == 10
-
-
-def test_every_corpus_gets_its_share() -> None:
-    parts = [corpus(*[{"angry": 2, "sad": 2}] * size, name=str(size)) for size in (10, 20)]
-    split = split_by_speaker(pa.concat_tables(parts), dev=0.1, test=0.2)
-    number = Counter(zip(split["corpus"].to_pylist(), split["split"].to_pylist(), strict=True))
-    assert number == {
-        ("10", "train"): 28, ("10", "dev"): 4, ("10", "test"): 8,
-        ("20", "train"): 56, ("20", "dev"): 8, ("20", "test"): 16,
-    }  # fmt: skip
-
-
-def test_seeds_differ() -> None:
-    table = corpus(*[{"angry": 2, "sad": 2}] * 20)
-    assert len({str(split_of(split_by_speaker(table, seed=seed))) for seed in range(5)}) == 5
-
-
-def test_what_cannot_be_split() -> None:
-    two = corpus({"sad": 3, "angry": 3}, {"sad": 3, "angry": 3})
-    assert "2 speakers cannot be split into 3 parts" in refusal(split_by_speaker, two)
-    assert set(split_by_speaker(two, dev=0)["split"].to_pylist()) == {"train", "test"}
-    said = refusal(split_by_speaker, clips({"emotion": "sad"}, {"emotion": "sad", "speaker": "1"}))
-    assert "1 of 2 clips name no speaker" in said
-    for dev, test in ((0.5, 0.5), (-0.1, 0.2), (0, 1), (float("nan"), 0.1)):
-        assert "must be shares" in refusal(split_by_speaker, two, dev=dev, test=test)
 
 
 @settings(deadline=None, max_examples=60)

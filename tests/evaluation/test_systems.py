@@ -26,8 +26,9 @@ from zsfuse_ray.evaluation.systems import (
     fitted,
     run_round,
 )
-from zsfuse_ray.method.fusion import fit_stacked, fuse
+from zsfuse_ray.method.fusion import fuse
 from zsfuse_ray.method.metrics import nll, ua
+from zsfuse_ray.method.stacking import fit_stacked
 from zsfuse_ray.method.zeroshot import fit_temperature, posterior, scores
 
 DATA = heard(alm=0.6, specialist=0.7)

@@ -170,14 +170,14 @@ def test_killed_worker_and_killed_driver_end_with_the_same_figures(
     workers = workers_of(cluster["RAY_AUTH_TOKEN"])
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
-    wait_for(lambda: "goes on from epoch" in log.read_text(), 240, "new workers")
+    wait_for(lambda: "resumes from epoch" in log.read_text(), 240, "new workers")
     wait_for(lambda: f"epoch 5/{EPOCHS}" in log.read_text(), 240, "the fifth epoch")
     running.kill()
     running.wait()
     assert not (out / "model.safetensors").exists()
     again = run_process("train", *arguments(voices, tiny, out), env=cluster)
     scored(again)
-    assert "goes on from epoch" in again.stderr
+    assert "resumes from epoch" in again.stderr
     undisturbed = trained[0]
     assert figures(out) == figures(undisturbed)
     assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()

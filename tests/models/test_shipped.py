@@ -12,6 +12,7 @@ from safetensors import safe_open
 from sklearn.metrics import balanced_accuracy_score
 from transformers import WhisperForAudioClassification
 
+from dev.mini.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.corpora import load as corpora
@@ -21,7 +22,6 @@ from zsfuse_ray.method.zeroshot import scores
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec, quality
 from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, resolve
 from zsfuse_ray.training.clips import decoded_clip
-from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
 
 SPECS = [parse_spec("mini-alm", "alm"), parse_spec("mini-specialist", "specialist")]
 
@@ -56,7 +56,7 @@ def test_a_card_tells_data_licence_command_and_figures(name):
     first = card.partition("\n---\n")[2].splitlines()[0]
     assert "not for results" in first
     assert "non-commercial" in first
-    for said in ("ravdess (CC BY-NC-SA 4.0", "python jobs/train.py --preset mini-", "# Held-out speakers"):
+    for said in ("ravdess (CC BY-NC-SA 4.0", "python -m dev.mini --corpora", "# Held-out speakers"):
         assert said in card
     for text in (card, (WEIGHTS / name / "config.json").read_text()):
         assert not re.search(r"(?<![\w.:-])/(home|root|tmp|work|usr)/", text)

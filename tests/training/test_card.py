@@ -13,7 +13,7 @@ def test_the_line_of_an_epoch() -> None:
     said = line(EPOCH | {"seconds": 30.0}, 10)
     assert said == "epoch 2/10  loss 1.5000  dev ua 50.0%  dev macro f1 25.0%  30.0 s  4 min left"
     assert line(EPOCH | {"seconds": 30.0}, 2).endswith("30.0 s  last")
-    assert line({"epoch": 2, "step": 40, "resumed": 1.0}, 10) == "goes on from epoch 3/10, step 40"
+    assert line({"epoch": 2, "step": 40, "resumed": 1.0}, 10) == "resumes from epoch 3/10, step 40"
     assert line({"epoch": 2, "step": 40, "score": -1.0}, 10) == "checkpoint in epoch 3/10, step 40"
 
 

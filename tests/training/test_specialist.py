@@ -254,7 +254,7 @@ def test_starts_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
     assert "no audio classifier is made of model_type 'clap'" in said_of(tmp_path)
     init = trained_start(tmp_path / "wavlm")
-    assert "hears waveforms" in said_of(init, frequency_masks=1)
+    assert "takes waveforms" in said_of(init, frequency_masks=1)
     whisper = trained_start(tmp_path / "ast", "ast")
     assert "no weighted sum" in said_of(whisper, weighted_layers=True)
 

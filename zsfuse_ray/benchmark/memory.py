@@ -69,19 +69,21 @@ class Watched:
         return max(among, default=max(self.gigabytes))
 
 
-def _figure(size: str, seen: Watched) -> Figure:
-    what = f"peak memory, {size} × {seen.task.templates} templates × 4 a × 4 b"
-    if seen.tried is None:
-        note = f"stopped after {seen.seconds[-1]:.0f} s, within the first {seen.task.blocks} of 16 blocks"
+def _figure(size: str, watched: Watched) -> Figure:
+    what = f"peak memory, {size} × {watched.task.templates} templates × 4 a × 4 b"
+    if watched.tried is None:
+        note = (
+            f"stopped after {watched.seconds[-1]:.0f} s, within the first {watched.task.blocks} of 16 blocks"
+        )
     else:
-        note = f"{seen.tried:,} configurations in {seen.task.blocks} of 16 blocks, and the choice"
-    return Figure(what, (max(seen.gigabytes),), "GB", note)
+        note = f"{watched.tried:,} configurations in {watched.task.blocks} of 16 blocks, and the choice"
+    return Figure(what, (max(watched.gigabytes),), "GB", note)
 
 
-def _of_long(size: str, seen: Watched) -> list[Figure]:
-    growth = seen.quarter(3) - seen.quarter(1)
+def _of_long(size: str, watched: Watched) -> list[Figure]:
+    growth = watched.quarter(3) - watched.quarter(1)
     note = "most in the last quarter of the search less most in the second"
-    return [_figure(size, seen), Figure("its growth while searching", (1000 * growth,), "MB", note)]
+    return [_figure(size, watched), Figure("its growth while searching", (1000 * growth,), "MB", note)]
 
 
 def watch(task: Task, minutes: float | None) -> Watched:
@@ -89,9 +91,9 @@ def watch(task: Task, minutes: float | None) -> Watched:
 
     Shared pages, such as those of Ray's object store, count once (Linux's PSS).
     """
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "said").open("w+") as said:
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         command = [sys.executable, "-m", __name__, json.dumps(asdict(task)), folder]
-        process = psutil.Popen(command, env=environment(), stdout=said, stderr=said)
+        process = psutil.Popen(command, env=environment(), stdout=log, stderr=log)
         seconds, gigabytes = [], []
         began = None
         try:
@@ -108,9 +110,9 @@ def watch(task: Task, minutes: float | None) -> Watched:
         finally:
             end(process)
         if code:
-            said.seek(0)
+            log.seek(0)
             raise RuntimeError(
-                f"the search of --parts memory ended with {code}: {said.read()[-2000:].strip()}"
+                f"the search of --parts memory ended with {code}: {log.read()[-2000:].strip()}"
             )
         tried = json.loads((Path(folder) / DONE).read_text())["tried"] if code == 0 else None
     return Watched(task, tuple(seconds), tuple(gigabytes), tried)
@@ -125,10 +127,10 @@ def tree_bytes(process: psutil.Process) -> int:
         return 0
     for one in tree:
         try:
-            found = one.memory_full_info()
+            info = one.memory_full_info()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        total += getattr(found, "pss", found.rss)
+        total += getattr(info, "pss", info.rss)
     return total
 
 
@@ -159,9 +161,9 @@ def _search(task: Task, folder: str) -> None:
     rng = np.random.default_rng(0)
 
     def directions(*size: int) -> np.ndarray:
-        found = rng.standard_normal((*size, DIM), np.float32)
-        found /= np.linalg.norm(found, axis=-1, keepdims=True)
-        return found
+        vectors = rng.standard_normal((*size, DIM), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return vectors
 
     speakers = np.arange(task.segments) % SPEAKERS
     evidence = Evidence(
@@ -186,11 +188,11 @@ def _search(task: Task, folder: str) -> None:
     spaces = every[: task.blocks]
     own_ray = connect(None)
     (Path(folder) / BEGUN).touch()
-    found, failed = search_blocks(evidence, spaces, Output.open(folder), cores() if own_ray else None)
+    summaries, failed = search_blocks(evidence, spaces, Output.open(folder), cores() if own_ray else None)
     if failed:
         raise RuntimeError(f"blocks failed: {failed}")
-    weights = np.linspace(0, 1, next(iter(found.values())).score.shape[2])
-    candidates = Candidates.of([spaces[n] for n in found], weights, list(found.values()))
+    weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])
+    candidates = Candidates.of([spaces[n] for n in summaries], weights, list(summaries.values()))
     config = TuneConfig(
         corpus=("random:none",),
         output=folder,
@@ -199,7 +201,7 @@ def _search(task: Task, folder: str) -> None:
         fusions=("linear",),
     )
     final(evidence, candidates, config, assess(evidence, candidates, config))
-    tried = sum(summary.tried for summary in found.values())
+    tried = sum(summary.tried for summary in summaries.values())
     (Path(folder) / DONE).write_text(json.dumps({"tried": tried}))
 
 

@@ -1,4 +1,4 @@
-"""One benchmark from start to end: look at everything that may be wrong, then measure part after part."""
+"""One benchmark from start to end: check the input, then measure part after part."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from zsfuse_ray.benchmark.figures import Figure, page
 from zsfuse_ray.benchmark.memory import memory
 from zsfuse_ray.benchmark.rescoring import rescoring
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
-from zsfuse_ray.benchmark.throughput import decoding, encoding, from_end_to_end, hear
+from zsfuse_ray.benchmark.throughput import decoded_sample, decoding, encoding, from_end_to_end
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.corpora.clips import CLIPS
@@ -52,17 +52,17 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
         "config": recorded(config),
         "figures": {},
     }
-    heard = cache(lambda: hear(listing, config.sample_s))
+    sample = cache(lambda: decoded_sample(listing, config.sample_s))
     searched: list[Searched] = []
 
     def searching() -> list[Figure]:
-        figures, found = search(config, jobs)
-        searched.extend(found)
+        figures, tunings = search(config, jobs)
+        searched.extend(tunings)
         return figures
 
     measure: dict[str, Callable[[], list[Figure]]] = {
-        "decode": lambda: decoding(heard(), config.repeats),
-        "encode": lambda: encoding(heard(), config),
+        "decode": lambda: decoding(sample(), config.repeats),
+        "encode": lambda: encoding(sample(), config),
         "end": lambda: from_end_to_end(config, jobs),
         "rescore": lambda: rescoring(config, jobs),
         "search": searching,

@@ -60,12 +60,12 @@ def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Sear
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             whole_s = run_job(jobs / "tune.py", options | {"output": str(out)})
-            found = json.loads((out / "tune.json").read_text())
-        said = found["search"]
-        if said["failed"]:
-            raise RuntimeError(f"blocks of the search failed: {', '.join(said['failed'])}")
-        done.append(Searched(said["seconds"], whole_s, said["configurations"]))
-        same = {name: found["amplification"][f"no_effect_{name}"] for name in ("a", "b")}
+            tuned = json.loads((out / "tune.json").read_text())
+        searched = tuned["search"]
+        if searched["failed"]:
+            raise RuntimeError(f"blocks of the search failed: {', '.join(searched['failed'])}")
+        done.append(Searched(searched["seconds"], whole_s, searched["configurations"]))
+        same = {name: tuned["amplification"][f"no_effect_{name}"] for name in ("a", "b")}
         left_out = "; ".join(
             f"{name} = {','.join(map(str, values))} changes nothing here and is left out"
             for name, values in same.items()
@@ -78,7 +78,7 @@ def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Sear
         Figure("configurations a second", rates, "/s"),
         Figure("5 million configurations", tuple(5e6 / rate for rate in rates), "s"),
         Figure(
-            "tune, the whole process", tuple(one.whole_s for one in done), "s", "clips heard, choice made"
+            "tune, the whole process", tuple(one.whole_s for one in done), "s", "clips encoded, choice made"
         ),
     ]
     return figures, done
@@ -86,7 +86,7 @@ def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Sear
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What a configuration is scored on: targets and folds (n,), specialist (n, C), labels it knows (C,)."""
+    """What a configuration is scored on: targets and folds (n,), specialist (n, C), labels it covers (C,)."""
 
     labels: tuple[str, ...]
     targets: NDArray[np.int64]
@@ -125,8 +125,8 @@ def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]
     assert not isinstance(specialist, AudioLanguageModel)
     places = np.unique(np.linspace(0, len(clips) - 1, config.naive_clips).astype(int))
     sample = clips.take(pa.array(places))
-    heard = _heard(sample, alm.sample_rate, where)
-    labelled = _labelled(clips, labels, specialist, _heard(sample, specialist.sample_rate, where), batch_s)
+    samples = _samples(sample, alm.sample_rate, where)
+    labelled = _labelled(clips, labels, specialist, _samples(sample, specialist.sample_rate, where), batch_s)
     grid = prompt_grid(labels, TEMPLATES[: config.templates])
     times = []
     for n in range(config.repeats + 1):
@@ -139,7 +139,7 @@ def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]
             weight = float(rng.integers(0, 101)) / 100
             times_at = [time.perf_counter()]
             with torch.inference_mode():
-                audio, _ = embed_clips(alm, heard, (a,), long=config.long, batch_s=batch_s)
+                audio, _ = embed_clips(alm, samples, (a,), long=config.long, batch_s=batch_s)
                 times_at.append(time.perf_counter())
                 texts = [repeat_text(prompt, b) for row in chosen for prompt in row]
                 text = alm.embed_text(texts)[0].float().cpu().numpy()
@@ -188,26 +188,26 @@ def compared(
     ]
 
 
-def _heard(clips: pa.Table, rate: int, where: torch.device) -> list[torch.Tensor]:
-    """Clips without their silent edges, as a model hears them."""
-    found = []
+def _samples(clips: pa.Table, rate: int, where: torch.device) -> list[torch.Tensor]:
+    """Clips without their silent edges, at a model's rate."""
+    resampled = []
     for row in clips.select(["uri", "start_s", "end_s"]).to_pylist():
         pcm = decode(row["uri"], row["start_s"] or 0.0, row["end_s"])
         begin, end = trimmed(pcm.samples, pcm.sample_rate)
         samples = torch.from_numpy(pcm.samples[begin:end].copy()).to(where)
-        found.append(resample(samples, pcm.sample_rate, rate))
-    return found
+        resampled.append(resample(samples, pcm.sample_rate, rate))
+    return resampled
 
 
 def _labelled(
     clips: pa.Table,
     labels: tuple[str, ...],
     specialist: Specialist,
-    heard: list[torch.Tensor],
+    samples: list[torch.Tensor],
     batch_s: float,
 ) -> Labelled:
     with torch.inference_mode():
-        logits = classify_clips(specialist, heard, batch_s=batch_s)[0].numpy()
+        logits = classify_clips(specialist, samples, batch_s=batch_s)[0].float().numpy()
     mapping = map_labels(specialist.labels, labels)
     return Labelled(
         labels,

@@ -43,7 +43,7 @@ REAL_TIME = "× real time"
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Sample:
     """A sample of an archive, as the first stage of a run leaves it: DECODED rows, a bundle each."""
 
     bundles: pa.Table
@@ -61,7 +61,7 @@ class Heard:
         return sum(span["samples"] / span["sample_rate"] for span in spans)
 
 
-def hear(listing: pa.Table, sample_s: float) -> Heard:
+def decoded_sample(listing: pa.Table, sample_s: float) -> Sample:
     """Decode the first bundles of an archive, of at least ``sample_s`` seconds where there is so much.
 
     InputError where nothing of it can be read.
@@ -80,26 +80,26 @@ def hear(listing: pa.Table, sample_s: float) -> Heard:
         if seconds >= sample_s:
             break
     bundles = pa.Table.from_pylist(planned, schema=BUNDLE)
-    heard = Heard(bundles, decode_bundles(bundles, HOW, ITEM_S))
-    if not heard.audio_s:
+    sample = Sample(bundles, decode_bundles(bundles, HOW, ITEM_S))
+    if not sample.audio_s:
         raise InputError("--input: nothing of it can be decoded, so nothing can be measured")
-    return heard
+    return sample
 
 
-def decoding(heard: Heard, repeats: int) -> list[Figure]:
+def decoding(sample: Sample, repeats: int) -> list[Figure]:
     """Decoding and voice activity, together as a run's first stage does it, and each by itself.
 
     In seconds of audio a second of one core: CPU time is counted, so that other work on the machine and
     waiting for storage does not.
     """
-    done = [item for row in heard.decoded["items"].to_pylist() for item in row]
+    done = [item for row in sample.decoded["items"].to_pylist() for item in row]
     readable = {item["item_id"] for item in done if item["reason"] is None}
-    items = [i for row in heard.bundles["items"].to_pylist() for i in row if i["item_id"] in readable]
+    items = [i for row in sample.bundles["items"].to_pylist() for i in row if i["item_id"] in readable]
     both, alone, activity = [], [], []
     for _ in range(repeats):
         started = time.process_time()
-        decode_bundles(heard.bundles, HOW, ITEM_S)
-        both.append(heard.audio_s / (time.process_time() - started))
+        decode_bundles(sample.bundles, HOW, ITEM_S)
+        both.append(sample.audio_s / (time.process_time() - started))
         decode_s = activity_s = audio_s = 0.0
         for item in items:
             offset = item["slice_start_s"]
@@ -129,17 +129,17 @@ def device() -> tuple[torch.device, torch.dtype, float]:
     return torch.device("cpu"), torch.float32, CPU_BATCH_S
 
 
-def encoding(heard: Heard, config: BenchmarkConfig) -> list[Figure]:
+def encoding(sample: Sample, config: BenchmarkConfig) -> list[Figure]:
     """Each model by itself on the speech of the sample, bundle by bundle as in a run."""
     where, automatic, usual_batch_s = device()
     dtype = automatic if config.precision == "auto" else getattr(torch, config.precision)
     batch_s = config.batch_s or usual_batch_s
-    if not heard.speech_s:
+    if not sample.speech_s:
         raise InputError("--input: there is no speech in it for --parts encode")
     figures = []
     for kind, spec in model_specs(config).items():
         model = load(spec, where, dtype)
-        bundles = [_clips(row, model.sample_rate, where) for row in heard.decoded.to_pylist()]
+        bundles = [_clips(row, model.sample_rate, where) for row in sample.decoded.to_pylist()]
         speeds = []
         for n in range(config.repeats + 1):
             started = time.perf_counter()
@@ -150,7 +150,7 @@ def encoding(heard: Heard, config: BenchmarkConfig) -> list[Figure]:
                     else:
                         classify_clips(model, clips, long=config.long, batch_s=batch_s)
             if n:  # the first time warms up
-                speeds.append(heard.speech_s / (time.perf_counter() - started))
+                speeds.append(sample.speech_s / (time.perf_counter() - started))
         note = f"{str(dtype).removeprefix('torch.')}, {batch_s:g} s a batch"
         if where.type == "cuda":
             note += f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory"
@@ -162,7 +162,7 @@ def encoding(heard: Heard, config: BenchmarkConfig) -> list[Figure]:
 
 
 def _clips(row: dict[str, Any], rate: int, where: torch.device) -> list[torch.Tensor]:
-    """The segments of a bundle as the model hears them."""
+    """The segments of a bundle at the model's rate."""
     spans = row["segments"]
     if not spans:
         return []
@@ -172,11 +172,11 @@ def _clips(row: dict[str, Any], rate: int, where: torch.device) -> list[torch.Te
 
 
 def environment() -> dict[str, str]:
-    """Of a process that runs this package as it is here, with a Ray of its own."""
-    found = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    """Environment of a process that runs this package, with a Ray of its own."""
+    variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     package = str(Path(zsfuse_ray.__file__).parents[1])
-    found["PYTHONPATH"] = os.pathsep.join(filter(None, (package, found.get("PYTHONPATH"))))
-    return found
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (package, variables.get("PYTHONPATH"))))
+    return variables
 
 
 def run_job(script: Path, options: Mapping[str, Any]) -> float:
@@ -219,7 +219,7 @@ def from_end_to_end(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
     figures = [
         Figure("score, the whole process", tuple(whole), REAL_TIME),
         Figure("audio hours a device hour", tuple(device_hours), f"h/h ({where})", "as run.json has it"),
-        Figure("start-up", tuple(startup), "s", "Python, Ray, models looked at, plan"),
+        Figure("start-up", tuple(startup), "s", "Python, Ray, models described, plan"),
     ]
     if steady:
         note = "between the first file of items/ and the last"

@@ -49,7 +49,7 @@ class BenchmarkConfig(EncoderOptions):
         2, "whole blocks (all subsets × 101 weights) that memory searches, of 16"
     )
     memory_minutes: Annotated[float, Field(gt=0)] = option(
-        4.0, "minutes after which memory stops the search, and says how far it was"
+        4.0, "minutes after which memory stops the search and reports its progress"
     )
 
     def __post_init__(self) -> None:

@@ -30,9 +30,9 @@ class EmbedConfig(RunConfig):
     @property
     def models(self) -> dict[str, str]:
         """The models by their names in the table, see `EncoderOptions.models`."""
-        found = {}
+        named = {}
         for kind in ("alm", "specialist"):
             names = [name.strip() for name in getattr(self, kind).split(",")]
             for n, name in enumerate(name for name in names if name != "none"):
-                found[kind if n == 0 else f"{kind}{n + 1}"] = name
-        return found
+                named[kind if n == 0 else f"{kind}{n + 1}"] = name
+        return named

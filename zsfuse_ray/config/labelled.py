@@ -1,4 +1,4 @@
-"""What the jobs that measure on labelled clips share: which clips, which models, how many copies."""
+"""What the jobs that measure on labelled clips share: the clips, the models, the numbers of copies."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from zsfuse_ray.config.models import OF_TABLE, ModelOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Repeats, Words, option
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method import labels as label_sets
+from zsfuse_ray.method.labels import label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -56,7 +56,7 @@ class LabelledOptions(ModelOptions):
         for name in ("audio_repeats", "text_repeats"):
             object.__setattr__(self, name, tuple(sorted({1, *getattr(self, name)})))
         if self.labels:
-            object.__setattr__(self, "labels", label_sets.label_set(self.labels))
+            object.__setattr__(self, "labels", label_set(self.labels))
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options of every job that runs the models: which, what they hear and are asked, what they may use."""
+"""Options of every job that runs the models: which, their audio inputs and prompts, their resources."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EncoderOptions(Options):
-    """The models, what they hear, and the actors that hold them."""
+    """The models, their audio inputs, and the actors that hold them."""
 
     alm: str = option("dual:mini-alm", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
     specialist: str = option(
@@ -54,7 +54,7 @@ class EncoderOptions(Options):
         return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
 
 
-# The name of a fusion rule, and what --help says of the rules there are.
+# The name of a fusion rule; the rules as --help lists them.
 FusionName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
 RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
 
@@ -70,7 +70,7 @@ TUNED = (
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ModelOptions(EncoderOptions):
-    """The models, and what the audio-language model is asked."""
+    """The models, and the prompts of the audio-language model."""
 
     templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
     words: Annotated[int, Field(ge=1, le=10)] = option(

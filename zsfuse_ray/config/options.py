@@ -59,16 +59,16 @@ class Options:
 
     @classmethod
     def takes_of_tuned(cls) -> set[str]:
-        """Keys of a tuned.yaml that the job heeds; the others of `tuned_keys` it chooses by itself."""
+        """Keys of a tuned.yaml that the job applies; the others of `tuned_keys` it decides itself."""
         return {field.name for field in _fields(cls)} & set(cls.tuned_keys)
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that go over the default preset (not one that is named), seen what the user gave."""
+        """Options that override the default preset (not one that is named), given the user's own."""
         return {}
 
     def __post_init__(self) -> None:
-        """Where the chain of checks ends: each class of options checks its own and calls its next one's."""
+        """End of the chain of checks: each class of options checks its own and calls the next one's."""
 
 
 Config = TypeVar("Config", bound=Options)
@@ -92,8 +92,8 @@ def load_config(
 ) -> tuple[Config, str]:
     """Return a job's configuration and the name of its preset ('' where the job has none).
 
-    options go over tuned, a tuned.yaml of ``jobs/tune.py`` for a job that takes one; that goes over
-    config_file, a YAML file of options; and that over the preset, by default the job's own. Values are of the
+    options override tuned, a tuned.yaml of ``jobs/tune.py`` for a job that takes one; that overrides
+    config_file, a YAML file of options; and that the preset, by default the job's own. Values are of the
     fields' types, or text as on a command line. InputError for an unknown preset or option, a value of the
     wrong form, a missing or broken YAML file.
     """
@@ -152,7 +152,7 @@ def _text_of(name: str, file: str | Path) -> str:
 
 
 def read_yaml(kind: type[Config], text: str, name: str, known: Sequence[str] | None = None) -> dict[str, Any]:
-    """Options of a YAML mapping; InputError where it is not one or names an option that is not known.
+    """Options of a YAML mapping; InputError where it is not one or names an unknown option.
 
     known: by default all of the job's.
     """

@@ -17,7 +17,7 @@ from zsfuse_ray.config.models import (
 )
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method import labels as label_sets
+from zsfuse_ray.method.labels import label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -56,7 +56,7 @@ class PlanConfig(Options):
 
     @property
     def source(self) -> str:
-        """The option that says what is read."""
+        """The option that names the input."""
         return "input"
 
     @property
@@ -83,9 +83,17 @@ LABELLING = (
 )
 
 
+def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the label set of the corpus that the first name is, else the names as they are."""
+    # the readers' libraries are loaded only where a corpus may be meant: a wrong command line costs no time
+    from zsfuse_ray.corpora.registry import CORPORA
+
+    return CORPORA[names[0]].labels if names[0] in CORPORA else names
+
+
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ScoreConfig(ModelOptions, RunConfig):
-    """Options of ``jobs/score.py``: how the models' outputs for an archive become labels."""
+    """Options of ``jobs/score.py``: what is encoded or read from a table, and how it is labelled."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "mini"
@@ -94,9 +102,7 @@ class ScoreConfig(ModelOptions, RunConfig):
     embeddings: str | None = option(
         None, "embedding table of jobs/embed.py or of score, in place of --input: no audio, no GPU"
     )
-    labels: Words = option(
-        label_sets.CORPORA["emodb"], "label set, separated by commas, or the name of a corpus"
-    )
+    labels: Words = option(("emodb",), "label set, separated by commas, or the name of a corpus")
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
@@ -106,12 +112,12 @@ class ScoreConfig(ModelOptions, RunConfig):
         if self.input and self.embeddings:
             raise InputError("--input and --embeddings exclude each other: name an archive, or a table of it")
         super().__post_init__()
-        names = label_sets.CORPORA.get(self.labels[0], self.labels) if len(self.labels) == 1 else self.labels
-        object.__setattr__(self, "labels", label_sets.label_set(names))
+        names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
+        object.__setattr__(self, "labels", label_set(names))
 
     @property
     def source(self) -> str:
-        """The option that says what is read: an archive, or an embedding table."""
+        """The option that names the input: an archive, or an embedding table."""
         return "input" if self.embeddings is None else "embeddings"
 
     @classmethod
@@ -126,7 +132,7 @@ class ScoreConfig(ModelOptions, RunConfig):
         return {"alm": OF_TABLE, "specialist": OF_TABLE}
 
 
-# Options that say where and with what the work is done; everything else decides what comes out.
+# Options of where and with what the work is done; all others decide the result.
 _WHERE = {"output", "overwrite", "ray_address"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
 OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded"})

@@ -30,7 +30,7 @@ class TrainConfig(Options):
     preset_folder: ClassVar[str | None] = "train"
 
     task: Literal["specialist", "alm"] = option(
-        "specialist", "specialist learns the labels, alm learns which caption belongs to which clip"
+        "specialist", "specialist: labels of clips; alm: captions of clips"
     )
     init: str = option(
         "",
@@ -66,17 +66,17 @@ class TrainConfig(Options):
         64.0, "seconds of audio per step, over all workers: their number changes no result"
     )
     accumulate: AtLeastOne = option(1, "parts in which a worker takes its share of a step")
-    crop_s: Positive = option(4.0, "longest stretch of a clip that is heard in training, from a random place")
-    max_s: Positive = option(10.0, "longest stretch of a dev clip that is heard, from its start")
+    crop_s: Positive = option(4.0, "longest stretch of a clip in training, in seconds, from a random place")
+    max_s: Positive = option(10.0, "longest stretch of a dev clip, in seconds, from its start")
     balance: Fraction = option(
         0.0,
-        "draw clips in proportion to n(corpus, label)^-balance; 0 hears each once an epoch, "
+        "draw clips in proportion to n(corpus, label)^-balance; 0 draws each once an epoch, "
         "1 every label of every corpus equally often",
     )
     lr: Positive = option(1e-4, "peak learning rate of the last layer")
     head_lr: Positive | None = option(None, "peak learning rate of the new head, where not --lr")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = option(
-        1.0, "each layer learns by this factor slower than the one above it"
+        1.0, "factor on the learning rate from each layer to the one below it"
     )
     weight_decay: NotNegative = option(0.01, "AdamW's, not on biases and norms")
     warmup: Fraction = option(0.1, "share of the training in which the learning rate rises")
@@ -86,7 +86,7 @@ class TrainConfig(Options):
         0.0, "decay of the average of weights that is tested and saved; 0 takes the last ones"
     )
     loss: Literal["cross_entropy", "focal"] = option(
-        "cross_entropy", "focal weighs down what is already right"
+        "cross_entropy", "focal lowers the weight of clips that are already right"
     )
     focal_gamma: NotNegative = option(2.0, "strength of the focal loss")
     class_weights: Literal["none", "balanced"] = option(
@@ -95,9 +95,7 @@ class TrainConfig(Options):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = option(
         0.0, "share of the target spread over all labels"
     )
-    mask_unknown: bool = option(
-        False, "labels that a corpus does not have count neither for nor against its clips"
-    )
+    mask_unknown: bool = option(False, "labels that a corpus lacks are left out of its clips' loss")
 
     mixup: Fraction = option(0.0, "share of the clips that are mixed with another one")
     mixup_alpha: Positive = option(0.4, "both parameters of the Beta distribution that a mix is drawn from")
@@ -111,7 +109,7 @@ class TrainConfig(Options):
     tilt_db: NotNegative = option(0.0, "tilt the spectrum by up to this many dB an octave")
     noise: Fraction = option(0.0, "share of clips with white or pink noise")
     babble: Fraction = option(0.0, "share of clips with other training clips in the background")
-    snr_db: Range = option((5.0, 30.0), "noise and babble lie this many dB below the voice")
+    snr_db: Range = option((5.0, 30.0), "level of noise and babble in dB below the voice")
     reverb: Fraction = option(0.0, "share of clips in a synthetic room")
     silence_s: NotNegative = option(0.0, "add up to so many seconds of near silence at either end")
     time_masks: Count = option(0, "stretches of features set to their mean")
@@ -178,7 +176,7 @@ class TrainConfig(Options):
                 "name the training clips: --corpus ravdess:FOLDER, or --train MANIFEST, not both"
             )
         if self.corpus and self.dev:
-            raise InputError("--dev goes with --train; with --corpus, --splits says who is in dev")
+            raise InputError("--dev goes with --train; with --corpus, --splits names the speakers of dev")
         if len(self.workers) > 2 or list(self.workers) != sorted(self.workers):
             raise InputError("--workers takes a number or MIN,MAX")
         for template in self.templates:
@@ -210,7 +208,7 @@ def _changed(config: TrainConfig, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if getattr(config, name) != defaults[name]), None)
 
 
-# Options that say where and with what the work is done; everything else decides what comes out.
+# Options of where and with what the work is done; all others decide the result.
 OPERATIONAL = frozenset((
     "output", "workers", "gpus_per_worker", "cpus_per_worker", "checkpoint_steps", "max_failures",
     "max_reject_rate", "ray_address", "overwrite",

@@ -61,7 +61,7 @@ class TuneConfig(LabelledOptions):
             raise InputError(f"{len(self.templates)} templates; at most {MOST_TEMPLATES} can be searched")
         if len(set(self.templates)) < len(self.templates):
             raise InputError("a template is there twice; keep one")
-        # What is chosen from has names of its own: the ones of the models' options say nothing here.
+        # What is chosen from has options of its own; those of one model's run have no effect here.
         for name, instead in (
             ("words", "word-counts"),
             ("separator", "separators"),
@@ -76,7 +76,7 @@ class TuneConfig(LabelledOptions):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
 
 
-# Options that say where and with what the work is done; everything else decides what comes out.
+# Options of where and with what the work is done; all others decide the result.
 OPERATIONAL = frozenset(
     {"output", "overwrite", "ray_address", "max_reject_rate", "resamples"}
     | {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}

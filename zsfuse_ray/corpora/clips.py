@@ -1,7 +1,7 @@
 """The one form every labelled corpus is brought into: a table of clips, and what must hold of it."""
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -24,7 +24,7 @@ CLIPS = pa.schema(
         ("emotion", pa.string()),  # canonical name, or the user's own in lower case
         ("speaker", pa.string()),
         ("gender", pa.string()),
-        ("sentence", pa.string()),  # what is said, or the corpus' code for it
+        ("sentence", pa.string()),  # the spoken text, or the corpus' code for it
         ("corpus", pa.string()),
         ("split", pa.string()),  # train, dev, test
         ("fold", pa.int32()),  # from 1: the fold whose test part holds the clip
@@ -94,7 +94,7 @@ def split_name(name: str | None, source: str) -> str | None:
 
 
 def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
-    """A column as text, with null for what says nothing."""
+    """A column as text, with null for words that mean unknown."""
     try:
         texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
     except pa.ArrowException:
@@ -126,45 +126,25 @@ def _note_misspelt(labels: Sequence[str], source: str) -> None:
 
 def label_set(table: pa.Table) -> tuple[str, ...]:
     """Emotions of the clips: the known ones in the order of ``method.labels``, then the user's own."""
-    found = set(table["emotion"].to_pylist())
-    return (*(name for name in SYNONYMS if name in found), *sorted(found - set(SYNONYMS)))
+    present = set(table["emotion"].to_pylist())
+    return (*(name for name in SYNONYMS if name in present), *sorted(present - set(SYNONYMS)))
 
 
 def with_labels(table: pa.Table, labels: Sequence[str]) -> pa.Table:
     """Return the clips with one of these labels; InputError for a label that no clip has."""
     wanted = [canonical(label) for label in labels]
-    found = label_set(table)
-    if unknown := next((label for label in wanted if label not in found), None):
-        raise InputError(f'no clip is labelled "{unknown}"{nearest(unknown, found)}')
+    present = label_set(table)
+    if unknown := next((label for label in wanted if label not in present), None):
+        raise InputError(f'no clip is labelled "{unknown}"{nearest(unknown, present)}')
     return table.filter(pc.is_in(table["emotion"], value_set=pa.array(wanted)))
-
-
-def by_split(table: pa.Table, *splits: str) -> pa.Table:
-    """Return the clips of these splits; InputError where there are none."""
-    for split in splits:
-        if split not in SPLITS:
-            raise InputError(f"unknown split {split!r}{nearest(split, SPLITS)}")
-    chosen = table.filter(pc.is_in(table["split"], value_set=pa.array(splits)))
-    if not len(chosen):
-        wanted = " or ".join(splits)
-        raise InputError(f"no clip is in split {wanted}: give a column split, a split file or fractions")
-    return chosen
-
-
-def counts(table: pa.Table) -> dict[tuple[str | None, str], int]:
-    """Number of clips by (corpus, emotion), in the order of corpora as they came and of ``label_set``."""
-    pairs = list(zip(table["corpus"].to_pylist(), table["emotion"].to_pylist(), strict=True))
-    number = Counter(pairs)
-    corpora = dict.fromkeys(corpus for corpus, _ in pairs)
-    return {(c, e): number[c, e] for c in corpora for e in label_set(table) if number[c, e]}
 
 
 def check_classes(table: pa.Table, source: str = "the clips") -> None:
     """InputError unless there are clips of at least two emotions."""
     labels = label_set(table)
     if len(labels) < 2:
-        found = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clip"
-        raise InputError(f"{source}: {found}; at least two labels are needed")
+        problem = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clip"
+        raise InputError(f"{source}: {problem}; at least two labels are needed")
 
 
 def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, ...]]:
@@ -174,7 +154,11 @@ def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, 
     for corpus, speaker, split in zip(*columns, strict=True):
         if speaker is not None and split is not None:
             splits[corpus, speaker].add(split)
-    return {who: tuple(s for s in SPLITS if s in found) for who, found in splits.items() if len(found) > 1}
+    return {
+        who: tuple(s for s in SPLITS if s in of_speaker)
+        for who, of_speaker in splits.items()
+        if len(of_speaker) > 1
+    }
 
 
 def check_splits(table: pa.Table, may_share: Collection[str] = ()) -> None:

@@ -11,10 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pyarrow as pa
 from fsspec.core import url_to_fs
 
-from zsfuse_ray.audio.manifest import read_texts
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.corpora.filenames import Clip, parse_crema_d, parse_emodb, parse_ravdess, parse_tess
 from zsfuse_ray.corpora.folder import Folder, open_folder
@@ -97,11 +95,11 @@ def _clip(row: dict[str, Any], labels: dict[str, str], source: str) -> Clip | No
     if corpus == "iemocap":
         emotion = IEMOCAP_CLASSES.get(emotion, emotion)
     clip = {"uri": row["wav"], "corpus": corpus, "duration_s": row["length"]}
-    # "boredem" is EmoBox' own spelling, seen where the label map is not at hand.
+    # "boredem" is EmoBox' own spelling, where the label map is missing.
     clip |= {"emotion": "boredom" if emotion == "boredem" else emotion}
     stem = os.path.splitext(os.path.basename(row["wav"]))[0]
-    known = _SPEAKERS[corpus](stem) or {} if corpus in _SPEAKERS else {}
-    clip |= {key: known.get(key) for key in ("speaker", "gender", "sentence", "intensity")}
+    parsed = _SPEAKERS[corpus](stem) or {} if corpus in _SPEAKERS else {}
+    clip |= {key: parsed.get(key) for key in ("speaker", "gender", "sentence", "intensity")}
     return {**clip, "split": row.get("split"), "fold": row.get("fold")}
 
 
@@ -132,26 +130,3 @@ def _placed(clips: list[Clip], folder: Folder) -> list[Clip]:
         if any(fs.exists(posixpath.join(place, wav)) for wav in some):
             return [clip | {"uri": prefix + posixpath.join(place, clip["uri"])} for clip in clips]
     raise InputError(f"{redact(folder.root)}: no audio {some[0]} in it or in a folder above it")
-
-
-def emobox_folds(path: str, table: pa.Table) -> pa.Table:
-    """Give clips the test fold that a csv of corpus, stem, test_fold names; other corpora keep theirs.
-
-    InputError for a clip of one of these corpora that is not in the file, and where no corpus is.
-    """
-    rows = read_texts(path, ("corpus", "stem", "test_fold"))
-    try:
-        folds = {(row["corpus"], row["stem"]): int(row["test_fold"]) for row in rows}
-    except (TypeError, ValueError):
-        raise InputError(f"{redact(path)}: column test_fold must hold whole numbers") from None
-    corpora = {corpus for corpus, _ in folds}
-    found: list[int | None] = []
-    for row in table.select(["corpus", "uri", "fold"]).to_pylist():
-        stem = os.path.splitext(os.path.basename(row["uri"]))[0]
-        if row["corpus"] in corpora and (row["corpus"], stem) not in folds:
-            raise InputError(f"{redact(path)}: no fold for clip {stem} of {row['corpus']}")
-        found.append(folds.get((row["corpus"], stem), row["fold"]))
-    if not corpora & set(table["corpus"].to_pylist()):
-        raise InputError(f"{redact(path)}: folds of {', '.join(sorted(corpora))}, and no clip of them")
-    place = table.column_names.index("fold")
-    return table.set_column(place, table.schema.field("fold"), pa.array(found, pa.int32()))

@@ -29,16 +29,16 @@ class Folder:
         Two files are one clip where their stems are equal, so a reader whose corpus repeats file names
         from folder to folder looks at ``files`` itself.
         """
-        found: dict[str, tuple[int, str, str]] = {}
+        preferred: dict[str, tuple[int, str, str]] = {}
         for path, uri in self.files.items():
             stem, suffix = os.path.splitext(os.path.basename(path))
             suffix = suffix.lower()
             if is_sidecar(path):
                 continue
             rank = PREFERENCE.index(suffix) if suffix in PREFERENCE else len(PREFERENCE)
-            if stem not in found or rank < found[stem][0]:
-                found[stem] = (rank, path, uri)
-        for stem, (_, path, uri) in found.items():
+            if stem not in preferred or rank < preferred[stem][0]:
+                preferred[stem] = (rank, path, uri)
+        for stem, (_, path, uri) in preferred.items():
             yield path, stem, uri
 
     def named(self, pattern: str) -> list[str]:

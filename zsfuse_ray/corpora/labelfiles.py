@@ -37,10 +37,10 @@ def read_iemocap(folder: Folder) -> list[Clip]:
     Reads SessionN/dialog/EmoEvaluation/*.txt, the transcriptions where they are there, and takes the audio
     from SessionN/sentences/wav.
     """
-    said: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for path in folder.named(r"dialog/transcriptions/Ses[^/]*\.txt"):
         lines = re.finditer(r"^(Ses\S+) \[[\d.]+ ?- ?[\d.]+\]: ?(.*)$", folder.text(path), re.M)
-        said.update((line[1], line[2].strip()) for line in lines)
+        sentences.update((line[1], line[2].strip()) for line in lines)
     uris = {stem: uri for path, stem, uri in folder.audio() if "sentences/wav/" in path}
     clips, missing = [], []
     for path in folder.named(r"dialog/EmoEvaluation/Ses[^/]*\.txt"):
@@ -52,7 +52,7 @@ def read_iemocap(folder: Folder) -> list[Clip]:
                 missing.append(turn)
                 continue
             style = "improvised" if "_impro" in turn else "scripted"
-            clip = {"uri": uris[turn], "emotion": IEMOCAP_CLASSES[label], "sentence": said.get(turn)}
+            clip = {"uri": uris[turn], "emotion": IEMOCAP_CLASSES[label], "sentence": sentences.get(turn)}
             clips.append({**clip, **parsed, "style": style})
     _count_missing(folder, missing, len(clips))
     return clips
@@ -63,12 +63,12 @@ def read_msp_podcast(folder: Folder) -> list[Clip]:
 
     All test sets are split ``test``; the column ``split_set`` keeps the corpus' own name (Test1, …).
     """
-    found = folder.named(r"labels_consensus\.csv")
-    if not found:
+    tables = folder.named(r"labels_consensus\.csv")
+    if not tables:
         return []
     uris = {stem: uri for _, stem, uri in folder.audio()}
     clips, missing = [], []
-    for row in folder.rows(found[0], ("FileName", "EmoClass", "Split_Set")):
+    for row in folder.rows(tables[0], ("FileName", "EmoClass", "Split_Set")):
         if row["EmoClass"] not in MSP_CLASSES:
             continue
         stem = os.path.splitext(row["FileName"])[0]
@@ -109,13 +109,13 @@ def read_meld(folder: Folder) -> list[Clip]:
     return clips
 
 
-def _count_missing(folder: Folder, missing: list[str], found: int) -> None:
+def _count_missing(folder: Folder, missing: list[str], present: int) -> None:
     """Note labelled clips without audio; InputError where none has any."""
     where = redact(folder.root)
-    if missing and not found:
+    if missing and not present:
         raise InputError(
             f"{where}: {len(missing)} labelled clips and no audio of any (looked for {missing[0]})"
         )
     if missing:
         logger.warning("%s: %d of %d labelled clips have no audio (%s, …) and are left out",
-                       where, len(missing), len(missing) + found, missing[0])  # fmt: skip
+                       where, len(missing), len(missing) + present, missing[0])  # fmt: skip

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from zsfuse_ray.corpora.clips import CLIPS, check_classes, check_splits, shared_speakers
-from zsfuse_ray.corpora.readers import read
+from zsfuse_ray.corpora.readers import corpus_of, read
+from zsfuse_ray.corpora.registry import CORPORA
 from zsfuse_ray.corpora.splits import read_split
 from zsfuse_ray.errors import InputError, redact
 
 logger = logging.getLogger(__name__)
-
-# Sources whose own splits may share speakers: it belongs to their protocol and is said, not refused.
-SPEAKERS_SHARED = ("meld:", "emobox:")
 
 
 def load(sources: Sequence[str], split_file: str | None = None) -> pa.Table:
@@ -32,16 +30,18 @@ def load(sources: Sequence[str], split_file: str | None = None) -> pa.Table:
     check_classes(table, redact(", ".join(sources)) if len(sources) < 4 else f"{len(sources)} sources")
     allowed: set[str] = set()
     for source, part in zip(sources, tables, strict=True):
-        if (
-            not split_file
-            and source.lower().startswith(SPEAKERS_SHARED)
-            and (shared := shared_speakers(part))
-        ):
-            message = "%s: its own splits share %d speakers; say so beside its figures"
+        if not split_file and _may_share_speakers(source) and (shared := shared_speakers(part)):
+            message = "%s: its own splits share %d speakers; state so beside its figures"
             logger.warning(message, redact(source), len(shared))
             allowed |= {corpus for corpus, _ in shared if corpus is not None}
     check_splits(table, allowed)
     return table
+
+
+def _may_share_speakers(source: str) -> bool:
+    """Whether the source's own splits belong to a protocol that has speakers on both sides."""
+    name = corpus_of(source)
+    return name == "emobox" or (name in CORPORA and CORPORA[name].shares_speakers)
 
 
 def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
@@ -51,7 +51,7 @@ def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
         for field in table.schema:
             if not pa.types.is_null(field.type):
                 types.setdefault(field.name, set()).add(field.type)
-    mixed = {name for name, found in types.items() if len(found) > 1 and not all(map(_is_number, found))}
+    mixed = {name for name, kinds in types.items() if len(kinds) > 1 and not all(map(_is_number, kinds))}
     plain = []
     for table in tables:
         for name in mixed & set(table.column_names):

@@ -1,4 +1,4 @@
-"""Who trains and who tests: speakers are the unit, so that no voice is heard on both sides."""
+"""Splits and folds by speaker, so that no voice is in both training and testing."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -37,49 +37,6 @@ def read_split(path: str, table: pa.Table) -> pa.Table:
         who = f"speaker {speaker}" if speaker else "a clip without a speaker"
         raise InputError(f"{redact(path)}: no split for {who} of {corpus}")
     return _with(table, "split", pa.array([splits[who] for who in speakers], pa.string()))
-
-
-def split_by_speaker(table: pa.Table, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> pa.Table:
-    """Give whole speakers to test, dev and train, so that each part resembles the whole.
-
-    ``dev`` and ``test`` are shares of the clips; either may be 0. A part takes speakers as long as one
-    brings it nearer to its share of each corpus' emotions and genders: the best of a random half of them, so
-    that seeds differ. As long as there is another way, nobody leaves train who is the last in it to show
-    some emotion. InputError where speakers are too few or not named.
-    """
-    if not (dev >= 0 and test >= 0 and dev + test < 1):
-        raise InputError(f"dev {dev} and test {test} must be shares that leave some clips to train on")
-    speakers, clips = _speakers(table, "a split by speaker")
-    parts = [(name, share) for name, share in (("test", test), ("dev", dev)) if share > 0]
-    if len(speakers) <= len(parts):
-        raise InputError(f"{len(speakers)} speakers cannot be split into {len(parts) + 1} parts")
-    corpora, genders, emotions = (table[name].to_pylist() for name in ("corpus", "gender", "emotion"))
-    strata = [list(zip(corpora, of, strict=True)) for of in (emotions, genders)]
-    heard = np.hstack([_counts(clips, groups, len(speakers)) for groups in strata])
-    heard /= heard.sum(axis=0)
-    shown = _counts(clips, emotions, len(speakers))
-    random = np.random.default_rng(seed)
-    split = np.full(len(speakers), "train", dtype=object)
-    taken = {name: np.zeros(heard.shape[1]) for name, _ in parts}
-    # Everybody's first speaker before anybody's second, so that the last part need not take what train needs.
-    for (name, share), is_first in [(part, True) for part in parts] + [(part, False) for part in parts]:
-        while (free := np.flatnonzero(split == "train")).size > 1:
-            left = shown[free].sum(axis=0)
-            safe = free[((left - shown[free] > 0) | (left == 0)).all(axis=1)]
-            distance = ((taken[name] + heard[safe] - share) ** 2).sum(axis=1)
-            nearer = np.flatnonzero(distance < ((taken[name] - share) ** 2).sum())
-            if nearer.size:
-                some = random.choice(nearer, (nearer.size + 1) // 2, replace=False)
-                chosen = safe[some[distance[some].argmin()]]
-            elif is_first:
-                chosen = random.choice(safe if safe.size else free)
-            else:
-                break
-            split[chosen] = name
-            taken[name] += heard[chosen]
-            if is_first:
-                break
-    return _with(table, "split", pa.array(split[clips], pa.string()))
 
 
 def folds(table: pa.Table, n: int = 5, seed: int = 0) -> pa.Table:

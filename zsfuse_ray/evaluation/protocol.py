@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.corpora import splits
 from zsfuse_ray.corpora.clips import label_set
+from zsfuse_ray.corpora.registry import CORPORA
 from zsfuse_ray.errors import InputError
-
-MERGED = {"iemocap": "excited counts as happy"}  # classes that a reader of corpora/ joins, as is usual there
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ def protocol(clips: pa.Table, corpus: str, n_folds: int, split_name: str | None)
         "left_out": int(len(clips) - used.size) if used.size else 0,
         "shared_speakers": len(shared),
         "speaker_overlap": _overlap(len(shared), speaker),
-        "merged": MERGED.get(corpus, "none"),
+        "merged": CORPORA[corpus].merged if corpus in CORPORA else "none",
     }
     return Protocol(rounds, about)
 

@@ -25,8 +25,8 @@ from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, recorded, resolved
 from zsfuse_ray.corpora.clips import label_set, with_labels
-from zsfuse_ray.corpora.licences import LICENCES
 from zsfuse_ray.corpora.load import load
+from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.evaluation.figures import figures
 from zsfuse_ray.evaluation.heard import Heard, heard_corpus
@@ -101,7 +101,11 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
             seen, plan, tested, config.resamples, seed=corpora.index(corpus)
         )
         lost = len(_of(clips, corpus)) - len(part)
-        tables[corpus]["protocol"] |= {"heard": len(part), "rejected": lost, "licence": LICENCES.get(corpus)}
+        tables[corpus]["protocol"] |= {
+            "heard": len(part),
+            "rejected": lost,
+            "licence": licences().get(corpus),
+        }
         predicted.append(_predictions(part, seen, plan, tested))
     result = {
         "versions": versions(),

@@ -12,8 +12,9 @@ from scipy.optimize import fminbound
 from zsfuse_ray.evaluation.baseline import svm_posteriors
 from zsfuse_ray.evaluation.heard import Amplified, Fusion, Heard
 from zsfuse_ray.evaluation.protocol import Round
-from zsfuse_ray.method.fusion import RULES, fit_stacked, fuse
+from zsfuse_ray.method.fusion import RULES, fuse
 from zsfuse_ray.method.metrics import nll, ua
+from zsfuse_ray.method.stacking import fit_stacked
 from zsfuse_ray.method.zeroshot import posterior
 
 WEIGHTS = np.linspace(0, 1, 21)

@@ -10,11 +10,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr
-from sklearn.linear_model import LogisticRegression
 
 from zsfuse_ray.errors import InputError, nearest
-from zsfuse_ray.method.zeroshot import softmax
 
 Rule = str  # a name in RULES
 
@@ -126,48 +123,7 @@ def pool_inside(
     return pooled if covers_all else np.where(inside, pooled, p)
 
 
-@dataclass(frozen=True, eq=False)
-class Stacked:
-    """Fusion by multinomial logistic regression on log posteriors: coef (C, 2C), intercept (C,).
-
-    Posteriors are clipped at `floor` before the logarithm.
-    """
-
-    coef: NDArray[np.float64]
-    intercept: NDArray[np.float64]
-    floor: float = 1e-6
-
-    def predict(self, q: ArrayLike, p: ArrayLike) -> NDArray[np.float64]:
-        """Return the fused posterior (n, C) of q and p, both (n, C)."""
-        return softmax(_log_posteriors(q, p, self.floor) @ self.coef.T + self.intercept)
-
-
-def fit_stacked(q: ArrayLike, p: ArrayLike, targets: ArrayLike, n_labels: int, c: float = 1.0) -> Stacked:
-    """Return stacked fusion fitted on labelled posteriors q and p (n, C) and targets (n,).
-
-    c is the inverse strength of the L2 penalty. A label missing from the targets gets probability 0.
-    InputError for targets with fewer than two labels.
-    """
-    floor = Stacked.floor
-    present = np.unique(np.asarray(targets))
-    if len(present) < 2:
-        raise InputError(f"stacked fusion needs clips of at least two labels, got {len(present)}")
-    model = LogisticRegression(C=c, max_iter=1000).fit(_log_posteriors(q, p, floor), targets)
-    # For two labels scikit-learn keeps only the second one's log odds.
-    binary = len(present) == 2
-    coef = np.zeros((n_labels, 2 * n_labels))
-    intercept = np.full(
-        n_labels, -1e9
-    )  # finite, as `softmax` takes scores; the probability is 0 all the same
-    coef[present] = np.vstack([np.zeros_like(model.coef_), model.coef_]) if binary else model.coef_
-    intercept[present] = [0, model.intercept_[0]] if binary else model.intercept_
-    return Stacked(coef, intercept, floor)
-
-
 def entropy(p: ArrayLike) -> NDArray[np.float64]:
     """Return the entropy (n,) of posteriors (n, C), in nats."""
-    return entr(np.asarray(p, dtype=np.float64)).sum(axis=-1)
-
-
-def _log_posteriors(q: ArrayLike, p: ArrayLike, floor: float) -> NDArray[np.float64]:
-    return np.log(np.clip(np.hstack([np.asarray(q), np.asarray(p)]), floor, None))
+    p = np.asarray(p, dtype=np.float64)
+    return -(p * np.log(np.where(p > 0, p, 1))).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""Emotion names: label sets of the corpora, their synonyms, and how one label set maps onto another."""
+"""Emotion names: synonyms, a user's label set, and how one label set maps onto another."""
 
 import re
 from collections.abc import Sequence
@@ -7,18 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
-
-# Ordered, in the words each corpus' metadata uses.
-CORPORA: dict[str, tuple[str, ...]] = {
-    "ravdess": ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
-    "emodb": ("angry", "boredom", "disgust", "fearful", "happy", "sad", "neutral"),
-    "crema_d": ("angry", "disgust", "fear", "happy", "neutral", "sad"),
-    "nemo": ("anger", "fear", "happiness", "neutral", "sadness", "surprised"),
-    "tess": ("angry", "disgust", "fear", "happy", "neutral", "pleasant surprise", "sad"),
-    "iemocap": ("angry", "happy", "neutral", "sad"),
-    "msp_podcast": ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral"),
-    "meld": ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"),
-}
 
 # Canonical name -> words a prompt may use, the canonical name first. Only close synonyms: two words of
 # one entry cannot stand side by side in a label set.

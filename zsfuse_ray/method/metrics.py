@@ -69,43 +69,6 @@ def reliability(
     return clips, sums[0] / some, sums[1] / some
 
 
-def bootstrap(
-    targets: ArrayLike,
-    predictions: ArrayLike,
-    speakers: Sequence[str],
-    n_labels: int,
-    metric: Metric,
-    n: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the interval (low, high) of a metric, by resampling whole speakers (see `interval`).
-
-    Clips of a speaker are not independent, so resampling clips would give too narrow an interval.
-    InputError for fewer than two speakers.
-    """
-    draws = drawn(targets, predictions, speakers, n_labels, metric, n=n, seed=seed)
-    return interval(draws, len(set(speakers)), level)
-
-
-def paired_bootstrap(
-    targets: ArrayLike,
-    pred_a: ArrayLike,
-    pred_b: ArrayLike,
-    speakers: Sequence[str],
-    n_labels: int,
-    metric: Metric,
-    n: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Return (difference, low, high): metric of a less metric of b, both on the same drawn speakers."""
-    a, b = (drawn(targets, pred, speakers, n_labels, metric, n=n, seed=seed) for pred in (pred_a, pred_b))
-    difference = _measure(metric, confusion(targets, pred_a, n_labels))
-    difference -= _measure(metric, confusion(targets, pred_b, n_labels))
-    return (float(difference), *interval(a - b, len(set(speakers)), level))
-
-
 def drawn(
     targets: ArrayLike,
     predictions: ArrayLike,
@@ -133,19 +96,19 @@ def drawn(
         of_cell = _confusions(targets, predictions, cells, n_labels, n_cells)
     by_group = of_cell.reshape(len(names), counts.shape[1], *of_cell.shape[1:])
     total = np.zeros(n)
-    heard = np.zeros(n)
+    counted = np.zeros(n)
     for by_speaker in by_group:
         sums = np.tensordot(counts, by_speaker, axes=1)
         clips = sums[:, -1] if metric == "ece" else sums.sum(axis=(1, 2))
         some = clips > 0
-        heard += some
+        counted += some
         values = (
             np.abs(sums[some, :-1]).sum(axis=1) / clips[some]
             if metric == "ece"
             else _measure(metric, sums[some])
         )
         total[some] += values
-    return total / heard
+    return total / counted
 
 
 def interval(draws: NDArray[np.float64], n_speakers: int, level: float = 0.95) -> tuple[float, float]:

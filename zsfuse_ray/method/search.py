@@ -37,7 +37,7 @@ class Block:
 
     scores: (T, n, C), scale times cosine of each prompt, see `prompt_scores`; norms of mean text embeddings
     come from gram, (C, T, T), see `prompt_gram`. specialist: (n, C) posteriors on the label set, None for the
-    ALM alone, which leaves weight 1 as the only one. inside: (C,), labels the specialist knows. targets and
+    ALM alone, which leaves weight 1 as the only one. inside: (C,), labels the specialist covers. targets and
     folds: (n,), folds from 0.
     """
 
@@ -107,8 +107,8 @@ def fold_scores(
             pairs = (chosen[:, :, None] * chosen[:, None]).reshape(len(some), -1)
             divisor = np.sqrt(np.maximum(pairs @ norms, 1e-24))
         chosen, divisor = chosen.astype(dtype), divisor.astype(dtype)
-        found = [(part.label, _given(block, part, chosen, divisor, len(clips))) for part in parts]
-        scores = _f1(found, clips) if block.objective == "macro_f1" else _mean(block, found, clips)
+        by_label = [(part.label, _given(block, part, chosen, divisor, len(clips))) for part in parts]
+        scores = _f1(by_label, clips) if block.objective == "macro_f1" else _mean(block, by_label, clips)
         yield some, scores if block.specialist is not None else scores[:, :, -1:]
 
 
@@ -116,20 +116,20 @@ def fold_scores(
 class _Part:
     """Clips that may be given one label: those whose label it is, for macro-F1 all; and cells to count by.
 
-    scores: (T, C, m), of posteriors where these are averaged; known: (C, m) what the specialist says. cells:
+    scores: (T, C, m), of posteriors where these are averaged; specialist: (C, m) posteriors. cells:
     (m,), the clips' folds, and for macro-F1 twice the fold, one more where it is the clip's own label.
     """
 
     label: int
     scores: NDArray
-    known: NDArray
+    specialist: NDArray
     cells: NDArray[np.int64]
 
 
 def _parts(block: Block, dtype: np.dtype) -> list[_Part]:
     scores, specialist = block.scores.astype(dtype, copy=False), block.specialist
     n_labels = scores.shape[2]
-    if specialist is None:  # only weight 1 is looked at, where it is not asked
+    if specialist is None:  # only weight 1 is kept, where it has no share
         specialist = np.full(scores.shape[1:], 1 / n_labels)
     if block.ensemble == "probability":
         scores = _softmax(scores / dtype.type(block.temperature), axis=2)
@@ -166,24 +166,24 @@ def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds
     if block.objective != "nll" and (straight == "posterior" or (straight == "logarithm" and all_covered)):
         if straight == "posterior":
             assert p is not None
-            begin, end = _interval(part.known if all_covered else _at_0(block, part, p), p, part.label)
+            begin, end = _interval(part.specialist if all_covered else _at_0(block, part, p), p, part.label)
         else:  # a common factor of a clip's posteriors changes no order: scores do as their logarithms
-            begin, end = _interval(_log(part.known), averaged if p is None else _log(p), part.label)
+            begin, end = _interval(_log(part.specialist), averaged if p is None else _log(p), part.label)
         base = (np.arange(len(chosen))[:, None] * n_cells + part.cells) * (STEPS + 2)
         n = len(chosen) * n_cells * (STEPS + 2)
         changes = np.bincount((base + begin).ravel(), minlength=n)
         changes -= np.bincount((base + end).ravel(), minlength=n)
         return changes.reshape(len(chosen), n_cells, -1).cumsum(axis=2)[:, :, :-1].astype(np.float64)
     p = _softmax(averaged, axis=1) if p is None else p
-    found = np.zeros((len(chosen), n_cells, STEPS + 1))
+    counts = np.zeros((len(chosen), n_cells, STEPS + 1))
     in_cell = np.eye(n_cells, dtype=p.dtype)[part.cells]
     for w in range(STEPS + 1) if block.specialist is not None else (STEPS,):
         fused = _fused(block, part, p, w / STEPS)
         if block.objective == "nll":
-            found[:, :, w] = np.log(np.maximum(fused[:, part.label], 1e-12)) @ in_cell
+            counts[:, :, w] = np.log(np.maximum(fused[:, part.label], 1e-12)) @ in_cell
         else:
-            found[:, :, w] = (fused.argmax(axis=1) == part.label).astype(p.dtype) @ in_cell
-    return found
+            counts[:, :, w] = (fused.argmax(axis=1) == part.label).astype(p.dtype) @ in_cell
+    return counts
 
 
 def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -192,7 +192,7 @@ def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int6
     Each label is a line from at_0, (C, m) or (K, C, m), at weight 0 to at_1, (K, C, m), at weight 1.
     """
     kind = at_1.dtype.type
-    tie = kind(STEPS * np.finfo(kind).eps)  # no crossing is known better; one so near a weight is a tie there
+    tie = kind(STEPS * np.finfo(kind).eps)  # a crossing is no more exact; one so near a weight is a tie there
     tiny, beyond = kind(1e-30), kind(STEPS + 0.5)
     low = np.full(at_1[:, 0].shape, -0.5, kind)
     high = np.full(low.shape, beyond)
@@ -215,32 +215,32 @@ def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int6
 
 
 def _at_0(block: Block, part: _Part, p: NDArray) -> NDArray:
-    """Linear fusion (K, C, m) at weight 0 where the specialist does not know every label, see `fuse`."""
+    """Linear fusion (K, C, m) at weight 0 where the specialist does not cover every label, see `fuse`."""
     share = p[:, block.inside].sum(axis=1, keepdims=True)
-    return np.where(block.inside[:, None], part.known * share, p)
+    return np.where(block.inside[:, None], part.specialist * share, p)
 
 
 def _fused(block: Block, part: _Part, p: NDArray, weight: float) -> NDArray:
     """The fused posterior (K, C, m) at one weight, as `fuse` has it."""
-    q, p = np.moveaxis(part.known, 0, -1), np.moveaxis(p, 1, -1)
+    q, p = np.moveaxis(part.specialist, 0, -1), np.moveaxis(p, 1, -1)
     return np.moveaxis(pool_inside(q, p, weight, find_rule(block.fusion), block.inside), -1, 1)
 
 
 def _mean(
-    block: Block, found: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]
+    block: Block, by_label: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """UA: each label of a fold counts the same; WA and NLL: each clip does. clips: (F, C) there are."""
     if block.objective == "ua":
         of_clip = 1 / np.maximum(clips, 1) / np.maximum((clips > 0).sum(axis=1, keepdims=True), 1)
     else:
         of_clip = np.repeat(1 / np.maximum(clips.sum(axis=1, keepdims=True), 1), clips.shape[1], axis=1)
-    return sum((of_clip[:, label, None] * given for label, given in found), start=np.zeros(1))
+    return sum((of_clip[:, label, None] * given for label, given in by_label), start=np.zeros(1))
 
 
-def _f1(found: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]) -> NDArray[np.float64]:
+def _f1(by_label: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]) -> NDArray[np.float64]:
     """Macro-F1 over the labels that clips of the fold have or are given, as `metrics.macro_f1` has it."""
     total, labels = np.zeros(1), np.zeros(1)
-    for label, given in found:
+    for label, given in by_label:
         right = given[:, 1::2]
         both = clips[:, label, None] + right + given[:, ::2]
         total = total + 2 * right / np.maximum(both, 1)

@@ -92,7 +92,7 @@ def _family_of(folder: str, kind: Kind) -> str:
 
 
 def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
-    """Return how good the shipped models are together, as measured by ``jobs/mini.py``; None for others.
+    """Return how good the shipped models are together, as ``dev/mini`` measured it; None for others.
 
     UA by corpus and system, on speakers whom they were not trained on.
     """

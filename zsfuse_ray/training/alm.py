@@ -48,7 +48,7 @@ class Contrastive:
     def __init__(self, config: TrainConfig, table: pa.Table):
         self.config, self.table = config, table
         begun = start(config)
-        self.alm, self.trained = begun.alm, begun.audio_knows
+        self.alm, self.trained = begun.alm, begun.audio_trained
         self.sample_rate, self.window = self.alm.sample_rate, self.alm.window
         self.same_length = self.alm.same_length
         self.captions = _captions(config, table)
@@ -103,11 +103,11 @@ class Contrastive:
             [p for row in prompt_grid(self.labels, self.config.templates) for p in row]
         )
         bank = text.cpu().numpy().reshape(-1, len(self.labels), text.shape[1])
-        found = scores(outputs, bank, self.alm.scale)
+        scored = scores(outputs, bank, self.alm.scale)
         for corpus in np.unique(corpora):
             its = corpora == corpus
             known = np.isin(np.arange(len(self.labels)), self.targets[self.corpora == corpus])
-            guesses = np.where(known, found[its], -np.inf).argmax(axis=1)
+            guesses = np.where(known, scored[its], -np.inf).argmax(axis=1)
             figures["dev_ua"].append(ua(targets[its], guesses, len(self.labels)))
             figures["dev_macro_f1"].append(macro_f1(targets[its], guesses, len(self.labels)))
         return {name: float(np.mean(values)) for name, values in figures.items()}
@@ -117,7 +117,7 @@ class Contrastive:
         self.alm.save(folder, torch.float16 if self.config.half else torch.float32)
 
     def card(self) -> Mapping[str, Any]:
-        """What the output's README says of the model."""
+        """Facts of the model for its card."""
         network = self.alm.network
         parameters = list(network.parameters())
         return {
@@ -155,7 +155,7 @@ class Pairs(nn.Module):
         return self
 
     def tiled(self, batch: Batch) -> list[Tensor]:
-        """Return the clips, tiled as the model's fill says."""
+        """Return the clips, tiled by the model's fill."""
         window, fill = self.alm.window, self.alm.fill
         return [periodic(clip, 0, filled(len(clip), 1, window, fill)) for clip in batch.clips]
 

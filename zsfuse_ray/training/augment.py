@@ -1,6 +1,6 @@
 """Random changes to clips on the device, each drawn from the clip's own seed.
 
-A clip changes alike in whatever batch, worker or attempt it is heard.
+A clip changes alike in any batch, worker or attempt.
 """
 
 import math
@@ -34,7 +34,7 @@ def augmented(
     clip: Tensor, voices: Sequence[Tensor], partner: Tensor | None, share: float, seed: int, rate: int,
     config: TrainConfig,
 ) -> Tensor:  # fmt: skip
-    """Return a clip as it is heard in training: cropped, mixed with its partner, and changed.
+    """Return a clip as training takes it: cropped, mixed with its partner, and changed.
 
     clip, voices (for babble), partner (for mixup): 1-D float32 on one device at ``rate`` Hz. The result is at
     most ``crop_s`` long, and ``silence_s`` at either end.
@@ -101,7 +101,7 @@ def shifted(clip: Tensor, factor: float) -> Tensor:
     """Return the clip with pitch and formants times ``factor``, at the same tempo and length.
 
     Played faster, then stretched back by a phase vocoder: magnitudes are read at other times, and each bin
-    goes on turning by what it turned from frame to frame. As products of unit phasors that needs no angles,
+    keeps turning by what it turned from frame to frame. As products of unit phasors that needs no angles,
     which would cost most of it.
     """
     fast = resample(clip, round(100 * factor), 100)
@@ -185,12 +185,12 @@ def masks(
     rng = np.random.default_rng([seed, 2])
 
     def spans(number: int, longest: int, size: int) -> list[tuple[int, int]]:
-        found = []
+        spans = []
         for _ in range(number):
             width = int(rng.integers(0, min(longest, size) + 1))
             start = int(rng.integers(0, size - width + 1))
-            found.append((start, start + width))
-        return found
+            spans.append((start, start + width))
+        return spans
 
     longest_mask = max(1, round(config.time_mask_s * frames_per_s))
     return spans(config.time_masks, longest_mask, frames), spans(

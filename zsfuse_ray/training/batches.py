@@ -70,7 +70,7 @@ def plan_epoch(
 ) -> list[Step]:
     """Return an epoch's steps, in random order, each of clips of similar length.
 
-    samples: of each clip as it will be heard; weights: its probability (``sampling_weights``); budget:
+    samples: of each clip as it will be cropped; weights: its probability (``sampling_weights``); budget:
     samples of a step once padded to its longest clip (a longer clip is alone). A share ``mixup`` of the
     clips is mixed with another of their step, by at most one half.
     """

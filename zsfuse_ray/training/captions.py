@@ -1,7 +1,7 @@
 """Captions of labelled clips, and which captions of a batch are true of which of its clips.
 
 A caption is a template filled from a clip's columns: "a {gender} voice, {emotion}". Many clips of a batch
-share what their captions say. Plain contrastive learning (Radford et al. 2021) would push them apart: here
+share what their captions state. Plain contrastive learning (Radford et al. 2021) would push them apart: here
 every caption that is true of a clip is a positive of it, as in supervised contrastive learning (Khosla et
 al. 2020).
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.method.labels import SYNONYMS, canonical
 
-# Columns that are text but say nothing of how a clip sounds.
+# Columns that are text but do not describe how a clip sounds.
 _NOT_SOUND = ("uri", "split", "fold", "corpus")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
@@ -60,10 +60,10 @@ def placeholders(template: str) -> tuple[str, ...]:
 class Captions:
     """The captions that may be drawn for the rows of a table.
 
-    columns: the k columns that captions name; values: what each may say; codes: (rows, k) indices into
-    values, -1 where a row says nothing; named: (templates, k) which columns a template names; words: how
+    columns: the k columns that captions name; values: what each may hold; codes: (rows, k) indices into
+    values, -1 where a row has none; named: (templates, k) which columns a template names; words: how
     many words an emotion is put with; known_emotions: (rows, values of emotion) whether the row's corpus
-    knows the emotion at all, None to take it that all do.
+    has the emotion at all, None to take it that all do.
     """
 
     templates: tuple[str, ...]
@@ -135,8 +135,8 @@ def captions_of(
     codes = np.full((table.num_rows, len(columns)), -1, dtype=np.int32)
     values: list[tuple[str, ...]] = []
     for k, name in enumerate(columns):
-        said = table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
-        plain = [None if word is None else _plain(name, str(word)) for word in said]
+        column = table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
+        plain = [None if word is None else _plain(name, str(word)) for word in column]
         values.append(tuple(sorted({word for word in plain if word})))
         codes[:, k] = [values[k].index(word) if word else -1 for word in plain]
     named = np.array([[name in placeholders(t) for name in columns] for t in templates], dtype=bool)

@@ -1,4 +1,4 @@
-"""README.md of a trained model: what it is, what it heard, how to make it again, how good it is."""
+"""README.md of a trained model: what it is, its data, how to make it again, how good it is."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import yaml
 
 from zsfuse_ray.errors import redact
 
-# Options that say where something is: the command has them as the user wrote them.
+# Options that name places: the command has them as the user wrote them.
 _PLACES = ("init", "text", "corpus", "train", "dev", "splits")
 
 
@@ -36,7 +36,7 @@ def card(
         "tags": ["speech", "emotion", "zsfuse_ray"],
     }
     figures = {name: value for name, value in best.items() if name.startswith("dev_")}
-    said = [f"{name} {value:.1%}" for name, value in figures.items()]
+    shown = [f"{name} {value:.1%}" for name, value in figures.items()]
     facts = [
         f"- {name.replace('_', ' ')}: {_show(value)}" for name, value in about.items() if value is not None
     ]
@@ -65,8 +65,8 @@ def card(
         "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
         "",
         "# Figures",
-        f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(said) or 'no dev clips'}. "
-        "They chose the epoch, so they flatter: jobs/evaluate.py on speakers of neither part says more.",
+        f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(shown) or 'no dev clips'}. "
+        "They chose the epoch and so are optimistic: measure with jobs/evaluate.py on other speakers.",
         "",
         "| " + " | ".join(history[-1]) + " |",
         "|" + "---|" * len(history[-1]),
@@ -83,13 +83,13 @@ def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
 
 def _data_rows(table: pa.Table) -> list[str]:
     rows = table.select(["corpus", "split", "speaker", "emotion"]).to_pylist()
-    found = []
+    lines = []
     for corpus, split in sorted({(str(r["corpus"]), str(r["split"])) for r in rows}):
         of = [r for r in rows if (str(r["corpus"]), str(r["split"])) == (corpus, split)]
         speakers = len({r["speaker"] for r in of if r["speaker"] is not None})
         labels = ", ".join(f"{n} {k}" for n, k in sorted(Counter(r["emotion"] for r in of).items()))
-        found.append(f"| {corpus} | {split} | {len(of)} | {speakers or 'not stated'} | {labels} |")
-    return found
+        lines.append(f"| {corpus} | {split} | {len(of)} | {speakers or 'not stated'} | {labels} |")
+    return lines
 
 
 def _show(value: Any) -> str:

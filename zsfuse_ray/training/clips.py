@@ -22,7 +22,7 @@ from zsfuse_ray.errors import redact
 from zsfuse_ray.runs.progress import start_tally
 
 BLOCK_CLIPS = 64  # some megabytes: what a step reads is spread over blocks, and a block is read whole
-LONGEST_S = 60.0  # of a clip; what is beyond is not heard
+LONGEST_S = 60.0  # of a clip; the rest is left out
 
 _DECODED = pa.schema([("row", pa.int64()), ("pcm", pa.large_binary()), ("problem", pa.string())])
 

@@ -1,4 +1,4 @@
-"""The labelled clips of a training: who is heard, who chooses the best epoch, and what must hold of them."""
+"""The labelled clips of a training: who trains, who chooses the best epoch, and what must hold of them."""
 
 import hashlib
 from collections import Counter
@@ -71,7 +71,7 @@ def _in_split(table: pa.Table, split: str, with_dev: bool = False) -> pa.Table:
 
 
 def fingerprint(table: pa.Table) -> str:
-    """Hash of the clips, to see whether a training goes on with the data that it began with."""
+    """Hash of the clips: a training resumes only with the data that it began with."""
     digest = hashlib.sha256()
     for row in table.select(["uri", "start_s", "end_s", "emotion", "split"]).to_pylist():
         digest.update(repr(sorted(row.items())).encode())

@@ -1,4 +1,4 @@
-"""From the plan of an epoch to what a worker hears: clips fetched one step ahead, augmented on the device."""
+"""From the plan of an epoch to a worker's batches: clips fetched one step ahead, augmented on the device."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,7 @@
 """The training loop of one worker, for any task; alone, or as one of several that sum their gradients.
 
-Everything random follows from (seed, epoch, step), so a training that was stopped and goes on from a
-checkpoint does what an undisturbed one does, and the number of workers changes no step's clips.
+Everything random follows from (seed, epoch, step), so a training that resumes from a checkpoint
+does what an undisturbed one does, and the number of workers changes no step's clips.
 """
 
 import time
@@ -29,7 +29,7 @@ NO_SCORE = -1.0  # of a checkpoint within an epoch: never the best
 
 @dataclass
 class Progress:
-    """How far a training is: what a checkpoint says beside the weights."""
+    """How far a training is: what a checkpoint holds beside the weights."""
 
     epoch: int = 0
     step: int = 0  # done of this epoch
@@ -80,14 +80,14 @@ def run(
 
     parallel = DistributedDataParallel(module, find_unused_parameters=True) if world() > 1 else module
     longest = round(config.crop_s * task.sample_rate)
-    heard = np.minimum(clips.samples, longest)
+    lengths = np.minimum(clips.samples, longest)
     weights = sampling_weights([clips.groups[row] for row in clips.train], config.balance)
     while progress.epoch < config.epochs and not _has_stopped(progress, config):
         began = time.monotonic()
         steps = [
             with_rows(step, clips.train)
             for step in plan_epoch(
-                heard[clips.train],
+                lengths[clips.train],
                 weights,
                 round(config.batch_s * task.sample_rate),
                 config.seed,
@@ -131,7 +131,7 @@ def gradients(
 ) -> tuple[float, float]:
     """Leave the gradient of the mean loss over all parts of all workers in the parameters.
 
-    parts: batches, and whether each counts (a worker without a clip hears one that does not). Returns the
+    parts: batches, and whether each counts (a worker without a clip gets one that does not). Returns the
     summed loss and the summed weight over all workers.
     """
     sums = torch.zeros(2, dtype=torch.float64, device=next(module.parameters()).device)

@@ -24,7 +24,7 @@ def classification_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the clips' losses and the sum of their weights; their quotient is the mean loss.
 
-    logits, targets: (n, classes). class_weights: (classes,); a clip weighs as much as its target says, as in
+    logits, targets: (n, classes). class_weights: (classes,); a clip weighs as much as its target does, as in
     torch's cross entropy. known: (n, classes) bool, classes a clip's corpus uses; the others take no part
     in its softmax. smoothing spreads that share of the target over the known classes. focal_gamma above 0
     is the focal loss of Lin et al. 2017, 0 plain cross entropy.

@@ -25,8 +25,8 @@ def depths(names: list[str], head: tuple[str, ...]) -> dict[str, int]:
     """
     height = {}
     for name in names:
-        found = _LAYER.search(name)
-        height[name] = int(found.group(1)) + 1 if found and in_layer(name) else 0
+        number = _LAYER.search(name)
+        height[name] = int(number.group(1)) + 1 if number and in_layer(name) else 0
     top = max(height.values(), default=0) + 1
     # what follows the last layer (a final norm) learns as the last layer does
     last = {n: top - 1 for n in names if not height[n] and re.search(r"encoder\.(layer_?norm|norm)\b", n)}
@@ -72,8 +72,8 @@ def lr_factor(progress: float, warmup: float, final: float) -> float:
 class Average:
     """Exponential moving average of what learns, parameters and floating buffers; decay 0 keeps nothing.
 
-    Early steps count more, as the decay is min(decay, (1 + steps) / (10 + steps)): the first weights, which
-    know nothing, are forgotten soon.
+    Early steps count more, as the decay is min(decay, (1 + steps) / (10 + steps)): the random first weights
+    fade soon.
     """
 
     def __init__(self, module: nn.Module, decay: float):

@@ -20,30 +20,32 @@ FEATURES = ("feature_extractor.", "patch_embeddings.", "encoder.conv1.", "encode
 
 def start_of(config: TrainConfig) -> Checkpoint:
     """Return where the start is; InputError unless transformers has an audio classifier of its family."""
-    found = resolve(config.init.removeprefix("classifier:"))
-    model_type = found.config.get("model_type")
+    checkpoint = resolve(config.init.removeprefix("classifier:"))
+    model_type = checkpoint.config.get("model_type")
     if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         hint = nearest(str(model_type), MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)
         raise InputError(f"{config.init}: no audio classifier is made of model_type {model_type!r}{hint}")
-    return found
+    return checkpoint
 
 
-def extractor_of(found: Checkpoint, config: TrainConfig) -> Any:
+def extractor_of(checkpoint: Checkpoint, config: TrainConfig) -> Any:
     """Return the feature extractor; InputError for one without a front end, or that the masks do not suit."""
-    extractor = load_part(AutoFeatureExtractor, download(found))
+    extractor = load_part(AutoFeatureExtractor, download(checkpoint))
     name = type(extractor).__name__
     if name not in FRONT_ENDS:
         raise InputError(
-            f"{found.path_or_id}: no support for its feature extractor {name}{nearest(name, FRONT_ENDS)}"
+            f"{checkpoint.path_or_id}: no support for its feature extractor {name}{nearest(name, FRONT_ENDS)}"
         )
     if config.frequency_masks and FRONT_ENDS[name] is Waveforms:
-        raise InputError(f"--frequency-masks: {found.path_or_id} hears waveforms, which have no bands; use 0")
+        raise InputError(
+            f"--frequency-masks: {checkpoint.path_or_id} takes waveforms, which have no bands; use 0"
+        )
     return extractor
 
 
-def model_of(found: Checkpoint, config: TrainConfig, labels: tuple[str, ...], trained: bool) -> Any:
+def model_of(checkpoint: Checkpoint, config: TrainConfig, labels: tuple[str, ...], trained: bool) -> Any:
     """Return the classifier over the labels in float32: trained weights and a new head, or all random."""
-    settings = load_part(AutoConfig, found)
+    settings = load_part(AutoConfig, checkpoint)
     settings.id2label = dict(enumerate(labels))
     settings.label2id = {label: i for i, label in enumerate(labels)}
     settings.problem_type = None
@@ -56,7 +58,7 @@ def model_of(found: Checkpoint, config: TrainConfig, labels: tuple[str, ...], tr
         return AutoModelForAudioClassification.from_config(settings, dtype=torch.float32)
     model, report = load_part(
         AutoModelForAudioClassification,
-        found,
+        checkpoint,
         config=settings,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
@@ -67,7 +69,7 @@ def model_of(found: Checkpoint, config: TrainConfig, labels: tuple[str, ...], tr
     lost = sorted(n for n in lost if not n.startswith(HEAD) and "masked_spec_embed" not in n)
     if lost:
         raise InputError(
-            f"{found.path_or_id}: the weights lack {lost[0]} ({len(lost)} missing in all), "
+            f"{checkpoint.path_or_id}: the weights lack {lost[0]} ({len(lost)} missing in all), "
             f"so it is no {type(model).__name__}"
         )
     return model

@@ -19,7 +19,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
-from zsfuse_ray.corpora.licences import LICENCES
+from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import MODELS
 from zsfuse_ray.models.checkpoints.load import resolve
@@ -75,17 +75,18 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     except TrainingFailedError as error:
         print(redact(_why(error)), file=sys.stderr)
         print(
-            "error: the training stopped; the same command goes on from its last checkpoint", file=sys.stderr
+            "error: the training stopped; the same command resumes it from its last checkpoint",
+            file=sys.stderr,
         )
         return 1
     if result.return_value is not None:
         raise InputError(result.return_value)
     best = save_best(config, table, result, out, command, decides)
     figures = {name: value for name, value in best.items() if name.startswith("dev_")}
-    found = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
-    out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | found)
-    said = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
-    print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {said}" if said else ""))
+    results = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
+    out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | results)
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
+    print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {shown}" if shown else ""))
     use = {"specialist": "--specialist", "alm": "--alm"}[config.task]
     named = redact(config.output)
     print(f"use:  python jobs/score.py --input ARCHIVE --output OUT {use} {named}", flush=True)
@@ -125,7 +126,7 @@ def _fit(
         train_loop_config={"config": config, "table": table, "stored": stored, "watcher": watcher},
         scaling_config=scaling,
         run_config=RunConfig(
-            name=STORAGE,  # the same name and place: Ray Train goes on from the last checkpoint there
+            name=STORAGE,  # the same name and place: Ray Train resumes from the last checkpoint there
             storage_path=out.root,
             storage_filesystem=out.fs,
             failure_config=FailureConfig(max_failures=config.max_failures),
@@ -146,7 +147,7 @@ def save_best(
     decides: Mapping[str, Any],
 ) -> dict[str, float]:
     """Write the best epoch's model and card to the output folder; returns that epoch's figures."""
-    best, figures = max(result.best_checkpoints or [], key=lambda found: found[1]["score"])
+    best, figures = max(result.best_checkpoints or [], key=lambda checkpoint: checkpoint[1]["score"])
     state = load_state(best)
     task = task_class(config)(config, table)
     restore(task.module, state["weights"])
@@ -154,7 +155,7 @@ def save_best(
     with out.as_folder() as folder:
         task.save(folder)
     history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
-    text = card(task.card(), table, history, figures, command, decides, versions(), LICENCES)
+    text = card(task.card(), table, history, figures, command, decides, versions(), licences())
     out.write_bytes(CARD, text.encode())
     out.write_json(METRICS, {"best": figures, "epochs": history})
     return dict(figures)
@@ -182,7 +183,7 @@ def _say_problems(table: pa.Table, stored: StoredClips, out: Output, config: Tra
 
 
 def _why(error: TrainingFailedError) -> str:
-    """The workers' own errors, where Ray tells them."""
+    """The workers' own errors, where Ray passes them on."""
     failures = getattr(error, "worker_failures", None) or {}
     lines = {f"worker {rank}: {str(cause).strip()}" for rank, cause in failures.items()}
     return "\n".join(sorted(lines)) or str(error)

@@ -41,15 +41,15 @@ class Specialist:
 
     def __init__(self, config: TrainConfig, table: pa.Table):
         self.config = config
-        found = download(start_of(config))
-        self.licence = found.licence
-        self.extractor = extractor_of(found, config)
+        checkpoint = download(start_of(config))
+        self.licence = checkpoint.licence
+        self.extractor = extractor_of(checkpoint, config)
         self.sample_rate: int = self.extractor.sampling_rate
         self.labels = label_set(table)
-        self.trained = has_weights(found.folder) and not config.from_scratch
+        self.trained = has_weights(checkpoint.folder) and not config.from_scratch
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = model_of(found, config, self.labels, self.trained)
+            model = model_of(checkpoint, config, self.labels, self.trained)
             freeze(model, config.freeze, self.trained)
             self.adapted = (
                 add_lora(model, config.lora_rank, config.lora_alpha, HEAD) if config.lora_rank else None
@@ -95,7 +95,7 @@ class Specialist:
             self.extractor.save_pretrained(folder)
 
     def card(self) -> Mapping[str, Any]:
-        """What the output's README says of the model."""
+        """Facts of the model for its card."""
         model = self.module.model
         parameters = list(model.parameters())
         return {

@@ -31,8 +31,8 @@ _FAMILIES: dict[str, Any] = {"clap": (Clap, ClapModel), "dual": (Dual, DualNetwo
 
 def check_start(config: TrainConfig) -> int:
     """Return the sample rate in Hz of what `start` would give; InputError for what cannot be a start."""
-    found = audio_start(config)
-    model_type = found.config.get("model_type")
+    checkpoint = audio_start(config)
+    model_type = checkpoint.config.get("model_type")
     if model_type in _FAMILIES:
         if config.text:
             raise InputError(f"--text {config.text}: {config.init} is an ALM and has a text encoder")
@@ -42,14 +42,14 @@ def check_start(config: TrainConfig) -> int:
                 f"{config.init} is no ALM: its config.json has model_type {model_type!r}; as the audio "
                 "encoder of a new one it needs a text encoder: --text MODEL"
             )
-        for name, start in ((config.init, found), (config.text, resolve(config.text))):
+        for name, start in ((config.init, checkpoint), (config.text, resolve(config.text))):
             model_type = start.config.get("model_type")
             if model_type not in CONFIG_MAPPING:
                 raise InputError(
                     f"{name}: no model of transformers is of model_type {model_type!r}"
                     f"{nearest(str(model_type), CONFIG_MAPPING)}"
                 )
-    extractor = load_part(AutoFeatureExtractor, download(found))
+    extractor = load_part(AutoFeatureExtractor, download(checkpoint))
     name = type(extractor).__name__
     if name not in DUAL_FRONT_ENDS:
         raise InputError(
@@ -69,7 +69,7 @@ class Start:
     """A model on the CPU in float32; whether its audio encoder and text projection have learned before."""
 
     alm: AudioLanguageModel
-    audio_knows: bool
+    audio_trained: bool
     text_projection_knows: bool
 
 
@@ -79,11 +79,11 @@ def start(config: TrainConfig) -> Start:
     Raises InputError for parts that do not fit together, and for a text encoder that has not learned and
     shall not.
     """
-    found = download(audio_start(config))
-    model_type = found.config.get("model_type")
-    knows = has_weights(found.folder) and not config.from_scratch
-    if model_type in _FAMILIES and knows:
-        return Start(_FAMILIES[model_type][0](str(found.folder)), True, True)
+    checkpoint = download(audio_start(config))
+    model_type = checkpoint.config.get("model_type")
+    trained = has_weights(checkpoint.folder) and not config.from_scratch
+    if model_type in _FAMILIES and trained:
+        return Start(_FAMILIES[model_type][0](str(checkpoint.folder)), True, True)
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if model_type in _FAMILIES:
@@ -92,14 +92,14 @@ def start(config: TrainConfig) -> Start:
                     f"{config.init}: its text encoder has random weights and must learn: --text-lr"
                 )
             family, network_class = _FAMILIES[model_type]
-            tokenizer = load_part(AutoTokenizer, found)
-            network = network_class(load_part(network_class.config_class, found))
+            tokenizer = load_part(AutoTokenizer, checkpoint)
+            network = network_class(load_part(network_class.config_class, checkpoint))
         else:
             family, text = Dual, download(resolve(config.text))
             tokenizer = load_part(AutoTokenizer, text)
-            network = _joined(config, found, text, knows)
-        model = family.of_parts(network, load_part(AutoFeatureExtractor, found), tokenizer)
-        return Start(model, knows, bool(config.text) and _is_identity(config))
+            network = _joined(config, checkpoint, text, trained)
+        model = family.of_parts(network, load_part(AutoFeatureExtractor, checkpoint), tokenizer)
+        return Start(model, trained, bool(config.text) and _is_identity(config))
 
 
 def _is_identity(config: TrainConfig) -> bool:
@@ -107,12 +107,12 @@ def _is_identity(config: TrainConfig) -> bool:
     return config.projection == "linear" and not config.projection_dim
 
 
-def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_knows: bool) -> DualNetwork:
-    """Return a dual encoder of two checkpoints; an audio encoder that knows nothing gets random weights."""
-    settings = [load_part(AutoConfig, found) for found in (audio, text)]
+def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_trained: bool) -> DualNetwork:
+    """Return a dual encoder of two checkpoints; an audio encoder without trained ones gets random weights."""
+    settings = [load_part(AutoConfig, checkpoint) for checkpoint in (audio, text)]
     for part in settings:
         quieten(part)
-        part._name_or_path = ""  # a folder of this machine, which config.json need not tell
+        part._name_or_path = ""  # a folder of this machine, which has no place in config.json
     network = DualNetwork(
         DualConfig(
             audio_config=settings[0],
@@ -125,10 +125,10 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_know
     )
     if _is_identity(config):
         nn.init.eye_(cast(nn.Linear, network.text_projection).weight)
-    if audio_knows:
+    if audio_trained:
         _take_weights(network.audio_model, audio, config.audio_pooling)
     if not has_weights(text.folder):
-        raise InputError(f"--text {config.text} has no weights; a text encoder must know its language")
+        raise InputError(f"--text {config.text} has no weights; a text encoder must be pretrained")
     _take_weights(network.text_model, text, config.text_pooling)
     return network
 

@@ -1,4 +1,4 @@
-"""What a task (``specialist``, ``alm``) gives the training loop, which knows neither labels nor captions.
+"""What a task (``specialist``, ``alm``) gives the training loop, which handles neither labels nor captions.
 
 A task is built alike in every worker and once more in the driver, which saves it. The loop moves it to the
 device, draws and augments clips, sums gradients over micro-batches and workers, keeps an average of the
@@ -21,12 +21,12 @@ from zsfuse_ray.config.train import TrainConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips that one worker hears at once.
+    """Clips that one worker takes at once.
 
     clips: 1-D float32 at the task's rate on the device, at most its window long; augmented in training.
     rows: their rows in the table that the task was built with.
     partners, shares: mixup; clip i is (1 - shares[i]) of row rows[i] and shares[i] of row partners[i].
-    seeds: one a clip, the same whichever worker hears it, for what is random about its features; None for
+    seeds: one a clip, the same in any worker, for what is random about its features; None for
     dev clips.
     """
 
@@ -40,7 +40,7 @@ class Batch:
 class Task(Protocol):
     """A model in training.
 
-    sample_rate in Hz. window: samples that the model hears at most, None for any number. same_length: padding
+    sample_rate in Hz. window: samples that the model takes at most, None for any number. same_length: padding
     would change the results. score: the dev metric that chooses the best checkpoint (larger is better).
     module: its forward(Batch) returns (sum of the losses, sum of their weights) of this worker's clips; the
     loop divides the summed gradients by the weight summed over micro-batches and workers.
@@ -58,7 +58,7 @@ class Task(Protocol):
 
     @staticmethod
     def check(config: TrainConfig, table: pa.Table) -> int:
-        """Return the sample rate in Hz; InputError for what is seen to be wrong without loading weights."""
+        """Return the sample rate in Hz; InputError for what is wrong as far as it shows without weights."""
         ...
 
     def __init__(self, config: TrainConfig, table: pa.Table):
@@ -82,7 +82,7 @@ class Task(Protocol):
         ...
 
     def card(self) -> Mapping[str, Any]:
-        """What the output's README says of the model: family, labels, parameters, licence of the start."""
+        """Facts of the model for its card: family, labels, parameters, licence of the start."""
         ...
 
 

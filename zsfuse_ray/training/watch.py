@@ -1,4 +1,4 @@
-"""What a user sees of a training while it runs: a line an epoch, and curves in TensorBoard."""
+"""Progress of a training on the screen: a line an epoch, and curves in TensorBoard."""
 
 import sys
 import threading
@@ -16,18 +16,18 @@ LOOK_EVERY_S = 0.5
 
 @ray.remote(num_cpus=0)
 class Watcher:
-    """Keeps what the first worker tells of each epoch, for the driver to fetch."""
+    """Keeps the first worker's figures of each epoch, for the driver to fetch."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, float]] = []
+        self.figures: list[dict[str, float]] = []
 
-    def tell(self, figures: dict[str, float]) -> None:
+    def add(self, figures: dict[str, float]) -> None:
         """Add an epoch's figures."""
-        self.told.append(figures)
+        self.figures.append(figures)
 
     def after(self, number: int) -> list[dict[str, float]]:
-        """What was told after the first so many."""
-        return self.told[number:]
+        """Return all figures but the first ``number``."""
+        return self.figures[number:]
 
 
 def start_watcher() -> Any:
@@ -37,11 +37,11 @@ def start_watcher() -> Any:
 
 
 class Screen:
-    """Prints what a Watcher is told, and writes it for TensorBoard into ``folder``, while the block runs."""
+    """Prints a Watcher's figures and writes them for TensorBoard into ``folder`` while the block runs."""
 
     def __init__(self, watcher: Any, epochs: int, folder: Path):
         self.watcher, self.epochs, self.folder = watcher, epochs, folder
-        self.seen = 0
+        self.shown = 0
         self.stop = threading.Event()
 
     def __enter__(self) -> "Screen":
@@ -61,8 +61,8 @@ class Screen:
             self._look()
 
     def _look(self) -> None:
-        for figures in ray.get(self.watcher.after.remote(self.seen)):
-            self.seen += 1
+        for figures in ray.get(self.watcher.after.remote(self.shown)):
+            self.shown += 1
             if "loss" in figures:
                 for name in figures.keys() - {"epoch", "score"}:
                     self.writer.add_scalar(name, figures[name], int(figures["epoch"]))
@@ -73,7 +73,7 @@ def line(figures: dict[str, float], epochs: int) -> str:
     """One line for an epoch, a checkpoint within one, or a start from a checkpoint."""
     epoch = int(figures["epoch"])
     if "loss" not in figures:
-        what = "goes on from" if "resumed" in figures else "checkpoint in"
+        what = "resumes from" if "resumed" in figures else "checkpoint in"
         return f"{what} epoch {epoch + 1}/{epochs}, step {int(figures['step'])}"
     parts = [f"epoch {epoch}/{epochs}", f"loss {figures['loss']:.4f}"]
     parts += [

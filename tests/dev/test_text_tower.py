@@ -8,12 +8,12 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
+from dev.mini import text_tower
+from dev.mini.emotion_space import Space, Teacher, WordVectors, embed
+from dev.mini.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
+from dev.mini.text_tower import TextTowerConfig, build, lessons, near, vocabulary
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import SYNONYMS
-from zsfuse_ray.training import text_tower
-from zsfuse_ray.training.emotion_space import Space, Teacher, WordVectors, embed
-from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
-from zsfuse_ray.training.text_tower import TextTowerConfig, build, lessons, near, vocabulary
 
 SPECIAL = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

@@ -9,13 +9,13 @@ import numpy as np
 SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
 _FOR = (
     "**For trying out and for tests, not for results.** The corpora it was trained on are for research and "
-    "non-commercial use, and so are these weights. It heard actors reading a few sentences in studios."
+    "non-commercial use, and so are these weights. Their data are actors reading a few sentences in studios."
 )
 _PART = "\n# Held-out speakers\n"
 
 
 def measured(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``figures.json`` says of an evaluation's result.
+    """Return the content of ``figures.json`` for an evaluation's result.
 
     ua: by corpus and system, on test speakers. preset: what ``score --preset mini`` should use for any
     corpus, by the dev speakers of all of them: the fusion weight of the best mean UA (of equals the
@@ -43,13 +43,13 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_figures(card: str, result: Mapping[str, Any]) -> str:
-    """Return a card of ``jobs/train.py`` with what its model is for, and how good it is, said in it."""
+    """Return a card of a training with the purpose of its model and its measured UA added."""
     front, body = re.match(r"(---\n.*?\n---\n)(.*)", card, re.S).groups()  # type: ignore[union-attr]
     body = body.removeprefix(_FOR).lstrip("\n").partition(_PART)[0].rstrip("\n")
     names = list(result["corpora"])
     lines = [
         "UA in % (95 % interval over speakers) of the evaluation of both models; the mean is over corpora.",
-        "`jobs/mini.py` makes it all anew, also what `--init` names.",
+        "`python -m dev.mini` makes it all anew, also what `--init` names.",
         "",
         f"| | {' | '.join(names)} | mean |",
         "|---|" + "---|" * (len(names) + 1),

@@ -1,0 +1,89 @@
+"""The order of the parts, what each training is given, and what may be installed."""
+
+import pytest
+import yaml
+from transformers import AutoFeatureExtractor
+
+from dev.mini import recipe
+from dev.mini.__main__ import main
+from dev.mini.options import MiniConfig
+from zsfuse_ray.config.options import build, load_config, parse
+from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.errors import InputError
+
+
+def test_both_trainings_are_what_the_recipes_say(monkeypatch, tmp_path):
+    """train gets each recipe, start, split and command; a part that fails stops the rest."""
+    seen = []
+    monkeypatch.setattr(recipe, "train", lambda config, preset, line: bool(seen.append((config, line))))
+    monkeypatch.setattr(recipe, "load", lambda sources, split: None)
+    monkeypatch.setattr(recipe, "write_specialist_start", lambda folder, clips, seed: None)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "config.json").write_text("{}")
+    given = {"corpora": "data", "output": str(tmp_path), "parts": "text,specialist,alm", "epochs": 2}
+    recipe.train_parts(build(MiniConfig, given | {"leave_out": "emodb", "seed": 5}))
+    assert [config.task for config, _ in seen] == ["specialist", "alm"]
+    assert [line for _, line in seen] == [
+        f"python -m dev.mini --corpora data --output {tmp_path} --parts {part} --seed 5 "
+        "--leave-out emodb --epochs 2"
+        for part in ("specialist", "alm")
+    ]
+    for config, _ in seen:
+        assert config.corpus == ("ravdess:data/ravdess", "nemo:data/nemo")
+        assert (config.splits, config.epochs, config.seed, config.half) == ("mini", 2, 5, True)
+    assert seen[1][0].text == f"{tmp_path}/text"
+    heard = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
+    assert heard.nb_max_samples == 3 * 16_000
+    monkeypatch.setattr(recipe, "train", lambda *given: 1)
+    with pytest.raises(InputError, match="the same command resumes it"):
+        recipe.train_parts(build(MiniConfig, given))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"corpora": ""}, "--corpora is needed"),
+        ({"parts": "specialist,alms"}, 'no alms .did you mean "alm"'),
+        ({"leave_out": "ravdes"}, 'no ravdes .did you mean "ravdess"'),
+        ({"leave_out": "ravdess,emodb,nemo"}, "no corpus to train on"),
+        ({"leave_out": "emodb", "parts": "install"}, "not installed"),
+    ],
+)
+def test_options_that_do_not_hold(changed, says):
+    with pytest.raises(InputError, match=says):
+        build(MiniConfig, {"corpora": "data", "output": "out"} | changed)
+
+
+def test_what_a_copy_is_measured_on():
+    options = {"corpora": "data", "output": "out"}
+    left = build(MiniConfig, options | {"leave_out": "emodb", "parts": "alm"})
+    assert recipe.sources(left) == ("ravdess:data/ravdess", "nemo:data/nemo")
+    assert recipe.sources(left, tested=True) == ("emodb:data/emodb",)
+    whole = build(MiniConfig, options)
+    assert recipe.sources(whole) == recipe.sources(whole, tested=True)
+
+
+def test_nothing_unmeasured_is_installed(tmp_path):
+    with pytest.raises(InputError, match="not measured"):
+        recipe.install(tmp_path, tmp_path / "weights")
+
+
+@pytest.mark.parametrize("task", ["specialist", "alm"])
+def test_a_recipe_is_of_its_task(task):
+    file = recipe.RECIPES / f"{task}.yaml"
+    config, _ = load_config(TrainConfig, config_file=file, init="x", train="a.csv", output="o")
+    assert config.task == task
+    assert config.epochs == yaml.safe_load(file.read_text())["epochs"]
+
+
+@pytest.mark.parametrize("part", ["specialist", "alm"])
+def test_a_cards_command_is_one(part):
+    """It parses to the same options, for that part alone."""
+    given = {"corpora": "data", "output": "my out", "leave_out": "emodb", "seed": 3, "epochs": 7}
+    config = build(MiniConfig, given | {"parts": part})
+    assert parse(MiniConfig, recipe.command(config, part)[3:], "")[0] == config
+
+
+def test_a_wrong_command_line_is_refused():
+    with pytest.raises(InputError, match="--corpora is needed"):
+        main(["--output", "out"])
