@@ -17,8 +17,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
 from zsfuse_ray.models.specialist import Specialist
 
 
@@ -29,11 +28,7 @@ def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
 
 def revisions(config: EncoderOptions) -> dict[str, str | None]:
     """Revision of each checkpoint; InputError where one is not there or not reachable."""
-    specs = model_specs(config)
-    return {
-        kind: None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision
-        for kind, spec in specs.items()
-    }
+    return {kind: revision_of(spec) for kind, spec in model_specs(config).items()}
 
 
 def is_model(spec: ModelSpec, about: Mapping[str, Any]) -> bool:
@@ -43,8 +38,8 @@ def is_model(spec: ModelSpec, about: Mapping[str, Any]) -> bool:
     """
     if spec.checkpoint == UNTRAINED:
         return str(spec) == about["model"]
-    family, _, _ = about["model"].partition(":")
-    return family == spec.family and resolve(spec.checkpoint).revision == about["revision"]
+    family, _ = split_name(about["model"])
+    return family == spec.family and revision_of(spec) == about["revision"]
 
 
 def hearing(config: EncoderOptions) -> dict[str, Hear]:

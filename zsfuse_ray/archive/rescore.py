@@ -29,9 +29,9 @@ from zsfuse_ray.config.score import DECIDED, OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import entropy
 from zsfuse_ray.method.labels import column
+from zsfuse_ray.models.about import Kind
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.catalog import UNTRAINED, Kind, load, parse_spec
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.catalog import load, named_in_data, parse_spec, revision_of
 from zsfuse_ray.runs.folder import RECORDINGS, REJECTS, RUN, SEGMENTS, Output, refuse_other_config
 from zsfuse_ray.runs.provenance import git_revision, versions
 
@@ -96,10 +96,12 @@ def with_tables_options(config: ScoreConfig, stored: StoredEmbeddings) -> tuple[
 def key_of(kind: Kind, wanted: str, stored: StoredEmbeddings) -> str | None:
     """The name of a model in the table: of OF_TABLE its first of the kind; None for none.
 
-    InputError for one that the table was made without.
+    InputError for one that the table was made without, and where it alone names a third party's class.
     """
     own = stored.of_kind(kind)
     if wanted == OF_TABLE:
+        if own:
+            named_in_data(stored.models[own[0]]["model"], stored.out.uri, f"--{kind}")
         return own[0] if own else None
     if wanted == "none":
         return None
@@ -111,7 +113,7 @@ def key_of(kind: Kind, wanted: str, stored: StoredEmbeddings) -> str | None:
     spec = parse_spec(wanted, kind)
     if found := next((key for key in own if is_model(spec, stored.models[key])), None):
         return found
-    revision = "" if spec.checkpoint == UNTRAINED else f" of revision {resolve(spec.checkpoint).revision}"
+    revision = f" of revision {revision}" if (revision := revision_of(spec)) else ""
     raise _other_model(kind, f"{spec}{revision}", stored)
 
 
