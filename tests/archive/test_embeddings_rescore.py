@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ from embedding_runs import DIM, MODELS, encoded_rows, unit, write_table
 from zsfuse_ray.archive import rescore as module
 from zsfuse_ray.archive.embeddings import open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
-from zsfuse_ray.archive.rescore import label_file, rescore, with_tables_options
+from zsfuse_ray.archive.rescore import key_of, label_file, rescore, with_tables_options
 from zsfuse_ray.archive.rows import ENCODED
 from zsfuse_ray.archive.tables import flatten
 from zsfuse_ray.config.options import build
@@ -178,3 +180,15 @@ def test_the_table_says_which_model_to_load(table, monkeypatch):
     with pytest.raises(InputError):
         rescore(config(table), "")
     assert asked == [ModelSpec("clap", "untrained")]  # the specialist has said all that it can
+
+
+def test_a_table_alone_names_no_code() -> None:
+    """Naming a class imports its module, which a table from somebody else must not make anyone do."""
+    table: Any = SimpleNamespace(
+        out=SimpleNamespace(uri="s3://theirs"),
+        models={"alm": {"model": "a.b:C"}},
+        of_kind=lambda kind: ["alm"] if kind == "alm" else [],
+    )
+    with pytest.raises(InputError, match=r"s3://theirs was made with a\.b:C, .*: --alm a\.b:C$"):
+        key_of("alm", "table", table)
+    assert key_of("specialist", "table", table) is None

@@ -16,8 +16,7 @@ from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
 
 T = TypeVar("T")
 
@@ -27,11 +26,6 @@ def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
     return {key: parse_spec(name, kind_of(key)) for key, name in config.models.items()}
 
 
-def revision_of(spec: ModelSpec) -> str | None:
-    """Revision of a checkpoint, None of random weights; InputError where it is not there or not reachable."""
-    return None if spec.checkpoint == UNTRAINED else resolve(spec.checkpoint).revision
-
-
 def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
     """Whether these facts are of this model: of its revision, wherever it may lie.
 
@@ -39,7 +33,7 @@ def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
     """
     if spec.checkpoint == UNTRAINED:
         return str(spec) == facts["model"]
-    family, _, _ = facts["model"].partition(":")
+    family, _ = split_name(facts["model"])
     return family == spec.family and revision_of(spec) == facts["revision"]
 
 

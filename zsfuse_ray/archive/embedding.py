@@ -29,8 +29,7 @@ from zsfuse_ray.corpora.clips import check_classes, check_splits, labelled
 from zsfuse_ray.corpora.splits import read_split
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.catalog import UNTRAINED, load
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.catalog import UNTRAINED, load, revision_of
 from zsfuse_ray.runs.cluster import Pool
 from zsfuse_ray.runs.progress import start_tally
 
@@ -51,7 +50,7 @@ def check_models(config: ModelOptions) -> None:
         if spec.checkpoint == UNTRAINED:
             print(f"UNTRAINED {spec}: random weights, its figures mean nothing", file=sys.stderr)
         else:
-            resolve(spec.checkpoint)
+            revision_of(spec)
 
 
 def clips_verdict(heard: int, lost: int, max_reject_rate: float) -> int:

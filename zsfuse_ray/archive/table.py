@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.describe import is_model, revision_of
+from zsfuse_ray.archive.describe import is_model
 from zsfuse_ray.archive.layout import PASSES, PLAN
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.parts import BY_TIME, place_segments, planned_recordings, without_dropped
@@ -18,7 +18,7 @@ from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import Kind, parse_spec
+from zsfuse_ray.models.catalog import Kind, parse_spec, revision_of
 from zsfuse_ray.runs.folder import Output
 
 KINDS: tuple[Kind, ...] = ("alm", "specialist")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zsfuse_ray.archive.describe import is_model, revision_of
+from zsfuse_ray.archive.describe import is_model
 from zsfuse_ray.archive.passes import Encoded, Pass
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.stages.encode import ToEncode
@@ -13,7 +13,7 @@ from zsfuse_ray.archive.summaries import Repetition
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import ENCODING, LABELLING, RunConfig, ScoreConfig
-from zsfuse_ray.models.catalog import ModelSpec, parse_spec
+from zsfuse_ray.models.catalog import ModelSpec, parse_spec, revision_of, split_name
 
 PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling
 
@@ -65,7 +65,7 @@ def identity(spec: ModelSpec) -> str:
 def recorded_identity(facts: Mapping[str, Any]) -> str:
     """The same, from what encoded/ records of a model."""
     model, revision = facts["model"], facts["revision"]
-    return model if revision is None else f"{model.partition(':')[0]}:{revision}"
+    return model if revision is None else f"{split_name(model)[0]}:{revision}"
 
 
 def score_digest(config: ScoreConfig, models: Mapping[str, str], source: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Options of every job that runs the models: which, their audio inputs and prompts, their resources."""
+"""Options of every job that runs the models: which, on what audio and prompts, with what resources."""
 
 from typing import Annotated, Literal
 
@@ -10,15 +10,18 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES, find_rule
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
+_NAMED = (
+    "FAMILY:CHECKPOINT (hub id, folder or s3:// URI), a class of yours as package.module:Class or "
+    "package.module:Class:CHECKPOINT, or none"
+)
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EncoderOptions(Options):
-    """The models, their audio inputs, and the actors that hold them."""
+    """The models, their audio, and the actors that hold them."""
 
-    alm: str = option("dual:mini-alm", "audio-language model, FAMILY:CHECKPOINT (hub id or folder), or none")
-    specialist: str = option(
-        "classifier:mini-specialist", "specialist, FAMILY:CHECKPOINT (hub id or folder), or none"
-    )
+    alm: str = option("dual:mini-alm", f"audio-language model, {_NAMED}")
+    specialist: str = option("classifier:mini-specialist", f"specialist, {_NAMED}")
     audio_repeats: Repeats = option((1,), "a: copies of the audio; scores of several are averaged")
     long: Literal["windows", "crop"] = option(
         "windows", "segments beyond a model's window: averaged windows, or cropped"

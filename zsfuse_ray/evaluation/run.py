@@ -34,7 +34,7 @@ from zsfuse_ray.evaluation.protocol import Protocol, protocol
 from zsfuse_ray.evaluation.systems import FUSED, NAMES, SPECIALIST, Outcome, run_round
 from zsfuse_ray.method import metrics
 from zsfuse_ray.method.labels import map_labels
-from zsfuse_ray.models.catalog import Kind
+from zsfuse_ray.models.about import Kind
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.provenance import git_revision, versions

@@ -1,8 +1,10 @@
-"""What a family says of itself, for ``--list-models``."""
+"""Descriptions of the families, for ``--list-models``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["alm", "specialist"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class About:
 
 
 def listed(families: Mapping[str, Any]) -> str:
-    """Families by name, as people read them: what each is, then the checkpoints known to work with it."""
+    """Return a table of the families, each followed by the checkpoints known to work with it."""
     head = ["family", "kind", "rate", "window", "dimension", "licence"]
     rows, known = [head], [[]]
     for name, family in families.items():

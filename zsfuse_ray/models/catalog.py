@@ -1,16 +1,28 @@
-"""The model families, and how a user names a model: "family:checkpoint", or the checkpoint alone."""
+"""The model families, and how a user names a model.
+
+NAME is one of these; the first that matches counts:
+
+    package.module:Class              a third party's class, with a dot in the module's name (see `plugins`)
+    package.module:Class:CHECKPOINT   the same with a checkpoint
+    FAMILY:CHECKPOINT                 a family of MODELS
+    CHECKPOINT                        of the family that its config.json names, else of the kind's usual one
+
+CHECKPOINT is a folder, a file of weights, an s3:// URI, a hub id, or "untrained". A folder whose name looks
+like one of the other forms is named ./FOLDER.
+"""
 
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.about import Kind
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, local_folder
+from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, local_folder, resolve
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.models.families.dual import Dual
@@ -21,9 +33,8 @@ from zsfuse_ray.models.families.odyssey import Odyssey
 from zsfuse_ray.models.families.paraclap import Paraclap
 from zsfuse_ray.models.families.paraspeechclap import ParaSpeechClap
 from zsfuse_ray.models.families.voxprofile import VoxProfile
+from zsfuse_ray.models.plugins import check_model, import_class
 from zsfuse_ray.models.specialist import Specialist
-
-Kind = Literal["alm", "specialist"]
 
 MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
     "clap": Clap,
@@ -43,37 +54,60 @@ UNTRAINED = "untrained"  # the checkpoint whose random weights are made on the s
 _WITH_UNTRAINED = ("clap", "dual", "classifier")
 
 
+_CLASS = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)+:[^\W\d]\w*)(?::(.*))?", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model: a family of MODELS and a checkpoint of it (folder, s3:// URI, hub id, or "untrained")."""
+    """Which model: a family of MODELS, or a class "package.module:Class", and a checkpoint of it.
+
+    checkpoint: folder, file, s3:// URI, hub id or "untrained"; "" for a class that is named without one.
+    """
 
     family: str
     checkpoint: str
 
     def __str__(self) -> str:
-        return f"{self.family}:{self.checkpoint}"
+        return f"{self.family}:{self.checkpoint}" if self.checkpoint else self.family
 
 
-def parse_spec(text: str, kind: Kind) -> ModelSpec:
-    """Return the model that "family:checkpoint" names, or a bare checkpoint.
-
-    A bare folder is of the family that its config.json names, any other of the kind's usual family.
-
-    Raises InputError for an unknown family, and for one of the other kind.
-    """
-    family, colon, checkpoint = text.partition(":")
+def split_name(name: str) -> tuple[str, str]:
+    """Return the family, or class, in a model's name ("" where it has none), and the checkpoint likewise."""
+    if of_class := _CLASS.fullmatch(name):
+        return of_class[1], of_class[2] or ""
+    family, colon, checkpoint = name.partition(":")
     is_drive = len(family) == 1 and checkpoint.startswith(("/", "\\"))  # C:\models\x
     is_uri = checkpoint.startswith("//")  # s3://bucket/x
     if not colon or is_drive or is_uri or not re.fullmatch(r"[\w-]+", family):
-        family, checkpoint = _family_of(text, kind), text
-    if family not in MODELS:
-        raise InputError(f'unknown model family "{family}" in {text}{nearest(family, MODELS)}')
-    if MODELS[family].kind != kind:
-        usual = _DEFAULT_FAMILY[kind]
+        return "", name
+    return family, checkpoint
+
+
+def named_in_data(name: str, source: str, option: str) -> str:
+    """Return a model's name as it is; InputError where a file of data names code: only a person may.
+
+    source: what holds the name; option: how to name the model oneself. Both are for the message.
+    """
+    if _CLASS.fullmatch(name):
         raise InputError(
-            f"{text} is of kind {MODELS[family].kind}, expected {kind}, such as {usual}:CHECKPOINT"
+            f"{source} was made with {name}, code of a third party; if you trust it: {option} {name}"
         )
-    if not checkpoint.strip():
+    return name
+
+
+def parse_spec(text: str, kind: Kind) -> ModelSpec:
+    """Return the model that a name means, see the top of this file.
+
+    Raises InputError for an unknown family, for one of the other kind, and for a class that cannot be used.
+    """
+    family, checkpoint = split_name(text)
+    family = family or _family_in(text, kind)
+    if family not in MODELS and not _CLASS.fullmatch(family):
+        raise InputError(f'unknown model family "{family}" in {text}{nearest(family, MODELS)}')
+    if (of_kind := _class_of(family).kind) != kind:
+        usual = _DEFAULT_FAMILY[kind]
+        raise InputError(f"{text} is of kind {of_kind}, expected {kind}, such as {usual}:CHECKPOINT")
+    if not checkpoint.strip() and text != family:
         raise InputError(f'"{text}" names no checkpoint; expected {family}:FOLDER or {family}:HUB_ID')
     if checkpoint == UNTRAINED and family not in _WITH_UNTRAINED:
         known = ", ".join(f"{name}:{UNTRAINED}" for name in _WITH_UNTRAINED)
@@ -81,11 +115,27 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
     return ModelSpec(family, checkpoint)
 
 
-def _family_of(folder: str, kind: Kind) -> str:
+def revision_of(spec: ModelSpec) -> str | None:
+    """Return the revision of the checkpoint; of a class without one its attribute `revision`, if it has that.
+
+    None for random weights. Raises InputError where the checkpoint is not there or not reachable.
+    """
+    if spec.checkpoint == UNTRAINED:
+        return None
+    if not spec.checkpoint:
+        return getattr(_class_of(spec.family), "revision", None)
+    return resolve(spec.checkpoint).revision
+
+
+def _class_of(family: str) -> Any:
+    return MODELS[family] if family in MODELS else import_class(family)
+
+
+def _family_in(folder: str, kind: Kind) -> str:
     """Return the family of the kind that config.json in the folder names, else the kind's usual one."""
     try:
         config = json.loads((local_folder(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # loading the model says what is wrong
+    except (OSError, ValueError):  # loading the model raises the error
         return _DEFAULT_FAMILY[kind]
     family = config.get("model_type") if isinstance(config, dict) else None
     return family if family in MODELS and MODELS[family].kind == kind else _DEFAULT_FAMILY[kind]
@@ -111,5 +161,7 @@ def load(
         from zsfuse_ray.models.untrained import untrained
 
         checkpoint = str(untrained(spec.family))
-    family: Any = MODELS[spec.family]  # a protocol says nothing of its classes' own __init__
-    return family(checkpoint, device, dtype)
+    model = _class_of(spec.family)(checkpoint, device, dtype)
+    if spec.family not in MODELS:
+        check_model(model, str(spec))
+    return model

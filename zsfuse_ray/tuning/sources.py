@@ -34,7 +34,8 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.zeroshot import softmax
-from zsfuse_ray.models.catalog import Kind
+from zsfuse_ray.models.about import Kind
+from zsfuse_ray.models.catalog import named_in_data
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.tuning.evidence import Alm, Evidence, Specialist, Text
@@ -91,7 +92,10 @@ def models_of(config: TuneConfig, table: EmbeddingTable | None) -> dict[str, str
     kinds: tuple[Kind, ...] = ("alm", "specialist")
     for kind in kinds:
         if (wanted := getattr(config, kind)) == OF_TABLE:
-            found |= {key: table.models[key]["model"] for key in table.stored.of_kind(kind)}
+            found |= {
+                key: named_in_data(table.models[key]["model"], table.stored.out.uri, f"--{kind}")
+                for key in table.stored.of_kind(kind)
+            }
         elif key := key_of(kind, wanted, table.stored):
             found[key] = wanted
     alms = [key for key in found if kind_of(key) == "alm"]

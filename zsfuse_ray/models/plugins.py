@@ -1,0 +1,73 @@
+"""A third party's model: a class named ``package.module:Class`` in place of a family of the catalog.
+
+The class needs what the families have. On the class: `kind` ("alm" or "specialist"), `about` (an `About`) and
+the towers: `embed_audio` and `embed_text` of `AudioLanguageModel`, or `classify` of `Specialist`. It is
+called as Class(checkpoint, device, dtype), where checkpoint is "" if the command line names none. The object
+has the attributes of OF_MODEL, which these two interfaces describe. It need not inherit from anything.
+
+Naming a class imports its module, so only a person does so, in an option: what a checkpoint or a table of
+somebody else's holds names families of the catalog and nothing else, see `catalog.named_in_data`.
+"""
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.models.about import Kind
+from zsfuse_ray.models.alm import AudioLanguageModel
+
+OF_CLASS: dict[Kind, tuple[str, ...]] = {
+    "alm": ("about", "embed_audio", "embed_text"),
+    "specialist": ("about", "classify"),
+}
+_OF_BOTH = ("revision", "licence", "sample_rate", "window", "fill", "same_length")
+OF_MODEL: dict[Kind, tuple[str, ...]] = {
+    "alm": (*_OF_BOTH, "dim", "scale"),
+    "specialist": (*_OF_BOTH, "labels", "vector_dim"),
+}
+
+
+def import_class(name: str) -> Any:
+    """Return the class that "package.module:Class" names.
+
+    InputError for a module that cannot be imported, and for a class that is missing or lacks what it needs.
+    """
+    module, _, class_name = name.partition(":")
+    try:
+        content = vars(import_module(module))
+    except Exception as error:  # code of strangers: whatever it raises
+        raise InputError(
+            f"{name}: cannot import {module}: {_line(error)}; install it, or add its folder to PYTHONPATH"
+        ) from error
+    found = content.get(class_name)
+    if not isinstance(found, type):
+        classes = [key for key, value in content.items() if isinstance(value, type)]
+        raise InputError(f"{name}: {module} has no class {class_name}{nearest(class_name, classes)}")
+    kind = getattr(found, "kind", None)
+    if kind not in OF_CLASS:
+        raise InputError(f'{name}: its class attribute kind is {kind!r}, expected "alm" or "specialist"')
+    abstract = getattr(found, "__abstractmethods__", ())
+    missing = [part for part in OF_CLASS[kind] if not hasattr(found, part) or part in abstract]
+    if missing := sorted({*missing, *abstract}):
+        raise InputError(f"{name} is no model of kind {kind}: it lacks {', '.join(missing)}")
+    try:
+        inspect.signature(found).bind("", "cpu", torch.float32)
+    except TypeError as error:
+        raise InputError(f"{name} cannot be made as Class(checkpoint, device, dtype): {error}") from error
+    if kind == "alm":
+        AudioLanguageModel.register(found)  # isinstance tells it from a specialist, whatever it inherits from
+    return found
+
+
+def check_model(model: Any, name: str) -> None:
+    """Raise InputError where a model of a third party's class lacks an attribute that the package reads."""
+    missing = [part for part in OF_MODEL[model.kind] if not hasattr(model, part)]
+    if missing:
+        raise InputError(f"{name} is no model of kind {model.kind}: it lacks {', '.join(missing)}")
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
