@@ -33,7 +33,8 @@ from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.folder import CHECKPOINT, ITEMS, RUN, Output, refuse_other_config
+from zsfuse_ray.runs.folder import CHECKPOINT, ITEMS, RUN, Output
+from zsfuse_ray.runs.ownership import refuse_other_config
 from zsfuse_ray.runs.provenance import versions
 
 PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling

@@ -32,7 +32,8 @@ from zsfuse_ray.method.labels import column
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, Kind, load, parse_spec
 from zsfuse_ray.models.checkpoints.load import resolve
-from zsfuse_ray.runs.folder import RECORDINGS, REJECTS, RUN, SEGMENTS, Output, refuse_other_config
+from zsfuse_ray.runs.folder import RECORDINGS, REJECTS, RUN, SEGMENTS, Output
+from zsfuse_ray.runs.ownership import refuse_other_config
 from zsfuse_ray.runs.provenance import git_revision, versions
 
 SAY_EVERY_S = 15.0

@@ -23,7 +23,8 @@ from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
 from zsfuse_ray.errors import redact
 from zsfuse_ray.runs import cluster, progress
-from zsfuse_ray.runs.folder import CHECKPOINT, RUN, Output, refuse_other_config
+from zsfuse_ray.runs.folder import CHECKPOINT, RUN, Output
+from zsfuse_ray.runs.ownership import refuse_other_config
 from zsfuse_ray.runs.provenance import git_revision, versions
 
 
