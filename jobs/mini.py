@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 
 def measure(config: MiniConfig, out: Path) -> None:
     """Evaluate both models on speakers (or corpora) that they were not trained on; tell it in their cards."""
-    from zsfuse_ray.evaluation.run import evaluate
+    from zsfuse_ray.experiments.evaluate import evaluate
     from zsfuse_ray.reporting.evaluation import write
     from zsfuse_ray.reporting.weights import measured, with_figures
     from zsfuse_ray.training.mini import sources

@@ -16,7 +16,6 @@ import ray.exceptions
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import describe_models, hearing, is_model, model_specs
-from zsfuse_ray.archive.embedding import fixed
 from zsfuse_ray.archive.embeddings import EMBEDDINGS, open_embeddings
 from zsfuse_ray.archive.encode_stage import Hear
 from zsfuse_ray.archive.known import Known
@@ -27,7 +26,7 @@ from zsfuse_ray.archive.plan import existing_plan
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.archive.run import Work, hear_archive, repetition, run_archive, stopped, verdict
 from zsfuse_ray.archive.saying import hours, reject_lines, repetition_of_audio, say_models
-from zsfuse_ray.archive.tables import BY_TIME, compact_as, placed
+from zsfuse_ray.archive.tables import BY_TIME, compact_as, fixed, placed
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL

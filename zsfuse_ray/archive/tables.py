@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import ray
+from numpy.typing import NDArray
 
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.rows import SCORED
@@ -121,3 +122,8 @@ def placed(rows: pa.Table, planned: pa.Table) -> tuple[dict[str, Any], pa.Table,
     }
     columns |= {name: spans[name] for name in ("start_s", "end_s", "speech_prob")}
     return columns, spans, source
+
+
+def fixed(values: NDArray) -> pa.FixedSizeListArray:
+    """Rows of values (n, size) as a FixedSizeList column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
