@@ -6,8 +6,9 @@ from synthetic import clips, evidence
 from zsfuse_ray.experiments.figures import figures
 from zsfuse_ray.experiments.protocol import protocol
 from zsfuse_ray.experiments.systems import run_round
+from zsfuse_ray.reporting.canvas import image
 from zsfuse_ray.reporting.evaluation import page, write
-from zsfuse_ray.reporting.plots import draw, image
+from zsfuse_ray.reporting.plots import draw
 from zsfuse_ray.runs.folder import Output
 
 

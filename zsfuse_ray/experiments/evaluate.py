@@ -90,7 +90,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
 def _run_rounds(evidence: Evidence, plan: Protocol, config: EvaluateConfig) -> list[Outcome]:
     """The rounds side by side: fitting the SVM is what takes time."""
     shared, given = ray.put(evidence), _given(config, evidence)
-    work = ray.remote(num_cpus=1)(run_round)
+    work: Any = ray.remote(num_cpus=1)(run_round)  # Ray's types have no optional arguments
     return ray.get([work.remote(shared, r, config.ensemble, given) for r in plan.rounds])
 
 

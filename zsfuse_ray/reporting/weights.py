@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from zsfuse_ray.reporting.cells import percent
+
 SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
 _FOR = (
     "**For trying out and for tests, not for results.** The corpora it was trained on are for research and "
-    "non-commercial use, and so are these weights. It heard actors reading a few sentences in studios."
+    "non-commercial use, and so are these weights. It was trained on actors who read a few sentences in "
+    "studios."
 )
 _PART = "\n# Held-out speakers\n"
 
 
 def measured(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``figures.json`` says of an evaluation's result.
+    """Return the content of ``figures.json`` from an evaluation's result.
 
     ua: by corpus and system, on test speakers. preset: what ``score --preset mini`` should use for any
     corpus, by the dev speakers of all of them: the fusion weight of the best mean UA (of equals the
@@ -43,7 +46,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_figures(card: str, result: Mapping[str, Any]) -> str:
-    """Return a card of ``jobs/train.py`` with what its model is for, and how good it is, said in it."""
+    """Return a card of ``jobs/train.py`` with what its model is for, and how good it is."""
     front, body = re.match(r"(---\n.*?\n---\n)(.*)", card, re.S).groups()  # type: ignore[union-attr]
     body = body.removeprefix(_FOR).lstrip("\n").partition(_PART)[0].rstrip("\n")
     names = list(result["corpora"])
@@ -56,15 +59,7 @@ def with_figures(card: str, result: Mapping[str, Any]) -> str:
     ]
     for system in SYSTEMS:
         tables = [result["corpora"][name]["systems"] for name in names]
-        cells = [_cell(table[system]["ua"]) for table in tables]
-        lines.append(
-            f"| {tables[0][system]['name']} | {' | '.join(cells)} | {_cell(result['mean']['ua'][system])} |"
-        )
+        cells = [percent(table[system]["ua"], 0) for table in tables]
+        cells.append(percent(result["mean"]["ua"][system], 0))
+        lines.append(f"| {tables[0][system]['name']} | {' | '.join(cells)} |")
     return f"{front}{_FOR}\n\n{body}\n{_PART}" + "\n".join(lines) + "\n"
-
-
-def _cell(metric: Mapping[str, Any]) -> str:
-    value = f"{100 * metric['value']:.1f}"
-    return (
-        value if metric["low"] is None else f"{value} ({100 * metric['low']:.0f}–{100 * metric['high']:.0f})"
-    )

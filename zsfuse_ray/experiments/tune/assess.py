@@ -116,7 +116,8 @@ def _ways(evidence: Evidence, candidates: Candidates) -> dict[str, tuple[Rule, O
     if evidence.specialists:
         ways["no_amplification"] = ("best", Only(amplified=False))
         ways[BEST] = ("best", Only())
-    return ways | {CHOSEN: ("one_se", Only())}
+    ways[CHOSEN] = ("one_se", Only())
+    return ways
 
 
 def _by_fold(evidence: Evidence, chosen: list[Configuration]) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ def choose(candidates: Candidates, training_set: int, rule: Rule, only: Only = O
     near = np.flatnonzero(values >= values[top] - (error if rule == "one_se" else 0) - 10 * SAME)
     copies = np.array([setting.a * setting.text.b for setting in candidates.settings])
     fused = candidates.weights[weight[near]] > 0
-    # The last key counts most. Of w = 0 nothing but the first is left to tell apart.
+    # The last key counts most. Those of w = 0 differ in the first alone.
     simple = [np.where(fused, key, 0) for key in (weight[near], copies[block[near]], prompts[near])]
     order = np.lexsort((block[near], -values[near], *simple, fused))
     one = near[order[0]]

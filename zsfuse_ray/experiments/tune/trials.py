@@ -83,7 +83,8 @@ class BlockTrial(Trainable):
         out: Output,
     ) -> None:
         """Keep the arrays, which come from the object store."""
-        self.evidence, self.settings, self.objective, self.out = evidence, settings, objective, out
+        self.evidence, self.settings, self.out = evidence, settings, out
+        self.objective: Objective = objective
 
     def step(self) -> dict[str, Any]:
         """Search the block and write its tables; returns what the dashboard and TensorBoard show."""
