@@ -112,9 +112,9 @@ def choose_fusion(evidence: Evidence, rows: NDArray, settings: Sequence[Setting]
     posteriors = [(setting, alm_posterior(evidence, setting, rows)) for setting in settings]
     for weight, (setting, alm), rule in product(WEIGHTS, posteriors, RULES):
         fused = fuse(specialist.posterior[rows], alm, float(weight), rule, specialist.inside)
-        found = _ua(evidence, rows, fused)
-        if found > best_ua + _SAME:
-            best, best_ua = Fusion(replace(setting, fusion=rule), float(weight), found), found
+        dev_ua = _ua(evidence, rows, fused)
+        if dev_ua > best_ua + _SAME:
+            best, best_ua = Fusion(replace(setting, fusion=rule), float(weight), dev_ua), dev_ua
     assert best is not None
     return best
 

@@ -52,7 +52,7 @@ def new_figure(
 
 def heat_map(
     ax: Axes,
-    values: NDArray[np.float64],
+    values: NDArray[Any],
     text: Callable[[int, int, float], str],
     limits: tuple[float, float],
     white_above: float | None = None,
@@ -70,7 +70,7 @@ def heat_map(
         ax.text(
             column,
             row,
-            text(row, column, value),
+            text(row, column, float(value)),
             ha="center",
             va="center",
             color="white" if white else "black",
@@ -82,7 +82,7 @@ def over_copies(
     title: str,
     a: Sequence[int],
     b: Sequence[int],
-    maps: Mapping[str, NDArray[np.float64]],
+    maps: Mapping[str, NDArray[Any]],
     *,
     marked: Collection[tuple[int, int]] = (),
     same_colours: bool = False,

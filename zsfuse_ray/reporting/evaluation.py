@@ -72,13 +72,13 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
 def _models(result: Mapping[str, Any]) -> Iterator[str]:
     if not result["models"]:
         yield "none"
-    for kind, about in result["models"].items():
-        revision = f", revision {about['revision']}" if about["revision"] else ""
-        yield f"- {kind}: `{about['model']}`{revision}, licence {about['licence'] or 'not stated'}"
-        if "labels" in about:
-            yield f"  - its labels: {', '.join(about['labels'])}"
-        if any(about.get("prompts_truncated", {}).values()):
-            cut = ", ".join(f"{n} of b={b}" for b, n in about["prompts_truncated"].items() if n)
+    for kind, card in result["models"].items():
+        revision = f", revision {card['revision']}" if card["revision"] else ""
+        yield f"- {kind}: `{card['model']}`{revision}, licence {card['licence'] or 'not stated'}"
+        if "labels" in card:
+            yield f"  - its labels: {', '.join(card['labels'])}"
+        if any(card.get("prompts_truncated", {}).values()):
+            cut = ", ".join(f"{n} of b={b}" for b, n in card["prompts_truncated"].items() if n)
             yield f"  - prompts longer than it reads, cut: {cut}"
     yield f"- code: zsfuse_ray {result['versions']['zsfuse_ray']}, git {result['git'] or 'none'}"
 
@@ -121,8 +121,8 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
 
 
 def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
-    about = table["protocol"]
-    parts = about["parts"]
+    facts = table["protocol"]
+    parts = facts["parts"]
     size_of = {
         part: f"{size['clips']:,} clips of {_speakers(size['speakers'])}" for part, size in parts.items()
     }
@@ -134,25 +134,25 @@ def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
     yield f"- labels ({len(table['labels'])}): {', '.join(table['labels'])}"
     if table["unknown_to_specialist"]:
         yield f"  - the specialist does not cover: {', '.join(table['unknown_to_specialist'])}"
-    yield f"- merged classes: {about['merged']}"
-    if about["licence"]:
-        yield f"- the data's licence: {about['licence']}"
-    yield f"- clips: {about['splits']}; {sizes}"
-    yield f"- averaging: {about['averaging']}"
-    yield f"- speaker overlap between testing and what was before: {about['speaker_overlap']}"
+    yield f"- merged classes: {facts['merged']}"
+    if facts["licence"]:
+        yield f"- the data's licence: {facts['licence']}"
+    yield f"- clips: {facts['splits']}; {sizes}"
+    yield f"- averaging: {facts['averaging']}"
+    yield f"- speaker overlap between testing and what was before: {facts['speaker_overlap']}"
     repeats = table.get("amplification", {"a": [], "same_input": []})
     for a, same in zip(repeats["a"], repeats["same_input"], strict=True):
         if a > 1 and same > 0:
             share = f"{same:.0%} of the clips"
             yield f"- audio × {a}: for the ALM, {a} copies give the same input as one in {share}"
-    if about["rejected"]:
-        yield f"- unreadable clips, left out: {about['rejected']}"
-    if about["left_out"]:
-        yield f"- clips in no split, left out: {about['left_out']}"
-    if not about["test_speakers"]:
+    if facts["rejected"]:
+        yield f"- unreadable clips, left out: {facts['rejected']}"
+    if facts["left_out"]:
+        yield f"- clips in no split, left out: {facts['left_out']}"
+    if not facts["test_speakers"]:
         yield "- no intervals: clips name no speaker"
-    elif about["few_speakers"]:
-        yield f"- intervals are rough: {_speakers(about['test_speakers'])} in testing"
+    elif facts["few_speakers"]:
+        yield f"- intervals are rough: {_speakers(facts['test_speakers'])} in testing"
 
 
 def _speakers(number: int) -> str:

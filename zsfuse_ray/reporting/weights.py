@@ -36,7 +36,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
         corpus: {name: table["systems"][name]["ua"]["value"] for name in SYSTEMS if name in table["systems"]}
         for corpus, table in result["corpora"].items()
     }
-    models = {kind: about["revision"] for kind, about in result["models"].items()}
+    models = {kind: card["revision"] for kind, card in result["models"].items()}
     return {
         "what": "UA on speakers in neither training nor dev",
         "models": models,
