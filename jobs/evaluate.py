@@ -24,12 +24,13 @@ def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, preset = parse(EvaluateConfig, argv, __doc__ or "")
     # Ray and torch, only for a command line that holds
-    from zsfuse_ray.evaluation.run import evaluate, verdict
+    from zsfuse_ray.experiments.clips import exit_code
+    from zsfuse_ray.experiments.evaluate import evaluate
     from zsfuse_ray.reporting.evaluation import write
 
     out, result = evaluate(config, preset)
     print(write(out, result))
-    return verdict(config, result)
+    return exit_code([table["protocol"] for table in result["corpora"].values()], config.max_reject_rate)
 
 
 if __name__ == "__main__":

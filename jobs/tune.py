@@ -4,9 +4,9 @@
     python jobs/tune.py --input my_clips.csv --alm clap:FOLDER --specialist classifier:FOLDER --output out
 
 A manifest has the columns uri, emotion and speaker, and where known start_s, end_s, split or fold. The clips
-are heard once; then every subset of the templates is tried with 101 fusion weights, for all copies of audio
-and text, ensemble rules, fusion rules and temperatures. What is found is measured on speakers who had no part
-in the choice. Writes tuned.yaml, which score and evaluate take as --tuned; tune.md, tune.json and figures/;
+are encoded once; then every subset of the templates is tried with 101 fusion weights, for all copies of audio
+and text, ensemble rules, fusion rules and temperatures. The choice is measured on speakers who had no part
+in it. Writes tuned.yaml, which score and evaluate take as --tuned; tune.md, tune.json and figures/;
 trials/ with every subset of every block, best/ with the best of each number of templates and each weight.
 
 On a Ray cluster, the same command (its dashboard, or tensorboard --logdir out/ray_tune, shows the trials):
@@ -14,7 +14,7 @@ On a Ray cluster, the same command (its dashboard, or tensorboard --logdir out/r
     RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
         python jobs/tune.py --input s3://bucket/clips.csv --output s3://bucket/tuning
 
-Run again after a stop of any kind, it goes on where it was; after the end, it does nothing.
+Run again after a stop of any kind, it resumes; after the end, it does nothing.
 """
 
 import sys
@@ -28,12 +28,13 @@ def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, preset = parse(TuneConfig, argv, __doc__ or "")
     # Ray and torch, only for a command line that holds
+    from zsfuse_ray.experiments.clips import exit_code
+    from zsfuse_ray.experiments.tune.run import tune
     from zsfuse_ray.reporting.tuning import write
-    from zsfuse_ray.tuning.run import tune, verdict
 
     out, result = tune(config, preset)
     print(write(out, result))
-    return verdict(config, result)
+    return exit_code([result["clips"]], config.max_reject_rate)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from zsfuse_ray.reporting.cells import percent
+
 SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
 _FOR = (
     "**For trying out and for tests, not for results.** The corpora it was trained on are for research and "
@@ -33,7 +35,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
         corpus: {name: table["systems"][name]["ua"]["value"] for name in SYSTEMS if name in table["systems"]}
         for corpus, table in result["corpora"].items()
     }
-    models = {kind: about["revision"] for kind, about in result["models"].items()}
+    models = {kind: card["revision"] for kind, card in result["models"].items()}
     return {
         "what": "UA on speakers in neither training nor dev",
         "models": models,
@@ -56,15 +58,7 @@ def with_figures(card: str, result: Mapping[str, Any]) -> str:
     ]
     for system in SYSTEMS:
         tables = [result["corpora"][name]["systems"] for name in names]
-        cells = [_cell(table[system]["ua"]) for table in tables]
-        lines.append(
-            f"| {tables[0][system]['name']} | {' | '.join(cells)} | {_cell(result['mean']['ua'][system])} |"
-        )
+        cells = [percent(table[system]["ua"], 0) for table in tables]
+        cells.append(percent(result["mean"]["ua"][system], 0))
+        lines.append(f"| {tables[0][system]['name']} | {' | '.join(cells)} |")
     return f"{front}{_FOR}\n\n{body}\n{_PART}" + "\n".join(lines) + "\n"
-
-
-def _cell(metric: Mapping[str, Any]) -> str:
-    value = f"{100 * metric['value']:.1f}"
-    return (
-        value if metric["low"] is None else f"{value} ({100 * metric['low']:.0f}–{100 * metric['high']:.0f})"
-    )

@@ -17,7 +17,7 @@ from zsfuse_ray.config.options import load_config
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.evaluation.run import evaluate
+from zsfuse_ray.experiments.evaluate import evaluate
 from zsfuse_ray.reporting.evaluation import write
 from zsfuse_ray.training.run import RUN, train
 

@@ -1,4 +1,4 @@
-"""Evaluating real files on a real Ray: the tables are what the models say of the clips."""
+"""Evaluating real files on a real Ray: the tables are what the models give for the clips."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_it_ends_well_and_says_where_everything_is(evaluated):
     assert "| ZS-Fuse |" in said
     assert str(out) in said
     assert any("UNTRAINED" in line for line in lines(done.stderr))
-    assert any("heard 30, 1 could not be read" in line for line in lines(done.stderr))
+    assert any("encoded 30, 1 could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 10
 
 
@@ -69,7 +69,7 @@ def test_the_table_is_what_the_predictions_are(evaluated):
     assert table["protocol"]["rejected"] == 1
 
 
-def test_each_clip_is_heard_whole_without_its_silent_edges(evaluated):
+def test_each_clip_is_encoded_whole_without_its_silent_edges(evaluated):
     folder, out, _ = evaluated
     predictions = pd.read_parquet(out / "predictions.parquet").set_index("uri")
     specialist = load(parse_spec("classifier:untrained", "specialist"))
@@ -78,8 +78,8 @@ def test_each_clip_is_heard_whole_without_its_silent_edges(evaluated):
         samples, rate = soundfile.read(folder / name, dtype="int16")
         start, end = trimmed(samples, rate)
         assert 0 < start < end < len(samples)
-        heard = resample(torch.from_numpy(samples[start:end].copy()), rate, specialist.sample_rate)
-        posterior = softmax(specialist.classify([heard])[0].numpy())[0]
+        clip = resample(torch.from_numpy(samples[start:end].copy()), rate, specialist.sample_rate)
+        posterior = softmax(specialist.classify([clip])[0].numpy())[0]
         known = np.array([posterior[specialist.labels.index(label)] for label in own])
         row = predictions.loc[str(folder / name)]
         found = [row["specialist"][list(row["labels"]).index(label)] for label in own]
@@ -110,5 +110,5 @@ def test_a_specialist_of_other_labels_is_refused(evaluated, run_job, tmp_path):
     others = ["--input", tmp_path / "others.csv", "--output", tmp_path / "out", "--preset", "untrained"]
     refused = run_job("evaluate", *others)
     assert refused.returncode == 2
-    assert "knows none of others's labels" in lines(refused.stderr)[-1]
+    assert "covers none of the labels of others, " in lines(refused.stderr)[-1]
     assert not (tmp_path / "out" / "evaluation.json").exists()

@@ -51,7 +51,7 @@ def test_it_ends_well_and_says_what_was_found(tuned):
     said = scored(done)
     assert "| fusion, best of all |" in said
     assert str(out / "tuned.yaml") in said
-    assert any("heard 36, 1 could not be read" in line for line in lines(done.stderr))
+    assert any("encoded 36, 1 could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 6
     assert list((out / "ray_tune").rglob("events.out.tfevents*"))  # TensorBoard's
 
@@ -101,7 +101,7 @@ def test_after_the_end_it_does_nothing(tuned, run_job):
     assert (out / "tune.json").read_bytes() == before
 
 
-def test_it_goes_on_with_the_blocks_that_are_missing(tuned, run_job):
+def test_it_resumes_with_the_blocks_that_are_missing(tuned, run_job):
     """The result and some blocks' tables are gone, although Tune remembers that they were made."""
     folder, out, _ = tuned
     before = json.loads((out / "tune.json").read_text())
@@ -114,7 +114,7 @@ def test_it_goes_on_with_the_blocks_that_are_missing(tuned, run_job):
     assert again.returncode == 0, again.stderr
     assert all(path.exists() for path in gone)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
-    assert not any("hearing" in line for line in lines(again.stderr))
+    assert not any("encoding" in line for line in lines(again.stderr))
     after = json.loads((out / "tune.json").read_text())
     for name, system in before["systems"].items():
         np.testing.assert_allclose(after["systems"][name]["nested"], system["nested"])
@@ -132,7 +132,7 @@ def test_killed_and_run_again_it_is_what_it_would_have_been(tuned, run_job, clus
     assert not (again / "tune.json").exists()
     done = run_job("tune", *arguments)
     assert done.returncode == 0, done.stderr
-    assert not any("hearing" in line for line in lines(done.stderr))
+    assert not any("encoding" in line for line in lines(done.stderr))
     expected, found = (json.loads((f / "tune.json").read_text()) for f in (out, again))
     assert found["tuned"] == expected["tuned"]
     for name, system in expected["systems"].items():
@@ -143,4 +143,4 @@ def test_another_tuning_in_the_same_place_is_refused(tuned, run_job):
     folder, out, _ = tuned
     again = run_job("tune", "--input", folder / "clips.csv", "--output", out, *OPTIONS, "--choose", "best")
     assert again.returncode == 2
-    assert "different: choose" in again.stderr
+    assert "another run's results (choose one_se → best)" in again.stderr

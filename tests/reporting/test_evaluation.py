@@ -1,23 +1,24 @@
 import copy
 
 import pytest
-from synthetic import clips, heard
+from synthetic import clips, evidence
 
-from zsfuse_ray.evaluation.figures import figures
-from zsfuse_ray.evaluation.protocol import protocol
-from zsfuse_ray.evaluation.systems import run_round
+from zsfuse_ray.experiments.figures import figures
+from zsfuse_ray.experiments.protocol import protocol
+from zsfuse_ray.experiments.systems import run_round
+from zsfuse_ray.reporting.canvas import image
 from zsfuse_ray.reporting.evaluation import page, write
-from zsfuse_ray.reporting.plots import draw, image
+from zsfuse_ray.reporting.plots import draw
 from zsfuse_ray.runs.folder import Output
 
 
 @pytest.fixture(scope="module")
 def result() -> dict:
     """What ``evaluation.json`` holds, for a corpus of splits and one of folds."""
-    data, tables = heard(alm=0.6, specialist=0.7), {}
+    data, tables = evidence(alm=0.6, specialist=0.7, templates=5, text_repeats=(1, 4)), {}
     for name, split in (("numbers", True), ("more numbers", False)):
         plan = protocol(clips(n_each=20, split=split), name, 3, "mini" if split else None)
-        table, _ = figures(data, plan, [run_round(data, r) for r in plan.rounds], 100)
+        table, _ = figures(data, plan, [run_round(data, r, "embedding") for r in plan.rounds], 100)
         table["protocol"] |= {"heard": 240, "rejected": 2, "licence": "for trying"}
         tables[name] = table
     return {

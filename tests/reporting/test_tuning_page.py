@@ -4,16 +4,17 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
-from tuning_support import config, evidence, searched
+from synthetic import config, evidence, searched
 
 from zsfuse_ray.config.options import resolved
+from zsfuse_ray.experiments.tune.assess import assess
+from zsfuse_ray.experiments.tune.choice import choose
+from zsfuse_ray.experiments.tune.configurations import block_of
+from zsfuse_ray.experiments.tune.curves import amplification_table, contributions, weight_curve
+from zsfuse_ray.experiments.tune.summary import summarise
+from zsfuse_ray.experiments.tune.written import written
 from zsfuse_ray.reporting.tuning import draw, page, write
 from zsfuse_ray.runs.folder import Output
-from zsfuse_ray.tuning.assess import assess, final, weight_curve
-from zsfuse_ray.tuning.choice import choose
-from zsfuse_ray.tuning.evidence import block
-from zsfuse_ray.tuning.run import amplification_table, contributions
-from zsfuse_ray.tuning.summary import summarise
 
 
 def tuned(specialist: bool = True) -> dict:
@@ -24,14 +25,14 @@ def tuned(specialist: bool = True) -> dict:
     found = searched(e, options)
     table = assess(e, found, options)
     best = choose(found, e.n_folds, "best").configuration
-    _, subsets = summarise(block(e, best.space))
+    _, subsets = summarise(block_of(e, best.setting, "ua"))
     return {
         "config": resolved(options),
         "clips": {"heard": len(e.targets), "rejected": 0, "folds": e.n_folds},
         "search": {"configurations": 1, "blocks": 1, "failed": {}, "exhaustive": True, "seconds": 1.0},
         **table,
-        "tuned": final(e, found, options, table),
-        "best_in_sample": best.about(options.templates),
+        "tuned": written(e, found, options, table),
+        "best_in_sample": best.record(options.templates),
         "amplification": amplification_table(found) | {"no_effect_a": [3], "no_effect_b": []},
         "weight_curve": weight_curve(e, options, best),
         "prompts": contributions(subsets, options.templates),

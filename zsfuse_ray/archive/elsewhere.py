@@ -20,7 +20,8 @@ from zsfuse_ray.config.score import DECIDED, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec
 from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.folder import Output, refuse_other_config
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.ownership import refuse_other_config
 
 
 def label_table(config: ScoreConfig, preset: str) -> int:

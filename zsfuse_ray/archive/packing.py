@@ -59,6 +59,14 @@ def unpack_embeddings(
     return distinct, np.where(chosen < 0, chosen, chosen + starts[:, None])
 
 
+def embeddings_of_bundle(embeddings: bytes, inputs: bytes, segments: int) -> NDArray[np.float32]:
+    """The two columns of one bundle, without known repeats → (segments, A, dim), of length 1."""
+    chosen = np.frombuffer(inputs, np.int8).reshape(segments, -1).astype(np.int64)
+    counts = chosen.max(axis=1) + 1
+    distinct = np.frombuffer(embeddings, np.float16).reshape(int(counts.sum()), -1)
+    return normalised(distinct)[chosen + (np.cumsum(counts) - counts)[:, None]]
+
+
 def pack_values(values: NDArray[np.float32] | None) -> bytes | None:
     """Logits or vectors (n, size) as a column of `model_columns`."""
     return None if values is None else to_half(values).tobytes()

@@ -34,7 +34,8 @@ from zsfuse_ray.archive.wanted import (
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.score import PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.folder import Output, refuse_other_config
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.ownership import refuse_other_config
 
 
 def plan(config: PlanConfig) -> int:

@@ -18,7 +18,8 @@ from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import Kind, parse_spec, revision_of
+from zsfuse_ray.models.about import Kind
+from zsfuse_ray.models.catalog import parse_spec, revision_of
 from zsfuse_ray.runs.folder import Output
 
 KINDS: tuple[Kind, ...] = ("alm", "specialist")

@@ -151,12 +151,14 @@ def end(process: psutil.Process) -> None:
 def _search(task: Task, folder: str) -> None:
     """The process that is watched: random evidence of the task's size, searched, chosen from and assessed."""
     # imported here: the process that watches needs no Tune
+    from zsfuse_ray.experiments.evidence import Alm, Evidence, Specialist, Text
+    from zsfuse_ray.experiments.settings import Setting
+    from zsfuse_ray.experiments.tune.assess import assess
+    from zsfuse_ray.experiments.tune.choice import Candidates
+    from zsfuse_ray.experiments.tune.trials import search_blocks
+    from zsfuse_ray.experiments.tune.written import written
     from zsfuse_ray.runs.cluster import connect, cores
     from zsfuse_ray.runs.folder import Output
-    from zsfuse_ray.tuning.assess import assess, final
-    from zsfuse_ray.tuning.choice import Candidates
-    from zsfuse_ray.tuning.evidence import Alm, Evidence, Space, Specialist, Text
-    from zsfuse_ray.tuning.trials import search_blocks
 
     rng = np.random.default_rng(0)
 
@@ -184,15 +186,16 @@ def _search(task: Task, folder: str) -> None:
             )
         },
     )
-    every = [Space(a, Text(b), "embedding", "linear", 1.0) for a, b in product(COPIES, COPIES)]
-    spaces = every[: task.blocks]
+    every = [Setting(a, Text(b), "embedding", "linear", 1.0) for a, b in product(COPIES, COPIES)]
+    settings = every[: task.blocks]
     own_ray = connect(None)
     (Path(folder) / BEGUN).touch()
-    summaries, failed = search_blocks(evidence, spaces, Output.open(folder), cores() if own_ray else None)
+    at_once = cores() if own_ray else None
+    found, failed = search_blocks(evidence, settings, "ua", Output.open(folder), at_once)
     if failed:
         raise RuntimeError(f"blocks failed: {failed}")
-    weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])
-    candidates = Candidates.of([spaces[n] for n in summaries], weights, list(summaries.values()))
+    weights = np.linspace(0, 1, next(iter(found.values())).score.shape[2])
+    candidates = Candidates.of([settings[n] for n in found], weights, list(found.values()))
     config = TuneConfig(
         corpus=("random:none",),
         output=folder,
@@ -200,8 +203,8 @@ def _search(task: Task, folder: str) -> None:
         ensembles=("embedding",),
         fusions=("linear",),
     )
-    final(evidence, candidates, config, assess(evidence, candidates, config))
-    tried = sum(summary.tried for summary in summaries.values())
+    written(evidence, candidates, config, assess(evidence, candidates, config))
+    tried = sum(summary.tried for summary in found.values())
     (Path(folder) / DONE).write_text(json.dumps({"tried": tried}))
 
 

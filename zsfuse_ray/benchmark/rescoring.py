@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.embed_run import PARQUET, PREPROCESSING
-from zsfuse_ray.archive.embedding import fixed
 from zsfuse_ray.archive.embeddings import EMBEDDINGS
 from zsfuse_ray.archive.layout import table_columns
 from zsfuse_ray.archive.rows import kind_of
 from zsfuse_ray.archive.summaries import REJECT
+from zsfuse_ray.archive.tables import fixed
 from zsfuse_ray.benchmark.figures import Figure
 from zsfuse_ray.benchmark.throughput import run_job
 from zsfuse_ray.config.benchmark import BenchmarkConfig

@@ -4,19 +4,20 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zsfuse_ray.reporting.plots import draw, image
+from zsfuse_ray.reporting.canvas import FIGURES, write_figures
+from zsfuse_ray.reporting.cells import percent, points
+from zsfuse_ray.reporting.plots import draw
 from zsfuse_ray.runs.folder import Output
 
-PAGE, FIGURES = "evaluation.md", "figures"
+PAGE = "evaluation.md"
 _METRICS = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE"}
 
 
 def write(out: Output, result: Mapping[str, Any]) -> str:
     """Write evaluation.md and figures/ of an evaluation; returns what a person wants to see at once."""
     for corpus, table in result["corpora"].items():
-        for name, figure in draw(corpus, table):
-            for form in ("png", "svg"):
-                out.write_bytes(f"{FIGURES}/{file_name(corpus)}_{name}.{form}", image(figure, form))
+        drawn = draw(corpus, table)
+        write_figures(out, ((f"{file_name(corpus)}_{name}", figure) for name, figure in drawn))
     out.write_bytes(PAGE, page(result).encode())
     return "\n".join([*_overview(result), "", f"page: {out.uri}/{PAGE}   figures: {out.uri}/{FIGURES}"])
 
@@ -47,9 +48,9 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|" + "---|" * (len(corpora) + several)
     names = {key: system["name"] for table in corpora.values() for key, system in table["systems"].items()}
     for key, name in names.items():
-        cells = [_percent(table["systems"].get(key, {}).get("ua")) for table in corpora.values()]
+        cells = [percent(table["systems"].get(key, {}).get("ua")) for table in corpora.values()]
         if several:
-            cells.append(_percent(result["mean"]["ua"].get(key)))
+            cells.append(percent(result["mean"]["ua"].get(key)))
         yield f"| {name} | " + " | ".join(cells) + " |"
     yield ""
     for corpus, table in corpora.items():
@@ -62,22 +63,22 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
                 max(value for key, value in ua.items() if key not in ("svm", "zs_fuse_svm")),
             )
             if best <= svm:
-                points = f"{100 * svm:.1f} against at most {100 * best:.1f}"
-                yield f"{corpus}: no model beats the SVM ({points}).  "
+                against = f"{100 * svm:.1f} against at most {100 * best:.1f}"
+                yield f"{corpus}: no model beats the SVM ({against}).  "
     if several and "difference" in result["mean"]:
-        yield f"mean: ZS-Fuse − specialist {_points(result['mean']['difference'])}  "
+        yield f"mean: ZS-Fuse − specialist {points(result['mean']['difference'])}  "
 
 
 def _models(result: Mapping[str, Any]) -> Iterator[str]:
     if not result["models"]:
         yield "none"
-    for kind, about in result["models"].items():
-        revision = f", revision {about['revision']}" if about["revision"] else ""
-        yield f"- {kind}: `{about['model']}`{revision}, licence {about['licence'] or 'not stated'}"
-        if "labels" in about:
-            yield f"  - its labels: {', '.join(about['labels'])}"
-        if any(about.get("prompts_truncated", {}).values()):
-            cut = ", ".join(f"{n} of b={b}" for b, n in about["prompts_truncated"].items() if n)
+    for kind, card in result["models"].items():
+        revision = f", revision {card['revision']}" if card["revision"] else ""
+        yield f"- {kind}: `{card['model']}`{revision}, licence {card['licence'] or 'not stated'}"
+        if "labels" in card:
+            yield f"  - its labels: {', '.join(card['labels'])}"
+        if any(card.get("prompts_truncated", {}).values()):
+            cut = ", ".join(f"{n} of b={b}" for b, n in card["prompts_truncated"].items() if n)
             yield f"  - prompts longer than it reads, cut: {cut}"
     yield f"- code: zsfuse_ray {result['versions']['zsfuse_ray']}, git {result['git'] or 'none'}"
 
@@ -88,7 +89,7 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
     yield "| % | " + " | ".join(_METRICS.values()) + " |"
     yield "|---|" + "---|" * len(_METRICS)
     for system in table["systems"].values():
-        yield f"| {system['name']} | " + " | ".join(_percent(system[metric]) for metric in _METRICS) + " |"
+        yield f"| {system['name']} | " + " | ".join(percent(system[metric]) for metric in _METRICS) + " |"
     if "differences" in table:
         yield ""
         yield f"**{table['verdict']}**"
@@ -97,7 +98,7 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
         yield ""
         for pair, gain in table["differences"].items():
             names = [table["systems"][key]["name"] for key in pair.split(" - ")]
-            yield f"- {names[0]} − {names[1]}: {_points(gain)}"
+            yield f"- {names[0]} − {names[1]}: {points(gain)}"
     yield ""
     yield "Recall by emotion:"
     yield ""
@@ -120,33 +121,38 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
 
 
 def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
-    about = table["protocol"]
-    parts = about["parts"]
-    said = {part: f"{size['clips']:,} clips of {_speakers(size['speakers'])}" for part, size in parts.items()}
-    sizes = "; ".join(f"{part} {size}" for part, size in said.items())
+    facts = table["protocol"]
+    parts = facts["parts"]
+    size_of = {
+        part: f"{size['clips']:,} clips of {_speakers(size['speakers'])}" for part, size in parts.items()
+    }
+    sizes = "; ".join(f"{part} {size}" for part, size in size_of.items())
     if parts["train"] == parts["test"]:
-        sizes = f"{said['test']}, in each fold one part for testing, the others for choosing and for the SVM"
+        sizes = (
+            f"{size_of['test']}, in each fold one part for testing, the others for choosing and for the SVM"
+        )
     yield f"- labels ({len(table['labels'])}): {', '.join(table['labels'])}"
     if table["unknown_to_specialist"]:
-        yield f"  - the specialist does not know: {', '.join(table['unknown_to_specialist'])}"
-    yield f"- merged classes: {about['merged']}"
-    if about["licence"]:
-        yield f"- the data's licence: {about['licence']}"
-    yield f"- clips: {about['splits']}; {sizes}"
-    yield f"- averaging: {about['averaging']}"
-    yield f"- speaker overlap between testing and what was before: {about['speaker_overlap']}"
+        yield f"  - the specialist does not cover: {', '.join(table['unknown_to_specialist'])}"
+    yield f"- merged classes: {facts['merged']}"
+    if facts["licence"]:
+        yield f"- the data's licence: {facts['licence']}"
+    yield f"- clips: {facts['splits']}; {sizes}"
+    yield f"- averaging: {facts['averaging']}"
+    yield f"- speaker overlap between testing and what was before: {facts['speaker_overlap']}"
     repeats = table.get("amplification", {"a": [], "same_input": []})
     for a, same in zip(repeats["a"], repeats["same_input"], strict=True):
         if a > 1 and same > 0:
-            yield f"- audio × {a}: the ALM hears what it hears without repetition in {same:.0%} of the clips"
-    if about["rejected"]:
-        yield f"- unreadable clips, left out: {about['rejected']}"
-    if about["left_out"]:
-        yield f"- clips in no split, left out: {about['left_out']}"
-    if not about["test_speakers"]:
+            share = f"{same:.0%} of the clips"
+            yield f"- audio × {a}: for the ALM, {a} copies give the same input as one in {share}"
+    if facts["rejected"]:
+        yield f"- unreadable clips, left out: {facts['rejected']}"
+    if facts["left_out"]:
+        yield f"- clips in no split, left out: {facts['left_out']}"
+    if not facts["test_speakers"]:
         yield "- no intervals: clips name no speaker"
-    elif about["few_speakers"]:
-        yield f"- intervals are rough: {_speakers(about['test_speakers'])} in testing"
+    elif facts["few_speakers"]:
+        yield f"- intervals are rough: {_speakers(facts['test_speakers'])} in testing"
 
 
 def _speakers(number: int) -> str:
@@ -168,19 +174,3 @@ def _explained(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."
     yield "- Every choice is made on dev speakers, every figure is of test speakers."
     yield "- A corpus whose other speakers a model was trained on is held-out speakers, not zero-shot."
-
-
-def _percent(metric: Mapping[str, Any] | None) -> str:
-    if metric is None:
-        return "–"
-    value = f"{100 * metric['value']:.1f}"
-    return (
-        value if metric["low"] is None else f"{value} ({100 * metric['low']:.1f}–{100 * metric['high']:.1f})"
-    )
-
-
-def _points(gain: Mapping[str, Any]) -> str:
-    value = f"{100 * gain['value']:+.1f} points"
-    if gain["low"] is None:
-        return value
-    return f"{value} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"

@@ -1,19 +1,14 @@
-"""The figures of an evaluation, drawn from its JSON table: PNG and SVG, readable in grey and by everybody."""
+"""The figures of an evaluation, drawn from its JSON table."""
 
-import io
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, told apart with any colour vision; beside them always a marker or a line style.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B6B6B"
-_FONT = 11
+from zsfuse_ray.reporting.canvas import BLUE, FONT, GREY, ORANGE, RED, heat_map, new_figure, over_copies
+
 _RULE_STYLES = ((BLUE, "o"), (ORANGE, "^"), (GREY, "s"))  # one a fusion rule, in turn
 _SHOWN = ("svm", "specialist", "alm_amplified", "zs_fuse")  # where there is room for a few systems only
 _STYLES = dict(
@@ -32,16 +27,6 @@ def draw(corpus: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
         yield "amplification", amplification(corpus, table)
 
 
-def image(figure: Figure, form: str) -> bytes:
-    """Return the figure as a file, "png" or "svg"; the same bytes for the same figure."""
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    stamp: Any = {"Date": None} if form == "svg" else {"Software": None}
-    with rc_context({"svg.hashsalt": "zsfuse_ray"}):  # its identifiers are random otherwise
-        figure.savefig(file, format=form, dpi=160, metadata=stamp)
-    return file.getvalue()
-
-
 def systems(corpus: str, table: Mapping[str, Any]) -> Figure:
     """UA of every system with its interval, chance as a line."""
     rows = [(key, system) for key, system in table["systems"].items() if key != "chance"]
@@ -58,7 +43,7 @@ def systems(corpus: str, table: Mapping[str, Any]) -> Figure:
             xytext=(0, 8),
             textcoords="offset points",
             ha="center",
-            fontsize=_FONT - 2,
+            fontsize=FONT - 2,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     chance = 100 * table["systems"]["chance"]["ua"]["value"]
@@ -87,28 +72,21 @@ def confusions(corpus: str, table: Mapping[str, Any]) -> Figure:
     for ax, key in zip(axes, shown, strict=False):
         counts = np.array(table["systems"][key]["confusion"], dtype=float)
         share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-        for (row, column), value in np.ndenumerate(share):
-            ink = "white" if value > 55 else "black"
-            ax.text(
-                column,
-                row,
-                f"{value:.0f}" if value >= 0.5 else "",
-                ha="center",
-                va="center",
-                color=ink,
-                fontsize=_FONT - 2,
-            )
+        heat_map(ax, share, _whole, (0, 100), white_above=55, cmap="Blues")
         ax.set_xticks(range(n), table["labels"], rotation=45, ha="right")
         ax.set_yticks(range(n), table["labels"])
         system = table["systems"][key]
-        ax.set_title(f"{system['name']}\nUA {100 * system['ua']['value']:.1f} %", fontsize=_FONT)
+        ax.set_title(f"{system['name']}\nUA {100 * system['ua']['value']:.1f} %", fontsize=FONT)
     figure.suptitle(f"{corpus}: true emotion (row) → predicted (column), in % of the row")
     return figure
 
 
+def _whole(row: int, column: int, value: float) -> str:
+    return f"{value:.0f}" if value >= 0.5 else ""
+
+
 def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """Accuracy over confidence: on the diagonal a probability means what it says."""
+    """Accuracy over confidence: on the diagonal a probability is the share that is right."""
     figure, (axes,) = new_figure(1, 5.8, 6.6)
     axes.plot([0, 100], [0, 100], color="black", linewidth=1, alpha=0.6)
     for key in _SHOWN:
@@ -129,8 +107,8 @@ def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
     axes.set_ylim(-3, 103)
     axes.set_xlabel("confidence in %")
     axes.set_ylabel("accuracy in %")
-    axes.set_title(f"{corpus}: reliability (size: share of the clips)", fontsize=_FONT)
-    legend = figure.legend(loc="outside lower center", fontsize=_FONT - 1)
+    axes.set_title(f"{corpus}: reliability (size: share of the clips)", fontsize=FONT)
+    legend = figure.legend(loc="outside lower center", fontsize=FONT - 1)
     for handle in legend.legend_handles:
         handle.set_sizes([40])  # type: ignore[union-attr]
     axes.grid(alpha=0.3)
@@ -154,44 +132,19 @@ def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
         )
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("UA in %")
-    axes[0].legend(fontsize=_FONT - 1)
+    axes[0].legend(fontsize=FONT - 1)
     figure.suptitle(f"{corpus}: UA over the fusion weight")
     return figure
 
 
 def amplification(corpus: str, table: Mapping[str, Any]) -> Figure:
     """UA of the prompt ensemble over copies of audio (a) and text (b)."""
-    found = table["amplification"]
-    figure, axes = new_figure(2, 3.0 + 1.5 * len(found["b"]), 1.9 + 0.65 * len(found["a"]))
-    values = [100 * np.array(found[part]) for part in ("dev", "test")]
-    low, high = min(v.min() for v in values), max(v.max() for v in values)
-    chosen = {(c["alm_amplified"]["a"], c["alm_amplified"]["b"]) for c in table["choices"]}
-    for ax, part, ua in zip(axes, ("dev", "test"), values, strict=True):
-        ax.imshow(ua, cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
-        for (row, column), value in np.ndenumerate(ua):
-            ink = "black" if value > (low + high) / 2 else "white"
-            star = " ★" if (found["a"][row], found["b"][column]) in chosen else ""
-            ax.text(
-                column, row, f"{value:.1f}{star}", ha="center", va="center", color=ink, fontsize=_FONT - 1
-            )
-        ax.set_xticks(range(len(found["b"])), found["b"])
-        ax.set_yticks(range(len(found["a"])), found["a"])
-        ax.set_xlabel("b: copies of the prompt")
-        ax.set_title(f"{part} speakers")
-    axes[0].set_ylabel("a: copies of the audio")
-    figure.suptitle(f"{corpus}: UA in % of the ALM over amplification (★ chosen on dev)")
-    return figure
-
-
-def new_figure(
-    columns: int, width: float, height: float, rows: int = 1, **how: Any
-) -> tuple[Figure, list[Axes]]:
-    """A figure with rows of axes; without pyplot, so that nothing global is kept."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **how).ravel().tolist()
-    for ax in axes:
-        ax.tick_params(labelsize=_FONT - 1)
-        ax.xaxis.label.set_size(_FONT)
-        ax.yaxis.label.set_size(_FONT)
-        ax.title.set_size(_FONT)
-    return figure, axes
+    grid = table["amplification"]
+    return over_copies(
+        f"{corpus}: UA in % of the ALM over amplification (★ chosen on dev)",
+        grid["a"],
+        grid["b"],
+        {f"{part} speakers": 100 * np.array(grid[part]) for part in ("dev", "test")},
+        marked={(c["alm_amplified"]["a"], c["alm_amplified"]["b"]) for c in table["choices"]},
+        same_colours=True,
+    )

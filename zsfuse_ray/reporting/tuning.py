@@ -8,18 +8,27 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from zsfuse_ray.reporting.plots import BLUE, GREEN, GREY, ORANGE, RED, image, new_figure
+from zsfuse_ray.reporting.canvas import (
+    BLUE,
+    FIGURES,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    new_figure,
+    over_copies,
+    write_figures,
+)
+from zsfuse_ray.reporting.cells import percent
 from zsfuse_ray.runs.folder import Output
 
-PAGE, FIGURES = "tune.md", "figures"
+PAGE = "tune.md"
 _OBJECTIVES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "nll": "−NLL"}
 
 
 def write(out: Output, result: Mapping[str, Any]) -> str:
     """Write tune.md and figures/ of a tuning; returns what a person wants to see at once."""
-    for name, figure in draw(result):
-        for form in ("png", "svg"):
-            out.write_bytes(f"{FIGURES}/{name}.{form}", image(figure, form))
+    write_figures(out, draw(result))
     out.write_bytes(PAGE, page(result).encode())
     last = f"tuned: {out.uri}/tuned.yaml   page: {out.uri}/{PAGE}   figures: {out.uri}/{FIGURES}"
     return "\n".join([*_overview(result), "", last])
@@ -35,24 +44,12 @@ def draw(result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 def amplification(result: Mapping[str, Any]) -> Figure:
     """The best score over copies of audio (a) and text (b): of the ALM alone, and fused."""
-    found = result["amplification"]
-    shown = ["alm", "fused"] if "specialist" in result["systems"] else ["alm"]
-    width = (1.8 + 0.85 * len(found["b"])) * len(shown) + 1.5
-    figure, axes = new_figure(len(shown), max(width, 6.5), 1.9 + 0.65 * len(found["a"]))
-    for ax, name in zip(axes, shown, strict=True):
-        values = 100 * np.array(found[name])
-        low, high = values.min(), values.max()
-        ax.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            ink = "black" if value > (low + high) / 2 else "white"
-            ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink)
-        ax.set_xticks(range(len(found["b"])), found["b"])
-        ax.set_yticks(range(len(found["a"])), found["a"])
-        ax.set_xlabel("b: copies of the prompt")
-        ax.set_title("ALM alone" if name == "alm" else "fused with the specialist")
-    axes[0].set_ylabel("a: copies of the audio")
-    figure.suptitle(f"best {_name(result)} × 100 over amplification, in-sample")
-    return figure
+    table = result["amplification"]
+    maps = {"ALM alone": 100 * np.array(table["alm"])}
+    if "specialist" in result["systems"]:
+        maps["fused with the specialist"] = 100 * np.array(table["fused"])
+    title = f"best {_name(result)} × 100 over amplification, in-sample"
+    return over_copies(title, table["a"], table["b"], maps)
 
 
 def weight(result: Mapping[str, Any]) -> Figure:
@@ -121,10 +118,8 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"| | {name} nested | {name} in-sample | gap | UA nested in % (95 % interval) |"
     yield "|---|---|---|---|---|"
     for system in result["systems"].values():
-        ua = system["ua"]
-        between = "" if ua["low"] is None else f" ({100 * ua['low']:.1f}–{100 * ua['high']:.1f})"
         values = " | ".join(f"{system[key]:.3f}" for key in ("nested", "in_sample", "gap"))
-        yield f"| {system['name']} | {values} | {100 * ua['value']:.1f}{between} |"
+        yield f"| {system['name']} | {values} | {percent(system['ua'])} |"
     yield ""
     yield f"**{result['tuned']['verdict']}**"
     yield ""
@@ -145,7 +140,7 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _explained(result: Mapping[str, Any]) -> Iterator[str]:
     yield "- Nested: each fold's clips are predicted by what was chosen on the other folds, other speakers."
-    yield "- In-sample: the value on the clips that were chosen on. The gap is what choosing flatters itself."
+    yield "- In-sample: the value on the clips that were chosen on. The gap is how much choosing overrates."
     yield "- One standard error: of all configurations within the best one's standard error over folds, the"
     yield "  specialist alone, else the fewest templates, the fewest copies, the smallest weight."
     yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,18 +150,3 @@ class Output:
 
     def _folder_of(self, name: str) -> None:
         self.fs.create_dir(self.path(name).rsplit("/", 1)[0], recursive=True)
-
-
-def refuse_other_config(out: Output, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """InputError, saying what differs, where a run in the folder was of other options."""
-    changed = [f"{k} {_short(then.get(k))} → {_short(now[k])}" for k in now if then.get(k) != now[k]]
-    if changed:
-        raise InputError(
-            f"{out.uri} holds another run's results ({'; '.join(changed)}); "
-            "use another --output or --overwrite"
-        )
-
-
-def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""The output of a training, a folder or in an object store: what lies in it, and whose it is."""
+"""The output folder of a training: what lies in it, and which training it belongs to."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -8,31 +8,27 @@ import pyarrow as pa
 import pyarrow.csv
 from pyarrow import fs as pafs
 
-from zsfuse_ray.errors import InputError
-from zsfuse_ray.runs.folder import Output, refuse_other_config
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.ownership import claim
 
 RUN, REJECTS, METRICS, CARD = "training.json", "rejects.csv", "metrics.json", "README.md"
 STORAGE, CURVES = "training", "tensorboard"  # Ray Train's checkpoints, and curves
 
 
 def earlier_run(out: Output, decides: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """What an earlier run of the same training left here; InputError where what is here is another's.
+    """The record that an earlier run of the same training left; InputError for anything else in the folder.
 
-    decides: the options that decide what comes out.
+    decides: the options that decide what comes out. A model is saved beside its record, so without a record
+    every file is in the way.
     """
-    if not out.exists(RUN):
-        there = out.fs.get_file_info(pafs.FileSelector(out.root, allow_not_found=True))
-        if any(file.base_name for file in there):  # a store may keep a nameless mark of a folder
-            raise InputError(f"--output {out.uri} holds files of something else; name a new folder")
-        return None
-    if overwrite:
-        return None
-    found = out.read_json(RUN) or {}
-    then = found.get("config")
-    if not isinstance(then, dict) or "status" not in found:
-        raise InputError(f"{out.uri}/{RUN} is not of a training; use another --output or --overwrite")
-    refuse_other_config(out, then, decides)
-    return found
+    return claim(out, record=RUN, what="training", ours=_names(out), decides=decides, overwrite=overwrite)
+
+
+def _names(out: Output) -> list[str]:
+    there = out.fs.get_file_info(pafs.FileSelector(out.root, allow_not_found=True))
+    return [
+        file.base_name for file in there if file.base_name
+    ]  # a store may keep a nameless mark of a folder
 
 
 def clear(out: Output) -> None:

@@ -48,7 +48,7 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     decides = {k: v for k, v in recorded(config).items() if k not in OPERATIONAL}
     decides |= {"clips": fingerprint(table), "revision": resolve(config.init).revision}
     earlier = earlier_run(out, decides, config.overwrite)
-    if earlier and earlier["status"] == "complete":
+    if earlier and earlier.get("status") == "complete":
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
         return 0
     own_ray = cluster.connect(config.ray_address)

@@ -1,0 +1,129 @@
+"""From clips to bundles and back; the pass over real audio is in tests/jobs/test_evaluate.py."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+from zsfuse_ray.archive.decode_stage import decode_bundles
+from zsfuse_ray.archive.rows import DECODED, ENCODED
+
+from zsfuse_ray.audio.statistics import SIZE, log_mel_statistics
+from zsfuse_ray.experiments.clips import CLIPS_PER_BUNDLE, WHOLE, _bundles, _without_audio, exit_code
+from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, embedding_column, encoded_clips, matrix
+
+RATE = 8000
+
+
+def clip_table(*rows: tuple[str, float | None, float | None]) -> pa.Table:
+    uris, starts, ends = zip(*rows, strict=True)
+    return pa.table(
+        {
+            "uri": uris,
+            "start_s": pa.array(starts, pa.float64()),
+            "end_s": pa.array(ends, pa.float64()),
+            "corpus": ["c"] * len(rows),
+            "emotion": [f"emotion {n}" for n in range(len(rows))],
+        }
+    )
+
+
+@pytest.fixture
+def file(tmp_path) -> str:
+    """Half a second of silence, then ten seconds of noise."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 10 * RATE)
+    soundfile.write(tmp_path / "noise.wav", np.concatenate([np.zeros(RATE // 2), noise]), RATE)
+    return str(tmp_path / "noise.wav")
+
+
+def test_clips_are_decoded_whole_and_slices_where_they_lie(file):
+    table = clip_table((file, None, None), (file, 2.0, 3.5), (file, 9.0, None), (file + "x", None, None))
+    (row,) = decode_bundles(_bundles(table), WHOLE, 3600.0).to_pylist()
+    spans = {span["item_id"]: (span["start_s"], span["end_s"]) for span in row["segments"]}
+    assert spans[0] == pytest.approx((0.4, 10.5))  # a margin of the silence stays
+    assert spans[1] == pytest.approx((2.0, 3.5))
+    assert spans[2] == pytest.approx((9.0, 10.5))
+    assert [item["reason"] for item in row["items"]] == [None, None, None, "not_found"]
+
+
+def test_a_slice_beyond_the_end_is_truncated(file):
+    table = clip_table((file, 9.0, 20.0), (file, 19.0, 20.0))
+    (row,) = decode_bundles(_bundles(table), WHOLE, 3600.0).to_pylist()
+    assert [(span["item_id"], span["end_s"]) for span in row["segments"]] == [(0, 10.5)]
+    assert [item["reason"] for item in row["items"]] == [None, "truncated"]
+
+
+def test_many_clips_become_several_bundles():
+    table = clip_table(*[(f"{n}.wav", None, None) for n in range(2 * CLIPS_PER_BUNDLE + 1)])
+    bundles = _bundles(table)
+    assert [len(items) for items in bundles["items"]] == [CLIPS_PER_BUNDLE, CLIPS_PER_BUNDLE, 1]
+    assert [item["item_id"] for items in bundles["items"].to_pylist() for item in items] == list(
+        range(len(table))
+    )
+
+
+def test_statistics_take_the_place_of_the_audio(file):
+    decoded = decode_bundles(_bundles(clip_table((file, 1.0, 3.0), (file, 4.0, 5.0))), WHOLE, 3600.0)
+    rows = decoded.to_pylist()[0]
+    encoded = pa.Table.from_pylist(
+        [rows | {"embeddings": None, "logits": None, "encoder_inputs": 0}],
+        schema=ENCODED.append(DECODED.field("pcm")),
+    )
+    (row,) = _without_audio(encoded, log_mel=True).to_pylist()
+    assert "pcm" not in row
+    found = np.frombuffer(row[LOG_MEL], np.float32).reshape(2, SIZE)
+    samples, _ = soundfile.read(file, dtype="int16")
+    np.testing.assert_array_equal(found[1], log_mel_statistics(samples[4 * RATE : 5 * RATE], RATE))
+    assert _without_audio(encoded, log_mel=False)[LOG_MEL].to_pylist() == [b""]
+
+
+def bundle(clips: list[int], values: np.ndarray, reasons: dict[int, str]) -> dict:
+    """A row of the last stage: clips encoded, their embeddings (n, 2, 3), and why the others were not."""
+    span = {"start_s": 0.0, "end_s": 1.0, "speech_prob": 1.0, "samples": 8, "sample_rate": 8}
+    done = {"planned_s": 0.0, "audio_s": 1.0}
+    items = [
+        done
+        | {"item_id": n, "recording_id": n, "stage": reasons.get(n) and "decode"}
+        | {"reason": reasons.get(n), "message": reasons.get(n)}
+        for n in {*clips, *reasons}
+    ]
+    embeddings = values.astype(np.float32)
+    return {
+        "bundle_id": 0,
+        "items": items,
+        "segments": [span | {"item_id": n} for n in clips],
+        "embeddings": embeddings.tobytes(),
+        "logits": embeddings[:, 0].tobytes(),
+        "encoder_inputs": 0,
+        LOG_MEL: b"",
+    }
+
+
+def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
+    table = clip_table(*[(f"{n}.wav", None, None) for n in range(6)])
+    first, second = np.arange(12.0).reshape(2, 2, 3), np.arange(12.0, 24).reshape(2, 2, 3)
+    second[1, 0, 0] = np.nan
+    rows = [bundle([4, 3], first, {5: "corrupt", 3: "truncated"}), bundle([0, 1], second, {})]
+    rows[1]["items"].append(rows[1]["items"][0] | {"item_id": 2})
+    encoded = pa.Table.from_pylist(rows, schema=ENCODED.append(pa.field(LOG_MEL, pa.large_binary())))
+    found, rejects = encoded_clips(table, encoded, (1, 3))
+    assert found["uri"].to_pylist() == ["0.wav", "3.wav", "4.wav"]
+    assert found["emotion"].to_pylist() == ["emotion 0", "emotion 3", "emotion 4"]
+    np.testing.assert_array_equal(
+        matrix(found, embedding_column(1)), [second[0, 0], first[1, 0], first[0, 0]]
+    )
+    np.testing.assert_array_equal(
+        matrix(found, embedding_column(3)), [second[0, 1], first[1, 1], first[0, 1]]
+    )
+    np.testing.assert_array_equal(matrix(found, LOGITS), matrix(found, embedding_column(1)))
+    assert LOG_MEL not in found.column_names
+    why = {row["uri"]: row["reason"] for row in rejects.to_pylist()}
+    assert why == {"1.wav": "not_finite", "2.wav": "no_audio", "3.wav": "truncated", "5.wav": "corrupt"}
+    assert set(rejects["corpus"].to_pylist()) == {"c"}
+
+
+@pytest.mark.parametrize(("lost", "code"), [(0, 0), (5, 0), (6, 1)])
+def test_too_many_unreadable_clips_end_with_1(lost, code, capsys):
+    counts = [{"heard": 60 - lost, "rejected": 0, "more": 1}, {"heard": 40, "rejected": lost}]
+    assert exit_code(counts, 0.05) == code
+    said = capsys.readouterr().err
+    assert (f"{lost} of 100 clips" in said) == ("--max-reject-rate" in said) == bool(code)

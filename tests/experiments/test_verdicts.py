@@ -1,0 +1,54 @@
+"""The sentences that state whether fusion helps."""
+
+import pytest
+
+from zsfuse_ray.experiments.verdicts import of_evaluation, of_no_weight, of_tuning
+
+
+def gain(value: float, low: float | None) -> dict:
+    return {"value": value, "low": low, "high": None if low is None else 0.04}
+
+
+@pytest.mark.parametrize(
+    ("weight", "value", "low", "said"),
+    [
+        (0.0, 0.0, 0.0, "does not help: the weight chosen on dev is 0"),
+        (0.3, -0.01, -0.03, "does not help here: -1.0 points"),
+        (0.3, 0.02, -0.01, "may help: +2.0 points"),
+        (0.3, 0.02, 0.01, "Fusion helps: +2.0 points"),
+        (0.3, 0.02, None, "may help"),
+    ],
+)
+def test_an_evaluation_is_honest(weight, value, low, said):
+    assert said in of_evaluation(gain(value, low), [weight], 20)
+
+
+def test_few_speakers_are_named():
+    assert "though 3 test speakers are few" in of_evaluation(gain(0.02, 0.01), [0.3], 3)
+    assert "though 3 speakers are few" in of_tuning(gain(0.02, 0.01), 3)
+    assert "few" not in of_evaluation(gain(0.02, 0.01), [0.3], 10) + of_tuning(gain(0.02, 0.01), 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "said"),
+    [
+        (
+            -0.01,
+            -0.03,
+            "does not help: -1.0 points of UA (95 % interval -3.0 to +4.0) on speakers not chosen",
+        ),
+        (0.0, None, "does not help: +0.0 points of UA on speakers not chosen on, so w = 0 is written"),
+        (0.02, -0.01, "may help: +2.0 points"),
+        (0.02, None, "may help: +2.0 points of UA against the specialist alone, but the interval holds 0"),
+        (0.02, 0.01, "Fusion helps: +2.0 points of UA (95 % interval +1.0 to +4.0)"),
+    ],
+)
+def test_a_tuning_is_honest(value, low, said):
+    assert said in of_tuning(gain(value, low), 20)
+
+
+def test_a_weight_of_0_has_its_reason():
+    assert "the best weight is 0" in of_no_weight(gain(0.02, None), None, "ua")
+    said = of_no_weight(gain(0.02, None), 0.0123, "ua")
+    assert "within one standard error of the best (0.012 of ua), so w = 0 is written" in said
+    assert said.endswith("without regard to simplicity: +2.0 points of UA.")

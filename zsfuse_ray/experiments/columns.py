@@ -1,0 +1,91 @@
+"""The columns that encoding adds to a table of clips, and the table of clips that could not be encoded."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zsfuse_ray.archive.packing import embeddings_of_bundle
+from zsfuse_ray.archive.schemas import model_columns
+
+LOGITS, LOG_MEL = "logits", "log_mel"
+REJECTS = pa.schema([(name, pa.string()) for name in ("uri", "corpus", "stage", "reason", "message")])
+
+
+def embedding_column(repeats: int) -> str:
+    """Name of the column of ALM embeddings of audio repeated so often."""
+    return f"alm_a{repeats}"
+
+
+def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
+    """Return a FixedSizeList column as (clips, size)."""
+    values = cast(pa.FixedSizeListArray, table[column].combine_chunks())
+    return values.flatten().to_numpy().reshape(len(table), -1)
+
+
+def encoded_clips(clips: pa.Table, encoded: pa.Table, repeats: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+    """Return the clips of bundles' rows, in order, with new columns; and REJECTS of the others.
+
+    encoded: rows of `encoded_schema` with LOG_MEL, whose item_id are rows of clips. A clip that breaks off is
+    in both.
+    """
+    places: list[int] = []
+    rejects: list[tuple[int, str, str, str]] = []
+    parts: dict[str, list[NDArray[np.float32]]] = {}
+    for row in encoded.to_pylist():
+        values = _values(row, repeats)
+        finite = np.ones(len(row["segments"]), bool)
+        for array in values.values():
+            finite &= np.isfinite(array).all(axis=1)
+        for name, array in values.items():
+            parts.setdefault(name, []).append(array[finite])
+        for segment, ok in zip(row["segments"], finite, strict=True):
+            if ok:
+                places.append(segment["item_id"])
+            else:
+                message = "a model gave values that are not finite"
+                rejects.append((segment["item_id"], "encode", "not_finite", message))
+        rejects += _failures(row)
+    order = np.argsort(places, kind="stable")
+    table = clips.take(pa.array(np.array(places, dtype=np.int64)[order]))
+    for name, blocks in parts.items():
+        values = np.concatenate(blocks)[order]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        table = table.append_column(name, column)
+    return table, _reject_table(clips, sorted(rejects))
+
+
+def _values(row: dict[str, Any], repeats: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+    """The arrays (segments, size) of one row, by their column."""
+    n = len(row["segments"])
+    values: dict[str, NDArray[np.float32]] = {}
+    of_logits, _ = model_columns("specialist")
+    if n and row.get(of_logits):
+        values[LOGITS] = np.frombuffer(row[of_logits], np.float16).reshape(n, -1).astype(np.float32)
+    if n and row[LOG_MEL]:
+        values[LOG_MEL] = np.frombuffer(row[LOG_MEL], np.float32).reshape(n, -1)
+    of_embeddings, of_inputs = model_columns("alm")
+    if n and row.get(of_embeddings):
+        every = embeddings_of_bundle(row[of_embeddings], row[of_inputs], n)
+        values |= {embedding_column(a): every[:, i] for i, a in enumerate(repeats)}
+    return values
+
+
+def _failures(row: dict[str, Any]) -> list[tuple[int, str, str, str]]:
+    failures = []
+    silent = {item["item_id"] for item in row["items"]} - {s["item_id"] for s in row["segments"]}
+    for item in row["items"]:
+        if item["reason"] is not None:
+            failures.append((item["item_id"], item["stage"], item["reason"], item["message"]))
+        elif item["item_id"] in silent:
+            failures.append((item["item_id"], "decode", "no_audio", "there is no audio in the clip"))
+    return failures
+
+
+def _reject_table(clips: pa.Table, rejects: Sequence[tuple[int, str, str, str]]) -> pa.Table:
+    places = pa.array([place for place, *_ in rejects], pa.int64())
+    named = zip(clips.select(["uri", "corpus"]).take(places).to_pylist(), rejects, strict=True)
+    rows = [clip | dict(zip(REJECTS.names[2:], why, strict=True)) for clip, (_, *why) in named]
+    return pa.Table.from_pylist(rows, schema=REJECTS)

@@ -1,0 +1,128 @@
+"""One evaluation from start to end: labelled clips → one pass over the audio → choices → figures."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.options import build, recorded, resolved
+from zsfuse_ray.corpora.clips import label_set
+from zsfuse_ray.corpora.registry import licences
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.experiments.clips import encode, kind_of, labelled_clips, models_of
+from zsfuse_ray.experiments.columns import REJECTS as REJECTED
+from zsfuse_ray.experiments.evidence import Evidence, Text
+from zsfuse_ray.experiments.figures import figures, mean_over_corpora
+from zsfuse_ray.experiments.gather import gather
+from zsfuse_ray.experiments.prompts import embedded_prompts
+from zsfuse_ray.experiments.protocol import Protocol, protocol
+from zsfuse_ray.experiments.settings import Setting
+from zsfuse_ray.experiments.systems import Fusion, Outcome, run_round
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.ownership import claim
+from zsfuse_ray.runs.provenance import git_revision, versions
+
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
+OURS = (EVALUATION, PREDICTIONS, "evaluation.md", "figures", REJECTS)
+
+
+def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any]]:
+    """Evaluate and write the JSON table, predictions and rejects; returns the folder and the table.
+
+    InputError, before any model is loaded, for what is wrong with the clips, the splits or the output.
+    """
+    out = Output.open(config.output)
+    claim(out, record=EVALUATION, what="evaluation", ours=OURS, decides=None, overwrite=config.overwrite)
+    clips, table = labelled_clips(config)
+    label_sets = {corpus: label_set(_of(clips, corpus)) for corpus in clips["corpus"].unique().to_pylist()}
+    for corpus in label_sets:  # what can be wrong with them is printed before hours are spent
+        protocol(_of(clips, corpus), corpus, config.folds, config.splits)
+    names = models_of(config, table)
+    used = {"alm": "none", "specialist": "none"} | {kind_of(key): name for key, name in names.items()}
+    config = build(EvaluateConfig, resolved(config) | used)
+    own_ray = cluster.connect(config.ray_address)
+    text, models = embedded_prompts(config, names, label_sets, table, [(config.words, config.separator)])
+    if table is not None:
+        encoded, rejects = clips, REJECTED.empty_table()
+        print("from a table there is no SVM: it reads the audio itself", file=sys.stderr)
+    else:
+        encoded, rejects = encode(clips, config, own_ray, log_mel=True)
+
+    tables, draws, predictions = {}, {}, []
+    for n, (corpus, labels) in enumerate(label_sets.items()):
+        part = _of(encoded, corpus)
+        if not len(part):
+            first = _of(rejects, corpus)["message"][0].as_py()
+            raise InputError(f"{corpus}: none of its clips could be read; the first: {first}")
+        plan = protocol(part, corpus, config.folds, config.splits)
+        banks = {key: of_corpora[corpus] for key, of_corpora in text.items()}
+        evidence = gather(part, table, labels, config.audio_repeats, banks, models)
+        tested = _run_rounds(evidence, plan, config)
+        tables[corpus], draws[corpus] = figures(evidence, plan, tested, config.resamples, seed=n)
+        lost = len(_of(clips, corpus)) - len(part)
+        tables[corpus]["protocol"] |= {
+            "heard": len(part),
+            "rejected": lost,
+            "licence": licences().get(corpus),
+        }
+        predictions.append(_prediction_rows(part, labels, plan, tested))
+    result = {
+        "versions": versions(),
+        "git": git_revision(),
+        "preset": preset,
+        "config": recorded(config),
+        "models": {kind_of(key): card for key, card in models.items()},
+        "templates": list(config.templates),
+        "corpora": tables,
+        "mean": mean_over_corpora(tables, draws),
+        "rejects": dict(Counter(rejects["reason"].to_pylist())),
+    }
+    for name in OURS:
+        out.delete(name)
+    out.write_table(f"{REJECTS}/rejects.parquet", rejects)
+    out.write_table(PREDICTIONS, pa.concat_tables(predictions, promote_options="default"))
+    out.write_json(EVALUATION, result)
+    return out, result
+
+
+def _run_rounds(evidence: Evidence, plan: Protocol, config: EvaluateConfig) -> list[Outcome]:
+    """The rounds side by side: fitting the SVM is what takes time."""
+    shared, given = ray.put(evidence), _given(config, evidence)
+    work: Any = ray.remote(num_cpus=1)(run_round)  # Ray's types have no optional arguments
+    return ray.get([work.remote(shared, r, config.ensemble, given) for r in plan.rounds])
+
+
+def _given(config: EvaluateConfig, evidence: Evidence) -> Fusion | None:
+    """The fusion that the user wants measured as score would apply it."""
+    if config.weight is None:
+        return None
+    text = Text(max(config.text_repeats), config.separator, config.words)
+    models = {"alm": next(iter(evidence.alms)), "specialist": next(iter(evidence.specialists))}
+    how = (max(config.audio_repeats), text, config.ensemble, config.fusion, config.temperature)
+    return Fusion(Setting(*how, **models), config.weight)
+
+
+def _of(clips: pa.Table, corpus: str | None) -> pa.Table:
+    return clips.filter(pa.array([name == corpus for name in clips["corpus"].to_pylist()], pa.bool_()))
+
+
+def _prediction_rows(
+    part: pa.Table, labels: Sequence[str], plan: Protocol, tested: Sequence[Outcome]
+) -> pa.Table:
+    """One row a test clip: what it is, its round, and each system's posterior over its corpus' labels."""
+    rows = np.concatenate([r.test for r in plan.rounds])
+    table = part.select(["uri", "start_s", "end_s", "corpus", "speaker", "emotion"]).take(pa.array(rows))
+    rounds = [n for n, r in enumerate(plan.rounds, start=1) for _ in r.test]
+    table = table.append_column("round", pa.array(rounds, pa.int32()))
+    table = table.append_column("labels", pa.array([list(labels)] * len(rows)))
+    for name in tested[0].posteriors:
+        if len(tested[0].posteriors[name]) == 1:  # not the mean over prompts
+            values = np.concatenate([done.posteriors[name][0] for done in tested])
+            table = table.append_column(name, pa.array(values.tolist(), pa.list_(pa.float64())))
+    return table

@@ -1,0 +1,85 @@
+"""Figures of merit of predictions, each a record of its value and its interval over speakers."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsfuse_ray.method import metrics
+
+Drawable = Literal["ua", "wa", "macro_f1", "ece"]
+FEW_SPEAKERS = 10  # below, an interval is a rough one
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Posteriors (m, C) of clips with targets and speakers (m,), empty where unnamed.
+
+    groups: (m,) numbers, of a fold or a prompt: figures are means over the groups.
+    """
+
+    posteriors: NDArray[np.float64]
+    targets: NDArray[np.int64]
+    speakers: NDArray[np.str_]
+    groups: NDArray[np.int64]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The label of the highest posterior (m,)."""
+        return self.posteriors.argmax(axis=1)
+
+    @property
+    def n_labels(self) -> int:
+        """C."""
+        return self.posteriors.shape[1]
+
+    @property
+    def n_speakers(self) -> int:
+        """Number of speakers; 0 where some are not named."""
+        return 0 if (self.speakers == "").any() else len(set(self.speakers))
+
+    def value(self, metric: str) -> float:
+        """Return a metric, or "nll", averaged over the groups."""
+        return float(np.mean([self._of_group(metric, self.groups == g) for g in np.unique(self.groups)]))
+
+    def _of_group(self, metric: str, rows: NDArray[np.bool_]) -> float:
+        if metric in ("ece", "nll"):
+            return getattr(metrics, metric)(self.posteriors[rows], self.targets[rows])
+        return getattr(metrics, metric)(self.targets[rows], self.labels[rows], self.n_labels)
+
+    def draws(self, metric: Drawable, n: int, seed: int = 0) -> NDArray[np.float64] | None:
+        """Return the metric on n resamples of the speakers, whatever the posteriors the same ones.
+
+        None for fewer than two speakers.
+        """
+        if self.n_speakers < 2:
+            return None
+        given = self.posteriors if metric == "ece" else self.labels
+        return metrics.drawn(
+            self.targets,
+            given,
+            list(self.speakers),
+            self.n_labels,
+            metric,
+            groups=self.groups,
+            n=n,
+            seed=seed,
+        )
+
+    def interval(self, metric: Drawable, n: int, seed: int = 0) -> dict[str, Any]:
+        """Return the metric's record from n resamples."""
+        return interval(self.value(metric), self.draws(metric, n, seed), self.n_speakers)
+
+
+def interval(value: float, draws: NDArray | None, n_speakers: int) -> dict[str, Any]:
+    """Return the record of a value: "value", and 95 % from "low" to "high", None where nothing was drawn."""
+    low, high = (None, None) if draws is None else metrics.interval(draws, n_speakers)
+    return {"value": value, "low": low, "high": high}
+
+
+def difference(a: Predictions, b: Predictions, resamples: int, seed: int = 0) -> dict[str, Any]:
+    """Return the record of the paired difference of two UAs, on the same drawn speakers."""
+    of_a, of_b = (each.draws("ua", resamples, seed) for each in (a, b))
+    draws = None if of_a is None or of_b is None else of_a - of_b
+    return interval(a.value("ua") - b.value("ua"), draws, a.n_speakers)

@@ -1,0 +1,96 @@
+"""The models of an evaluation or a tuning: what they are, and the embeddings of all prompts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import ray
+import ray.exceptions
+from numpy.typing import NDArray
+
+from zsfuse_ray.archive.describe import embed_bank
+from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.options import build
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.experiments.clips import EncodedTable, check_revision, kind_of
+from zsfuse_ray.experiments.evidence import Text
+from zsfuse_ray.method.labels import map_labels
+from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
+
+Banks = dict[Text, NDArray[np.float32]]  # (P, C, D) by the form of the text
+
+
+def embedded_prompts(
+    config: ModelOptions,
+    models: Mapping[str, str],
+    label_sets: Mapping[str, Sequence[str]],
+    table: EncodedTable | None,
+    forms: Sequence[tuple[int, str]],
+) -> tuple[dict[str, dict[str, Banks]], dict[str, Any]]:
+    """Load each model once, where there is room; embed every prompt of every label set.
+
+    models: by their names in tables; label_sets: by what messages call them; forms: words a label and
+    separator of copies. P counts templates × words. Returns the prompts of each ALM and label set, and what
+    result tables hold of each model: id, revision, licence, labels of a specialist, how many prompts were cut
+    for each text repeat. InputError where a checkpoint is not what its family expects, is of another revision
+    than the table's, or a specialist covers none of the labels of a set.
+    """
+    text: dict[str, dict[str, Banks]] = {}
+    cards: dict[str, Any] = {}
+    for key, name in models.items():
+        kind = kind_of(key)
+        if table is not None and kind == "specialist":
+            cards[key] = table.models[key]
+        else:
+            cards[key], banks = _where_there_is_room(parse_spec(name, kind), config, label_sets, forms)
+            check_revision(table, key, cards[key]["revision"])
+            if kind == "alm":
+                text[key] = banks
+        if kind == "specialist":
+            _check_labels(name, cards[key]["labels"], label_sets)
+    return text, cards
+
+
+def _where_there_is_room(*given: Any) -> tuple[dict[str, Any], dict[str, Banks]]:
+    try:
+        return ray.get(ray.remote(num_cpus=1)(_load_and_embed).remote(*given))
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, InputError) else error) from None
+
+
+def _load_and_embed(
+    spec: ModelSpec,
+    config: ModelOptions,
+    label_sets: Mapping[str, Sequence[str]],
+    forms: Sequence[tuple[int, str]],
+) -> tuple[dict[str, Any], dict[str, Banks]]:
+    model = load(spec)
+    card: dict[str, Any] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
+    card |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
+    if not isinstance(model, AudioLanguageModel):
+        return card | {"labels": model.labels}, {}
+    banks: dict[str, Banks] = {name: {} for name in label_sets}
+    truncated: Counter[str] = Counter()
+    for words, separator in forms:
+        truncated.clear()
+        options = {field.name: getattr(config, field.name) for field in fields(ModelOptions)}
+        asked = build(ModelOptions, options | {"words": words, "separator": separator})
+        for name, labels in label_sets.items():
+            embeddings, cut = embed_bank(model, labels, asked)
+            truncated.update(cut)
+            for b, bank in zip(config.text_repeats, embeddings, strict=True):
+                if b > 1 or separator == forms[0][1]:  # without copies a separator separates nothing
+                    banks[name][Text(b, separator, words)] = bank
+    return card | {"scale": model.scale, "prompts_truncated": dict(truncated)}, banks
+
+
+def _check_labels(name: str, own: Sequence[str], label_sets: Mapping[str, Sequence[str]]) -> None:
+    for what, labels in label_sets.items():
+        if not map_labels(own, labels).any():
+            raise InputError(
+                f"--specialist {name} covers none of the labels of {what}, {', '.join(labels)}; "
+                f"its own are {', '.join(own)}"
+            )

@@ -1,0 +1,107 @@
+"""Who trains, who chooses and who tests: the rounds of an evaluation, and facts beside its figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zsfuse_ray.corpora import splits
+from zsfuse_ray.corpora.clips import label_set
+from zsfuse_ray.corpora.registry import CORPORA
+from zsfuse_ray.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """Places of the clips that train, those that choose (dev) and those that test.
+
+    ``dev`` is ``train`` where a corpus has folds: nothing that is chosen was trained there, apart from the
+    SVM, whose posteriors of its own training clips come from inner folds.
+    """
+
+    train: NDArray[np.intp]
+    dev: NDArray[np.intp]
+    test: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rounds of one corpus, and facts to state beside its figures."""
+
+    rounds: tuple[Round, ...]
+    facts: dict[str, Any]
+
+
+def protocol(clips: pa.Table, corpus: str, n_folds: int, split_name: str | None) -> Protocol:
+    """Return a corpus' rounds: by its splits where it has some, else its own folds, else folds by speaker.
+
+    clips: the corpus' rows of CLIPS. split_name: what the user named, recorded in the protocol. InputError
+    where there is nothing to choose or to test on, one label alone, or speakers are too few.
+    """
+    if len(label_set(clips)) < 2:
+        raise InputError(f'{corpus}: every clip is labelled "{label_set(clips)[0]}"; at least two are needed')
+    split = np.array(clips["split"].to_pylist(), dtype=object)
+    speaker = np.array(clips["speaker"].to_pylist(), dtype=object)
+    used = split[split != None]  # noqa: E711 (elementwise)
+    if used.size:
+        rounds = (_split_round(split, corpus),)
+        what = f"splits of {split_name or 'the corpus'}"
+        averaged = "one test part"
+    else:
+        own = clips["fold"].null_count == 0
+        folded = clips if own else splits.folds(clips, n_folds)
+        fold = folded["fold"].to_numpy()
+        numbers = np.unique(fold)
+        if len(numbers) < 2:
+            raise InputError(f"{corpus}: all clips are in one fold; at least two are needed")
+        parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in numbers]
+        rounds = tuple(Round(others, others, test) for others, test in parts)
+        what = f"{len(numbers)} {'folds of the corpus' if own else 'folds by speaker'}"
+        averaged = f"mean over the {len(numbers)} folds, each tested by what was chosen on the others"
+    sizes = {
+        part: {"clips": len(rows), "speakers": _named(speaker[rows])}
+        for part in ("train", "dev", "test")
+        for rows in [np.unique(np.concatenate([getattr(r, part) for r in rounds]))]
+    }
+    shared = {name for r in rounds for name in _shared(speaker, r)}
+    facts = {
+        "splits": what,
+        "averaging": averaged,
+        "parts": sizes,
+        "left_out": int(len(clips) - used.size) if used.size else 0,
+        "shared_speakers": len(shared),
+        "speaker_overlap": _overlap(len(shared), speaker),
+        "merged": CORPORA[corpus].merged if corpus in CORPORA else "none",
+    }
+    return Protocol(rounds, facts)
+
+
+def _split_round(split: NDArray, corpus: str) -> Round:
+    parts = {name: np.flatnonzero(split == name) for name in ("train", "dev", "test")}
+    for name, use in (("test", "to test on"), ("dev", "to choose on")):
+        if not parts[name].size:
+            there = ", ".join(part for part, rows in parts.items() if rows.size)
+            raise InputError(
+                f"{corpus}: no clip is in split {name} ({there} alone), so there is nothing {use}; give some "
+                f'speakers split "{name}" or leave the splits away for folds by speaker'
+            )
+    train = parts["train"] if parts["train"].size else parts["dev"]
+    return Round(train, parts["dev"], parts["test"])
+
+
+def _named(speakers: NDArray) -> int:
+    return len({name for name in speakers if name is not None})
+
+
+def _shared(speakers: NDArray, r: Round) -> set[str]:
+    seen = {*speakers[r.train], *speakers[r.dev]}
+    return {name for name in speakers[r.test] if name is not None and name in seen}
+
+
+def _overlap(shared: int, speakers: NDArray) -> str:
+    nameless = sum(name is None for name in speakers)
+    if nameless:
+        return f"unknown: {nameless} clips name no speaker"
+    return "none" if not shared else f"{shared} speakers are in testing and before"

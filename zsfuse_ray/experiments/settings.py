@@ -1,0 +1,58 @@
+"""One way to use the models, and the posteriors that it gives, by the plain functions of the method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsfuse_ray.experiments.evidence import Evidence, Text
+from zsfuse_ray.method.fusion import Rule, fuse
+from zsfuse_ray.method.zeroshot import Ensemble, posterior
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A choice of everything but prompts and fusion weight: copies, rules, temperature and models."""
+
+    a: int
+    text: Text
+    ensemble: Ensemble
+    fusion: Rule
+    temperature: float
+    alm: str = "alm"
+    specialist: str | None = "specialist"
+
+    @property
+    def name(self) -> str:
+        """A name for files and trials that no other setting of a tuning has, but for its separator."""
+        words = f"_words{self.text.words}" if self.text.words > 1 else ""
+        models = "".join(f"{name}_" for name in (self.alm, self.specialist) if name and name[-1].isdigit())
+        return f"{models}a{self.a}_b{self.text.b}{words}_{self.ensemble}_{self.fusion}_T{self.temperature:g}"
+
+
+def alm_posterior(
+    evidence: Evidence, setting: Setting, rows: NDArray, prompts: Sequence[int] | NDArray | None = None
+) -> NDArray[np.float64]:
+    """Return the ALM's posteriors (rows, C) by these prompts, by default all."""
+    alm = evidence.alms[setting.alm]
+    text = alm.text[setting.text]
+    text = text if prompts is None else text[prompts]
+    return posterior(alm.audio[setting.a][rows], text, alm.scale, setting.ensemble, setting.temperature)
+
+
+def fused_posterior(
+    evidence: Evidence,
+    setting: Setting,
+    weight: float,
+    rows: NDArray,
+    prompts: Sequence[int] | NDArray | None = None,
+) -> NDArray[np.float64]:
+    """Return the fused posteriors (rows, C) at the ALM's share `weight`; without a specialist the ALM's."""
+    if setting.specialist is None:
+        return alm_posterior(evidence, setting, rows, prompts)
+    specialist = evidence.specialists[setting.specialist]
+    if weight == 0 and specialist.inside.all():
+        return specialist.posterior[rows]
+    alm = alm_posterior(evidence, setting, rows, prompts)
+    return fuse(specialist.posterior[rows], alm, weight, setting.fusion, specialist.inside)

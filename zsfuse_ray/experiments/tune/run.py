@@ -1,0 +1,140 @@
+"""One tuning from start to end: labelled clips → one pass over the audio → every configuration → a choice."""
+
+import hashlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from zsfuse_ray.config.options import recorded
+from zsfuse_ray.config.tune import OPERATIONAL, TuneConfig
+from zsfuse_ray.corpora.clips import label_set
+from zsfuse_ray.experiments.clips import EncodedTable, models_of, table_identity
+from zsfuse_ray.experiments.evidence import Evidence
+from zsfuse_ray.experiments.settings import Setting
+from zsfuse_ray.experiments.tune.assess import assess
+from zsfuse_ray.experiments.tune.choice import Candidates, choose
+from zsfuse_ray.experiments.tune.configurations import distinct_settings
+from zsfuse_ray.experiments.tune.curves import amplification_table, contributions, weight_curve
+from zsfuse_ray.experiments.tune.sources import (
+    CLIPS,
+    PLAN,
+    choosable,
+    encode_once,
+    evidence_of,
+    templates_and_models,
+)
+from zsfuse_ray.experiments.tune.trials import BEST, LOGS, TRIALS, file_of, search_blocks
+from zsfuse_ray.experiments.tune.written import written
+from zsfuse_ray.method.search import EXHAUSTIVE
+from zsfuse_ray.runs import cluster
+from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.ownership import claim
+from zsfuse_ray.runs.provenance import git_revision, versions
+
+TUNE, TUNED = "tune.json", "tuned.yaml"
+OURS = (TUNE, TUNED, PLAN, CLIPS, "tune.md", "figures", TRIALS, BEST, LOGS, REJECTS)
+
+
+def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
+    """Tune and write everything but the page and its figures; returns the folder and tune.json's content.
+
+    Run again after a stop of any kind it resumes; after the end it returns what is there. InputError, before
+    any model is loaded, for what is wrong with the clips or the output.
+    """
+    out = Output.open(config.output)
+    clips, table = choosable(config)
+    decides = _decides(config, clips, table)
+    begun = claim(out, record=PLAN, what="tuning", ours=OURS, decides=decides, overwrite=config.overwrite)
+    if begun is not None and (done := out.read_json(TUNE)) is not None:
+        print(f"{out.uri} is finished: nothing to do", file=sys.stderr)
+        return out, done
+    names = models_of(config, table, every=True)
+    own_ray = cluster.connect(config.ray_address)
+    labels = label_set(clips)
+    text, models = templates_and_models(config, labels, names, table)
+    plan = {"versions": versions(), "config": decides}
+    if begun is None:  # nothing is deleted or written before everything that a user can get wrong is right
+        for name in OURS:
+            out.delete(name)
+        out.write_json(PLAN, plan)
+    encoded = clips if table is not None else encode_once(config, clips, out, plan, own_ray)
+    evidence = evidence_of(config, encoded, table, labels, text, models)
+    settings = distinct_settings(evidence, config)
+    candidates, search = _search(config, evidence, settings, out, own_ray)
+    assessed = assess(evidence, candidates, config)
+    best = choose(candidates, evidence.n_folds, "best").configuration
+    trial = file_of(TRIALS, settings.index(best.setting), best.setting)
+    result = {
+        "versions": versions(),
+        "git": git_revision(),
+        "preset": preset,
+        "config": recorded(config),
+        "models": models,
+        "labels": list(labels),
+        "clips": {"heard": len(encoded), "rejected": len(clips) - len(encoded), "folds": evidence.n_folds},
+        "search": search,
+        **assessed,
+        "tuned": written(evidence, candidates, config, assessed, names),
+        "best_in_sample": best.record(config.templates),
+        "amplification": amplification_table(candidates) | _without_effect(config, settings),
+        "weight_curve": weight_curve(evidence, config, best),
+        "prompts": contributions(out.read_table(trial), config.templates),
+    }
+    head = f"# Of jobs/tune.py; for score and evaluate: --tuned {TUNED}\n# {result['tuned']['verdict']}\n"
+    options = yaml.safe_dump(result["tuned"]["options"], sort_keys=False, allow_unicode=True)
+    out.write_bytes(TUNED, (head + options).encode())
+    out.write_json(TUNE, result)
+    return out, result
+
+
+def _decides(config: TuneConfig, clips: pa.Table, table: EncodedTable | None) -> dict[str, Any]:
+    """The options and the clips that decide the results."""
+    names = ["uri", "start_s", "end_s", "emotion", "speaker", "corpus", "fold"]
+    content = repr(clips.select(names).to_pydict()).encode()
+    if table is not None:
+        content += table_identity(table)
+    options = {key: value for key, value in recorded(config).items() if key not in OPERATIONAL}
+    return options | {"clips": hashlib.sha256(content).hexdigest()[:12]}
+
+
+def _search(
+    config: TuneConfig, evidence: Evidence, settings: list[Setting], out: Output, own_ray: bool
+) -> tuple[Candidates, dict[str, Any]]:
+    """Search all blocks; returns what there is to choose from, and the entry "search" of tune.json.
+
+    RuntimeError where every block failed.
+    """
+    exhaustive = evidence.n_prompts <= EXHAUSTIVE
+    n_subsets = f"{2**evidence.n_prompts - 1:,}" if exhaustive else "some of all"
+    print(f"searching {len(settings)} blocks of {n_subsets} subsets", file=sys.stderr)
+    started = time.perf_counter()
+    at_once = cluster.cores() if own_ray else None
+    summaries, failed = search_blocks(evidence, settings, config.objective, out, at_once)
+    took = time.perf_counter() - started
+    for n, why in failed.items():
+        print(f"block {settings[n].name} failed and is left out: {why}", file=sys.stderr)
+    if not summaries:
+        raise RuntimeError(f"every block failed; the first: {next(iter(failed.values()))}")
+    weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])
+    if not evidence.specialists:
+        weights = np.ones(1)
+    candidates = Candidates.of([settings[n] for n in summaries], weights, list(summaries.values()))
+    return candidates, {
+        "configurations": sum(summary.tried for summary in summaries.values()),
+        "blocks": len(settings),
+        "failed": {settings[n].name: why for n, why in failed.items()},
+        "exhaustive": exhaustive,
+        "seconds": took,
+    }
+
+
+def _without_effect(config: TuneConfig, settings: list[Setting]) -> dict[str, list[int]]:
+    """Copies that give the ALM the same input as fewer do, and which were not searched."""
+    return {
+        "no_effect_a": sorted({*config.audio_repeats} - {setting.a for setting in settings}),
+        "no_effect_b": sorted({*config.text_repeats} - {setting.text.b for setting in settings}),
+    }

@@ -1,0 +1,92 @@
+"""The clips, models and prompts of a tuning → the evidence that it chooses on."""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zsfuse_ray.config.tune import TuneConfig
+from zsfuse_ray.corpora.clips import label_set
+from zsfuse_ray.corpora.splits import folds
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.experiments.clips import EncodedTable, encode, labelled_clips
+from zsfuse_ray.experiments.evidence import Evidence
+from zsfuse_ray.experiments.gather import gather
+from zsfuse_ray.experiments.prompts import Banks, embedded_prompts
+from zsfuse_ray.runs.folder import REJECTS, Output
+
+CLIPS, PLAN = "clips.parquet", "tune_plan.json"
+_ENCODED = "encoded"  # in PLAN: CLIPS is complete
+_CLIPS = "the clips"
+
+
+def choosable(config: TuneConfig) -> tuple[pa.Table, EncodedTable | None]:
+    """The clips to choose on, each with its fold, and the table they are from if it is one."""
+    clips, table = labelled_clips(config)
+    split = clips["split"].to_pylist()
+    if any(split):
+        clips = clips.filter(pa.array([part in config.parts for part in split]))
+        if not len(clips):
+            own = ", ".join(sorted({part for part in split if part}))
+            raise InputError(f"no clip is in --parts {','.join(config.parts)}; the clips' own are {own}")
+    if len(label_set(clips)) < 2:
+        only = label_set(clips)[0]
+        raise InputError(f'every clip to choose on is labelled "{only}"; at least two labels are needed')
+    try:
+        clips = folds(clips, config.folds)
+    except InputError as error:
+        hint = f" (of --parts {','.join(config.parts)})" if any(split) else ""
+        raise InputError(f"{error}{hint}; lower --folds (at least 3), or name more clips") from None
+    numbers = len(set(clips["fold"].to_pylist()))
+    if numbers < 3:
+        raise InputError(f"clips are in {numbers} folds; nested choice needs at least 3")
+    return clips, table
+
+
+def templates_and_models(
+    config: TuneConfig, labels: tuple[str, ...], names: Mapping[str, str], table: EncodedTable | None
+) -> tuple[dict[str, Banks], dict[str, Any]]:
+    """Each ALM's templates, for every b, separator and number of words the mean over words (T, C, D).
+
+    And what is known of each model, see `embedded_prompts`.
+    """
+    forms = list(product(config.word_counts, config.separators))
+    text, models = embedded_prompts(config, names, {_CLIPS: labels}, table, forms)
+    means = {
+        key: {
+            how: bank.reshape(len(config.templates), how.words, len(labels), -1).mean(axis=1)
+            for how, bank in of_sets[_CLIPS].items()
+        }
+        for key, of_sets in text.items()
+    }
+    return means, models
+
+
+def encode_once(
+    config: TuneConfig, clips: pa.Table, out: Output, plan: Mapping[str, Any], own_ray: bool
+) -> pa.Table:
+    """The encoded clips; kept in the output, with what could not be read, for a job that resumes."""
+    if (out.read_json(PLAN) or {}).get(_ENCODED):
+        return out.read_table(CLIPS)
+    encoded, rejects = encode(clips, config, own_ray)
+    out.write_table(CLIPS, encoded)
+    out.write_table(f"{REJECTS}/rejects.parquet", rejects)
+    out.write_json(PLAN, {**plan, _ENCODED: True})
+    return encoded
+
+
+def evidence_of(
+    config: TuneConfig,
+    clips: pa.Table,
+    table: EncodedTable | None,
+    labels: tuple[str, ...],
+    text: Mapping[str, Banks],
+    models: Mapping[str, Any],
+) -> Evidence:
+    """The evidence of encoded clips in their folds; InputError where too little is left to choose on."""
+    numbers, fold = np.unique(clips["fold"].to_numpy(), return_inverse=True)
+    if len(numbers) < 3 or len(label_set(clips)) < 2:
+        raise InputError("the clips that could be read are of one label alone, or in fewer than 3 folds")
+    return gather(clips, table, labels, config.audio_repeats, text, models, fold)
