@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     """Run the job; returns its exit code."""
     config, _ = parse(MiniConfig, argv, __doc__ or "")
     # Ray and torch, only for a command line that holds
-    from zsfuse_ray.models.checkpoints.load import WEIGHTS
+    from zsfuse_ray.models.checkpoints.find import WEIGHTS
     from zsfuse_ray.training.mini import install, train_parts
 
     train_parts(config)

@@ -21,7 +21,8 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, BertModel
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.checkpoints.load import download, load_model, load_part, resolve
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
 from zsfuse_ray.training.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
 
 # chosen by words held out of the thesaurus
