@@ -22,7 +22,8 @@ from transformers import AutoTokenizer, BertModel
 
 from dev.mini.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.checkpoints.load import download, load_model, load_part, resolve
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
 
 # chosen by words held out of the thesaurus
 _STRENGTH = 10.0  # of the regression: inverse of its penalty

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from embedding_runs import DIM, MODELS, encoded_rows, unit, write_table
-
-from zsfuse_ray.archive import rescore as module
 from zsfuse_ray.archive.embeddings import open_embeddings
 from zsfuse_ray.archive.fuse_stage import Scorer
 from zsfuse_ray.archive.rescore import key_of, label_file, rescore, with_tables_options
 from zsfuse_ray.archive.rows import ENCODED
 from zsfuse_ray.archive.tables import flatten
+
+from zsfuse_ray.archive import rescore as module
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError

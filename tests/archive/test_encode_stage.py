@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-
 from zsfuse_ray.archive.encode_stage import Encode, EncodeOptions, Hear
 from zsfuse_ray.archive.rows import DECODED, ENCODED
+
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec
 

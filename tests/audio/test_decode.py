@@ -211,7 +211,7 @@ def test_durations_that_no_header_tells(sounds: Path, tmp_path: Path) -> None:
         assert probe(str(tmp_path / name)).duration_s == pytest.approx(seconds, abs=0.1), name
         whole = assert_slices_equal_whole(tmp_path / name, [(seconds - 4, seconds - 1)])
         assert len(whole.samples) / RATE == pytest.approx(seconds, abs=0.1), name
-    if one[14:18] != other[14:18]:  # serial numbers, drawn at random, tell joined streams apart
+    if one[14:18] != other[14:18]:  # serial numbers, drawn at random, differ between joined streams
         assert probe(str(tmp_path / "joined.opus")).duration_s == pytest.approx(12, abs=0.1)
         assert_slices_equal_whole(tmp_path / "joined.opus", [(4, 8), (8, 11)])
 

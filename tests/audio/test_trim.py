@@ -43,7 +43,7 @@ def test_noise_40_db_below_the_speech_is_silence_and_20_db_below_is_not() -> Non
 def test_an_offset_and_a_click_hide_no_silence() -> None:
     clip = np.concatenate([silence(1), tone(1), silence(1)])
     assert trimmed(clip + np.int16(3000), RATE) == trimmed(clip, RATE)
-    clip[40_000] = 32_000  # one sample in the trailing silence: heard, so kept, yet it sets no level
+    clip[40_000] = 32_000  # one sample in the trailing silence: a sound, so kept, yet it sets no level
     assert trimmed(clip, RATE)[0] == trimmed(np.concatenate([silence(1), tone(1), silence(1)]), RATE)[0]
 
 

@@ -41,8 +41,8 @@ def reference(clip: NDArray, a: int, window: int | None, fill: Fill, start: int)
 
 def periodic(clip: NDArray, offset: int, filled: int, window: int | None) -> NDArray:
     """What (offset, filled) of a distinct input stands for."""
-    heard = clip[(offset + np.arange(filled)) % len(clip)]
-    return heard if window is None else np.pad(heard, (0, window - filled))
+    given = clip[(offset + np.arange(filled)) % len(clip)]
+    return given if window is None else np.pad(given, (0, window - filled))
 
 
 @st.composite
@@ -65,11 +65,11 @@ def test_inputs_equal_the_references_and_are_distinct(case):
     for i, clip in enumerate(clips):
         arrays = []
         for a, position in zip(repeats, distinct.index[i], strict=True):
-            which, offset, heard = distinct.inputs[position]
+            which, offset, given = distinct.inputs[position]
             arrays.append(reference(clip, a, window, fill, start=offset))
             assert which == i
             assert 0 <= offset < len(clip)
-            assert np.array_equal(arrays[-1], periodic(clip, offset, heard, window))
+            assert np.array_equal(arrays[-1], periodic(clip, offset, given, window))
         # The draw's random samples do not repeat, so only the repetition itself can make inputs equal.
         for j, k in product(range(len(repeats)), repeat=2):
             same = distinct.index[i, j] == distinct.index[i, k]
@@ -78,24 +78,24 @@ def test_inputs_equal_the_references_and_are_distinct(case):
 
 @settings(max_examples=300)
 @given(cases())
-def test_effect_says_what_happened_to_the_reference_input(case):
+def test_effect_is_what_happened_to_the_reference_input(case):
     clips, repeats, window, fill, seeds = case
     for i, clip in enumerate(clips):
         seed = None if seeds is None else seeds[i]
         once = reference(clip, 1, window, fill, 0)
         for a in repeats:
-            heard = reference(clip, a, window, fill, crop_offset(len(clip), a, window, fill, seed))
-            sound, before = np.count_nonzero(heard), np.count_nonzero(once)
+            given = reference(clip, a, window, fill, crop_offset(len(clip), a, window, fill, seed))
+            sound, before = np.count_nonzero(given), np.count_nonzero(once)
             match effect(len(clip), a, window, fill, seed):
                 case "same":
-                    assert np.array_equal(heard, once)
+                    assert np.array_equal(given, once)
                 case "fewer":
                     assert sound < before
                 case "more":
                     assert sound > before
                     assert sound == a * len(clip)
                 case "cropped":
-                    assert not np.array_equal(heard, once)
+                    assert not np.array_equal(given, once)
                     assert sound == window
 
 
@@ -114,7 +114,7 @@ def test_encoding_distinct_inputs_scores_as_encoding_everything(case, seed: int)
     text /= np.linalg.norm(text, axis=-1, keepdims=True)
 
     distinct = distinct_inputs([len(clip) for clip in clips], repeats, window, fill, seeds)
-    once = np.array([encode(periodic(clips[i], start, heard, window)) for i, start, heard in distinct.inputs])
+    once = np.array([encode(periodic(clips[i], start, given, window)) for i, start, given in distinct.inputs])
     every = np.array(
         [
             [

@@ -1,4 +1,4 @@
-"""Files in LAION's own form with random weights, and laion-clap itself to say what comes of them."""
+"""Files in LAION's own form with random weights, and laion-clap itself to compute with them."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def package(network: str = "HTSAT-tiny", fusion: bool = False, small: bool = Fal
 
 
 def random_state(module: Any, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return weights for a CLAP_Module that tell clips and texts apart."""
+    """Return weights for a CLAP_Module under which clips and texts differ."""
     state = module.model.state_dict()
     shapes = {key: value.shape for key, value in state.items() if not re.search(_FIXED, key)}
     state = {**state, **seeded_state(shapes, seed)}

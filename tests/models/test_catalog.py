@@ -102,13 +102,13 @@ def test_processes_may_race_for_the_untrained_model(empty_cache):
     assert [folder.name.startswith("untrained-classifier-") for folder in cache.iterdir()] == [True]
 
 
-def test_every_family_is_listed_with_all_that_one_asks_of_it():
+def test_every_family_is_listed_with_its_facts():
     text = listed(MODELS)
     for name, family in MODELS.items():
         (line,) = [line for line in text.splitlines() if line.split("  ")[0] == name]
         about = family.about
-        for said in (family.kind, about.rate, about.window, about.dim, about.licence):
-            assert said in line
+        for fact in (family.kind, about.rate, about.window, about.dim, about.licence):
+            assert fact in line
         for checkpoint in about.checkpoints:
             assert f"    {name}:{checkpoint}" in text
             if "FOLDER" not in checkpoint:

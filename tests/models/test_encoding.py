@@ -44,8 +44,8 @@ def ramp(n: int, start: int = 1) -> torch.Tensor:
 def by_hand(clip: torch.Tensor, a: int, window: int) -> torch.Tensor:
     """Repeat, then tile whole copies and pad, or crop at the head: what the reference does."""
     repeated = clip.repeat(a)
-    heard = repeated[:window] if len(repeated) > window else repeated.repeat(window // len(repeated))
-    return normalize(torch.nn.functional.pad(heard, (0, window - len(heard))), dim=0)
+    tiled = repeated[:window] if len(repeated) > window else repeated.repeat(window // len(repeated))
+    return normalize(torch.nn.functional.pad(tiled, (0, window - len(tiled))), dim=0)
 
 
 @settings(deadline=None)
@@ -93,7 +93,7 @@ def test_long_clips_are_the_mean_of_their_windows_by_length():
     assert n_inputs == 3  # the last window holds two copies of itself either way
 
 
-def test_crop_hears_one_window():
+def test_crop_takes_one_window():
     clip = ramp(30)
     head, n_inputs = embed_clips(Echo(), [clip], [1], long="crop", batch_s=10)
     torch.testing.assert_close(head[0, 0], normalize(clip[:12], dim=0))
@@ -124,7 +124,7 @@ def test_seeded_crops_of_amplified_clips_are_shifts_of_the_periodic_signal():
     assert seen == {0, 1, 2, 3}  # 15 samples leave room for starts 0 to 3
 
 
-def test_a_model_without_a_window_hears_every_repeat_whole():
+def test_a_model_without_a_window_takes_every_repeat_whole():
     model = Echo(window=None, fill="none")
     got, n_inputs = embed_clips(model, [ramp(3), ramp(4)], [1, 3], batch_s=10)
     torch.testing.assert_close(got[0, 1, :9], normalize(ramp(3).repeat(3), dim=0))

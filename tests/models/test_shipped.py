@@ -20,7 +20,7 @@ from zsfuse_ray.method.labels import SYNONYMS
 from zsfuse_ray.method.prompts import TEMPLATES, prompt_grid
 from zsfuse_ray.method.zeroshot import scores
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec, quality
-from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, resolve
+from zsfuse_ray.models.checkpoints.find import SHIPPED, WEIGHTS, resolve
 from zsfuse_ray.training.clips import decoded_clip
 
 SPECS = [parse_spec("mini-alm", "alm"), parse_spec("mini-specialist", "specialist")]
@@ -56,8 +56,8 @@ def test_a_card_tells_data_licence_command_and_figures(name):
     first = card.partition("\n---\n")[2].splitlines()[0]
     assert "not for results" in first
     assert "non-commercial" in first
-    for said in ("ravdess (CC BY-NC-SA 4.0", "python -m dev.mini --corpora", "# Held-out speakers"):
-        assert said in card
+    for fact in ("ravdess (CC BY-NC-SA 4.0", "python -m dev.mini --corpora", "# Held-out speakers"):
+        assert fact in card
     for text in (card, (WEIGHTS / name / "config.json").read_text()):
         assert not re.search(r"(?<![\w.:-])/(home|root|tmp|work|usr)/", text)
     assert resolve(name).licence == "other"
@@ -97,8 +97,8 @@ load(parse_spec("mini-alm", "alm")), load(parse_spec("mini-specialist", "special
 
 
 @pytest.fixture(scope="module")
-def heard(shared):
-    """Dev clips of each corpus, every third of the largest, as both models hear them."""
+def encoded(shared):
+    """Dev clips of each corpus, every third of the largest, at the rate of both models."""
     folder = shared / "corpora"
     clips = corpora.load([f"{name}:{folder / name}" for name in ("ravdess", "emodb", "nemo")], "mini")
     rows = [row for row in clips.to_pylist() if row["split"] == "dev"]
@@ -112,7 +112,7 @@ def heard(shared):
 
 
 def mean_embedding(alm, clip):
-    """The mean over a clip's windows, each as long as the model hears at once."""
+    """The mean over a clip's windows, each of the length of the model's window."""
     windows = clip.split(alm.window)
     windows = [w for w in windows if len(w) > alm.window // 4] or windows[:1]
     return alm.embed_audio(list(windows)).mean(dim=0)
@@ -130,8 +130,8 @@ def mean_ua(rows, labels, scores):
     return float(np.mean(found))
 
 
-def test_both_hear_emotion_in_voices_unheard_in_training(heard):
-    rows, alm, embeddings, labels, logits = heard
+def test_both_find_emotion_in_voices_that_training_lacked(encoded):
+    rows, alm, embeddings, labels, logits = encoded
     chance = np.mean([1 / 8, 1 / 7, 1 / 6])
     assert mean_ua(rows, labels, logits) > chance + 0.2
     bank, _ = alm.embed_text([p for row in prompt_grid(labels, TEMPLATES) for p in row])
@@ -139,12 +139,12 @@ def test_both_hear_emotion_in_voices_unheard_in_training(heard):
     assert mean_ua(rows, labels, scored) > chance + 0.2
 
 
-def test_other_words_in_other_templates_lose_little(heard):
+def test_other_words_in_other_templates_lose_little(encoded):
     """Words of no caption in templates of none lose 6 points, one word an emotion, as a mean over ten.
 
     Words that not even the text encoder was taught (UNSEEN) lose 17.
     """
-    rows, alm, embeddings, labels, _ = heard
+    rows, alm, embeddings, labels, _ = encoded
 
     def ua_of(words, templates):
         texts = [t.replace("{}", words[label]) for t in templates for label in labels]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from tiny_models import CONVOLUTIONS, SIZE, WHISPER
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -21,30 +22,9 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
+from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
 from zsfuse_ray.models.untrained import byte_tokenizer
 
-_SIZE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "initializer_range": 0.3,
-}
-_CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
-_WHISPER = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "decoder_layers": 1,
-    "decoder_attention_heads": 2,
-    "decoder_ffn_dim": 32,
-    "vocab_size": 8,
-    "pad_token_id": 0,
-    "max_source_positions": 100,
-    "init_std": 0.3,
-}
 _HTSAT = {
     "spec_size": 64,
     "num_mel_bins": 16,
@@ -69,21 +49,21 @@ def _resnet():
 AUDIO = {
     "wav2vec2": lambda: (
         Wav2Vec2Config(
-            **_SIZE, **_CONVOLUTIONS, feat_extract_norm="layer", do_stable_layer_norm=True
+            **SIZE, **CONVOLUTIONS, feat_extract_norm="layer", do_stable_layer_norm=True
         ),
         Wav2Vec2FeatureExtractor(return_attention_mask=False),  # as ParaCLAP's: the mask comes all the same
     ),
     "wav2vec2-group": lambda: (
-        Wav2Vec2Config(**_SIZE, **_CONVOLUTIONS, feat_extract_norm="group"),
+        Wav2Vec2Config(**SIZE, **CONVOLUTIONS, feat_extract_norm="group"),
         Wav2Vec2FeatureExtractor(return_attention_mask=True),
     ),
     "wav2vec2-bert": lambda: (
-        Wav2Vec2BertConfig(**_SIZE, conv_depthwise_kernel_size=5),
+        Wav2Vec2BertConfig(**SIZE, conv_depthwise_kernel_size=5),
         SeamlessM4TFeatureExtractor(),
     ),
-    "whisper": lambda: (WhisperConfig(**_WHISPER), WhisperFeatureExtractor(chunk_length=2)),
+    "whisper": lambda: (WhisperConfig(**WHISPER), WhisperFeatureExtractor(chunk_length=2)),
     "ast": lambda: (
-        ASTConfig(**_SIZE, max_length=200, num_mel_bins=64),
+        ASTConfig(**SIZE, max_length=200, num_mel_bins=64),
         ASTFeatureExtractor(max_length=200, num_mel_bins=64),
     ),
     "htsat": lambda: (
@@ -107,7 +87,7 @@ AUDIO = {
     ),
 }  # fmt: skip
 
-_TEXT = {**_SIZE, "vocab_size": 261, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+_TEXT = {**SIZE, "vocab_size": 261, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 TEXT = {
     "bert": lambda: BertConfig(**_TEXT),
     "roberta": lambda: RobertaConfig(**_TEXT),

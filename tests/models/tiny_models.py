@@ -22,27 +22,16 @@ from transformers import (
 
 LABELS = ("neutral", "happy", "sad")
 
-# Weights large enough for the logits to tell clips apart.
-_SIZE = {
+# Weights large enough for the outputs to differ between clips.
+SIZE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 32,
     "initializer_range": 0.3,
-    "id2label": dict(enumerate(LABELS)),
-    "label2id": {label: i for i, label in enumerate(LABELS)},
 }
-_CONVOLUTIONS = {
-    **_SIZE,
-    "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-    "classifier_proj_size": 16,
-}
-_LAYER = {**_CONVOLUTIONS, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
-_GROUP = {**_CONVOLUTIONS, "feat_extract_norm": "group"}
-_BERT = {**_SIZE, "classifier_proj_size": 16, "conv_depthwise_kernel_size": 5}
-_WHISPER = {
+CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+WHISPER = {
     "d_model": 32,
     "encoder_layers": 2,
     "encoder_attention_heads": 2,
@@ -54,42 +43,53 @@ _WHISPER = {
     "pad_token_id": 0,
     "max_source_positions": 100,
     "init_std": 0.3,
-    "classifier_proj_size": 16,
-    "use_weighted_layer_sum": True,
-    **{name: _SIZE[name] for name in ("id2label", "label2id")},
+}
+_NAMES = {
+    "id2label": dict(enumerate(LABELS)),
+    "label2id": {label: i for i, label in enumerate(LABELS)},
+}
+_HEAD = {**_NAMES, "classifier_proj_size": 16}
+CLASSIFIER_OF = {
+    "layer": {**SIZE, **CONVOLUTIONS, **_HEAD, "feat_extract_norm": "layer", "do_stable_layer_norm": True},
+    "group": {**SIZE, **CONVOLUTIONS, **_HEAD, "feat_extract_norm": "group"},
+    "bert": {**SIZE, **_HEAD, "conv_depthwise_kernel_size": 5},
+    "whisper": {**WHISPER, **_HEAD, "use_weighted_layer_sum": True},
+    "ast": {**SIZE, **_NAMES},
 }
 
 FAMILIES = {
     "wav2vec2": lambda: (
-        Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_LAYER)),
+        Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**CLASSIFIER_OF["layer"])),
         Wav2Vec2FeatureExtractor(return_attention_mask=True),
     ),
     "wav2vec2-group": lambda: (
-        Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**_GROUP)),
+        Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**CLASSIFIER_OF["group"])),
         Wav2Vec2FeatureExtractor(return_attention_mask=False),
     ),
     "hubert": lambda: (
-        HubertForSequenceClassification(HubertConfig(**_LAYER, use_weighted_layer_sum=True)),
+        HubertForSequenceClassification(HubertConfig(**CLASSIFIER_OF["layer"], use_weighted_layer_sum=True)),
         Wav2Vec2FeatureExtractor(return_attention_mask=True),
     ),
     "wavlm": lambda: (
-        WavLMForSequenceClassification(WavLMConfig(**_LAYER)),
+        WavLMForSequenceClassification(WavLMConfig(**CLASSIFIER_OF["layer"])),
         Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=False),
     ),
     "whisper": lambda: (
-        WhisperForAudioClassification(WhisperConfig(**_WHISPER)),
+        WhisperForAudioClassification(WhisperConfig(**CLASSIFIER_OF["whisper"])),
         WhisperFeatureExtractor(chunk_length=2),
     ),
     "ast": lambda: (
-        ASTForAudioClassification(ASTConfig(**_SIZE, max_length=200, num_mel_bins=64)),
+        ASTForAudioClassification(ASTConfig(**CLASSIFIER_OF["ast"], max_length=200, num_mel_bins=64)),
         ASTFeatureExtractor(max_length=200, num_mel_bins=64),
     ),
     "wav2vec2-bert": lambda: (
-        Wav2Vec2BertForSequenceClassification(Wav2Vec2BertConfig(**_BERT)),
+        Wav2Vec2BertForSequenceClassification(Wav2Vec2BertConfig(**CLASSIFIER_OF["bert"])),
         SeamlessM4TFeatureExtractor(),
     ),
     "wav2vec2-bert-stride-4": lambda: (
-        Wav2Vec2BertForSequenceClassification(Wav2Vec2BertConfig(**_BERT, feature_projection_input_dim=160)),
+        Wav2Vec2BertForSequenceClassification(
+            Wav2Vec2BertConfig(**CLASSIFIER_OF["bert"], feature_projection_input_dim=160)
+        ),
         SeamlessM4TFeatureExtractor(feature_size=40, num_mel_bins=40, stride=4),
     ),
 }

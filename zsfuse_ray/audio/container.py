@@ -18,7 +18,7 @@ from zsfuse_ray.audio.sources import AudioError, SourceError
 MAX_CHANNELS = 64
 MAX_SAMPLE_RATE = 768_000
 MIN_BIT_RATE = 100  # a header that states more audio than this is wrong; silence takes ten times as much
-UNKNOWN_BYTES = 0x7FFF0000  # what recorders that stream write for a length they do not know
+UNKNOWN_BYTES = 0x7FFF0000  # what recorders that stream write for an unknown length
 
 # Containers of audio. Others stay shut: playlists and session descriptions make FFmpeg open files, sockets.
 _FORMATS = (
@@ -151,7 +151,7 @@ def _head(file: BinaryIO) -> tuple[bytes, int]:
 
 
 def _last_serial(file: BinaryIO, size: int) -> bytes:
-    """Return the serial number of an Ogg file's last page; another than the first's tells joined files."""
+    """Return the serial number of an Ogg file's last page; another than the first's means joined files."""
     file.seek(max(0, size - (64 << 10)))
     tail = file.read()
     file.seek(0)
@@ -206,7 +206,7 @@ def _stated_duration(
     else:
         return None
     if name == "wav" and bit_rate and (at := head.find(b"data")) >= 0:
-        # FFmpeg stops at the end of the file; the header of one cut short knows better.
+        # FFmpeg stops at the end of the file; the header of one cut short holds the whole length.
         data_bytes = int.from_bytes(head[at + 4 : at + 8], "little")
         if data_bytes < UNKNOWN_BYTES:
             duration = max(duration, data_bytes * 8 / bit_rate)

@@ -20,14 +20,14 @@ __all__ = ["DecodeError", "Pcm", "Probe", "decode", "probe"]
 
 MAX_RATE = 48_000
 HEAD_FRAMES = 8  # decoded at the start of every recording to learn its clock
-LOST_S = 0.25  # audio that may be missing at the end before anything is said
+LOST_S = 0.25  # audio that may be missing at the end without a rejects row
 
 
 @dataclass(frozen=True)
 class Pcm:
     """Mono int16 samples, shape (n,); samples[0] lies at `start_s` of the recording.
 
-    `truncated` says what is missing where not all that was asked for could be read.
+    `truncated` names what is missing where not all that was asked for could be read.
     """
 
     samples: NDArray[np.int16]
@@ -122,7 +122,7 @@ def _decode_slice(
 
 
 def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float, end_s: float) -> str | None:
-    """Say why reading stopped at `reached_s`, before the slice's end; None where the recording just ends."""
+    """Return why reading stopped at `reached_s`, before the slice's end; None where the recording ends."""
     stated_s = source.audio_s or 0.0
     if reached_s <= start_s < end_s:
         return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"

@@ -180,8 +180,8 @@ class AstFbank(nn.Module):
 
     def forward(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
         features = self.fbank(pad_to(clips, self.window))
-        heard = _mask([self.fbank.frames(len(clip)) for clip in clips], features.device, self.max_length)
-        features = features * heard[..., None]  # a frame that reaches into the padding does not count
+        own = _mask([self.fbank.frames(len(clip)) for clip in clips], features.device, self.max_length)
+        features = features * own[..., None]  # a frame that reaches into the padding does not count
         return {"input_values": ((features - self.mean) / self.std).float()}
 
 

@@ -48,17 +48,17 @@ def list_files(archive: str) -> list[dict[str, Any]]:
     try:
         fs, path = url_to_fs(archive)
         if is_glob:
-            found = fs.glob(path, detail=True)
+            infos = fs.glob(path, detail=True)
         elif fs.isfile(path):
-            found = {path: fs.info(path)}
+            infos = {path: fs.info(path)}
         else:
-            found = fs.find(path, detail=True)
+            infos = fs.find(path, detail=True)
     except Exception as error:  # each store has its own errors; a user needs the same line from all of them
         raise InputError(f"{redact(archive)}: {redact(cause(error))}") from None
     prefix = "" if fs.protocol in ("file", ("file", "local")) else f"{archive.split('://')[0]}://"
     listed = [
         {"uri": prefix + name, "size": info.get("size"), "version": _version(info)}
-        for name, info in sorted(found.items())
+        for name, info in sorted(infos.items())
         if info.get("type") == "file" and not _is_hidden(name)
     ]
     if not listed:
@@ -72,13 +72,13 @@ def _local_files(archive: str) -> list[dict[str, Any]]:
         return [_local(path)]
     if not path.is_dir():
         raise InputError(f"{archive}: no such file or folder")
-    found = []
+    objects = []
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        found += [_local(Path(folder) / name) for name in sorted(names) if not _is_hidden(name)]
-    if not found:
+        objects += [_local(Path(folder) / name) for name in sorted(names) if not _is_hidden(name)]
+    if not objects:
         raise InputError(f"{archive}: the folder is empty")
-    return found
+    return objects
 
 
 def _version(info: dict[str, Any]) -> str | None:
@@ -112,5 +112,5 @@ def is_sidecar(uri: str) -> bool:
 
 
 def cause(error: Exception) -> str:
-    """What an error says, on one line."""
+    """Return an error's message on one line."""
     return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -1,4 +1,4 @@
-"""What a recording is, for the plan: reads headers only where they tell enough."""
+"""What a recording is, for the plan: reads headers only where they hold enough."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import av.error
 from zsfuse_ray.audio.container import DecodeError, Source, open_source
 from zsfuse_ray.audio.sources import open_audio
 
-COUNT_TIME_S = 120.0  # for a duration that only counting the packets can tell
+COUNT_TIME_S = 120.0  # for a duration that only counting the packets gives
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Probe:
 
 
 def probe(uri: str, *, timeout_s: float = 600) -> Probe:
-    """Return what a recording is, from its header where that tells the duration, else by counting packets.
+    """Return what a recording is, from its header where that holds the duration, else by counting packets.
 
     Raises DecodeError and SourceError.
     """

@@ -24,7 +24,7 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     ratio = Fraction(from_rate, to_rate).limit_denominator(1000)
     resampler = _resampler(ratio.numerator, ratio.denominator, waveform.device)
     # In blocks, for the convolution takes twenty times the memory of its input. Each but the last gives a
-    # whole number of samples and is heard with what the filter reaches on both sides.
+    # whole number of samples and is filtered with what the filter reaches on both sides.
     step = max(1, _BLOCK // ratio.numerator) * ratio.numerator
     reach = math.ceil(resampler.width / ratio.numerator) * ratio.numerator
     length = resampled_length(len(waveform), from_rate, to_rate)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Vad = Literal["silero", "none"]
 
-RATE = 16_000  # what Silero hears, in Hz
+RATE = 16_000  # what Silero takes, in Hz
 FRAME = 512  # samples a frame, 32 ms
 LANE_FRAMES = 625  # 20 s, a whole number of seconds
 # 32 s: the LSTM remembers for long; with 8 s one frame in 200 came out on the other side of the threshold.

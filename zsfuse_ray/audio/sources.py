@@ -1,4 +1,4 @@
-"""Opening recordings by URI: local paths, file://, s3://, http(s)://, hf:// and what else fsspec knows."""
+"""Opening recordings by URI: local paths, file://, s3://, http(s)://, hf:// and what else fsspec opens."""
 
 import io
 import os
@@ -157,7 +157,7 @@ def _retried(call: Callable[[], T], uri: str) -> T:
 
 
 def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
-    """Return what to tell the user (None: not the source's fault) and whether trying again may help."""
+    """Return the message for the user (None: not the source's fault) and whether trying again may help."""
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)

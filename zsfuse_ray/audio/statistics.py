@@ -1,4 +1,4 @@
-"""What a classical emotion recogniser hears of a clip: statistics of its log-mel spectrum over time.
+"""The features of a classical emotion recogniser: statistics of its log-mel spectrum over time.
 
 The classical line that every model has to beat: functionals of low-level descriptors, as in the challenges
 since Schuller et al. 2009, here of log-mel bins alone.
@@ -33,9 +33,9 @@ def log_mel_statistics(samples: NDArray[np.int16], rate: int) -> NDArray[np.floa
     frame to frame and one from tenth to tenth of a second. The loud frames' level is taken off before, so
     that the gain of a recording does not count. A clip shorter than a frame is completed with zeros.
     """
-    heard = resample(torch.from_numpy(np.array(samples)), rate, RATE)
-    heard = torch.nn.functional.pad(heard, (0, max(0, _FRAME - len(heard))))
-    mel = _fbank()(heard[None])[0].numpy()
+    waveform = resample(torch.from_numpy(np.array(samples)), rate, RATE)
+    waveform = torch.nn.functional.pad(waveform, (0, max(0, _FRAME - len(waveform))))
+    mel = _fbank()(waveform[None])[0].numpy()
     mel = mel - np.percentile(mel.mean(axis=1), _LOUD_PERCENTILE)
     steps, blocks = _changes(mel), _changes(_means(mel))
     return np.concatenate(

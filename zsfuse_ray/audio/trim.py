@@ -1,4 +1,4 @@
-"""Where a ready-cut clip's speech starts and ends: silent edges tell of recording habits, not of emotion."""
+"""Where a ready-cut clip's speech starts and ends: silent edges are habits of recording, not emotion."""
 
 import numpy as np
 

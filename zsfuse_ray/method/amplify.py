@@ -1,4 +1,4 @@
-"""Audio amplification: what an encoder really hears when a clip is repeated.
+"""Audio amplification: what an encoder's input really is when a clip is repeated.
 
 Repeating a clip a times (Kataria & Hu 2026) meets the model's own fill and crop, so that many (clip, a)
 give bit-identical input. Every input is a stretch of the clip's periodic extension, followed by zeros up
@@ -28,9 +28,9 @@ Effect = Literal["same", "fewer", "cropped", "more"]
 
 
 def filled(length: int, repeats: int, window: int | None, fill: Fill) -> int:
-    """Return how many samples of the periodic extension of a clip the encoder hears before zeros begin.
+    """Return how many samples of the periodic extension of a clip the encoder takes before zeros begin.
 
-    A model without a window has nothing to fill and hears all repeats. Raises InputError for repeats
+    A model without a window has nothing to fill and takes all repeats. Raises InputError for repeats
     below 1, ValueError for a clip that is empty or longer than the window.
     """
     if repeats < 1:
@@ -95,11 +95,11 @@ def distinct_inputs(
     for clip, seed, length in _clips(lengths, seeds):
         known: dict[tuple[int, int], int] = {}
         for column, a in enumerate(repeats):
-            heard = _heard(length, a, window, fill, seed)
-            if heard not in known:
-                known[heard] = len(inputs)
-                inputs.append((clip, *heard))
-            index[clip, column] = known[heard]
+            stretch = _input(length, a, window, fill, seed)
+            if stretch not in known:
+                known[stretch] = len(inputs)
+                inputs.append((clip, *stretch))
+            index[clip, column] = known[stretch]
     return Distinct(tuple(inputs), index)
 
 
@@ -113,24 +113,24 @@ def same_as(
 ) -> int | None:
     """Return the first known amplification that gives the encoder just what a gives it, None if none does.
 
-    lengths: those of the windows that a clip is heard in, all of which must be the same.
+    lengths: those of the windows that cover a clip, all of which must be the same.
     """
-    wanted = [_heard(length, a, window, fill, seed) for length in lengths]
+    wanted = [_input(length, a, window, fill, seed) for length in lengths]
     for other in known:
-        if [_heard(length, other, window, fill, seed) for length in lengths] == wanted:
+        if [_input(length, other, window, fill, seed) for length in lengths] == wanted:
             return other
     return None
 
 
 def effect(length: int, a: int, window: int | None, fill: Fill, seed: int | None = None) -> Effect:
     """Return what amplification a does to a clip, relative to a = 1."""
-    once = _heard(length, 1, window, fill, seed)
-    heard = _heard(length, a, window, fill, seed)
-    if heard == once:
+    once = _input(length, 1, window, fill, seed)
+    amplified = _input(length, a, window, fill, seed)
+    if amplified == once:
         return "same"
     if window is not None and a * length > window:
         return "cropped"
-    return "fewer" if heard[1] < once[1] else "more"
+    return "fewer" if amplified[1] < once[1] else "more"
 
 
 def effects(
@@ -140,7 +140,7 @@ def effects(
     fill: Fill,
     seeds: Sequence[int] | None = None,
 ) -> dict[int, dict[str, int]]:
-    """Return, for each amplification, how many clips see each effect (effects that no clip sees included)."""
+    """Return, for each amplification, how many clips each effect acts on (0 for those that act on none)."""
     counts = {a: dict.fromkeys(get_args(Effect), 0) for a in repeats}
     for _, seed, length in _clips(lengths, seeds):
         for a in counts:
@@ -148,7 +148,7 @@ def effects(
     return counts
 
 
-def _heard(length: int, repeats: int, window: int | None, fill: Fill, seed: int | None) -> tuple[int, int]:
+def _input(length: int, repeats: int, window: int | None, fill: Fill, seed: int | None) -> tuple[int, int]:
     """Return (offset, filled), which together name the input."""
     return crop_offset(length, repeats, window, fill, seed), filled(length, repeats, window, fill)
 

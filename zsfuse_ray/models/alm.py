@@ -14,7 +14,8 @@ from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.method.amplify import Fill
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.batching import run_batched
-from zsfuse_ray.models.checkpoints.load import Checkpoint, quiet
+from zsfuse_ray.models.checkpoints.find import Checkpoint
+from zsfuse_ray.models.checkpoints.load import quiet
 
 _FILLS: dict[str, Fill] = {"repeatpad": "repeat_pad", "repeat": "circular", "pad": "none"}
 _TEXT_BATCH_TOKENS = 16_384
@@ -26,7 +27,7 @@ class AudioLanguageModel(ABC):
     sample_rate in Hz; window in samples, None where any length goes; fill: how the model tiles a shorter
     clip; same_length: padding would change the results, so only clips of equal length may share a batch;
     dim: size of an embedding; max_tokens: where a text is truncated; network: the module with the weights.
-    A family sets these and says what its two towers compute; training and inference share the rest.
+    A family sets these and computes the two towers; training and inference share the rest.
     """
 
     kind = "alm"
@@ -44,8 +45,8 @@ class AudioLanguageModel(ABC):
     extractor: Any
     tokenizer: Any
 
-    def __init__(self, found: Checkpoint, dtype: torch.dtype):
-        self.revision, self.licence, self.dtype = found.revision, found.licence, dtype
+    def __init__(self, source: Checkpoint, dtype: torch.dtype):
+        self.revision, self.licence, self.dtype = source.revision, source.licence, dtype
 
     @classmethod
     def of_parts(cls, network: Any, extractor: Any, tokenizer: Any) -> Self:
@@ -81,13 +82,13 @@ class AudioLanguageModel(ABC):
         """What multiplies the cosine of two embeddings."""
         return self.logit_scale.exp().item()
 
-    # no_grad, not inference_mode: what a layer caches must stay usable when training goes on
+    # no_grad, not inference_mode: what a layer caches must stay usable in training
     @torch.no_grad()
     def embed_audio(self, clips: list[Tensor]) -> Tensor:
         """Return (n, dim) normalised float32 embeddings of 1-D float clips at `sample_rate`.
 
-        Clips are at most `window` long and already repeated as `fill` says; zeros follow them. Each row
-        depends on its clip alone, given equal lengths where `same_length`.
+        Clips are at most `window` long and already repeated by the rule of `fill`; zeros follow them. Each
+        row depends on its clip alone, given equal lengths where `same_length`.
         """
         inputs = self.features(clips)
         with self.autocast():

@@ -22,7 +22,7 @@ import torch
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.about import Kind
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints.load import SHIPPED, WEIGHTS, local_folder, resolve
+from zsfuse_ray.models.checkpoints.find import SHIPPED, WEIGHTS, local_folder, resolve
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.models.families.dual import Dual

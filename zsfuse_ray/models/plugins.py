@@ -42,24 +42,24 @@ def import_class(name: str) -> Any:
         raise InputError(
             f"{name}: cannot import {module}: {_line(error)}; install it, or add its folder to PYTHONPATH"
         ) from error
-    found = content.get(class_name)
-    if not isinstance(found, type):
+    model_class = content.get(class_name)
+    if not isinstance(model_class, type):
         classes = [key for key, value in content.items() if isinstance(value, type)]
         raise InputError(f"{name}: {module} has no class {class_name}{nearest(class_name, classes)}")
-    kind = getattr(found, "kind", None)
+    kind = getattr(model_class, "kind", None)
     if kind not in OF_CLASS:
         raise InputError(f'{name}: its class attribute kind is {kind!r}, expected "alm" or "specialist"')
-    abstract = getattr(found, "__abstractmethods__", ())
-    missing = [part for part in OF_CLASS[kind] if not hasattr(found, part) or part in abstract]
+    abstract = getattr(model_class, "__abstractmethods__", ())
+    missing = [part for part in OF_CLASS[kind] if not hasattr(model_class, part) or part in abstract]
     if missing := sorted({*missing, *abstract}):
         raise InputError(f"{name} is no model of kind {kind}: it lacks {', '.join(missing)}")
     try:
-        inspect.signature(found).bind("", "cpu", torch.float32)
+        inspect.signature(model_class).bind("", "cpu", torch.float32)
     except TypeError as error:
         raise InputError(f"{name} cannot be made as Class(checkpoint, device, dtype): {error}") from error
     if kind == "alm":
-        AudioLanguageModel.register(found)  # isinstance tells it from a specialist, whatever it inherits from
-    return found
+        AudioLanguageModel.register(model_class)  # so isinstance holds, whatever it inherits from
+    return model_class
 
 
 def check_model(model: Any, name: str) -> None:

@@ -1,6 +1,6 @@
 """Tiny checkpoints with random weights, in the very form of the real ones.
 
-They make every path run in seconds, offline. What they say about audio means nothing.
+They make every path run in seconds, offline. Their outputs mean nothing.
 """
 
 import os
@@ -28,12 +28,12 @@ from transformers import (
 )
 
 from zsfuse_ray.models.checkpoints.load import quiet
-from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
+from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
 
 _CARD = """---
 license: apache-2.0
 ---
-Random weights, for tests and dry runs: what this model says means nothing.
+Random weights, for tests and dry runs: its outputs mean nothing.
 """
 
 

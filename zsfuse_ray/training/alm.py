@@ -215,8 +215,8 @@ class Pairs(nn.Module):
             values = values[:, 0]
         elif self.network.config.audio_config.model_type == "whisper":
             values = values.transpose(1, 2)
-        if "heard" in inputs:
-            lengths = (inputs["heard"] * values.shape[1]).round().long().tolist()
+        if "filled" in inputs:
+            lengths = (inputs["filled"] * values.shape[1]).round().long().tolist()
         elif "attention_mask" in inputs:
             lengths = inputs["attention_mask"].sum(dim=1).tolist()
         else:

@@ -10,7 +10,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATIO
 from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError, nearest
-from zsfuse_ray.models.checkpoints.load import Checkpoint, download, load_part, resolve
+from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
+from zsfuse_ray.models.checkpoints.load import download, load_part
 
 # Names of parameters: what sits on top of the layers in every audio classifier of transformers, and what
 # turns sound or spectrum into the first layer's input.

@@ -22,7 +22,7 @@ from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
 from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.catalog import MODELS
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import git_revision, versions

@@ -17,8 +17,9 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.metrics import macro_f1, ua
-from zsfuse_ray.models.checkpoints.load import download, has_weights, quiet
-from zsfuse_ray.models.families.classifier import heeds_mask, receptive_field
+from zsfuse_ray.models.checkpoints.find import has_weights
+from zsfuse_ray.models.checkpoints.load import download, quiet
+from zsfuse_ray.models.networks.speech import heeds_mask, receptive_field
 from zsfuse_ray.training.adapters import add_lora, merged
 from zsfuse_ray.training.augment import masks
 from zsfuse_ray.training.losses import balanced_weights, classification_loss, soft_targets

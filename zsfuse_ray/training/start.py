@@ -17,10 +17,11 @@ from transformers import (
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints.load import Checkpoint, download, has_weights, load_part, quiet, resolve
+from zsfuse_ray.models.checkpoints.find import Checkpoint, has_weights, resolve
+from zsfuse_ray.models.checkpoints.load import download, load_part, quiet
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.dual import DUAL_FRONT_ENDS, Dual
-from zsfuse_ray.models.networks.dual_network import ENCODERS, DualConfig, DualNetwork
+from zsfuse_ray.models.networks.dual import ENCODERS, DualConfig, DualNetwork
 from zsfuse_ray.training.pretrained import quieten
 
 _FAMILIES: dict[str, Any] = {"clap": (Clap, ClapModel), "dual": (Dual, DualNetwork)}

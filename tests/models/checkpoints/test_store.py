@@ -8,7 +8,7 @@ import pytest
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, parse_spec
-from zsfuse_ray.models.checkpoints.load import WEIGHTS, resolve
+from zsfuse_ray.models.checkpoints.find import WEIGHTS, resolve
 from zsfuse_ray.models.checkpoints.store import mirrored
 from zsfuse_ray.models.families.classifier import Classifier
 
@@ -81,7 +81,7 @@ def test_a_copy_that_breaks_off_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "said"),
+    ("checkpoint", "says"),
     [
         ("file:///no/such/model", "no such checkpoint: file:///no/such/model"),
         ("gopher://x/y", "gopher://x/y: "),
@@ -89,8 +89,8 @@ def test_a_copy_that_breaks_off_leaves_nothing(
         ("s3://bucket/model?secret_key=hunter2", "credentials belong in the environment"),
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(checkpoint: str, said: str) -> None:
-    with pytest.raises(InputError, match=said) as caught:
+def test_what_is_not_there_is_an_error_of_one_line(checkpoint: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
         resolve(checkpoint)
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)

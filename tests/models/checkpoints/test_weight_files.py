@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.models.checkpoints.weights import fill, read_weights, tokenizer_of
 from zsfuse_ray.models.untrained import byte_tokenizer
 

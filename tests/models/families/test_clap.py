@@ -48,7 +48,7 @@ def test_audio_embeddings_are_those_of_transformers(model, folder):
 
 
 def seeded_folder(folder, alm_folder, fusion=False, **audio):
-    """Write a CLAP whose weights tell clips apart (those that transformers starts with hardly do)."""
+    """Write a CLAP whose weights make clips differ (those that transformers starts with hardly do)."""
     config = ClapConfig.from_pretrained(alm_folder)
     audio |= {"enable_fusion": fusion, "fusion_type": "aff_2d" if fusion else None}
     config.audio_config = ClapAudioConfig(**(config.audio_config.to_dict() | audio))
@@ -73,14 +73,14 @@ def assert_real_clips_agree(folder, clips):
     reference = ClapModel.from_pretrained(folder).eval()
 
     @torch.inference_mode()
-    def heard(clip):
+    def encoded(clip):
         features = extractor(clip.numpy(), sampling_rate=48000, return_tensors="pt")
         features["is_longer"][:] = False
         return normalize(reference.get_audio_features(**features).pooler_output[0], dim=0)
 
     expected = []
     for clip in clips:
-        parts = [n / len(clip) * heard(clip[i : i + n]) for i, n in windows(len(clip), 480000)]
+        parts = [n / len(clip) * encoded(clip[i : i + n]) for i, n in windows(len(clip), 480000)]
         expected.append(normalize(torch.stack(parts).sum(0), dim=0))
     got, _ = embed_clips(model, clips, [1], batch_s=20)
     torch.testing.assert_close(got[:, 0], torch.stack(expected), rtol=0, atol=1e-4)
@@ -89,7 +89,7 @@ def assert_real_clips_agree(folder, clips):
 
 
 @pytest.mark.parametrize("fusion", [False, True])
-def test_real_audio_is_heard_as_by_transformers(alm_folder, tmp_path, shared, fusion):
+def test_real_audio_is_encoded_as_by_transformers(alm_folder, tmp_path, shared, fusion):
     folder = seeded_folder(tmp_path, alm_folder, fusion)
     assert_real_clips_agree(folder, list(podcast_clips(shared).values()))
 

@@ -10,10 +10,10 @@ return_attention_mask; *_synthetic: `synthetic_clips` likewise.
 import json
 
 import pytest
-import tiny_models as tiny
 import torch
 from goldens import golden, write_checkpoint
 from speech_clips import real_clips, synthetic_clips
+from tiny_models import CLASSIFIER_OF
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -46,13 +46,13 @@ WAVEFORM_KINDS = {
     "hubert": (HubertConfig, HubertForSequenceClassification),
     "wavlm": (WavLMConfig, WavLMForSequenceClassification),
 }
-WHISPER = tiny._WHISPER | {"max_source_positions": 1500}
+WHISPER = CLASSIFIER_OF["whisper"] | {"max_source_positions": 1500}
 
 
 def waveforms(kind, normalised, weighted):
     config, model = WAVEFORM_KINDS[kind]
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=normalised)
-    return model(config(**tiny._LAYER, use_weighted_layer_sum=weighted)), extractor
+    return model(config(**CLASSIFIER_OF["layer"], use_weighted_layer_sum=weighted)), extractor
 
 
 def whisper(weighted):
@@ -61,12 +61,12 @@ def whisper(weighted):
 
 
 def ast(normalised):
-    config = ASTConfig(**tiny._SIZE, max_length=1024, num_mel_bins=128)
+    config = ASTConfig(**CLASSIFIER_OF["ast"], max_length=1024, num_mel_bins=128)
     return ASTForAudioClassification(config), ASTFeatureExtractor(do_normalize=normalised)
 
 
 def wav2vec2_bert(weighted):
-    config = Wav2Vec2BertConfig(**tiny._BERT, use_weighted_layer_sum=weighted)
+    config = Wav2Vec2BertConfig(**CLASSIFIER_OF["bert"], use_weighted_layer_sum=weighted)
     return Wav2Vec2BertForSequenceClassification(config), SeamlessM4TFeatureExtractor()
 
 

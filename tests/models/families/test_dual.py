@@ -15,7 +15,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import load, parse_spec
 from zsfuse_ray.models.encoding import embed_clips
 from zsfuse_ray.models.families.dual import Dual
-from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
+from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
 
 RATE = 16000
 SECONDS = (0.4, 1.0, 1.03, 1.9)
@@ -89,7 +89,7 @@ def test_the_mean_ends_where_the_clip_does(folders, audio, frames):
     model = Dual(str(folders(audio)))
     inputs = model.features([CLIPS[1][:15200], CLIPS[3]])
     with torch.inference_mode():
-        hidden = model.network.audio_model(**{n: v for n, v in inputs.items() if n != "heard"})
+        hidden = model.network.audio_model(**{n: v for n, v in inputs.items() if n != "filled"})
         hidden = hidden.last_hidden_state[0]
         if hidden.ndim == 3:
             hidden = hidden.mean(dim=2).T
@@ -164,7 +164,7 @@ def test_a_folder_is_enough_to_name_it(folders):
     assert model.scale == pytest.approx(1 / 0.07)
 
 
-def test_without_a_window_every_copy_is_heard(folders):
+def test_without_a_window_every_copy_is_encoded(folders):
     model = Dual(str(folders("resnet-kaldi")))
     embeddings, inputs = embed_clips(model, CLIPS, (1, 3), batch_s=9)
     assert (embeddings.shape, inputs) == ((4, 2, 16), 8)
@@ -179,7 +179,7 @@ def test_tiling_follows_claps_feature_extractor(folders):
 
 
 @pytest.mark.parametrize("audio", AUDIO)
-def test_moments_shorter_than_a_frame_are_heard(folders, audio):
+def test_moments_shorter_than_a_frame_are_encoded(folders, audio):
     model = Dual(str(folders(audio)) if audio != "htsat" else str(folders(audio, audio_pooling="pooler")))
     assert model.embed_audio([CLIPS[0][:1]]).isfinite().all()
 

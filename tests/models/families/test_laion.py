@@ -14,7 +14,7 @@ from torch.nn.functional import normalize, pad
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import filled, windows
-from zsfuse_ray.models.checkpoints.load import resolve
+from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.models.checkpoints.weights import read_weights
 from zsfuse_ray.models.encoding import embed_clips, periodic
 from zsfuse_ray.models.families.clap import Clap
@@ -41,7 +41,7 @@ def voice(seconds: float, seed: int = 0) -> torch.Tensor:
     return speechlike(seconds, 48000, seed) + 0.3 * torch.sin(2 * torch.pi * 150 * 2**seed * time)
 
 
-def heard(module, clip: torch.Tensor) -> torch.Tensor:
+def encoded(module, clip: torch.Tensor) -> torch.Tensor:
     """Return the reference's embedding of a clip by itself, not rounded to 16 bits."""
     return module.get_audio_embedding_from_data([clip], use_tensor=True)[0].detach()
 
@@ -79,7 +79,7 @@ def real(shared):
 def assert_audio_agrees(module, model, real) -> None:
     """The embeddings of real clips are the reference's; those of long ones the mean of its windows'."""
     short = [clip for seconds, clip in real.items() if seconds <= 10]
-    expected = torch.stack([heard(module, clip) for clip in short])
+    expected = torch.stack([encoded(module, clip) for clip in short])
     got = model.embed_audio([tiled(clip) for clip in short])
     torch.testing.assert_close(got, expected, **CLOSE)
     assert spread(expected) > 0.01
@@ -87,22 +87,22 @@ def assert_audio_agrees(module, model, real) -> None:
     got, inputs = embed_clips(model, long, [1], batch_s=20)
     assert inputs == sum(math.ceil(len(clip) / WINDOW) for clip in long)
     for clip, row in zip(long, got[:, 0], strict=True):
-        parts = [n / len(clip) * heard(module, clip[i : i + n]) for i, n in windows(len(clip), WINDOW)]
+        parts = [n / len(clip) * encoded(module, clip[i : i + n]) for i, n in windows(len(clip), WINDOW)]
         torch.testing.assert_close(row, normalize(torch.stack(parts).sum(0), dim=0), **CLOSE)
 
 
-def test_real_audio_is_heard_as_by_the_reference(small, model, real):
+def test_real_audio_is_encoded_as_by_the_reference(small, model, real):
     assert_audio_agrees(small[0], model, real)
 
 
-def test_audio_is_heard_as_by_the_reference(small, model):
+def test_audio_is_encoded_as_by_the_reference(small, model):
     clips = [voice(seconds, seed) for seed, seconds in enumerate((0.3, 1, 3, 7, 10))]
-    expected = torch.stack([heard(small[0], clip) for clip in clips])
+    expected = torch.stack([encoded(small[0], clip) for clip in clips])
     torch.testing.assert_close(model.embed_audio([tiled(clip) for clip in clips]), expected, **CLOSE)
     assert spread(expected) > 0.005
 
 
-def test_text_is_read_as_by_the_reference(small, model):
+def test_text_is_encoded_as_by_the_reference(small, model):
     texts = [*TEXTS, "x" * 75, "x" * 76, "this person is feeling sad. " * 12]  # two tokens around them
     expected = torch.from_numpy(small[0].get_text_embedding(texts))
     got, truncated = model.embed_text(texts)
@@ -145,7 +145,7 @@ def test_bfloat16_is_near_in_any_batch(small, model):
     assert (together * model.embed_audio(clips)).sum(1).min() > 0.99
 
 
-def test_what_amplification_is_said_to_do_is_what_the_reference_hears(small):
+def test_the_effects_of_amplification_are_the_references(small):
     from laion_clap.training.data import get_audio_features
 
     config = small[0].model_cfg["audio_cfg"]
@@ -168,7 +168,7 @@ def test_audio_is_not_rounded_to_16_bits_as_the_reference_does(small, model):
     as_it_does = (clip.clamp(-1, 1) * 32767).to(torch.int16).float() / 32767
     torch.testing.assert_close(model.embed_audio([tiled(as_it_does)])[0], rounded, **CLOSE)
     ours = model.embed_audio([tiled(clip)])[0]
-    torch.testing.assert_close(ours, heard(small[0], clip), **CLOSE)
+    torch.testing.assert_close(ours, encoded(small[0], clip), **CLOSE)
     assert (ours - rounded).abs().max() > 5e-4
 
 
@@ -183,17 +183,17 @@ def test_a_longer_clip_is_never_cropped_at_random(small, model, fusion):
     chances = []
     for seed in (0, 1):
         np.random.seed(seed)  # noqa: NPY002
-        chances.append(heard(small[0], clip))
+        chances.append(encoded(small[0], clip))
     assert (chances[0] - chances[1]).abs().max() > 1e-3
     crops = [embed_clips(model, [clip], [1], long="crop", batch_s=10)[0][0, 0] for _ in range(2)]
     assert torch.equal(*crops)
-    torch.testing.assert_close(crops[0], heard(small[0], clip[:WINDOW]), **CLOSE)
+    torch.testing.assert_close(crops[0], encoded(small[0], clip[:WINDOW]), **CLOSE)
 
 
 def test_amplified_beyond_the_window_it_is_the_head_of_the_repeated_clip(small, model):
     clip = voice(4)
     got, _ = embed_clips(model, [clip], [1, 3], batch_s=10)
-    torch.testing.assert_close(got[0, 1], heard(small[0], clip.repeat(3)[:WINDOW]), **CLOSE)
+    torch.testing.assert_close(got[0, 1], encoded(small[0], clip.repeat(3)[:WINDOW]), **CLOSE)
     assert (got[0, 1] - got[0, 0]).abs().max() > 1e-3
 
 
@@ -249,7 +249,7 @@ def test_any_way_to_store_them_gives_the_same(model, other, change, name):
             r"audio_projection.linear1.weight is of shape \[512, 96\], expected \[512, 128\]",
         ),
         (lambda s: {**s, "audio_branch.norm.weight": torch.ones(5)}, "is of shape|do not fit"),
-        (lambda s: {**s, "audio_branch.bn0.weight": torch.ones(5, 5)}, "expected 1 axes"),
+        (lambda s: {**s, "audio_branch.bn0.weight": torch.ones(5, 5)}, "expected 1 dimensions"),
         (lambda s: {"encoder.weight": torch.ones(3)}, "no LAION CLAP checkpoint: it lacks"),
         (lambda s: {"epoch": 3}, "holds no weights by name"),
         (lambda s: [1], "holds no weights by name"),

@@ -17,7 +17,7 @@ if find_spec("laion_clap") is None:
     pytest.skip("the extra laion is not installed", allow_module_level=True)
 
 from laion_reference import package, random_state, write
-from test_laion import CLOSE, TEXTS, WINDOW, assert_audio_agrees, heard, spread, tiled, voice
+from test_laion import CLOSE, TEXTS, WINDOW, assert_audio_agrees, encoded, spread, tiled, voice
 
 
 def opened(folder, *network):
@@ -35,7 +35,7 @@ def tiny(request, tmp_path_factory):
 
 def assert_all_agree(module, models) -> None:
     clips = [voice(0.7, 1), voice(4, 2)]
-    audio = torch.stack([heard(module, clip) for clip in clips])
+    audio = torch.stack([encoded(module, clip) for clip in clips])
     texts = [*TEXTS, "this person is feeling sad. " * 12]
     text = torch.from_numpy(module.get_text_embedding(texts))
     for model in models:
@@ -61,7 +61,7 @@ def test_htsat_base_too(tmp_path):
     assert (list(audio.depths), list(audio.num_attention_heads)) == ([2, 2, 12, 2], [4, 8, 16, 32])
 
 
-def test_real_audio_is_heard_as_by_the_reference(tiny, shared):
+def test_real_audio_is_encoded_as_by_the_reference(tiny, shared):
     module, _, models = tiny
     clips = podcast_clips(shared)
     assert_audio_agrees(module, models[1], {seconds: clips[seconds] for seconds in (0.3, 1, 12)})
@@ -97,7 +97,7 @@ def test_a_network_that_the_package_does_not_have(tmp_path):
         LaionPackage(str(file))
 
 
-def test_without_the_extra_it_says_how_to_get_it(tiny, monkeypatch):
+def test_without_the_extra_the_error_names_it(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "laion_clap", None)
     with pytest.raises(
         InputError, match=r"needs the extra laion: pip install 'zsfuse-ray\[laion\]'"

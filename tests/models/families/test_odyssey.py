@@ -63,7 +63,7 @@ def test_logits_are_the_references(model, kind, request):
     assert torch.pdist(expected).min() > 0.03  # no two clips look alike
 
 
-def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, shared):
+def test_all_of_a_long_clip_is_encoded_where_the_reference_takes_its_head(model, shared):
     clip = real_clips(shared)[30]
     shares = torch.tensor([12, 12, 6]) / 30
     expected = shares @ torch.from_numpy(GOLDEN["windows"])

@@ -145,7 +145,7 @@ def test_padding_is_no_silence_as_it_would_be_to_paraclap_itself(model, referenc
     expected = reference.arrays["audio"][1]
     assert (reference.arrays["padded"] - expected).abs().max() > 0.01
     torch.testing.assert_close(model.embed_audio(clips[1:3])[0], expected, **CLOSE)
-    silence = torch.cat([clips[1], torch.zeros(32000)])  # heard as such where the clip itself has it
+    silence = torch.cat([clips[1], torch.zeros(32000)])  # encoded as such where the clip itself has it
     torch.testing.assert_close(model.embed_audio([silence])[0], reference.arrays["padded"], **CLOSE)
 
 
@@ -159,7 +159,7 @@ def test_loudness_matters_to_paraclap_alone(model, reference, clips):
     assert torch.allclose(quiet, loud, atol=1e-3) is (reference.family == "paraspeechclap")
 
 
-def test_every_repetition_is_heard(model, reference, clips):
+def test_every_repetition_is_encoded(model, reference, clips):
     lengths = [len(clip) for clip in clips[:2]]
     assert (model.window, model.fill) == (None, "none")
     assert effects(lengths, (1, 3), None, "none")[3] == {"same": 0, "fewer": 0, "cropped": 0, "more": 2}
@@ -189,7 +189,7 @@ def test_older_names_load_alike(model, reference, tmp_path):
     assert torch.equal(again.embed_audio([clip]), model.embed_audio([clip]))
 
 
-def test_what_it_says_of_itself(model, reference):
+def test_attributes(model, reference):
     spec = parse_spec(f"{reference.family}:{reference.folder / 'best.pth.tar'}", "alm")
     again = load(spec)
     assert type(again) is CLASSES[reference.family]

@@ -56,7 +56,7 @@ def test_logits_are_the_references(model, kind, clips, request):
     assert torch.pdist(expected).min() > 0.05  # no two clips look alike
 
 
-def test_a_long_clip_is_heard_whole_where_the_reference_hears_its_head(model, kind, shared):
+def test_all_of_a_long_clip_is_encoded_where_the_reference_takes_its_head(model, kind, shared):
     got = classify_clips(model, [real_clips(shared)[30]], batch_s=15)[0][0]
     torch.testing.assert_close(got, torch.from_numpy(GOLDEN[kind]["windows"]).mean(dim=0), **CLOSE)
     assert (got - torch.from_numpy(GOLDEN[kind]["alone"])[-1]).abs().max() > 0.1
@@ -67,7 +67,7 @@ def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, kind, shar
     alone = torch.from_numpy(GOLDEN[kind]["alone"])[[2, 1, 0]]
     torch.testing.assert_close(model.classify(clips)[0], alone, **CLOSE)
     differences = (torch.from_numpy(GOLDEN[kind]["together"]) - alone).abs().amax(dim=1)
-    if kind == "whisper":  # hears every clip as 15 s
+    if kind == "whisper":  # takes every clip as 15 s
         assert differences.max() < 1e-5
     else:
         assert differences[0] < 1e-5  # the longest has no padding
@@ -132,7 +132,8 @@ def test_the_published_sizes_fit(tmp_path):
     from transformers import WavLMConfig, WavLMModel, WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    from zsfuse_ray.models.networks import backbones
+    from zsfuse_ray.models.networks.configs import speech_config, whisper_config
+    from zsfuse_ray.models.networks.sizes import Sizes
 
     with torch.device("meta"):
         wavlm = WavLMModel(
@@ -155,7 +156,7 @@ def test_the_published_sizes_fit(tmp_path):
             max_source_positions=750,
         )
         whisper = WhisperEncoder(large)
-    read = backbones.wavlm_config(backbones.Sizes(wavlm.state_dict(), "x", "x"))
+    read = speech_config(Sizes(wavlm.state_dict(), "x", "x"), WavLMConfig)
     settings = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim")
     settings += ("conv_kernel", "conv_stride", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups")
     settings += (
@@ -168,7 +169,7 @@ def test_the_published_sizes_fit(tmp_path):
     for setting in settings:
         ours, published = getattr(read, setting), getattr(wavlm.config, setting)
         assert np.array_equal(ours, published), setting
-    read = backbones.whisper_config(backbones.Sizes(whisper.state_dict(), "x", "x"), 750)
+    read = whisper_config(Sizes(whisper.state_dict(), "x", "x"), 750)
     for setting in (
         "d_model",
         "encoder_layers",

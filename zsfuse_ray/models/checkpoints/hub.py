@@ -1,4 +1,4 @@
-"""The Hugging Face hub: asked once, with a limit on the time it may take, and told of plainly."""
+"""The Hugging Face hub: asked once, with a limit on the time it may take, and one-line errors."""
 
 import threading
 from concurrent.futures import Future
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 
 from zsfuse_ray.errors import InputError
 
-_HUB_SECONDS = 8  # how long a hub may take to say whether it has a model
+_HUB_SECONDS = 8  # how long a hub may take to answer whether it has a model
 _LOCAL_HINT = "name a local folder instead, such as --alm clap:/path/to/folder"
 FILES = (".pt", ".pth", ".pth.tar", ".ckpt", ".safetensors")  # endings of weights that are a checkpoint alone
 
@@ -58,7 +58,7 @@ def fetch_file(checkpoint: str, repository: str, file: str, revision: str | None
     """Return where a file of the hub lies now that it is fetched."""
     try:
         newest = _ask_hub(repository, file=file).commit_hash
-        # Fetched by its commit, the cache would not know it by its name again without the hub.
+        # Fetched by its commit, the cache would not find it by its name again without the hub.
         return Path(hf_hub_download(repository, file, revision=None if newest == revision else revision))
     except Exception as error:  # as in snapshot
         raise _hub_error(checkpoint, error) from error

@@ -32,23 +32,23 @@ def mirrored(uri: str) -> Path:
     Raises InputError for one that is not there, and for credentials in the URI: they would be kept wherever a
     model's name is.
     """
-    said = redact(uri)
-    if said != uri:
-        raise InputError(f"{said}: credentials belong in the environment (AWS_ACCESS_KEY_ID), not in a URI")
+    shown = redact(uri)
+    if shown != uri:
+        raise InputError(f"{shown}: credentials belong in the environment (AWS_ACCESS_KEY_ID), not in a URI")
     try:
         fs, root = pafs.FileSystem.from_uri(uri.rstrip("/"))
-        found = fs.get_file_info(root)
-        if found.type == pafs.FileType.NotFound:
+        info = fs.get_file_info(root)
+        if info.type == pafs.FileType.NotFound:
             raise InputError(f"no such checkpoint: {uri}")
-        is_file = found.type == pafs.FileType.File
-        listed = [found] if is_file else fs.get_file_info(pafs.FileSelector(root))
+        is_file = info.type == pafs.FileType.File
+        listed = [info] if is_file else fs.get_file_info(pafs.FileSelector(root))
         files = [f for f in listed if f.type == pafs.FileType.File and _is_wanted(f.base_name)]
         place = _place(f"{fs.type_name}:{root}", files)
         if not place.is_dir():
             _copy(fs, files, place)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{uri}: {redact(' '.join(str(error).split()))[:300]}") from None
-    return place / found.base_name if is_file else place
+    return place / info.base_name if is_file else place
 
 
 def _is_wanted(name: str) -> bool:

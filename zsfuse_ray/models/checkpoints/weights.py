@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.checkpoints.find import Checkpoint
 from zsfuse_ray.models.checkpoints.hub import fetch_tokenizer
-from zsfuse_ray.models.checkpoints.load import Checkpoint, load_part
+from zsfuse_ray.models.checkpoints.load import load_part
 
 # What a pickled NumPy number is made of: some checkpoints hold their epoch or best score as one. No code.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -25,17 +26,23 @@ _NUMBERS: list[Any] = [
     *(np.dtype, (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar")),
     *{type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
 ]
+# How versions of PyTorch before 2.1 name the two parts of a normalised weight, and how it does now.
+_RENAMED = {
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
+}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
-def read_weights(found: Checkpoint, keys: Iterable[str] = (), prefix: str = "") -> dict[str, Tensor]:
+def read_weights(source: Checkpoint, keys: Iterable[str] = (), prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of a checkpoint's file by name, on the CPU, without running code of its own.
 
-    keys: names of dictionaries inside the file that may hold the weights, the first one there is taken (else
-    the file's own content). prefix: what is taken off names that begin with it ("module." of data-parallel
-    training always is). Raises InputError for a file that is truncated or holds anything but tensors there.
+    Names are those that PyTorch gives now. keys: names of dictionaries inside the file that may hold the
+    weights, the first one there is taken (else the file's own content). prefix: what is taken off names that
+    begin with it ("module." of data-parallel training always is). Raises InputError for a file that is
+    truncated or holds anything but tensors there.
     """
-    file, name = found.weights, found.path_or_id
+    file, name = source.weights, source.path_or_id
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
@@ -53,7 +60,33 @@ def read_weights(found: Checkpoint, keys: Iterable[str] = (), prefix: str = "") 
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{name}: {file.name} holds no weights by name (a state_dict)")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    return {re.sub(rf"^(module\.)?({re.escape(prefix)})?", "", key): value for key, value in tensors.items()}
+    before = re.compile(rf"^(module\.)?({re.escape(prefix)})?")
+    return {_todays_name(before.sub("", key)): value for key, value in tensors.items()}
+
+
+def _todays_name(key: str) -> str:
+    stem, dot, last = key.rpartition(".")
+    return stem + _RENAMED.get(dot + last, dot + last)
+
+
+def without_adapters(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the weights with low-rank adapters as loralib's `Linear` has them added to what they adapt.
+
+    Its scale is alpha / rank, with alpha 1. Raises InputError for an adapter that fits nothing.
+    """
+    merged = {key: value for key, value in weights.items() if not key.endswith((".lora_A", ".lora_B"))}
+    for key, down in weights.items():
+        stem, _, last = key.rpartition(".")
+        if last != "lora_A":
+            continue
+        up, adapted = weights.get(f"{stem}.lora_B"), merged.get(f"{stem}.weight")
+        if up is None or adapted is None or {up.ndim, down.ndim} != {2} or len(down) != up.shape[1]:
+            raise InputError(f"{name}: {key} adapts no weight of its checkpoint")
+        change = up.float() @ down.float() / len(down)
+        if change.shape != adapted.shape:
+            raise InputError(f"{name}: {key} adapts a weight of shape {list(adapted.shape)}, not its own")
+        merged[f"{stem}.weight"] = adapted.float() + change
+    return merged
 
 
 def fill(
@@ -81,22 +114,22 @@ def fill(
     return network.float().eval().requires_grad_(False)
 
 
-def tokenizer_of(found: Checkpoint, usual: str) -> Any:
+def tokenizer_of(source: Checkpoint, usual: str) -> Any:
     """Return the tokenizer whose files lie beside the weights, else that of the hub model `usual`.
 
     Raises InputError where the hub cannot be reached, saying how to do without it.
     """
-    folder, name = found.folder, str(found.folder)
+    folder, name = source.folder, str(source.folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        folder, name = _fetched(found, usual), usual
+        folder, name = _fetched(source, usual), usual
     return load_part(AutoTokenizer, Checkpoint(name, None, None, True, folder, {}))
 
 
-def _fetched(found: Checkpoint, usual: str) -> Path:
+def _fetched(source: Checkpoint, usual: str) -> Path:
     try:
         return fetch_tokenizer(usual)
     except InputError as error:
         raise InputError(
-            f"{found.path_or_id} needs the tokenizer of {usual}, and {error}; or put the tokenizer's files "
-            f"(tokenizer.json, tokenizer_config.json) into the folder of {found.weights.name}"
+            f"{source.path_or_id} needs the tokenizer of {usual}, and {error}; or put the tokenizer's files "
+            f"(tokenizer.json, tokenizer_config.json) into the folder of {source.weights.name}"
         ) from None

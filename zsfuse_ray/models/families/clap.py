@@ -10,7 +10,8 @@ from zsfuse_ray.audio.features import ClapMel
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel, fill_of
-from zsfuse_ray.models.checkpoints.load import download, load_model, load_part, resolve
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
 
 
 class Clap(AudioLanguageModel):
@@ -33,20 +34,20 @@ class Clap(AudioLanguageModel):
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = resolve(checkpoint)
-        if not found.config:
+        source = resolve(checkpoint)
+        if not source.config:
             raise InputError(
                 f"{checkpoint} is one file of weights, not a folder in transformers' form; name its family, "
                 f"such as laion:{checkpoint}"
             )
-        model_type = found.config.get("model_type")
+        model_type = source.config.get("model_type")
         if model_type != "clap":
             raise InputError(f"{checkpoint} is no CLAP model: its config.json has model_type {model_type!r}")
-        found = download(found)
-        super().__init__(found, dtype)
+        source = download(source)
+        super().__init__(source, dtype)
 
-        extractor, tokenizer = load_part(ClapFeatureExtractor, found), load_part(AutoTokenizer, found)
-        self.put_together(checkpoint, load_model(ClapModel, found, device), extractor, tokenizer)
+        extractor, tokenizer = load_part(ClapFeatureExtractor, source), load_part(AutoTokenizer, source)
+        self.put_together(checkpoint, load_model(ClapModel, source, device), extractor, tokenizer)
 
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
         """Set all attributes, see `AudioLanguageModel.put_together`."""

@@ -10,16 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedConfig
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.about import About
-from zsfuse_ray.models.checkpoints.load import Checkpoint, download, load_model, load_part, resolve
-
-# Families whose attention mask makes padding harmless, given layer normalisation in the convolutions.
-_MASKED_FAMILIES = ("wav2vec2", "hubert", "wavlm")
+from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
+from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
+from zsfuse_ray.models.networks.speech import heeds_mask, receptive_field
 
 
 class Classifier:
@@ -41,13 +40,13 @@ class Classifier:
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = resolve(checkpoint)
-        self.labels = _labels(found)
-        found = download(found)
-        self.revision, self.licence = found.revision, found.licence
+        source = resolve(checkpoint)
+        self.labels = _labels(source)
+        source = download(source)
+        self.revision, self.licence = source.revision, source.licence
         self.device, self.dtype = torch.device(device), dtype
 
-        extractor = load_part(AutoFeatureExtractor, found)
+        extractor = load_part(AutoFeatureExtractor, source)
         name = type(extractor).__name__
         if name not in FRONT_ENDS:
             raise InputError(
@@ -57,12 +56,12 @@ class Classifier:
         self.sample_rate: int = extractor.sampling_rate
         self.window: int | None = self._features.window
 
-        self._model = load_model(AutoModelForAudioClassification, found, self.device)
+        self._model = load_model(AutoModelForAudioClassification, source, self.device)
         # The network ends where its head begins, and the head is applied in `classify`: one pass gives both.
         self._head, self._model.classifier = self._model.classifier, nn.Identity()
         self.vector_dim: int | None = _inputs_of(self._head)
         config = self._model.config
-        if _weighs_last_normalised(found.config):
+        if _weighs_last_normalised(source.config):
             config.tie_last_hidden_states = True
         self._shortest = max(self._features.minimum, receptive_field(config))
         self.same_length = isinstance(self._features, Waveforms) and not (
@@ -87,9 +86,9 @@ def _inputs_of(head: nn.Module) -> int:
     return next(layer.in_features for layer in head.modules() if isinstance(layer, nn.Linear))
 
 
-def _labels(found: Checkpoint) -> tuple[str, ...]:
+def _labels(source: Checkpoint) -> tuple[str, ...]:
     """Return the label names in the order of the logits, from config.json."""
-    config, name = found.config, found.path_or_id
+    config, name = source.config, source.path_or_id
     model_type = config.get("model_type")
     if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         known = ", ".join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)
@@ -98,7 +97,7 @@ def _labels(found: Checkpoint) -> tuple[str, ...]:
         )
     if config.get("problem_type") in ("regression", "multi_label_classification"):
         raise InputError(f"{name} is trained for {config['problem_type']}; a specialist has one label a clip")
-    labels = label_names(found)
+    labels = label_names(source)
     if len(labels) < 2 or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise InputError(
             f"{name} has no label names (id2label in config.json): fine-tune it, or name its labels there"
@@ -106,20 +105,22 @@ def _labels(found: Checkpoint) -> tuple[str, ...]:
     return labels
 
 
-def label_names(found: Checkpoint) -> tuple[str, ...]:
+def label_names(source: Checkpoint) -> tuple[str, ...]:
     """Return the names that config.json gives its outputs, in their order; none where it gives none."""
-    id2label = found.config.get("id2label") or {}
+    id2label = source.config.get("id2label") or {}
     try:
         return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{found.path_or_id}: id2label in config.json does not number its labels") from error
+        raise InputError(
+            f"{source.path_or_id}: id2label in config.json does not number its labels"
+        ) from error
 
 
 def _weighs_last_normalised(config: dict[str, Any]) -> bool:
     """Return whether a classifier that weighs its layers was trained on the last one normalised.
 
     So it was up to transformers 5.15, which superb/hubert-large-superb-er and its kin were trained with;
-    later versions give the state before the final normalisation, unless told otherwise.
+    later versions give the state before the final normalisation, unless the config sets otherwise.
     """
     written_by = re.match(r"(\d+)\.(\d+)", str(config.get("transformers_version")))
     is_old = written_by is None or tuple(map(int, written_by.groups())) < (5, 16)
@@ -129,17 +130,3 @@ def _weighs_last_normalised(config: dict[str, Any]) -> bool:
         and bool(config.get("use_weighted_layer_sum"))
         and bool(config.get("do_stable_layer_norm"))
     )
-
-
-def heeds_mask(config: PreTrainedConfig) -> bool:
-    """Return whether a waveform encoder's attention mask makes padding harmless."""
-    return config.model_type in _MASKED_FAMILIES and config.feat_extract_norm == "layer"
-
-
-def receptive_field(config: PreTrainedConfig) -> int:
-    """Return how many samples a waveform encoder's convolutions need for one output; 1 without any."""
-    kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
-    samples = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples

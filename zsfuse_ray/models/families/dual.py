@@ -12,13 +12,14 @@ from zsfuse_ray.audio.features import FRONT_ENDS, AstFbank, ClapMel, SeamlessFba
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel, fill_of
-from zsfuse_ray.models.checkpoints.load import Checkpoint, download, load_model, load_part, resolve
-from zsfuse_ray.models.families.classifier import heeds_mask, receptive_field
-from zsfuse_ray.models.networks.dual_network import POOLINGS, PROJECTIONS, DualNetwork
+from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
+from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
+from zsfuse_ray.models.networks.dual import POOLINGS, PROJECTIONS, DualNetwork
+from zsfuse_ray.models.networks.speech import heeds_mask, receptive_field
 
 DUAL_FRONT_ENDS: dict[str, Any] = {**FRONT_ENDS, "ClapFeatureExtractor": ClapMel}
 
-# Without a window an image encoder sees a clip completed to a multiple of this many frames: clips of about
+# Without a window an image encoder takes a clip completed to a multiple of this many frames: clips of about
 # one length can share a batch, yet what a clip is completed to depends on that clip alone.
 _IMAGE_FRAMES = 64
 
@@ -40,13 +41,13 @@ class Dual(AudioLanguageModel):
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = resolve(checkpoint)
-        _check(found)
-        found = download(found)
-        super().__init__(found, dtype)
+        source = resolve(checkpoint)
+        _check(source)
+        source = download(source)
+        super().__init__(source, dtype)
 
-        extractor, tokenizer = load_part(AutoFeatureExtractor, found), load_part(AutoTokenizer, found)
-        self.put_together(checkpoint, load_model(DualNetwork, found, device), extractor, tokenizer)
+        extractor, tokenizer = load_part(AutoFeatureExtractor, source), load_part(AutoTokenizer, source)
+        self.put_together(checkpoint, load_model(DualNetwork, source, device), extractor, tokenizer)
 
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
         """Set all attributes, see `AudioLanguageModel.put_together`."""
@@ -70,7 +71,7 @@ class Dual(AudioLanguageModel):
         self._shortest = max(getattr(self._front, "minimum", 1), receptive_field(encoder.config))
         self.same_length = False
         if isinstance(self._front, Waveforms):
-            # the mask helps whether or not the feature extractor was told to give one
+            # the mask helps whether or not the feature extractor was set to give one
             self._front.masked = heeds_mask(encoder.config)
             self.same_length = not self._front.masked
         self._try(name)
@@ -78,7 +79,7 @@ class Dual(AudioLanguageModel):
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:
         """Return the audio encoder's inputs, see `AudioLanguageModel.features`.
 
-        A clip shorter than the first layers need is completed with zeros. `heard`, (B,), where there is no
+        A clip shorter than the first layers need is completed with zeros. `filled`, (B,), where there is no
         mask: the share of the time axis that a clip fills.
         """
         clips = [pad(c.to(self.device), (0, max(0, self._shortest - len(c)))) for c in clips]
@@ -88,7 +89,7 @@ class Dual(AudioLanguageModel):
             return self._picture(next(iter(inputs.values())), clips)
         if isinstance(self._front, WhisperMel):
             shares = [len(clip) / self._front.window for clip in clips]
-            inputs["heard"] = torch.tensor(shares, device=self.device)
+            inputs["filled"] = torch.tensor(shares, device=self.device)
         if "attention_mask" in inputs and not self._takes_mask:
             del inputs["attention_mask"]
         return inputs
@@ -123,8 +124,8 @@ class Dual(AudioLanguageModel):
         config = self.network.config.audio_config
         features = features - getattr(config, "features_mean", 0.0)
         features = features / getattr(config, "features_std", 1.0)
-        heard = torch.tensor([self._frames(len(clip)) / width for clip in clips], device=self.device)
-        return {"pixel_values": features[:, None], "heard": heard}
+        filled = torch.tensor([self._frames(len(clip)) / width for clip in clips], device=self.device)
+        return {"pixel_values": features[:, None], "filled": filled}
 
     def _columns(self, samples: int) -> int:
         """Return how many frames wide the picture of a clip is: the window, or a multiple of some frames."""
@@ -152,9 +153,9 @@ class Dual(AudioLanguageModel):
             raise InputError(f"{checkpoint}: its embeddings are not finite")
 
 
-def _check(found: Checkpoint) -> None:
+def _check(source: Checkpoint) -> None:
     """Raise InputError where config.json is not that of a dual encoder."""
-    config, name = found.config, found.path_or_id
+    config, name = source.config, source.path_or_id
     if config.get("model_type") != "dual":
         raise InputError(
             f"{name} is no dual encoder: its config.json has model_type {config.get('model_type')!r}"

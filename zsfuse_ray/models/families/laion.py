@@ -6,9 +6,9 @@ transformers' ClapModel, its sizes read off their shapes; laion-clap need not be
 runs that very package, and gives the same embeddings).
 
 48 kHz, windows of 10 s, which shorter audio fills in whole copies followed by zeros. Log-mel (Slaney's
-filters, those of the fusion path HTK's) without normalisation. Text is RoBERTa's, cut at 77 tokens and said
-to be. The text encoder's layer normalisation has RoBERTa's epsilon of 1e-5, where conversions on the hub
-have 1e-12.
+filters, those of the fusion path HTK's) without normalisation. Text is RoBERTa's, cut at 77 tokens and
+reported so. The text encoder's layer normalisation has RoBERTa's epsilon of 1e-5, where conversions on the
+hub have 1e-12.
 
 On purpose other than the reference: audio is not rounded to 16 bits once more after resampling (the
 reference does so unless use_tensor=True), nor clipped at ±1; what exceeds the window is never cropped at
@@ -21,15 +21,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapTextConfig
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints.load import Checkpoint, download, resolve
+from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
+from zsfuse_ray.models.checkpoints.load import download
 from zsfuse_ray.models.checkpoints.weights import fill, read_weights, tokenizer_of
 from zsfuse_ray.models.families.clap import Clap
-from zsfuse_ray.models.networks.htsat import BLOCK_NAMES
+from zsfuse_ray.models.networks.configs import text_config
+from zsfuse_ray.models.networks.htsat import htsat_config, htsat_weights
+from zsfuse_ray.models.networks.sizes import Sizes, part_of
 
 CHECKPOINTS = (
     "lukewys/laion_clap/630k-audioset-best.pt",
@@ -41,20 +44,12 @@ FAMILY = "LAION CLAP"
 MAX_TOKENS = 77
 TOKENIZER = "roberta-base"
 
-# What the file holds beside the two towers: the front end (ClapMel computes it), masks that follow from the
-# sizes, heads of a pre-training on AudioSet, and a projection that only the loss saw.
-_UNUSED = (
-    r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*",
-    r"audio_branch\.layers\.\d+\.blocks\.\d+\.attn_mask",
-    r"(audio|text)_transform\..*",
-)
+_AUDIO, _TEXT = "audio_branch.", "text_branch."
+_UNUSED = r"(audio|text)_transform\..*"  # a projection of which only the loss makes use
 POSITION_IDS = r"text_branch\.embeddings\.(position_ids|token_type_ids)"  # counters, in some files only
 
 _NAMES = (
     (r"^text_branch\.", "text_model."),
-    (r"^audio_branch\.", "audio_model.audio_encoder."),
-    (r"\.bn0\.", ".batch_norm."),
-    *BLOCK_NAMES,
     (r"^(audio|text)_projection\.0\.", r"\1_projection.linear1."),
     (r"^(audio|text)_projection\.2\.", r"\1_projection.linear2."),
 )
@@ -68,9 +63,9 @@ class Laion(Clap):
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found, weights = read_laion(checkpoint)
-        AudioLanguageModel.__init__(self, found, dtype)
-        self.licence = found.licence or LICENCE
+        source, weights = read_laion(checkpoint)
+        AudioLanguageModel.__init__(self, source, dtype)
+        self.licence = source.licence or LICENCE
 
         config = config_of(weights, checkpoint)
         try:
@@ -86,88 +81,42 @@ class Laion(Clap):
             frequency_min=50,
             truncation="fusion" if config.audio_config.enable_fusion else "rand_trunc",
         )
-        tokenizer = tokenizer_of(found, TOKENIZER)
+        tokenizer = tokenizer_of(source, TOKENIZER)
         tokenizer.model_max_length = MAX_TOKENS
         self.put_together(checkpoint, network.to(device), extractor, tokenizer)
 
 
 def read_laion(checkpoint: str) -> tuple[Checkpoint, dict[str, Tensor]]:
     """Return where LAION's file is, once fetched, and its weights; InputError for anything else."""
-    found = resolve(checkpoint)
-    if found.config:
+    source = resolve(checkpoint)
+    if source.config:
         raise InputError(
             f"{checkpoint} is a folder in transformers' form, not LAION's .pt file: clap:{checkpoint}?"
         )
-    found = download(found)
-    return found, read_weights(found, ("state_dict",))
+    source = download(source)
+    return source, read_weights(source, ("state_dict",))
 
 
 def config_of(weights: Mapping[str, Tensor], name: str) -> Any:
     """Return the ClapConfig of the towers, as the shapes of LAION's weights have them.
 
-    Raises InputError where a weight that tells a size is missing; `name` is for the message.
+    Raises InputError where a weight that decides a size is missing; `name` is for the message.
     """
-
-    def shape(key: str, axes: int) -> tuple[int, ...]:
-        if key not in weights:
-            raise InputError(f"{name}: no {FAMILY} checkpoint: it lacks {key}")
-        if weights[key].ndim != axes:
-            raise InputError(
-                f"{name}: no {FAMILY} checkpoint: {key} is of shape {list(weights[key].shape)}, "
-                f"expected {axes} axes"
-            )
-        return tuple(weights[key].shape)
-
-    def count(pattern: str) -> int:
-        return len({found[1] for key in weights if (found := re.match(pattern, key))})
-
-    audio, text = "audio_branch.", "text_branch."
-    channels, _, patch, _ = shape(f"{audio}patch_embed.proj.weight", 4)
-    first = f"{audio}layers.0.blocks.0."
-    stages = range(count(rf"{audio}layers\.(\d+)\."))
-    bias = "attn.relative_position_bias_table"
-    words, width = shape(f"{text}embeddings.word_embeddings.weight", 2)
-    fused = f"{audio}patch_embed.mel_conv2d.weight" in weights
     return ClapConfig(
-        projection_dim=shape("audio_projection.2.weight", 2)[0],
-        audio_config={
-            "num_mel_bins": shape(f"{audio}bn0.weight", 1)[0],
-            "patch_size": patch,
-            "patch_stride": [patch, patch],
-            "patch_embeds_hidden_size": channels,
-            "hidden_size": shape(f"{audio}norm.weight", 1)[0],
-            "depths": [count(rf"{audio}layers\.{stage}\.blocks\.(\d+)\.") for stage in stages],
-            "num_attention_heads": [shape(f"{audio}layers.{i}.blocks.0.{bias}", 2)[1] for i in stages],
-            "num_hidden_layers": len(stages),
-            "window_size": (round(shape(f"{first}{bias}", 2)[0] ** 0.5) + 1) // 2,
-            "mlp_ratio": shape(f"{first}mlp.fc1.weight", 2)[0] / channels,
-            "enable_fusion": fused,
-            "fusion_type": "aff_2d" if fused else None,
-        },
-        text_config={
-            "vocab_size": words,
-            "hidden_size": width,
-            "num_hidden_layers": count(rf"{text}encoder\.layer\.(\d+)\."),
-            "num_attention_heads": max(1, width // 64),
-            "intermediate_size": shape(f"{text}encoder.layer.0.intermediate.dense.weight", 2)[0],
-            "max_position_embeddings": shape(f"{text}embeddings.position_embeddings.weight", 2)[0],
-            "type_vocab_size": shape(f"{text}embeddings.token_type_embeddings.weight", 2)[0],
-            "layer_norm_eps": 1e-5,
-        },
+        projection_dim=Sizes(weights, name, FAMILY).of("audio_projection.2.weight", 2)[0],
+        audio_config=htsat_config(Sizes(weights, name, FAMILY, _AUDIO)).to_dict(),
+        text_config=text_config(Sizes(weights, name, FAMILY, _TEXT), ClapTextConfig).to_dict(),
     )
 
 
 def _converted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return LAION's weights under the names of transformers' ClapModel, without what it does not have."""
-    converted = {}
+    audio = htsat_weights(part_of(weights, _AUDIO))
+    converted = {f"audio_model.{key}": value for key, value in audio.items()}
     for key, value in weights.items():
-        if any(re.fullmatch(pattern, key) for pattern in (*_UNUSED, POSITION_IDS)):
+        if key.startswith(_AUDIO) or re.fullmatch(f"{_UNUSED}|{POSITION_IDS}", key):
             continue
         for pattern, name in _NAMES:
             key = re.sub(pattern, name, key)
-        if ".qkv." in key:
-            parts = zip(("query", "key", "value"), torch.atleast_1d(value).chunk(3), strict=False)
-            converted |= {key.replace(".qkv.", f".{part}."): piece for part, piece in parts}
-        else:
-            converted[key] = value
+        converted[key] = value
     return converted

@@ -55,9 +55,9 @@ class LaionPackage(AudioLanguageModel):
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found, weights = read_laion(checkpoint)
-        super().__init__(found, dtype)
-        self.licence = found.licence or LICENCE
+        source, weights = read_laion(checkpoint)
+        super().__init__(source, dtype)
+        self.licence = source.licence or LICENCE
 
         config = config_of(weights, checkpoint)
         channels = config.audio_config.patch_embeds_hidden_size
@@ -65,7 +65,7 @@ class LaionPackage(AudioLanguageModel):
             raise InputError(
                 f"{checkpoint}: laion-clap has no HTSAT of {channels} channels; laion:{checkpoint} takes any"
             )
-        network = _module(config, _NETWORKS[channels], tokenizer_of(found, TOKENIZER))
+        network = _module(config, _NETWORKS[channels], tokenizer_of(source, TOKENIZER))
         fill(network.model, weights, checkpoint, FAMILY, [POSITION_IDS])
         self.put_together(checkpoint, network.to(device).eval(), None, network.tokenize)
 

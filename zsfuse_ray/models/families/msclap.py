@@ -1,9 +1,9 @@
 """Microsoft CLAP (Elizalde et al., arXiv 2206.04769 and 2309.05767; github.com/microsoft/CLAP).
 
 The checkpoints are the authors' own files, microsoft/msclap/CLAP_weights_2023.pth (HTS-AT and GPT-2, clips of
-7 s) and CLAP_weights_2022.pth (CNN14 and BERT, 5 s): the weights tell which. Both hear 44.1 kHz without any
-normalisation of the waveform, give 1024 numbers, and are under the MIT licence. The reference is the authors'
-package, msclap 1.3.4. As there:
+7 s) and CLAP_weights_2022.pth (CNN14 and BERT, 5 s): the names of the weights show which. Both take 44.1 kHz
+without any normalisation of the waveform, give 1024 numbers, and are under the MIT licence. The reference is
+the authors' package, msclap 1.3.4. As there:
 
 - A shorter clip is repeated up to the window, the last copy cut ("circular").
 - The spectrogram's window and mel filters are those in the file. Those of 2023 were made for 32 kHz: they lie
@@ -14,10 +14,10 @@ package, msclap 1.3.4. As there:
 
 On purpose otherwise:
 
-- Of a longer clip one hears windows or the head, where the reference takes a random stretch.
+- A longer clip is encoded in windows or cropped to its head, where the reference takes a random stretch.
 - Channels are mixed before, where the reference puts them one after another.
-- A longer text is cut to 77 (2023) or 100 (2022) tokens, its ending kept, and said to be cut. The reference
-  fails on it among other texts, and alone hears all of it.
+- A longer text is cut to 77 (2023) or 100 (2022) tokens, its ending kept, and reported as cut. The reference
+  fails on it among other texts, and alone encodes all of it.
 - Spectra are computed by FFT in float64, where the reference convolves in float32.
 """
 
@@ -29,9 +29,10 @@ from torch import Tensor
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints.load import download, resolve
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download
 from zsfuse_ray.models.checkpoints.weights import fill, read_weights, tokenizer_of
-from zsfuse_ray.models.networks.msclap_network import RATE, UNUSED, YEARS, MsClapMel, MsClapNetwork, named
+from zsfuse_ray.models.networks.msclap import FAMILY, RATE, UNUSED, YEARS, MsClapMel, MsClapNetwork, named
 
 _ENDING = " <|endoftext|>"
 _ENDING_TOKENS = 2  # its space, and the end of text
@@ -54,11 +55,11 @@ class MsClap(AudioLanguageModel):
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = download(resolve(checkpoint))
-        super().__init__(found, dtype)
-        self.licence = found.licence or self.about.licence
+        source = download(resolve(checkpoint))
+        super().__init__(source, dtype)
+        self.licence = source.licence or self.about.licence
 
-        weights = read_weights(found, keys=["model"])
+        weights = read_weights(source, keys=["model"])
         year = next((year for year in YEARS if all(mark in weights for mark in year.marks)), None)
         if year is None:
             raise InputError(
@@ -66,13 +67,15 @@ class MsClap(AudioLanguageModel):
                 "GPT-2) or CLAP_weights_2022.pth (CNN14, BERT)"
             )
         try:
-            network, mel = MsClapNetwork(weights, year), MsClapMel(weights, year)
+            network, mel = MsClapNetwork(weights, year, checkpoint), MsClapMel(weights, year)
             weights = named(weights, year)
+        except InputError:
+            raise
         except Exception as error:  # weights from strangers: whatever their sizes make a network raise
             reason = str(error).strip().partition("\n")[0]
             raise InputError(f"{checkpoint}: no msclap checkpoint, wrong or missing: {reason}") from error
-        network = fill(network, weights, checkpoint, "msclap", UNUSED)
-        self.put_together(checkpoint, network.to(device), mel, tokenizer_of(found, year.tokenizer))
+        network = fill(network, weights, checkpoint, FAMILY, UNUSED)
+        self.put_together(checkpoint, network.to(device), mel, tokenizer_of(source, year.tokenizer))
 
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
         """Set all attributes, see `AudioLanguageModel.put_together`."""

@@ -8,8 +8,8 @@ normalised by the mean and the deviation of the training audio, which config.jso
 vector is what the last of these linear layers reads.
 
 Where this differs from the reference on purpose:
-- The reference hears the first 12 s of a clip. Here these are the window, and a longer clip is heard whole,
-  window by window; ``--long crop`` does as the reference does.
+- The reference encodes the first 12 s of a clip. Here these are the window, and all of a longer clip is
+  encoded, window by window; ``--long crop`` does as the reference does.
 - In a batch the reference pools over the frames of each clip and one of the padding behind it. Here a clip
   is pooled over its own, as in the reference where the clip is alone.
 """
@@ -25,17 +25,23 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from zsfuse_ray.audio.features import Waveforms
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
-from zsfuse_ray.models.checkpoints.load import Checkpoint, download, resolve
+from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
+from zsfuse_ray.models.checkpoints.load import download
 from zsfuse_ray.models.checkpoints.weights import fill, read_weights
-from zsfuse_ray.models.families.classifier import label_names, receptive_field
-from zsfuse_ray.models.networks.backbones import MASK_EMBEDDING, frame_mask, todays_names, wavlm_config
+from zsfuse_ray.models.families.classifier import label_names
+from zsfuse_ray.models.networks.configs import speech_config
 from zsfuse_ray.models.networks.sizes import Sizes
+from zsfuse_ray.models.networks.speech import MASK_EMBEDDING, frame_mask, receptive_field
 
 LABELS = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")
 _FAMILY = "Odyssey"
 _RATE = 16_000
 _SECONDS = 12
-_ATTRIBUTES = {"arousal", "valence", "dominance"}  # what the baselines of the challenge's other task tell
+_ATTRIBUTES = {
+    "arousal",
+    "valence",
+    "dominance",
+}  # outputs of the challenge's other baselines
 
 
 class Odyssey:
@@ -59,23 +65,23 @@ class Odyssey:
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = resolve(checkpoint)
-        _check(found)
-        self.window: int | None = found.config.get("maxlen", _SECONDS * _RATE)
-        self._mean, self._std = (float(found.config[key]) for key in ("mean", "std"))
-        found = download(found)
-        self.revision: str | None = found.revision
-        self.licence: str | None = found.licence or self.about.licence
+        source = resolve(checkpoint)
+        _check(source)
+        self.window: int | None = source.config.get("maxlen", _SECONDS * _RATE)
+        self._mean, self._std = (float(source.config[key]) for key in ("mean", "std"))
+        source = download(source)
+        self.revision: str | None = source.revision
+        self.licence: str | None = source.licence or self.about.licence
         self.device, self.dtype = torch.device(device), dtype
 
-        weights = todays_names(read_weights(found))
+        weights = read_weights(source)
         sizes = Sizes(weights, checkpoint, _FAMILY)
-        config = wavlm_config(Sizes(weights, checkpoint, _FAMILY, "ssl_model."))
+        config = speech_config(Sizes(weights, checkpoint, _FAMILY, "ssl_model."), WavLMConfig)
         layers = [
             sizes.of(f"ser_model.fc.{i}.0.weight", 2) for i in range(sizes.count("ser_model.fc.{}.0.weight"))
         ]
         outputs, width = sizes.of("ser_model.out.0.weight", 2)
-        self.labels = _labels(found, outputs)
+        self.labels = _labels(source, outputs)
         self.vector_dim: int | None = width
         network = sizes.build(lambda: _Network(config, layers, width, outputs))
         self._network = fill(network, weights, checkpoint, _FAMILY, [MASK_EMBEDDING]).to(self.device)
@@ -96,7 +102,7 @@ class Odyssey:
 
 
 class _Network(nn.Module):
-    def __init__(self, config: WavLMConfig, layers: Sequence[tuple[int, ...]], width: int, labels: int):
+    def __init__(self, config: Any, layers: Sequence[tuple[int, ...]], width: int, labels: int):
         super().__init__()
         self.ssl_model: Any = WavLMModel(config)
         self.pool_model = _AttentivePooling(config.hidden_size)
@@ -120,18 +126,18 @@ class _AttentivePooling(nn.Module):
         self.sap_linear = nn.Linear(size, size)
         self.attention = nn.Parameter(torch.empty(size, 1))
 
-    def forward(self, frames: Tensor, heard: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, own: Tensor) -> Tensor:
         scores = torch.tanh(self.sap_linear(frames)) @ self.attention
-        weights = scores.float().masked_fill(~heard[..., None], -torch.inf).softmax(dim=1)
+        weights = scores.float().masked_fill(~own[..., None], -torch.inf).softmax(dim=1)
         frames = frames.float()  # a small difference of large numbers follows
         mean = (frames * weights).sum(dim=1)
         variance = (frames.square() * weights).sum(dim=1) - mean.square()
         return torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=1)
 
 
-def _check(found: Checkpoint) -> None:
+def _check(source: Checkpoint) -> None:
     """Raise InputError unless config.json is of this family and its numbers are numbers."""
-    config, name = found.config, found.path_or_id
+    config, name = source.config, source.path_or_id
     if config.get("model_type") != "ser":
         raise InputError(
             f"{name} is no Odyssey model: its config.json has model_type {config.get('model_type')!r}, "
@@ -151,15 +157,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _labels(found: Checkpoint, outputs: int) -> tuple[str, ...]:
-    labels = label_names(found) or LABELS
+def _labels(source: Checkpoint, outputs: int) -> tuple[str, ...]:
+    labels = label_names(source) or LABELS
     if _ATTRIBUTES & {label.lower() for label in labels} or outputs < 2:
         raise InputError(
-            f"{found.path_or_id} predicts attributes such as arousal, not labels; "
+            f"{source.path_or_id} predicts attributes such as arousal, not labels; "
             f"expected one like {Odyssey.about.checkpoints[0]}"
         )
     if len(labels) != outputs:
         raise InputError(
-            f"{found.path_or_id}: {outputs} outputs, but {len(labels)} labels: {', '.join(labels)}"
+            f"{source.path_or_id}: {outputs} outputs, but {len(labels)} labels: {', '.join(labels)}"
         )
     return labels

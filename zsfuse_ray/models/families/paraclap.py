@@ -10,8 +10,8 @@ sizes come from it, the rest is in `sizes`.
 
 Differences from the reference on purpose:
 
-- It hears one clip at a time and would take padding for silence. Here clips of several lengths share a batch,
-  for an attention mask gives each what it has alone.
+- It encodes one clip at a time and would take padding for silence. Here clips of several lengths share a
+  batch, for an attention mask gives each what it has alone.
 - A clip shorter than 25 ms, for which it fails, is completed with zeros.
 
 The repository and the checkpoint state no licence; the audio encoder it starts from is CC-BY-NC-SA-4.0.
@@ -27,17 +27,14 @@ from transformers import BertConfig, Wav2Vec2Config, Wav2Vec2FeatureExtractor
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.checkpoints.load import download, resolve
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download
 from zsfuse_ray.models.checkpoints.weights import fill, read_weights, tokenizer_of
 from zsfuse_ray.models.families.dual import Dual
-from zsfuse_ray.models.networks.dual_network import DualConfig, DualNetwork
-from zsfuse_ray.models.networks.sizes import Sizes, speech_config, text_config
+from zsfuse_ray.models.networks.configs import speech_config, text_config
+from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
+from zsfuse_ray.models.networks.sizes import Sizes
 
-_RENAMED = (
-    # what torch before 2.1 calls the two parts of a normalised weight
-    (r"(\.pos_conv_embed\.conv)\.weight_g", r"\1.parametrizations.weight.original0"),
-    (r"(\.pos_conv_embed\.conv)\.weight_v", r"\1.parametrizations.weight.original1"),
-)
 _OURS = (("audio_branch.base.", "audio_model."), ("text_branch.base.", "text_model."))
 _UNUSED = (
     r"audio_model\.masked_spec_embed",  # for training
@@ -68,19 +65,20 @@ class Paraclap(Dual):
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = resolve(checkpoint)
-        if found.config:
+        source = resolve(checkpoint)
+        if source.config:
             raise InputError(
-                f"{checkpoint} is a folder with config.json (model_type {found.config.get('model_type')!r}); "
+                f"{checkpoint} is a folder with config.json "
+                f"(model_type {source.config.get('model_type')!r}); "
                 f"expected one file of weights, such as {self.about.checkpoints[0]}"
             )
-        found = download(found)
-        AudioLanguageModel.__init__(self, found, dtype)
-        self.licence = found.licence or self.about.licence
+        source = download(source)
+        AudioLanguageModel.__init__(self, source, dtype)
+        self.licence = source.licence or self.about.licence
 
-        weights = self.renamed(read_weights(found))
+        weights = self.renamed(read_weights(source))
         network = fill(self._network(weights, checkpoint), _ours(weights), checkpoint, self.family, _UNUSED)
-        tokenizer = tokenizer_of(found, self.tokens_of)
+        tokenizer = tokenizer_of(source, self.tokens_of)
         vocabulary = network.config.text_config.vocab_size
         if len(tokenizer) > vocabulary:
             raise InputError(
@@ -91,9 +89,7 @@ class Paraclap(Dual):
         self.put_together(checkpoint, network.to(device), extractor, tokenizer)
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights by the names of the reference with today's torch and transformers."""
-        for pattern, name in _RENAMED:
-            weights = {re.sub(pattern, name, key): value for key, value in weights.items()}
+        """Return the weights by the names of the reference."""
         return weights
 
     def _network(self, weights: dict[str, Tensor], name: str) -> DualNetwork:

@@ -3,12 +3,12 @@
 Made for descriptions of speaking styles: of a speaker ("intrinsic"), of an utterance, emotions among them
 ("situational", the one to take here), or of both ("combined").
 
-ParaCLAP's network with other encoders: WavLM Large, which hears 16 kHz of any length with each clip's mean
+ParaCLAP's network with other encoders: WavLM Large, which takes 16 kHz of any length with each clip's mean
 and variance normalised, its last layer averaged over what is no padding; and the first output of
 granite-embedding-278m-multilingual (of XLM-RoBERTa's architecture), at most 512 tokens. 768 dimensions. MIT.
 
 A clip's score for a text is the plain cosine, of which the reference takes the softmax: `scale` is 1, not the
-learned scale, which was for training and goes on to serve it. Posteriors come out nearly flat, so fit the
+learned scale, which only training uses. Posteriors come out nearly flat, so fit the
 temperature on labelled data (jobs/tune.py).
 
 Difference from the reference on purpose: a clip shorter than 25 ms, for which it fails, is completed with

@@ -14,8 +14,8 @@ Whisper's decoder are left out.
 Where this differs from the reference on purpose:
 - The reference normalises a clip for WavLM after it padded the batch, so that the zeros behind a clip change
   it. Here a clip is normalised by itself, as in the reference where it is alone.
-- The reference hears the first 15 s of a clip. Here these are the window, and a longer clip is heard whole,
-  window by window; ``--long crop`` does as the reference does.
+- The reference encodes the first 15 s of a clip. Here these are the window, and all of a longer clip is
+  encoded, window by window; ``--long crop`` does as the reference does.
 """
 
 from collections.abc import Mapping
@@ -36,18 +36,12 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from zsfuse_ray.audio.features import Waveforms, WhisperMel
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.about import About
-from zsfuse_ray.models.checkpoints.load import download, resolve
-from zsfuse_ray.models.checkpoints.weights import fill, read_weights
-from zsfuse_ray.models.families.classifier import receptive_field
-from zsfuse_ray.models.networks.backbones import (
-    MASK_EMBEDDING,
-    frame_mask,
-    todays_names,
-    wavlm_config,
-    whisper_config,
-    without_adapters,
-)
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download
+from zsfuse_ray.models.checkpoints.weights import fill, read_weights, without_adapters
+from zsfuse_ray.models.networks.configs import speech_config, whisper_config
 from zsfuse_ray.models.networks.sizes import Sizes
+from zsfuse_ray.models.networks.speech import MASK_EMBEDDING, frame_mask, receptive_field
 
 LABELS = (
     "Anger",
@@ -66,7 +60,7 @@ _POSITIONS = 750  # Whisper's for 15 s: one for 20 ms
 _BACKBONE = "backbone_model."
 _WHISPERS = ("whisper_tiny", "whisper_base", "whisper_small", "whisper_medium", "whisper_large")
 _POSITION_NAMES = ("embed_positions", f"{_BACKBONE}encoder.embed_positions.weight")
-# What a checkpoint holds beside what tells emotions: other traits, Whisper's decoder.
+# What a checkpoint holds beside the head for emotions: other traits, Whisper's decoder.
 _OTHERS = (
     r"(detailed_out|arousal|valence|dominance)_layer\..*",
     rf"{_BACKBONE}decoder\..*",
@@ -95,24 +89,24 @@ class VoxProfile:
     labels: tuple[str, ...] = LABELS
     sample_rate: int = 16_000
     window: int | None = _SECONDS * sample_rate
-    same_length: bool = False  # WavLM's mask makes padding harmless; Whisper always hears 15 s
+    same_length: bool = False  # WavLM's mask makes padding harmless; Whisper always takes 15 s
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ):
-        found = resolve(checkpoint)
-        backbone = found.config.get("pretrain_model")
+        source = resolve(checkpoint)
+        backbone = source.config.get("pretrain_model")
         if backbone != "wavlm_large" and backbone not in _WHISPERS:
             raise InputError(
                 f"{checkpoint} is no {_FAMILY} model: config.json has pretrain_model {backbone!r}, "
                 "expected wavlm_large or whisper_large"
             )
-        found = download(found)
-        self.revision: str | None = found.revision
-        self.licence: str | None = found.licence or self.about.licence
+        source = download(source)
+        self.revision: str | None = source.revision
+        self.licence: str | None = source.licence or self.about.licence
         self.device, self.dtype = torch.device(device), dtype
 
-        weights = without_adapters(todays_names(read_weights(found)), checkpoint)
+        weights = without_adapters(read_weights(source), checkpoint)
         parts = _wavlm if backbone == "wavlm_large" else _whisper
         features, network = parts(weights, checkpoint)
         self._features, self._network = features.to(self.device), network.to(self.device)
@@ -202,7 +196,7 @@ class _Mels(nn.Module):
 
 def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, _Head]:
     sizes = Sizes(weights, name, _FAMILY)
-    config = wavlm_config(Sizes(weights, name, _FAMILY, _BACKBONE))
+    config: Any = speech_config(Sizes(weights, name, _FAMILY, _BACKBONE), WavLMConfig)
     width, (states,) = sizes.of("model_seq.0.weight", 3)[0], sizes.of("weights", 1)
     if states not in (config.num_hidden_layers, config.num_hidden_layers + 1):
         raise InputError(

@@ -14,7 +14,7 @@ _BLOCKS = 6
 
 
 class Cnn14(nn.Module):
-    """Log-mel (B, 1, frames, bins) → (B, width). KeyError where the weights lack what tells its sizes."""
+    """Log-mel (B, 1, frames, bins) → (B, width). KeyError where the weights lack one that shows a size."""
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()

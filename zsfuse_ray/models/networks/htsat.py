@@ -6,13 +6,15 @@ apart. Patches do not overlap and the picture is 256 × 256, as in every publish
 
 import re
 from collections.abc import Mapping
-from math import isqrt
 
+import torch
 from torch import Tensor
 from transformers import ClapAudioConfig
 
-# Of a block, wherever it stands in a file.
-BLOCK_NAMES = (
+from zsfuse_ray.models.networks.sizes import Sizes
+
+_NAMES = (
+    (r"^bn0\.", "batch_norm."),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
     (r"\.attn\.proj\.", ".attention.output.dense."),
@@ -20,30 +22,30 @@ BLOCK_NAMES = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-_NAMES = ((r"^bn0\.", "batch_norm."), *BLOCK_NAMES)
 # Spectrogram and classification head, which ClapAudioModel leaves to others, and masks that it makes anew.
 _NOT_ITS = re.compile(r"(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask")
 
 
-def htsat_config(weights: Mapping[str, Tensor]) -> ClapAudioConfig:
-    """Return the sizes of an HTS-AT, read off the shapes of its weights. KeyError where one is missing."""
-    blocks = [re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name) for name in weights]
-    places = {(int(block[1]), int(block[2])) for block in blocks if block}
-    stages = range(max(stage for stage, _ in places) + 1)
-    tables = [weights[f"layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in stages]
-    patches = weights["patch_embed.proj.weight"]
-    width, _, *patch = patches.shape
+def htsat_config(sizes: Sizes) -> ClapAudioConfig:
+    """Return the config of an HTS-AT, with fusion of long audio where it has weights for that."""
+    channels, _, *patch = sizes.of("patch_embed.proj.weight", 4)
+    stages = range(sizes.parts("layers."))
+    table = "layers.{}.blocks.0.attn.relative_position_bias_table"
+    offsets, _ = sizes.of(table.format(0), 2)  # a row for each of (2w − 1)² offsets in a window w wide
+    is_fused = sizes.has("patch_embed.mel_conv2d.weight")
     return ClapAudioConfig(
-        window_size=(isqrt(len(tables[0])) + 1) // 2,  # a table has a row for each of (2w − 1)² offsets
-        num_mel_bins=len(weights["bn0.weight"]),
+        window_size=(round(offsets**0.5) + 1) // 2,
+        num_mel_bins=sizes.of("bn0.weight", 1)[0],
         patch_size=patch[0],
         patch_stride=patch,
-        patch_embeds_hidden_size=width,
-        hidden_size=width << len(stages) - 1,
-        depths=[sum(place == stage for place, _ in places) for stage in stages],
-        num_attention_heads=[table.shape[1] for table in tables],
+        patch_embeds_hidden_size=channels,
+        hidden_size=sizes.of("norm.weight", 1)[0],
+        depths=[sizes.parts(f"layers.{stage}.blocks.") for stage in stages],
+        num_attention_heads=[sizes.of(table.format(stage), 2)[1] for stage in stages],
         num_hidden_layers=len(stages),
-        mlp_ratio=len(weights["layers.0.blocks.0.mlp.fc1.weight"]) / width,
+        mlp_ratio=sizes.of("layers.0.blocks.0.mlp.fc1.weight", 2)[0] / channels,
+        enable_fusion=is_fused,
+        fusion_type="aff_2d" if is_fused else None,
     )
 
 
@@ -57,8 +59,9 @@ def htsat_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = re.sub(pattern, replacement, name)
         name = f"audio_encoder.{name}"
         if ".qkv." in name:
-            for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                renamed[name.replace("qkv", part)] = third
+            # what does not make three is filled in nowhere, and so refused
+            thirds = zip(("query", "key", "value"), torch.atleast_1d(value).chunk(3), strict=False)
+            renamed |= {name.replace("qkv", part): third for part, third in thirds}
         else:
             renamed[name] = value
     return renamed

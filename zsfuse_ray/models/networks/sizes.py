@@ -1,22 +1,14 @@
-"""The configs of encoders, read off their weights: a file of weights alone does not bring them.
-
-What shapes do not tell follows the rules of the large models: attention heads are 64 wide, convolutions have
-the strides 5, 2, 2, …, and an encoder of speech normalises before its layers where it normalises in every
-convolution.
-"""
+"""Sizes of a network, read off the shapes of its weights: a file of weights alone has no config."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, WavLMConfig, XLMRobertaConfig
 
 from zsfuse_ray.errors import InputError
 
 Network = TypeVar("Network", bound=nn.Module)
-
-_HEAD = 64  # width of an attention head
 
 
 class Sizes:
@@ -48,6 +40,10 @@ class Sizes:
             number += 1
         return number
 
+    def parts(self, prefix: str) -> int:
+        """Return how many parts, numbered behind the prefix, have weights."""
+        return len({name.partition(".")[0] for name in part_of(self._weights, self._prefix + prefix)})
+
     def split(self, channels: int, width: int) -> int:
         """Return how many groups of a width the channels are; InputError where they are no whole number."""
         if channels % width:
@@ -64,49 +60,6 @@ class Sizes:
         return network.to_empty(device="cpu")
 
 
-def speech_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
-    """Return the config of an encoder, a Wav2Vec2Config or a WavLMConfig; nothing is masked in training."""
-    convolutions = range(max(1, sizes.count("feature_extractor.conv_layers.{}.conv.weight")))
-    kernels = [sizes.of(f"feature_extractor.conv_layers.{i}.conv.weight", 3) for i in convolutions]
-    hidden, group, reach = sizes.of("encoder.pos_conv_embed.conv.parametrizations.weight.original1", 3)
-    normalises_all = sizes.has("feature_extractor.conv_layers.1.layer_norm.weight")
-    own: dict[str, Any] = {}
-    if config_class is WavLMConfig:
-        own = {"num_buckets": sizes.of("encoder.layers.0.attention.rel_attn_embed.weight", 2)[0]}
-    return config_class(
-        hidden_size=hidden,
-        num_hidden_layers=sizes.count("encoder.layers.{}.layer_norm.weight"),
-        num_attention_heads=sizes.split(hidden, _HEAD),
-        intermediate_size=sizes.of("encoder.layers.0.feed_forward.intermediate_dense.weight", 2)[0],
-        conv_dim=[kernel[0] for kernel in kernels],
-        conv_kernel=[kernel[2] for kernel in kernels],
-        conv_stride=[5 if i == 0 else 2 for i in convolutions],
-        conv_bias=sizes.has("feature_extractor.conv_layers.0.conv.bias"),
-        feat_extract_norm="layer" if normalises_all else "group",
-        do_stable_layer_norm=normalises_all,
-        num_conv_pos_embeddings=reach,
-        num_conv_pos_embedding_groups=sizes.split(hidden, group),
-        mask_time_prob=0.0,
-        **own,
-    )
-
-
-def text_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
-    """Return the config of an encoder, a BertConfig or an XLMRobertaConfig.
-
-    Each has its own padding token and epsilon.
-    """
-    words, hidden = sizes.of("embeddings.word_embeddings.weight", 2)
-    own: dict[str, Any] = {"pad_token_id": 0, "layer_norm_eps": 1e-12}
-    if config_class is XLMRobertaConfig:
-        own = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "layer_norm_eps": 1e-5}
-    return config_class(
-        vocab_size=words,
-        hidden_size=hidden,
-        num_hidden_layers=sizes.count("encoder.layer.{}.intermediate.dense.weight"),
-        num_attention_heads=sizes.split(hidden, _HEAD),
-        intermediate_size=sizes.of("encoder.layer.0.intermediate.dense.weight", 2)[0],
-        max_position_embeddings=sizes.of("embeddings.position_embeddings.weight", 2)[0],
-        type_vocab_size=sizes.of("embeddings.token_type_embeddings.weight", 2)[0],
-        **own,
-    )
+def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights whose names begin with the prefix, without it."""
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}

@@ -1,8 +1,6 @@
-"""Local folders, and a hub played by a small HTTP server."""
+"""A hub played by a small HTTP server."""
 
 import json
-import pickle
-import shutil
 import socket
 import threading
 import time
@@ -13,145 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.checkpoints import load as checkpoints
-from zsfuse_ray.models.checkpoints.load import download, resolve
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download
 from zsfuse_ray.models.checkpoints.weights import read_weights, tokenizer_of
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.classifier import Classifier
-from zsfuse_ray.models.untrained import byte_tokenizer, untrained_specialist
+from zsfuse_ray.models.untrained import byte_tokenizer
 
 COMMIT = "a" * 40
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "specialist"
-    untrained_specialist(folder)
-    return folder
-
-
-def test_a_local_folder(folder):
-    found = resolve(str(folder))
-    assert (found.path_or_id, found.is_local, found.licence) == (str(folder), True, "apache-2.0")
-    assert found.config["model_type"] == "wav2vec2"
-    assert len(found.revision) == 12
-    assert download(found) == found
-
-
-def test_revision_follows_content_not_place(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "copy")
-    assert resolve(str(copy)).revision == resolve(str(folder)).revision
-    (copy / "README.md").unlink()
-    assert resolve(str(copy)).revision == resolve(str(folder)).revision
-    assert resolve(str(copy)).licence is None
-
-
-@pytest.mark.parametrize("whole", [0, 10**9])
-def test_revision_tells_two_trainings_of_one_model_apart(folder, monkeypatch, whole):
-    monkeypatch.setattr(checkpoints, "_HASHED_WHOLE", whole)
-    before = resolve(str(folder)).revision
-    weights = load_file(folder / "model.safetensors")
-    changed = {name: value * 1.01 for name, value in weights.items()}
-    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
-    assert resolve(str(folder)).revision != before
-
-
-@pytest.mark.parametrize(
-    ("readme", "licence"),
-    [
-        ("---\nlicense: mit\ntags: [a]\n---\n# Model", "mit"),
-        ("---\nlicense: [mit, cc-by-4.0]\n---\n", "mit, cc-by-4.0"),
-        ("---\ntags: [a]\n---\n", None),
-        ("---\nlicense: mit\n", None),
-        ("---\n{[\n---\n", None),
-        ("no front matter", None),
-        ("---\n!!python/object/apply:os.getcwd []\n---\n", None),
-    ],
-)
-def test_licence(folder, readme, licence):
-    (folder / "README.md").write_text(readme)
-    assert resolve(str(folder)).licence == licence
-
-
-def test_wrong_folders(folder, tmp_path):
-    with pytest.raises(InputError, match=r"holds no config\.json; expected a folder"):
-        resolve(str(tmp_path))
-    for missing in (tmp_path / "absent", folder / "config.json", "./absent", "~/absent/absent"):
-        with pytest.raises(InputError, match="no such checkpoint folder"):
-            resolve(str(missing))
-    for content in ('{"maxlen": 12*16000}', "[]"):
-        (folder / "config.json").write_text(content)
-        with pytest.raises(InputError, match=r"config\.json is not"):
-            resolve(str(folder))
-
-
-@pytest.mark.parametrize(
-    ("content", "maxlen"),
-    [
-        ('{"model_type": "ser", "maxlen": 12*16000, "a": "3*4"}', 192000),
-        ('{"model_type": "ser", "maxlen": 2 * 3 *4, "a": "3*4"}', 24),
-        ('{"model_type": "ser", "maxlen": 7, "a": "3*4"}', 7),
-    ],
-)
-def test_the_product_in_the_odyssey_baselines_config(folder, content, maxlen):
-    (folder / "config.json").write_text(content)
-    assert resolve(str(folder)).config == {"model_type": "ser", "maxlen": maxlen, "a": "3*4"}
-
-
-@pytest.mark.parametrize("value", ["1.5*2", "2*1.5", "12*", "2**9", "2*x", "2*(3)", "2*3*4*5*6", "len(x)*2"])
-def test_no_other_arithmetic_is_done(folder, value):
-    (folder / "config.json").write_text(f'{{"model_type": "ser", "maxlen": {value}}}')
-    with pytest.raises(InputError, match=r"config\.json is not JSON"):
-        resolve(str(folder))
-
-
-class Crash:
-    def __init__(self, evidence: Path):
-        self.evidence = evidence
-
-    def __reduce__(self):
-        return Path.touch, (self.evidence,)
-
-
-def test_pickled_code_in_weights_does_not_run(folder, tmp_path):
-    (folder / "model.safetensors").unlink()
-    evidence = tmp_path / "ran"
-    torch.save({"classifier.weight": Crash(evidence)}, folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="cannot load"):
-        Classifier(str(folder))
-    assert not evidence.exists()
-    with (folder / "pytorch_model.bin").open("wb") as file:
-        pickle.dump({"classifier.weight": Crash(evidence)}, file)
-    with pytest.raises(InputError, match="cannot load"):
-        Classifier(str(folder))
-    assert not evidence.exists()
-
-
-def test_plain_bin_weights_load(folder):
-    expected = Classifier(str(folder)).classify([torch.ones(16000)])[0]
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    assert torch.equal(Classifier(str(folder)).classify([torch.ones(16000)])[0], expected)
-
-
-def test_code_of_the_checkpoint_does_not_run(folder, tmp_path):
-    config = json.loads((folder / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForAudioClassification": "evil.Evil", "AutoConfig": "evil.Evil"}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    Classifier(str(folder))
-    assert not (tmp_path / "ran").exists()
-
-
-def test_writing_and_loading_are_silent(folder, alm_folder, tmp_path, capfd, caplog):
-    untrained_specialist(tmp_path / "another")
-    Classifier(str(folder))
-    Clap(str(alm_folder)).embed_text(["x" * 3000])
-    out, err = capfd.readouterr()
-    assert (out, err, caplog.records) == ("", "", [])
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -284,26 +153,6 @@ def test_the_tokenizer_of_a_file_comes_from_the_hub_where_none_lies_beside_it(hu
     hub.asked.clear()
     assert tokenizer_of(found, "some/model")("ab").input_ids == expected
     assert hub.asked == []
-
-
-def test_local_files(tmp_path):
-    file = tmp_path / "best.pt"
-    torch.save({"x": torch.ones(2)}, file)
-    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
-    by_file, by_folder = resolve(str(file)), resolve(str(tmp_path))
-    assert by_file.weights == by_folder.weights == file
-    assert (by_file.licence, by_file.is_local, by_file.config) == ("mit", True, {})
-    assert by_file.revision == by_folder.revision
-    assert len(by_file.revision or "") == 12
-    assert download(by_file) == by_file
-    torch.save({"x": torch.zeros(2)}, file)
-    assert resolve(str(file)).revision != by_file.revision
-    torch.save({"x": torch.zeros(2)}, tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"holds no config\.json; expected .* with one \.pt or \.pth file"):
-        resolve(str(tmp_path))
-    assert resolve(str(file)).weights == file
-    with pytest.raises(InputError, match="no such checkpoint folder"):
-        resolve(str(tmp_path / "absent.pt"))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ the projection that ParaCLAP took over from here.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,14 @@ from transformers import BertConfig, BertModel, ClapAudioModel, GPT2Config, GPT2
 
 from zsfuse_ray.audio.features import pad_to
 from zsfuse_ray.models.networks.cnn14 import Cnn14
-from zsfuse_ray.models.networks.dual_network import MlpProjection
+from zsfuse_ray.models.networks.configs import HEAD, text_config
+from zsfuse_ray.models.networks.dual import MlpProjection
 from zsfuse_ray.models.networks.htsat import htsat_config, htsat_weights
+from zsfuse_ray.models.networks.sizes import Sizes, part_of
 
 RATE = 44_100
 _HOP = 320
-_HEAD = 64  # width of an attention head of GPT-2 and BERT
+FAMILY = "msclap"
 _AUDIO, _TEXT = "audio_encoder.base.", "caption_encoder.base."
 
 # What is in the file for other purposes: spectrograms (`MsClapMel` reads them), classifiers, BERT's pooler,
@@ -31,7 +34,7 @@ UNUSED = (
 
 @dataclass(frozen=True)
 class Year:
-    """What differs between the years: the names of what tells them apart, and what the weights do not tell.
+    """What differs between the years: names of weights that only one has, and what no weight shows.
 
     audio: what the names of its audio encoder's weights begin with. is_gpt: GPT-2 is its text encoder, not
     BERT. window: in samples. tokenizer: where it comes from.
@@ -100,25 +103,26 @@ class MsClapMel(nn.Module):
 
 
 class MsClapNetwork(nn.Module):
-    """Both towers, named as `named` says. logit_scale: log of what multiplies the cosine.
+    """Both towers, under the names of `named`. logit_scale: log of what multiplies the cosine.
 
-    KeyError, or whatever sizes that make no network raise.
+    InputError, KeyError, or whatever sizes that make no network raise; `name` is for messages.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], year: Year):
+    def __init__(self, weights: Mapping[str, Tensor], year: Year, name: str):
         super().__init__()
         self.year = year
         self.dim = len(weights["audio_encoder.projection.linear1.weight"])
-        audio, text = _part(weights, year.audio), _part(weights, _TEXT)
         if year.is_gpt:
-            heard, read = ClapAudioModel(htsat_config(audio)), _gpt2(text)
-            width = heard.config.hidden_size
+            audio = ClapAudioModel(htsat_config(Sizes(weights, name, FAMILY, year.audio)))
+            layers = Sizes(weights, name, FAMILY, _TEXT).parts("h.")
+            text, width = _gpt2(part_of(weights, _TEXT), layers), audio.config.hidden_size
         else:
-            heard, read = Cnn14(audio), _bert(text)
-            width = heard.width
-        self.positions, self.vocabulary = read.config.max_position_embeddings, read.config.vocab_size
-        self.audio_encoder = self._tower(heard, width)
-        self.caption_encoder = self._tower(read, read.config.hidden_size)
+            audio = Cnn14(part_of(weights, year.audio))
+            text_sizes: Any = text_config(Sizes(weights, name, FAMILY, _TEXT), BertConfig)
+            text, width = BertModel(text_sizes, add_pooling_layer=False), audio.width
+        self.positions, self.vocabulary = text.config.max_position_embeddings, text.config.vocab_size
+        self.audio_encoder = self._tower(audio, width)
+        self.caption_encoder = self._tower(text, text.config.hidden_size)
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
     def _tower(self, base: nn.Module, width: int) -> nn.ModuleDict:
@@ -143,42 +147,22 @@ def named(weights: Mapping[str, Tensor], year: Year) -> dict[str, Tensor]:
     if not year.is_gpt:
         return dict(weights)
     others = {name: value for name, value in weights.items() if not name.startswith(year.audio)}
-    return others | {f"{_AUDIO}{n}": value for n, value in htsat_weights(_part(weights, year.audio)).items()}
+    return others | {
+        f"{_AUDIO}{n}": value for n, value in htsat_weights(part_of(weights, year.audio)).items()
+    }
 
 
-def _gpt2(weights: Mapping[str, Tensor]) -> GPT2Model:
+def _gpt2(weights: Mapping[str, Tensor], layers: int) -> GPT2Model:
     vocabulary, width = weights["wte.weight"].shape
     config = GPT2Config(
         vocab_size=vocabulary,
         n_positions=len(weights["wpe.weight"]),
         n_embd=width,
-        n_layer=_layers(weights, "h."),
-        n_head=width // _HEAD,
+        n_layer=layers,
+        n_head=width // HEAD,
         n_inner=len(weights["h.0.mlp.c_proj.weight"]),
         use_cache=False,
         bos_token_id=None,  # the defaults are those of the whole vocabulary, and serve generation alone
         eos_token_id=None,
     )
     return GPT2Model(config)
-
-
-def _bert(weights: Mapping[str, Tensor]) -> BertModel:
-    vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
-    config = BertConfig(
-        vocab_size=vocabulary,
-        max_position_embeddings=len(weights["embeddings.position_embeddings.weight"]),
-        type_vocab_size=len(weights["embeddings.token_type_embeddings.weight"]),
-        hidden_size=width,
-        num_hidden_layers=_layers(weights, "encoder.layer."),
-        num_attention_heads=width // _HEAD,
-        intermediate_size=len(weights["encoder.layer.0.intermediate.dense.weight"]),
-    )
-    return BertModel(config, add_pooling_layer=False)
-
-
-def _layers(weights: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.partition(".")[0] for name in _part(weights, prefix)})
-
-
-def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}

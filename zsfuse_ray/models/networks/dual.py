@@ -38,7 +38,7 @@ class DualConfig(PreTrainedConfig):
 
     projection: "linear" or "mlp"; projection_dim: size of the common space; audio_pooling, text_pooling:
     "mean" over what is no padding, "cls" (the first output), or the encoder's own "pooler". The audio_config
-    of an image encoder may say features_mean and features_std, by which its log-mels are shifted and scaled.
+    of an image encoder may hold features_mean and features_std, by which its log-mels are shifted and scaled.
     """
 
     model_type = "dual"
@@ -106,18 +106,18 @@ class DualNetwork(PreTrainedModel):
     def audio(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return (B, dim) embeddings, not normalised, of what `Dual.features` gives.
 
-        Its `heard`, (B,), is the share of the time axis that is no padding, for encoders without a mask.
+        Its `filled`, (B,), is the share of the time axis that is no padding, for encoders without a mask.
         """
         encoder: Any = self.audio_model
         pooling = self.config.audio_pooling
-        output = encoder(**{name: value for name, value in inputs.items() if name != "heard"})
+        output = encoder(**{name: value for name, value in inputs.items() if name != "filled"})
         if pooling != "mean":
             return self.audio_projection(_pooled(output, pooling))
         hidden, mask = output.last_hidden_state, inputs.get("attention_mask")
         if hidden.ndim == 4:  # an image's (B, channels, time, mels)
             hidden = hidden.mean(dim=3).transpose(1, 2)
-        if "heard" in inputs:
-            frames = (inputs["heard"] * hidden.shape[1] - 1e-3).ceil().clamp(min=1)
+        if "filled" in inputs:
+            frames = (inputs["filled"] * hidden.shape[1] - 1e-3).ceil().clamp(min=1)
             mask = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
         elif mask is not None and hidden.shape[1] != mask.shape[1]:  # convolutions from samples to frames
             mask = encoder._get_feature_vector_attention_mask(hidden.shape[1], mask)

@@ -1,0 +1,14 @@
+"""A folder as save_pretrained writes it."""
+
+from pathlib import Path
+
+import pytest
+
+from zsfuse_ray.models.untrained import untrained_specialist
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "specialist"
+    untrained_specialist(folder)
+    return folder

@@ -1,0 +1,107 @@
+"""Checkpoints in local folders: where they are, which revision, under what licence."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.checkpoints import find
+from zsfuse_ray.models.checkpoints.find import resolve
+from zsfuse_ray.models.checkpoints.load import download
+
+
+def test_a_local_folder(folder):
+    found = resolve(str(folder))
+    assert (found.path_or_id, found.is_local, found.licence) == (str(folder), True, "apache-2.0")
+    assert found.config["model_type"] == "wav2vec2"
+    assert len(found.revision) == 12
+    assert download(found) == found
+
+
+def test_revision_follows_content_not_place(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert resolve(str(copy)).revision == resolve(str(folder)).revision
+    (copy / "README.md").unlink()
+    assert resolve(str(copy)).revision == resolve(str(folder)).revision
+    assert resolve(str(copy)).licence is None
+
+
+@pytest.mark.parametrize("whole", [0, 10**9])
+def test_revision_tells_two_trainings_of_one_model_apart(folder, monkeypatch, whole):
+    monkeypatch.setattr(find, "_HASHED_WHOLE", whole)
+    before = resolve(str(folder)).revision
+    weights = load_file(folder / "model.safetensors")
+    changed = {name: value * 1.01 for name, value in weights.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    assert resolve(str(folder)).revision != before
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlicense: mit\ntags: [a]\n---\n# Model", "mit"),
+        ("---\nlicense: [mit, cc-by-4.0]\n---\n", "mit, cc-by-4.0"),
+        ("---\ntags: [a]\n---\n", None),
+        ("---\nlicense: mit\n", None),
+        ("---\n{[\n---\n", None),
+        ("no front matter", None),
+        ("---\n!!python/object/apply:os.getcwd []\n---\n", None),
+    ],
+)
+def test_licence(folder, readme, licence):
+    (folder / "README.md").write_text(readme)
+    assert resolve(str(folder)).licence == licence
+
+
+def test_wrong_folders(folder, tmp_path):
+    with pytest.raises(InputError, match=r"holds no config\.json; expected a folder"):
+        resolve(str(tmp_path))
+    for missing in (tmp_path / "absent", folder / "config.json", "./absent", "~/absent/absent"):
+        with pytest.raises(InputError, match="no such checkpoint folder"):
+            resolve(str(missing))
+    for content in ('{"maxlen": 12*16000}', "[]"):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(InputError, match=r"config\.json is not"):
+            resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "maxlen"),
+    [
+        ('{"model_type": "ser", "maxlen": 12*16000, "a": "3*4"}', 192000),
+        ('{"model_type": "ser", "maxlen": 2 * 3 *4, "a": "3*4"}', 24),
+        ('{"model_type": "ser", "maxlen": 7, "a": "3*4"}', 7),
+    ],
+)
+def test_the_product_in_the_odyssey_baselines_config(folder, content, maxlen):
+    (folder / "config.json").write_text(content)
+    assert resolve(str(folder)).config == {"model_type": "ser", "maxlen": maxlen, "a": "3*4"}
+
+
+@pytest.mark.parametrize("value", ["1.5*2", "2*1.5", "12*", "2**9", "2*x", "2*(3)", "2*3*4*5*6", "len(x)*2"])
+def test_no_other_arithmetic_is_done(folder, value):
+    (folder / "config.json").write_text(f'{{"model_type": "ser", "maxlen": {value}}}')
+    with pytest.raises(InputError, match=r"config\.json is not JSON"):
+        resolve(str(folder))
+
+
+def test_local_files(tmp_path):
+    file = tmp_path / "best.pt"
+    torch.save({"x": torch.ones(2)}, file)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    by_file, by_folder = resolve(str(file)), resolve(str(tmp_path))
+    assert by_file.weights == by_folder.weights == file
+    assert (by_file.licence, by_file.is_local, by_file.config) == ("mit", True, {})
+    assert by_file.revision == by_folder.revision
+    assert len(by_file.revision or "") == 12
+    assert download(by_file) == by_file
+    torch.save({"x": torch.zeros(2)}, file)
+    assert resolve(str(file)).revision != by_file.revision
+    torch.save({"x": torch.zeros(2)}, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"holds no config\.json; expected .* with one \.pt or \.pth file"):
+        resolve(str(tmp_path))
+    assert resolve(str(file)).weights == file
+    with pytest.raises(InputError, match="no such checkpoint folder"):
+        resolve(str(tmp_path / "absent.pt"))

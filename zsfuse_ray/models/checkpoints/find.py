@@ -1,0 +1,178 @@
+"""Find a checkpoint: in a folder, in an object store, in the hub's cache or on the hub."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.checkpoints.hub import FILES, find_file, hub_config, hub_file
+from zsfuse_ray.models.checkpoints.store import is_stored, mirrored
+
+_HASHED_WHOLE = 200_000_000  # bytes of weights up to which a local checkpoint's revision reads them all
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# A JSON string, or a product of a few whole numbers that is not part of something else.
+_PRODUCT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.*])\d{1,9}(?:\s*\*\s*\d{1,9}){1,3}(?!\s*[\w.*])')
+# Models that come with the package: they go by these names wherever a checkpoint is named.
+WEIGHTS = Path(str(resources.files("zsfuse_ray"))) / "weights"
+SHIPPED = ("mini-alm", "mini-specialist")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that exists. revision: the hub's commit, or for a local folder a hash of its content.
+
+    folder holds config.json (of which `config` is the content) and, once downloaded, the other files. A
+    checkpoint that is one file of weights as its authors published it has an empty config; file is where it
+    is, once downloaded.
+    """
+
+    path_or_id: str
+    revision: str | None
+    licence: str | None
+    is_local: bool
+    folder: Path
+    config: dict[str, Any]
+    file: Path | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The one file that holds the weights; InputError where there is none."""
+        known = [self.file] if self.file else [self.folder / name for name in _WEIGHTS]
+        weights = next((file for file in known if file.is_file()), None)
+        if weights is None:
+            raise InputError(f"{self.path_or_id} holds no weights ({' or '.join(_WEIGHTS)})")
+        return weights
+
+
+def resolve(checkpoint: str) -> Checkpoint:
+    """Return where a checkpoint is: a local folder (or a shipped one), a cache, or the hub.
+
+    A file of weights as its authors published it (a .pt or .pth) is named by its path, by a folder that holds
+    it alone, or on the hub as OWNER/NAME/FILE. The hub is asked for config.json, or about the file, alone.
+
+    Raises InputError, within ten seconds, for one that is missing, gated, unreachable or no checkpoint.
+    """
+    folder = local_folder(checkpoint)
+    if file := _local_file(folder):
+        return Checkpoint(checkpoint, _hash([file]), licence_in(file.parent), True, file.parent, {}, file)
+    if place := hub_file(checkpoint):
+        commit, file = find_file(checkpoint, *place)
+        return Checkpoint(checkpoint, commit, None, False, file.parent if file else Path(), {}, file)
+    is_local = folder.is_dir()
+    if is_local and not (folder / "config.json").is_file():
+        raise InputError(
+            f"{checkpoint} holds no config.json; expected a folder as save_pretrained writes it "
+            "(config.json, preprocessor_config.json, model.safetensors), or with one .pt or .pth file"
+        )
+    if not is_local:
+        if folder.is_absolute() or checkpoint.startswith((".", "~")) or folder.exists():
+            raise InputError(f"no such checkpoint folder: {checkpoint}")
+        folder = hub_config(checkpoint).parent
+    try:
+        config = _parsed((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{checkpoint}: config.json is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{checkpoint}: config.json is not an object")
+    revision = _hash([folder / "config.json", *_weight_files(folder)]) if is_local else folder.name
+    return Checkpoint(checkpoint, revision, licence_in(folder), is_local, folder, config)
+
+
+def _parsed(text: str) -> Any:
+    """Return the content of config.json; ValueError where it is not JSON.
+
+    The Odyssey baselines ("ser") once had a product for a number in theirs, "maxlen": 12*16000.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            config = json.loads(_PRODUCT.sub(_multiplied, text))
+        except ValueError:
+            config = None
+        if isinstance(config, dict) and config.get("model_type") == "ser":
+            return config
+        raise
+
+
+def _multiplied(product: re.Match[str]) -> str:
+    text = product.group()
+    return text if text.startswith('"') else str(math.prod(map(int, text.split("*"))))
+
+
+def local_folder(checkpoint: str) -> Path:
+    """Return the folder that a checkpoint's name stands for, whether it exists or not.
+
+    One in an object store is copied into a cache first. Raises InputError where it is not there.
+    """
+    if is_stored(checkpoint):
+        return mirrored(checkpoint)
+    return WEIGHTS / checkpoint if checkpoint in SHIPPED else Path(checkpoint).expanduser()
+
+
+def _local_file(path: Path) -> Path | None:
+    """Return the file of weights that a path names: itself, or a folder's only one beside no config.json."""
+    if path.is_file():
+        return path if path.name.endswith(FILES) else None
+    if not path.is_dir() or (path / "config.json").is_file():
+        return None
+    inside = [file for file in path.iterdir() if file.name.endswith(FILES)]
+    return inside[0] if len(inside) == 1 else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether all weights are there, in one file or in the shards that an index lists."""
+    for name in _WEIGHTS:
+        index = folder / f"{name}.index.json"
+        shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {name}
+        if all((folder / shard).is_file() for shard in shards):
+            return True
+    return False
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+
+
+def _hash(files: Sequence[Path]) -> str:
+    """Return 12 hex digits from the files' content, and of weights also their names and sizes.
+
+    Of large weights 256 evenly spread blocks are read: two trainings of one model differ everywhere.
+    """
+    digest = sha256()
+    weights = [file for file in files if file.name != "config.json"]
+    whole = sum(file.stat().st_size for file in weights) < _HASHED_WHOLE
+    for file in files:
+        if file not in weights:
+            digest.update(file.read_bytes())
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size};".encode())
+        with file.open("rb") as stream:
+            for start in range(0, size, 1 << 16 if whole else max(1 << 16, size // 256)):
+                stream.seek(start)
+                digest.update(stream.read(1 << 16))
+    return digest.hexdigest()[:12]
+
+
+def licence_in(folder: Path) -> str | None:
+    """Return the licence that README.md's front matter names."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return None
+    _, opening, rest = readme.read_text(encoding="utf-8", errors="replace")[:100_000].partition("---\n")
+    front, closing, _ = rest.partition("\n---")
+    try:
+        fields = yaml.safe_load(front) if opening and closing else None
+    except yaml.YAMLError:
+        return None
+    licence = fields.get("license") if isinstance(fields, dict) else None
+    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence and str(licence)
