@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -89,9 +89,7 @@ class Plan:
         found = []
         for number, increment in enumerate(self.increments):
             end = increment.first_recording + increment.recordings
-            for place, (first, after) in enumerate(
-                zip(increment.parts, (*increment.parts[1:], end), strict=True)
-            ):
+            for place, (first, after) in enumerate(pairwise((*increment.parts, end))):
                 low, high = np.searchsorted(self.dropped, [first, after])
                 dropped = tuple(self.dropped[low:high].tolist())
                 found.append(Part(increment.first_part + place, number, first, after, dropped))
