@@ -119,18 +119,21 @@ class Changes:
 
 
 def read_plan(config: PlanConfig, out: Output) -> Plan | None:
-    """The output folder's plan, None where there is none yet; InputError where it is another archive's."""
-    content = out.read_json(PLAN)
-    if content is None:
+    """The output folder's plan, None where there is none yet.
+
+    InputError where it is another archive's, or of another version.
+    """
+    if out.read_json(PLAN) is None:
         refuse_strangers(out)
         return None
-    then, now = content.get("identity", {}), _identity(config)
+    plan = open_plan(out)
+    then, now = plan.identity, _identity(config)
     if changed := [f"{key} {then.get(key)} → {now[key]}" for key in now if then.get(key) != now[key]]:
         raise InputError(
             f"{out.uri} holds the plan of another archive ({', '.join(changed)}); "
             "use another --output or --overwrite"
         )
-    return open_plan(out)
+    return plan
 
 
 def open_plan(out: Output) -> Plan:
