@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-
 from zsfuse_ray.archive.decode_stage import decode_bundles
+from zsfuse_ray.archive.rows import DECODED, ENCODED
+
 from zsfuse_ray.archive.embedding import (
     CLIPS_PER_BUNDLE,
     LOG_MEL,
@@ -17,7 +18,6 @@ from zsfuse_ray.archive.embedding import (
     embedding_column,
     matrix,
 )
-from zsfuse_ray.archive.rows import DECODED, ENCODED
 from zsfuse_ray.audio.statistics import SIZE, log_mel_statistics
 
 RATE = 8000
