@@ -148,9 +148,7 @@ def begun_passes(
     return [
         one
         for one in (encoded.passes if encoded else ())
-        if not (one.complete or one.dropped)
-        and some & set(one.increments)
-        and set(wanted) & set(one.models)
+        if not (one.complete or one.dropped) and some & set(one.increments) and set(wanted) & set(one.models)
     ]
 
 

@@ -58,8 +58,9 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
                 yield _rows(encoded, part, wanted, passes, pa.concat_tables(gathered).combine_chunks())
                 gathered = []
-    except (KeyError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
-        raise InputError(f"{place} is not what {encoded.out.uri}/encoded says: {error}") from None
+    except (LookupError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
+        line = " ".join(str(error).split())
+        raise InputError(f"{place} is not what {encoded.out.uri}/encoded says: {line}") from None
 
 
 def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
@@ -75,18 +76,22 @@ def _columns(one: Pass, wanted: Wanted) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """The same bundles in one pass. place: of each segment of the first pass its row here, -1 for none."""
+    """The same bundles in one pass, with the number of its segments.
+
+    place: of each segment of the first pass its row here, -1 for none.
+    """
 
     of: Pass
     table: pa.Table
     items: pa.Table
+    segments: int
     place: NDArray[np.int64]
 
 
 def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], table: pa.Table) -> Rows:
     items, segments = _flat(table, "items", OUTCOME), _flat(table, "segments", SPAN)
     n = len(segments)
-    pieces = [_Piece(passes[0], table, items, np.arange(n))]
+    pieces = [_Piece(passes[0], table, items, n, np.arange(n))]
     for one in passes[1:]:
         pieces.append(_piece(encoded, part, wanted, one, table["bundle_id"], segments))
     there = np.ones(n, bool)
@@ -101,8 +106,8 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
             continue
         of_logits, of_vectors = model_columns(key)
         piece, size = own[0], about["vector_dim"]
-        logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece.place)
-        vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece.place) if size else None
+        logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece)
+        vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece) if size else None
         there &= np.isfinite(logits[key]).all(axis=1)
     kept = np.flatnonzero(there)
     return Rows(
@@ -134,7 +139,7 @@ def _piece(
         row = {key: n for n, key in enumerate(zip(*(own[name].to_pylist() for name in names), strict=True))}
         keys = zip(*(segments[name].to_pylist() for name in names), strict=True)
         place = np.array([row.get(key, -1) for key in keys], np.int64)
-    return _Piece(one, table, _flat(table, "items", OUTCOME), place)
+    return _Piece(one, table, _flat(table, "items", OUTCOME), len(own), place)
 
 
 def _embeddings(
@@ -153,6 +158,7 @@ def _embeddings(
             continue
         of_embeddings, of_inputs = (piece.table[name] for name in model_columns(key))
         distinct, inputs = unpack_embeddings(of_embeddings, of_inputs, dim, len(computed.audio_repeats))
+        _check_rows(inputs, piece)
         distinct = np.vstack([normalised(distinct), np.full((1, dim), np.nan, np.float32)])
         inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
         for a, chosen in zip(computed.audio_repeats, inputs.T, strict=True):
@@ -162,13 +168,16 @@ def _embeddings(
     return np.stack([found[a] for a in repeats], axis=1).reshape(n, len(repeats), dim)
 
 
-def _placed(values: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rows of the values, NaN where the place is -1."""
-    found = (
-        values[np.maximum(place, 0)] if len(values) else np.empty((len(place), values.shape[1]), np.float32)
-    )
-    found[place < 0] = np.nan
-    return found
+def _placed(values: NDArray[np.float32], piece: _Piece) -> NDArray[np.float32]:
+    """The rows of a piece's segments in the order of the first pass, NaN for those that it lacks."""
+    _check_rows(values, piece)
+    none = np.full((1, values.shape[1]), np.nan, np.float32)
+    return np.vstack([values, none])[piece.place]  # -1 is the last
+
+
+def _check_rows(values: NDArray, piece: _Piece) -> None:
+    if len(values) != piece.segments:
+        raise ValueError(f"values of {len(values)} segments, and there are {piece.segments}")
 
 
 def _with_failures(pieces: list[_Piece], segments: pa.Table, there: NDArray[np.bool_]) -> pa.Table:
