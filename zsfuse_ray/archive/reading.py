@@ -108,7 +108,8 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
         piece, size = own[0], about["vector_dim"]
         logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece)
         vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece) if size else None
-        there &= np.isfinite(logits[key]).all(axis=1)
+        for values in (logits[key], vectors[key]):
+            there &= True if values is None else np.isfinite(values).all(axis=1)
     kept = np.flatnonzero(there)
     return Rows(
         _with_failures(pieces, segments, there),
