@@ -20,6 +20,12 @@ from zsfuse_ray.errors import InputError
 # It makes its functions when it is imported, out of a type checker's sight.
 pc: Any = pyarrow.compute
 
+NOT_FINITE = {"stage": "encode", "reason": "not_finite", "message": "a model gave values that are not finite"}
+MISSING = {
+    "stage": "encode",
+    "reason": "missing",
+    "message": "not every pass over the audio holds its segments",
+}
 BUNDLES_AT_ONCE = 64  # what of a part is in memory with its embeddings
 
 # Models by their names in encoded/, with the audio repeats of an ALM: what is to be read.
@@ -94,9 +100,10 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
     pieces = [_Piece(passes[0], table, items, n, np.arange(n))]
     for one in passes[1:]:
         pieces.append(_piece(encoded, part, wanted, one, table["bundle_id"], segments))
-    there = np.ones(n, bool)
+    everywhere = np.ones(n, bool)
     for piece in pieces:
-        there &= piece.place >= 0
+        everywhere &= piece.place >= 0
+    there = everywhere.copy()
     embeddings, logits, vectors = {}, {}, {}
     for key, repeats in wanted.items():
         about, own = encoded.models[key], [piece for piece in pieces if key in piece.of.models]
@@ -112,7 +119,7 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
             there &= True if values is None else np.isfinite(values).all(axis=1)
     kept = np.flatnonzero(there)
     return Rows(
-        _with_failures(pieces, segments, there),
+        _with_failures(pieces, segments, everywhere, there),
         segments.take(pa.array(kept)) if len(kept) < n else segments,
         {key: values[kept] for key, values in embeddings.items()} if len(kept) < n else embeddings,
         {key: values[kept] for key, values in logits.items()} if len(kept) < n else logits,
@@ -181,21 +188,21 @@ def _check_rows(values: NDArray, piece: _Piece) -> None:
         raise ValueError(f"values of {len(values)} segments, and there are {piece.segments}")
 
 
-def _with_failures(pieces: list[_Piece], segments: pa.Table, there: NDArray[np.bool_]) -> pa.Table:
-    """The items of the first piece, with what failed in any other, and those whose values are not finite."""
+def _with_failures(
+    pieces: list[_Piece], segments: pa.Table, everywhere: NDArray[np.bool_], there: NDArray[np.bool_]
+) -> pa.Table:
+    """The items of the first piece, with what failed in any other.
+
+    everywhere: which segments all pieces hold; there: those of them whose values are finite.
+    """
     items = pieces[0].items
-    failures: dict[int, dict[str, Any]] = {}
+    item_ids = segments["item_id"].to_numpy()
+    failures = dict.fromkeys(item_ids[~there].tolist(), NOT_FINITE)
+    failures |= dict.fromkeys(item_ids[~everywhere].tolist(), MISSING)
     for piece in pieces[1:]:
         failed = piece.items.filter(piece.items["reason"].is_valid()).to_pylist()
         failures |= {row["item_id"]: row for row in failed}
-    known = items.filter(items["reason"].is_valid())["item_id"].to_pylist()
-    for item_id in set(segments["item_id"].to_numpy()[~there].tolist()) - failures.keys():
-        failures[item_id] = {
-            "stage": "encode",
-            "reason": "not_finite",
-            "message": "a model gave values that are not finite",
-        }
-    for item_id in known:
+    for item_id in items.filter(items["reason"].is_valid())["item_id"].to_pylist():
         failures.pop(item_id, None)
     if not failures:
         return items
