@@ -71,8 +71,25 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
 
 def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
     """The passes that hold what is wanted, in order."""
-    folders = {one.folder for key in wanted for one in encoded.passes_of(key, part.increment)}
+    folders = {
+        one.folder
+        for key, repeats in wanted.items()
+        for one in _needed(key, repeats, encoded.passes_of(key, part.increment))
+    }
     return [one for one in encoded.passes if one.folder in folders]
+
+
+def _needed(key: str, repeats: Sequence[int], passes: Sequence[Pass]) -> list[Pass]:
+    """Those of a model's passes that hold these repeats, or the known ones that stand for them."""
+    if kind_of(key) == "specialist":
+        return list(passes[:1])
+    found, needed = [], set(repeats)
+    for one in reversed(passes):
+        computed = one.models[key]
+        if needed & set(computed.audio_repeats):
+            found.insert(0, one)
+            needed |= set(computed.known)
+    return found
 
 
 def _columns(one: Pass, wanted: Wanted) -> list[str]:
@@ -154,16 +171,12 @@ def _embeddings(
     key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int, n: int
 ) -> NDArray[np.float32]:
     """(n, len(repeats), dim), NaN for a segment that a piece lacks."""
-    needed = set(repeats)
-    for piece in reversed(pieces):
-        computed = piece.of.models[key]
-        if needed & set(computed.audio_repeats):
-            needed |= set(computed.known)
+    needed = _needed(key, repeats, [piece.of for piece in pieces])
     found: dict[int, NDArray[np.float32]] = {}
     for piece in pieces:
-        computed = piece.of.models[key]
-        if not needed & set(computed.audio_repeats):
+        if piece.of not in needed:
             continue
+        computed = piece.of.models[key]
         of_embeddings, of_inputs = (piece.table[name] for name in model_columns(key))
         distinct, inputs = unpack_embeddings(of_embeddings, of_inputs, dim, len(computed.audio_repeats))
         _check_rows(inputs, piece)
