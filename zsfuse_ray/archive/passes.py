@@ -143,7 +143,7 @@ def lacking(
 def begun_passes(
     wanted: Mapping[str, ToEncode], encoded: Encoded | None, increments: Iterable[int]
 ) -> list[Pass]:
-    """Passes that were begun and neither completed nor dropped, and hold something that is wanted of these increments."""
+    """Passes that were begun, neither completed nor dropped, with something wanted of these increments."""
     some = set(increments)
     return [
         one
