@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     config, _ = parse(MiniConfig, argv, __doc__ or "")
     # Ray and torch, only for a command line that holds
     from dev.mini.recipe import install, measure, train_parts
-    from zsfuse_ray.models.checkpoints.load import WEIGHTS
+    from zsfuse_ray.models.checkpoints.find import WEIGHTS
 
     train_parts(config)
     if "figures" in config.parts:

@@ -1,12 +1,14 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zsfuse_ray.archive.listing import carry, fingerprint, list_archive
+from zsfuse_ray.archive.listing import KEY, VERSION, carry, list_archive
 from zsfuse_ray.audio.files import SIDECARS, check_scheme
 from zsfuse_ray.audio.manifest import read_manifest
 from zsfuse_ray.audio.sources import open_audio
@@ -57,7 +59,7 @@ def test_a_folder_is_searched_whole_in_a_fixed_order(tmp_path: Path) -> None:
     touch(tmp_path, *found, ".hidden.wav", ".git/objects/x.wav", "a b/._b.wav")
     table = list_archive(str(tmp_path))
     assert sorted(names(table, tmp_path)) == sorted(found)
-    assert table["recording_id"].to_pylist() == list(range(len(found)))
+    assert len(set(table[KEY].to_pylist())) == len(found)
     assert table["size"].to_pylist() == [5] * len(found)
     assert table["start_s"].null_count == table["end_s"].null_count == len(found)
     assert list_archive(str(tmp_path)).equals(table)
@@ -105,9 +107,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert refusal(list_archive, f"{tmp_path}/nowhere") == f"{tmp_path}/nowhere: no such file or folder"
     assert refusal(list_archive, f"{tmp_path}/empty") == f"{tmp_path}/empty: the folder is empty"
     assert "no file matches" in refusal(list_archive, f"{tmp_path}/*.wav")
-    said = refusal(list_archive, f"{tmp_path}/only")
-    assert f"{tmp_path}/only: no audio in it" in said
-    assert "2 other files" in said
+    message = refusal(list_archive, f"{tmp_path}/only")
+    assert f"{tmp_path}/only: no audio in it" in message
+    assert "2 other files" in message
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names that are not text exist on POSIX only")
@@ -132,7 +134,7 @@ def test_a_manifest_keeps_its_rows_and_columns(tmp_path: Path, suffix: str) -> N
         {"speaker": "x", "uri": "s3://b/c.mp3", "start_s": 2, "end_s": None, "emotion": "sad", "take": 5},
     ]
     table = list_archive(manifest(tmp_path, suffix, rows))
-    columns = ["recording_id", "uri", "start_s", "end_s", "size", "speaker", "emotion", "take"]
+    columns = ["uri", "start_s", "end_s", "size", "speaker", "emotion", "take", KEY, VERSION]
     assert table.column_names == columns
     assert table["uri"].to_pylist() == [str(tmp_path / "x/a b.wav"), "/abs/ü.wav", "s3://b/c.mp3"]
     assert table["start_s"].to_pylist() == [1.5, None, 2.0]
@@ -159,13 +161,13 @@ def test_columns_with_names_of_ours_are_kept_beside_them(tmp_path: Path) -> None
     table = list_archive(manifest(tmp_path, ".csv", rows))
     row = table.to_pylist()[0]
     assert len(set(table.column_names)) == len(table.column_names)
-    assert (row["recording_id"], row["size"]) == (0, None)
+    assert (row["manifest_recording_id"], row["size"]) == ("r1", None)
     assert {"r1", "big", "sad", "why"} <= set(row.values())
     assert not any(name.startswith("probe_") for name in table.column_names)  # the plan adds columns so named
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("url,emotion\na.wav,sad\n", 'needs a column uri (did you mean "url"?)'),
         ("uri,emotion\n", "no rows"),
@@ -184,14 +186,14 @@ def test_columns_with_names_of_ours_are_kept_beside_them(tmp_path: Path) -> None
         (f"uri\nftp://me:{SECRET}@h/a.wav\n", "cannot read ftp://"),
     ],
 )
-def test_a_wrong_csv_manifest(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_csv_manifest(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "list.csv"
     path.write_text(text)
-    assert said in refusal(list_archive, str(path))
+    assert message in refusal(list_archive, str(path))
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([{"uri": None, "n": 1}, {"uri": "a", "n": 2}], "1 rows have no uri"),
         ([{"uri": 5}], "column uri must hold text"),
@@ -199,8 +201,8 @@ def test_a_wrong_csv_manifest(tmp_path: Path, text: str, said: str) -> None:
     ],
 )
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_a_wrong_manifest(tmp_path: Path, suffix: str, rows: list[dict], said: str) -> None:
-    assert said in refusal(list_archive, manifest(tmp_path, suffix, rows))
+def test_a_wrong_manifest(tmp_path: Path, suffix: str, rows: list[dict], message: str) -> None:
+    assert message in refusal(list_archive, manifest(tmp_path, suffix, rows))
 
 
 def test_seconds_that_are_no_number_at_all(tmp_path: Path) -> None:
@@ -246,43 +248,118 @@ def test_credentials_are_in_no_message(uri: str, monkeypatch: pytest.MonkeyPatch
     refusal(list_archive, uri)
 
 
-def test_the_fingerprint_changes_with_every_cell() -> None:
-    table = pa.table({"uri": ["a", "b"], "start_s": [0.0, None]})
-    seen = {fingerprint(table), fingerprint(table.slice(0, 1)), fingerprint(table.take([1, 0]))}
-    seen.add(fingerprint(table.rename_columns(["uri", "end_s"])))
-    seen.add(fingerprint(table.set_column(0, "uri", pa.array(["a", "c"]))))
-    seen.add(fingerprint(table.set_column(1, "start_s", pa.array([0.0, 0.0]))))
-    seen.add(fingerprint(table.set_column(1, "start_s", pa.array([None, 0.0]))))
-    assert len(seen) == 7
+def identities(table: pa.Table) -> tuple[list[int], list[int]]:
+    """Keys and versions of a listing."""
+    return table[KEY].to_pylist(), table[VERSION].to_pylist()
 
 
-def test_the_fingerprint_changes_with_a_category(tmp_path: Path) -> None:
-    path = tmp_path / "list.parquet"
-    seen = set()
-    for emotion in ("sad", "happy"):  # as pandas writes categories
-        pq.write_table(pa.table({"uri": ["a"], "emotion": pa.array([emotion]).dictionary_encode()}), path)
-        seen.add(fingerprint(list_archive(str(path))))
-    assert len(seen) == 2
-
-
-def test_the_fingerprint_does_not_depend_on_chunks() -> None:
-    n = 70_000  # more than is hashed at once
-    table = pa.table(
-        {
-            "uri": [f"s3://bucket/{i}" for i in range(n)],
-            "end_s": pa.array([None if i % 7 else i / 3 for i in range(n)], pa.float64()),
-        }
-    )
-    pieces = [table.slice(0, 13), table.slice(13, 40_001), table.slice(40_014)]
-    assert fingerprint(pa.concat_tables(pieces)) == fingerprint(table)
-
-
-def test_the_fingerprint_of_a_listing_changes_with_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["resized", "touched"])
+def test_a_file_that_changes_is_another_version_of_the_same_recording(tmp_path: Path, change: str) -> None:
     touch(tmp_path, "a.wav", "b.wav")
-    before = fingerprint(list_archive(str(tmp_path)))
-    assert fingerprint(list_archive(str(tmp_path))) == before
-    (tmp_path / "b.wav").write_bytes(b"longer audio")
-    assert fingerprint(list_archive(str(tmp_path))) != before
+    keys, versions = identities(list_archive(str(tmp_path)))
+    path = tmp_path / "b.wav"
+    if change == "resized":
+        then = path.stat().st_mtime_ns
+        path.write_bytes(b"longer audio")
+        os.utime(path, ns=(then, then))
+    else:
+        os.utime(path, ns=(1, 10**18))
+    keys_now, versions_now = identities(list_archive(str(tmp_path)))
+    assert keys_now == keys
+    assert (versions_now[0], versions_now[1] != versions[1]) == (versions[0], True)
+
+
+def test_a_file_of_another_name_is_another_recording(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.wav")
+    keys, versions = identities(list_archive(str(tmp_path)))
+    (tmp_path / "b.wav").rename(tmp_path / "c.wav")
+    keys_now, versions_now = identities(list_archive(str(tmp_path)))
+    assert (keys_now[0], keys_now[1] != keys[1]) == (keys[0], True)
+    assert versions_now == versions
+
+
+ROW = {"uri": "a.wav", "start_s": 1.0, "end_s": 2.0, "id": "x", "emotion": "sad", "take": 3}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [
+        ({"uri": "b.wav"}, True),
+        ({"start_s": 1.5}, True),
+        ({"start_s": None}, True),
+        ({"end_s": 2.5}, True),
+        ({"id": "y"}, True),
+        ({"emotion": "happy"}, False),
+        ({"emotion": None}, False),
+        ({"take": 4}, False),
+    ],
+)
+def test_a_row_of_a_manifest_is_its_uri_slice_and_id(tmp_path: Path, suffix, change, is_another) -> None:
+    """Its other columns are its version."""
+    rows = [ROW, ROW | {"uri": "other.wav"}]
+    keys, versions = identities(list_archive(manifest(tmp_path, suffix, rows)))
+    changed = [ROW | change, ROW | {"uri": "other.wav"}]
+    keys_now, versions_now = identities(list_archive(manifest(tmp_path, suffix, changed)))
+    assert (keys_now[0] != keys[0], versions_now[0] != versions[0]) == (is_another, not is_another)
+    assert (keys_now[1], versions_now[1]) == (keys[1], versions[1])
+
+
+def test_a_category_is_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    seen = []
+    for emotion in ("sad", "happy"):  # as pandas writes categories
+        plain = pa.array([emotion])
+        for values in (plain, plain.dictionary_encode()):
+            pq.write_table(pa.table({"uri": ["a"], "emotion": values}), path)
+            seen.append(identities(list_archive(str(path))))
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+def test_rows_that_are_equal_have_keys_of_their_own(tmp_path: Path) -> None:
+    """The same ones, wherever in the manifest the rows stand and whatever stands between them."""
+    twice = [ROW, ROW | {"uri": "b.wav"}, ROW, ROW]
+    keys, versions = identities(list_archive(manifest(tmp_path, ".csv", twice)))
+    assert len(set(keys)) == 4
+    assert versions[0] == versions[2] == versions[3]
+    (alone,), _ = identities(list_archive(manifest(tmp_path, ".csv", [ROW])))
+    assert keys[0] == alone
+    apart = [ROW | {"uri": "c.wav"}, ROW, ROW, ROW | {"uri": "d.wav"}, ROW]
+    again, _ = identities(list_archive(manifest(tmp_path, ".csv", apart)))
+    assert [again[n] for n in (1, 2, 4)] == [keys[n] for n in (0, 2, 3)]
+
+
+def test_identities_are_the_same_in_every_process(tmp_path: Path) -> None:
+    path = manifest(tmp_path, ".csv", [ROW, ROW, ROW | {"uri": "ünï.wav", "end_s": None}])
+    program = (
+        "import sys; from zsfuse_ray.archive.listing import *; table = list_archive(sys.argv[1]); "
+        "print(table[KEY].to_pylist(), table[VERSION].to_pylist())"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", program, path],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    here = " ".join(map(str, identities(list_archive(path))))
+    assert [text.strip() for text in printed] == [here, here]
+
+
+def test_identities_do_not_depend_on_how_a_manifest_is_stored(tmp_path: Path) -> None:
+    n = 70_000  # more than is hashed at once
+    ends = pa.array([None if i % 7 else 1 + i / 3 for i in range(n)], pa.float64())
+    table = pa.table({"uri": [f"s3://bucket/{i}" for i in range(n)], "end_s": ends})
+    path = tmp_path / "list.parquet"
+    seen = []
+    for size in (n, 13_001):
+        pq.write_table(table, path, row_group_size=size)
+        seen.append(identities(list_archive(str(path))))
+    assert seen[0] == seen[1]
+    assert len(set(seen[0][0])) == n
 
 
 def test_columns_of_a_manifest_are_carried_along() -> None:

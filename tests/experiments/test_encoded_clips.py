@@ -4,14 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from zsfuse_ray.archive.decode_stage import decode_bundles
-from zsfuse_ray.archive.rows import DECODED, ENCODED
-
+from zsfuse_ray.archive.packing import normalised, pack_embeddings, pack_values, to_half
+from zsfuse_ray.archive.schemas import DECODED, encoded_schema
+from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.audio.statistics import SIZE, log_mel_statistics
 from zsfuse_ray.experiments.clips import CLIPS_PER_BUNDLE, WHOLE, _bundles, _without_audio, exit_code
 from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, embedding_column, encoded_clips, matrix
 
 RATE = 8000
+KEYS = ("alm", "specialist")
 
 
 def clip_table(*rows: tuple[str, float | None, float | None]) -> pa.Table:
@@ -65,8 +66,8 @@ def test_statistics_take_the_place_of_the_audio(file):
     decoded = decode_bundles(_bundles(clip_table((file, 1.0, 3.0), (file, 4.0, 5.0))), WHOLE, 3600.0)
     rows = decoded.to_pylist()[0]
     encoded = pa.Table.from_pylist(
-        [rows | {"embeddings": None, "logits": None, "encoder_inputs": 0}],
-        schema=ENCODED.append(DECODED.field("pcm")),
+        [dict.fromkeys(encoded_schema(KEYS).names) | rows | {"encoder_inputs": 0}],
+        schema=encoded_schema(KEYS).append(DECODED.field("pcm")),
     )
     (row,) = _without_audio(encoded, log_mel=True).to_pylist()
     assert "pcm" not in row
@@ -86,13 +87,16 @@ def bundle(clips: list[int], values: np.ndarray, reasons: dict[int, str]) -> dic
         | {"reason": reasons.get(n), "message": reasons.get(n)}
         for n in {*clips, *reasons}
     ]
-    embeddings = values.astype(np.float32)
+    embeddings, inputs = pack_embeddings(values.astype(np.float32))
     return {
         "bundle_id": 0,
+        "part": 0,
         "items": items,
         "segments": [span | {"item_id": n} for n in clips],
-        "embeddings": embeddings.tobytes(),
-        "logits": embeddings[:, 0].tobytes(),
+        "alm_embeddings": embeddings,
+        "alm_inputs": inputs,
+        "specialist_logits": pack_values(values[:, 0].astype(np.float32)),
+        "specialist_vectors": None,
         "encoder_inputs": 0,
         LOG_MEL: b"",
     }
@@ -104,17 +108,14 @@ def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
     second[1, 0, 0] = np.nan
     rows = [bundle([4, 3], first, {5: "corrupt", 3: "truncated"}), bundle([0, 1], second, {})]
     rows[1]["items"].append(rows[1]["items"][0] | {"item_id": 2})
-    encoded = pa.Table.from_pylist(rows, schema=ENCODED.append(pa.field(LOG_MEL, pa.large_binary())))
+    encoded = pa.Table.from_pylist(rows, schema=encoded_schema(KEYS).append(pa.field(LOG_MEL, pa.large_binary())))
     found, rejects = encoded_clips(table, encoded, (1, 3))
     assert found["uri"].to_pylist() == ["0.wav", "3.wav", "4.wav"]
     assert found["emotion"].to_pylist() == ["emotion 0", "emotion 3", "emotion 4"]
-    np.testing.assert_array_equal(
-        matrix(found, embedding_column(1)), [second[0, 0], first[1, 0], first[0, 0]]
-    )
-    np.testing.assert_array_equal(
-        matrix(found, embedding_column(3)), [second[0, 1], first[1, 1], first[0, 1]]
-    )
-    np.testing.assert_array_equal(matrix(found, LOGITS), matrix(found, embedding_column(1)))
+    for place, a in enumerate((1, 3)):
+        kept = np.array([second[0, place], first[1, place], first[0, place]], np.float32)
+        np.testing.assert_array_equal(matrix(found, embedding_column(a)), normalised(to_half(kept)))
+    np.testing.assert_array_equal(matrix(found, LOGITS), [second[0, 0], first[1, 0], first[0, 0]])
     assert LOG_MEL not in found.column_names
     why = {row["uri"]: row["reason"] for row in rejects.to_pylist()}
     assert why == {"1.wav": "not_finite", "2.wav": "no_audio", "3.wav": "truncated", "5.wav": "corrupt"}

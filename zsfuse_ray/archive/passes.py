@@ -143,12 +143,12 @@ def lacking(
 def begun_passes(
     wanted: Mapping[str, ToEncode], encoded: Encoded | None, increments: Iterable[int]
 ) -> list[Pass]:
-    """Passes that were begun and not completed, and hold something that is wanted of these increments."""
+    """Passes that were begun, neither completed nor dropped, with something wanted of these increments."""
     some = set(increments)
     return [
         one
         for one in (encoded.passes if encoded else ())
-        if not one.complete and some & set(one.increments) and set(wanted) & set(one.models)
+        if not (one.complete or one.dropped) and some & set(one.increments) and set(wanted) & set(one.models)
     ]
 
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -89,9 +89,7 @@ class Plan:
         found = []
         for number, increment in enumerate(self.increments):
             end = increment.first_recording + increment.recordings
-            for place, (first, after) in enumerate(
-                zip(increment.parts, (*increment.parts[1:], end), strict=True)
-            ):
+            for place, (first, after) in enumerate(pairwise((*increment.parts, end))):
                 low, high = np.searchsorted(self.dropped, [first, after])
                 dropped = tuple(self.dropped[low:high].tolist())
                 found.append(Part(increment.first_part + place, number, first, after, dropped))
@@ -121,18 +119,21 @@ class Changes:
 
 
 def read_plan(config: PlanConfig, out: Output) -> Plan | None:
-    """The output folder's plan, None where there is none yet; InputError where it is another archive's."""
-    content = out.read_json(PLAN)
-    if content is None:
+    """The output folder's plan, None where there is none yet.
+
+    InputError where it is another archive's, or of another version.
+    """
+    if out.read_json(PLAN) is None:
         refuse_strangers(out)
         return None
-    then, now = content.get("identity", {}), _identity(config)
+    plan = open_plan(out)
+    then, now = plan.identity, _identity(config)
     if changed := [f"{key} {then.get(key)} → {now[key]}" for key in now if then.get(key) != now[key]]:
         raise InputError(
             f"{out.uri} holds the plan of another archive ({', '.join(changed)}); "
             "use another --output or --overwrite"
         )
-    return open_plan(out)
+    return plan
 
 
 def open_plan(out: Output) -> Plan:

@@ -20,6 +20,12 @@ from zsfuse_ray.errors import InputError
 # It makes its functions when it is imported, out of a type checker's sight.
 pc: Any = pyarrow.compute
 
+NOT_FINITE = {"stage": "encode", "reason": "not_finite", "message": "a model gave values that are not finite"}
+MISSING = {
+    "stage": "encode",
+    "reason": "missing",
+    "message": "not every pass over the audio holds its segments",
+}
 BUNDLES_AT_ONCE = 64  # what of a part is in memory with its embeddings
 
 # Models by their names in encoded/, with the audio repeats of an ALM: what is to be read.
@@ -58,14 +64,32 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
                 yield _rows(encoded, part, wanted, passes, pa.concat_tables(gathered).combine_chunks())
                 gathered = []
-    except (KeyError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
-        raise InputError(f"{place} is not what {encoded.out.uri}/encoded says: {error}") from None
+    except (LookupError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
+        line = " ".join(str(error).split())
+        raise InputError(f"{place} is not what {encoded.out.uri}/encoded says: {line}") from None
 
 
 def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
     """The passes that hold what is wanted, in order."""
-    folders = {one.folder for key in wanted for one in encoded.passes_of(key, part.increment)}
+    folders = {
+        one.folder
+        for key, repeats in wanted.items()
+        for one in _needed(key, repeats, encoded.passes_of(key, part.increment))
+    }
     return [one for one in encoded.passes if one.folder in folders]
+
+
+def _needed(key: str, repeats: Sequence[int], passes: Sequence[Pass]) -> list[Pass]:
+    """Those of a model's passes that hold these repeats, or the known ones that stand for them."""
+    if kind_of(key) == "specialist":
+        return list(passes[:1])
+    found, needed = [], set(repeats)
+    for one in reversed(passes):
+        computed = one.models[key]
+        if needed & set(computed.audio_repeats):
+            found.insert(0, one)
+            needed |= set(computed.known)
+    return found
 
 
 def _columns(one: Pass, wanted: Wanted) -> list[str]:
@@ -75,23 +99,28 @@ def _columns(one: Pass, wanted: Wanted) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """The same bundles in one pass. place: of each segment of the first pass its row here, -1 for none."""
+    """The same bundles in one pass, with the number of its segments.
+
+    place: of each segment of the first pass its row here, -1 for none.
+    """
 
     of: Pass
     table: pa.Table
     items: pa.Table
+    segments: int
     place: NDArray[np.int64]
 
 
 def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], table: pa.Table) -> Rows:
     items, segments = _flat(table, "items", OUTCOME), _flat(table, "segments", SPAN)
     n = len(segments)
-    pieces = [_Piece(passes[0], table, items, np.arange(n))]
+    pieces = [_Piece(passes[0], table, items, n, np.arange(n))]
     for one in passes[1:]:
         pieces.append(_piece(encoded, part, wanted, one, table["bundle_id"], segments))
-    there = np.ones(n, bool)
+    everywhere = np.ones(n, bool)
     for piece in pieces:
-        there &= piece.place >= 0
+        everywhere &= piece.place >= 0
+    there = everywhere.copy()
     embeddings, logits, vectors = {}, {}, {}
     for key, repeats in wanted.items():
         about, own = encoded.models[key], [piece for piece in pieces if key in piece.of.models]
@@ -101,12 +130,13 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
             continue
         of_logits, of_vectors = model_columns(key)
         piece, size = own[0], about["vector_dim"]
-        logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece.place)
-        vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece.place) if size else None
-        there &= np.isfinite(logits[key]).all(axis=1)
+        logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece)
+        vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece) if size else None
+        for values in (logits[key], vectors[key]):
+            there &= True if values is None else np.isfinite(values).all(axis=1)
     kept = np.flatnonzero(there)
     return Rows(
-        _with_failures(pieces, segments, there),
+        _with_failures(pieces, segments, everywhere, there),
         segments.take(pa.array(kept)) if len(kept) < n else segments,
         {key: values[kept] for key, values in embeddings.items()} if len(kept) < n else embeddings,
         {key: values[kept] for key, values in logits.items()} if len(kept) < n else logits,
@@ -134,25 +164,22 @@ def _piece(
         row = {key: n for n, key in enumerate(zip(*(own[name].to_pylist() for name in names), strict=True))}
         keys = zip(*(segments[name].to_pylist() for name in names), strict=True)
         place = np.array([row.get(key, -1) for key in keys], np.int64)
-    return _Piece(one, table, _flat(table, "items", OUTCOME), place)
+    return _Piece(one, table, _flat(table, "items", OUTCOME), len(own), place)
 
 
 def _embeddings(
     key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int, n: int
 ) -> NDArray[np.float32]:
     """(n, len(repeats), dim), NaN for a segment that a piece lacks."""
-    needed = set(repeats)
-    for piece in reversed(pieces):
-        computed = piece.of.models[key]
-        if needed & set(computed.audio_repeats):
-            needed |= set(computed.known)
+    needed = _needed(key, repeats, [piece.of for piece in pieces])
     found: dict[int, NDArray[np.float32]] = {}
     for piece in pieces:
-        computed = piece.of.models[key]
-        if not needed & set(computed.audio_repeats):
+        if piece.of not in needed:
             continue
+        computed = piece.of.models[key]
         of_embeddings, of_inputs = (piece.table[name] for name in model_columns(key))
         distinct, inputs = unpack_embeddings(of_embeddings, of_inputs, dim, len(computed.audio_repeats))
+        _check_rows(inputs, piece)
         distinct = np.vstack([normalised(distinct), np.full((1, dim), np.nan, np.float32)])
         inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
         for a, chosen in zip(computed.audio_repeats, inputs.T, strict=True):
@@ -162,30 +189,33 @@ def _embeddings(
     return np.stack([found[a] for a in repeats], axis=1).reshape(n, len(repeats), dim)
 
 
-def _placed(values: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rows of the values, NaN where the place is -1."""
-    found = (
-        values[np.maximum(place, 0)] if len(values) else np.empty((len(place), values.shape[1]), np.float32)
-    )
-    found[place < 0] = np.nan
-    return found
+def _placed(values: NDArray[np.float32], piece: _Piece) -> NDArray[np.float32]:
+    """The rows of a piece's segments in the order of the first pass, NaN for those that it lacks."""
+    _check_rows(values, piece)
+    none = np.full((1, values.shape[1]), np.nan, np.float32)
+    return np.vstack([values, none])[piece.place]  # -1 is the last
 
 
-def _with_failures(pieces: list[_Piece], segments: pa.Table, there: NDArray[np.bool_]) -> pa.Table:
-    """The items of the first piece, with what failed in any other, and those whose values are not finite."""
+def _check_rows(values: NDArray, piece: _Piece) -> None:
+    if len(values) != piece.segments:
+        raise ValueError(f"values of {len(values)} segments, and there are {piece.segments}")
+
+
+def _with_failures(
+    pieces: list[_Piece], segments: pa.Table, everywhere: NDArray[np.bool_], there: NDArray[np.bool_]
+) -> pa.Table:
+    """The items of the first piece, with what failed in any other.
+
+    everywhere: which segments all pieces hold; there: those of them whose values are finite.
+    """
     items = pieces[0].items
-    failures: dict[int, dict[str, Any]] = {}
+    item_ids = segments["item_id"].to_numpy()
+    failures = dict.fromkeys(item_ids[~there].tolist(), NOT_FINITE)
+    failures |= dict.fromkeys(item_ids[~everywhere].tolist(), MISSING)
     for piece in pieces[1:]:
         failed = piece.items.filter(piece.items["reason"].is_valid()).to_pylist()
         failures |= {row["item_id"]: row for row in failed}
-    known = items.filter(items["reason"].is_valid())["item_id"].to_pylist()
-    for item_id in set(segments["item_id"].to_numpy()[~there].tolist()) - failures.keys():
-        failures[item_id] = {
-            "stage": "encode",
-            "reason": "not_finite",
-            "message": "a model gave values that are not finite",
-        }
-    for item_id in known:
+    for item_id in items.filter(items["reason"].is_valid())["item_id"].to_pylist():
         failures.pop(item_id, None)
     if not failures:
         return items

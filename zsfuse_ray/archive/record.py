@@ -51,7 +51,7 @@ def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spen
     run |= made | {"increments": len(task.plan.increments)}
     if isinstance(config, ScoreConfig):
         run["effective_repetition"] = made["effective_repetition"].get("alm", {})
-        if not config.keep_encoded:
+        if not config.keep_encoded and config.embeddings is None:  # another output's stays
             drop_passes(task.encoded)
     task.out.write_json(RUN, run | {"status": "complete"})
     print(console.summary(run, task.out.uri), flush=True)

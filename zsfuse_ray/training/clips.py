@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
-from zsfuse_ray.archive.decode_stage import MOST_TRIES
+from zsfuse_ray.archive.stages.decode import MOST_TRIES
 from zsfuse_ray.audio.decode import DecodeError, decode
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.sources import SourceError, is_outage

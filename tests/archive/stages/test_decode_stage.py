@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -6,10 +8,10 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from zsfuse_ray.archive import decode_stage
-from zsfuse_ray.archive.decode_stage import decode_bundles, decode_item
-from zsfuse_ray.archive.plan import bundle_items
-from zsfuse_ray.archive.rows import BUNDLE, DECODED
+from zsfuse_ray.archive.bundles import bundle_items
+from zsfuse_ray.archive.schemas import BUNDLE, DECODED
+from zsfuse_ray.archive.stages import decode as stage
+from zsfuse_ray.archive.stages.decode import MOST_TRIES, decode_bundles, decode_item
 from zsfuse_ray.audio.demo import PROSODIES, speech_like
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.sources import SourceError
@@ -33,7 +35,7 @@ def items_of(path: Path, item_s: float, slice_s: tuple | None = None, exact: boo
     """The items that the plan makes of a recording."""
     start, end = slice_s or (None, None)
     row = {"recording_id": 0, "uri": str(path), "start_s": start, "end_s": end, "probe_duration_s": length}
-    row |= {"probe_exact": exact, "probe_reason": None}
+    row |= {"probe_exact": exact, "probe_reason": None, "plan_part": 0}
     planned = pa.table({name: [value] for name, value in row.items()})
     return [item for bundle in bundle_items(planned, item_s) for item in bundle["items"]]
 
@@ -61,27 +63,27 @@ def test_every_stretch_of_speech_is_in_one_item(
 ) -> None:
     found = by_length[item_s]
     samples, _ = soundfile.read(ten_minutes, dtype="int16")
-    for item, segment, heard in found:
+    for item, segment, cut in found:
         assert item["start_s"] <= segment.start_s < item["end_s"]
         assert segment.end_s <= LENGTH_S
-        # samples are those of the file where the table says they are, to the sample
+        # samples are those of the file at the segment's place, to the sample
         first = round(segment.start_s * RATE)
-        np.testing.assert_array_equal(heard, samples[first : first + len(heard)])
-        assert len(heard) == pytest.approx((segment.end_s - segment.start_s) * RATE, abs=1)
+        np.testing.assert_array_equal(cut, samples[first : first + len(cut)])
+        assert len(cut) == pytest.approx((segment.end_s - segment.start_s) * RATE, abs=1)
     spans = [(segment.start_s, segment.end_s) for _, segment, _ in found]
     assert spans == sorted(spans)
     assert all(earlier[1] <= later[0] + 0.05 for earlier, later in pairwise(spans))
 
 
 def test_segments_that_cross_from_item_to_item_are_whole(by_length: dict[float, list]) -> None:
-    crossing = [(s, heard) for item, s, heard in by_length[60.0] if s.end_s > item["end_s"]]
+    crossing = [(s, cut) for item, s, cut in by_length[60.0] if s.end_s > item["end_s"]]
     assert crossing
-    for segment, heard in crossing:
-        assert len(heard) / RATE == pytest.approx(segment.end_s - segment.start_s, abs=1e-3)
+    for segment, cut in crossing:
+        assert len(cut) / RATE == pytest.approx(segment.end_s - segment.start_s, abs=1e-3)
 
 
 def test_a_slice_is_a_recording_of_its_own(ten_minutes: Path) -> None:
-    """Its segments lie in it, are placed in the file, and do not hear what is around it."""
+    """Its segments lie in it, are placed in the file, and hold nothing of what is around it."""
     begin, end = 33.3, 163.3
     items = items_of(ten_minutes, 60.0, (begin, end))
     assert len(items) == 3
@@ -89,9 +91,9 @@ def test_a_slice_is_a_recording_of_its_own(ten_minutes: Path) -> None:
     assert len(found) > 10
     assert all(begin <= s.start_s < s.end_s <= end + 1e-3 for _, s, _ in found)
     samples, _ = soundfile.read(ten_minutes, dtype="int16")
-    for _, segment, heard in found:
+    for _, segment, cut in found:
         first = round(segment.start_s * RATE)
-        assert any(np.array_equal(heard, samples[k : k + len(heard)]) for k in (first - 1, first, first + 1))
+        assert any(np.array_equal(cut, samples[k : k + len(cut)]) for k in (first - 1, first, first + 1))
     assert sum(decode_item(item, HOW, 60.0)[0] for item in items) == pytest.approx(130.0, abs=0.01)
 
 
@@ -106,14 +108,14 @@ def test_audio_of_all_items_adds_up_to_the_recording(ten_minutes: Path) -> None:
     assert all(10.0 * k <= start < end <= 10.0 * (k + 1) for k, (start, end) in enumerate(spans))
 
 
-def test_a_recording_longer_than_its_header_says_is_heard_to_its_end(ten_minutes: Path) -> None:
+def test_a_recording_longer_than_its_header_is_decoded_to_its_end(ten_minutes: Path) -> None:
     items = items_of(ten_minutes, 60.0, exact=False, length=550.0)
     audio_s, _, _, cut_short = decode_item(items[-1], HOW, 60.0)
     assert (items[-1]["start_s"] + audio_s, cut_short) == (LENGTH_S, None)
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_a_recording_shorter_than_its_header_says(ten_minutes: Path, exact: bool) -> None:
+def test_a_recording_shorter_than_its_header(ten_minutes: Path, exact: bool) -> None:
     """Named as cut short where the header was sure, taken as it is where its length was a guess."""
     items = items_of(ten_minutes, 60.0, exact=exact, length=725.0)
     last, beyond = (decode_item(items[k], HOW, 60.0) for k in (-4, -1))
@@ -124,7 +126,7 @@ def test_a_recording_shorter_than_its_header_says(ten_minutes: Path, exact: bool
 
 def table_of(*items: dict) -> pa.Table:
     numbered = [item | {"item_id": n, "recording_id": n} for n, item in enumerate(items)]
-    return pa.Table.from_pylist([{"bundle_id": 3, "items": numbered}], schema=BUNDLE)
+    return pa.Table.from_pylist([{"bundle_id": 3, "part": 7, "items": numbered}], schema=BUNDLE)
 
 
 def test_a_bundle_carries_the_audio_of_its_segments_end_to_end(ten_minutes: Path, tmp_path: Path) -> None:
@@ -135,12 +137,13 @@ def test_a_bundle_carries_the_audio_of_its_segments_end_to_end(ten_minutes: Path
     rows = decode_bundles(table_of(good[0], broken, good[1], gone), HOW, 60.0)
     assert rows.schema == DECODED
     (row,) = rows.to_pylist()
-    assert row["bundle_id"] == 3
+    assert (row["bundle_id"], row["part"]) == (3, 7)
     assert [item["reason"] is None for item in row["items"]] == [True, False, True, False]
     assert row["items"][3]["reason"] == "not_found"
     for item in (row["items"][1], row["items"][3]):
         assert (item["stage"], item["audio_s"]) == ("decode", 0.0)
         assert item["message"]
+    assert {item["planned_s"] for item in row["items"]} == {60.0}
     expected = [
         (item_id, *found[1:])
         for item_id, item in ((0, good[0]), (2, good[1]))
@@ -150,8 +153,8 @@ def test_a_bundle_carries_the_audio_of_its_segments_end_to_end(ten_minutes: Path
     assert {s["sample_rate"] for s in row["segments"]} == {RATE}
     pcm = np.frombuffer(row["pcm"], np.int16)
     ends = np.cumsum([s["samples"] for s in row["segments"]])
-    for heard, (_, _, samples) in zip(np.split(pcm, ends[:-1]), expected, strict=True):
-        np.testing.assert_array_equal(heard, samples)
+    for cut, (_, _, samples) in zip(np.split(pcm, ends[:-1]), expected, strict=True):
+        np.testing.assert_array_equal(cut, samples)
 
 
 def test_one_bad_item_is_one_reject_whatever_breaks(
@@ -160,12 +163,29 @@ def test_one_bad_item_is_one_reject_whatever_breaks(
     def broken(*_, **__):
         raise ZeroDivisionError("deep in a decoder,\nat https://me:hunter2@host/a")
 
-    monkeypatch.setattr(decode_stage, "decode", broken)
+    monkeypatch.setattr(stage, "decode", broken)
     (row,) = decode_bundles(table_of(items_of(ten_minutes, 60.0)[0]), HOW, 60.0).to_pylist()
     (item,) = row["items"]
     assert item["reason"] == "ZeroDivisionError"
     assert item["message"] == "deep in a decoder, at https://host/a"
     assert (row["segments"], row["pcm"]) == ([], b"")
+
+
+def test_an_item_whose_process_died_too_often_is_given_up(ten_minutes: Path) -> None:
+    """Each item is tried within its own mark; one that ended its process before is not tried again."""
+    begun, ended = [], []
+
+    @contextmanager
+    def attempt(item_id: int) -> Iterator[int]:
+        begun.append(item_id)
+        yield MOST_TRIES + (item_id == 0)
+        ended.append(item_id)
+
+    good = items_of(ten_minutes, 60.0)[:2]
+    (row,) = decode_bundles(table_of(*good), HOW, 60.0, attempt).to_pylist()
+    assert [item["reason"] for item in row["items"]] == ["crashed", None]
+    assert {segment["item_id"] for segment in row["segments"]} == {1}
+    assert begun == ended == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +205,7 @@ def test_a_store_that_is_gone_stops_the_run(
     def fail(*_, **__):
         raise SourceError(reason, "no answer")
 
-    monkeypatch.setattr(decode_stage, "decode", fail)
+    monkeypatch.setattr(stage, "decode", fail)
     batch = table_of(items_of(ten_minutes, 60.0)[0] | {"uri": uri})
     if stops:
         with pytest.raises(SourceError):
@@ -199,7 +219,7 @@ def test_a_store_that_is_gone_stops_the_run(
 def test_windows_lose_their_silent_edges_in_whichever_item_they_start(
     tmp_path: Path, max_segment_s: float
 ) -> None:
-    """Bursts between silences, some across the ends of items: each heard once, the silence mostly not."""
+    """Bursts between silences, some across the ends of items: each in one segment, with little silence."""
     rate = 8000
     audio = np.zeros(60 * rate, np.int16)
     bursts = [(0.5, 2.0), (13.0, 14.5), (19.5, 20.6), (33.0, 34.0), (50.0, 53.0)]

@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from zsfuse_ray.archive.packing import pack_values, to_half, unpack_embeddings, unpack_values
+from zsfuse_ray.archive.schemas import DECODED, encoded_schema
+from zsfuse_ray.archive.stages import encode as stage
+from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions, ToEncode
+from zsfuse_ray.audio.resample import resample
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.catalog import parse_spec
+from zsfuse_ray.models.encoding import classify_clips, embed_clips
+
+ALM, SPECIALIST = parse_spec("clap:untrained", "alm"), parse_spec("classifier:untrained", "specialist")
+OPTIONS = EncodeOptions("windows", "head", 20.0, "float32")
+LENGTHS_S = (0.7, 2.3, 1.1)
+BOTH = {"alm": ToEncode(ALM, (1, 2)), "specialist": ToEncode(SPECIALIST)}
+
+
+def actor(*keys, models=BOTH, gpu=False, last=True, options=OPTIONS, **more) -> Encode:
+    chosen = {key: models[key] for key in keys or models}
+    return Encode(chosen, tuple(models), options, gpu, torch.get_num_threads(), last, **more)
+
+
+def bundle(bundle_id: int, rates: tuple[int, ...], seed: int) -> dict:
+    """A DECODED row with a segment of noise for each rate."""
+    rng = np.random.default_rng(seed)
+    clips = [rng.normal(0, 3000, int(s * r)).astype(np.int16) for s, r in zip(LENGTHS_S, rates, strict=False)]
+    spans = [
+        {"item_id": bundle_id, "start_s": float(n), "end_s": n + len(clip) / rate, "speech_prob": 0.9}
+        | {"samples": len(clip), "sample_rate": rate}
+        for n, (clip, rate) in enumerate(zip(clips, rates, strict=True))
+    ]
+    pcm = np.concatenate([np.zeros(0, np.int16), *clips]).tobytes()
+    return {"bundle_id": bundle_id, "part": 5, "items": [], "segments": spans, "pcm": pcm}
+
+
+BATCH = pa.Table.from_pylist([bundle(0, (16000, 44100, 8000), 0), bundle(1, (), 1)], schema=DECODED)
+
+
+def clips_at(rate: int) -> list[torch.Tensor]:
+    """The segments of the batch's first bundle at a rate."""
+    row = BATCH.to_pylist()[0]
+    samples = torch.frombuffer(bytearray(row["pcm"]), dtype=torch.int16)
+    pieces = samples.split([segment["samples"] for segment in row["segments"]])
+    return [resample(c, s["sample_rate"], rate) for c, s in zip(pieces, row["segments"], strict=True)]
+
+
+def unpacked(row: dict, key: str, dim: int, repeats: int) -> tuple[NDArray, NDArray]:
+    """Distinct embeddings and inputs of an ALM in one row."""
+    columns = (
+        pa.chunked_array([pa.array([row[f"{key}_{name}"]], pa.large_binary())])
+        for name in ("embeddings", "inputs")
+    )
+    return unpack_embeddings(*columns, dim, repeats)
+
+
+def test_a_row_becomes_the_same_row_with_the_outputs_of_the_models() -> None:
+    both = actor()
+    rows = both(BATCH)
+    assert rows.schema == encoded_schema(("alm", "specialist"))
+    first, silent = rows.to_pylist()
+    assert [(row["bundle_id"], row["part"]) for row in (first, silent)] == [(0, 5), (1, 5)]
+    assert first["segments"] == BATCH["segments"][0].as_py()
+    distinct, inputs = unpacked(first, "alm", both.models["alm"].dim, 2)
+    assert len(distinct) == first["encoder_inputs"] == len(set(inputs.ravel().tolist()))
+    assert 3 <= first["encoder_inputs"] <= 6
+    np.testing.assert_allclose(np.linalg.norm(distinct.astype(float), axis=-1), 1, atol=1e-3)
+    names = ("alm_embeddings", "alm_inputs", "specialist_logits", "specialist_vectors")
+    assert {name: silent[name] for name in names} == dict.fromkeys(names, b"")
+    assert silent["encoder_inputs"] == 0
+
+
+def test_columns_are_what_the_models_give_in_float16() -> None:
+    both = actor()
+    row = both(BATCH).to_pylist()[0]
+    alm, specialist = both.models["alm"], both.models["specialist"]
+    with torch.inference_mode():
+        values, inputs = embed_clips(alm, clips_at(alm.sample_rate), (1, 2), batch_s=20.0)
+        logits, vectors = classify_clips(specialist, clips_at(specialist.sample_rate), batch_s=20.0)
+    distinct, places = unpacked(row, "alm", alm.dim, 2)
+    np.testing.assert_array_equal(distinct[places], to_half(values.numpy()))
+    assert row["encoder_inputs"] == inputs
+    assert vectors is not None
+    assert row["specialist_logits"] == pack_values(logits.numpy())
+    assert row["specialist_vectors"] == pack_values(vectors.numpy())
+    column = pa.chunked_array([pa.array([row["specialist_vectors"]], pa.large_binary())])
+    assert unpack_values(column, specialist.vector_dim).shape == (3, specialist.vector_dim)
+    assert np.isfinite(np.frombuffer(row["specialist_logits"], np.float16)).all()
+
+
+def test_a_family_without_vectors_gives_a_null_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = actor("specialist")(BATCH)
+    real = stage.load
+
+    class Bare:
+        vector_dim = None
+
+        def __init__(self, model) -> None:
+            self._model = model
+
+        def __getattr__(self, name: str):
+            return getattr(self._model, name)
+
+        def classify(self, clips):
+            return self._model.classify(clips)[0], None
+
+    monkeypatch.setattr(stage, "load", lambda *arguments: Bare(real(*arguments)))
+    rows = actor("specialist")(BATCH)
+    assert rows["specialist_vectors"].to_pylist() == [None, None]
+    assert rows["specialist_logits"].equals(expected["specialist_logits"])
+
+
+def test_two_pools_in_sequence_give_what_one_gives() -> None:
+    passing = actor("alm", last=False)(BATCH)
+    assert passing["pcm"].to_pylist() == BATCH["pcm"].to_pylist()
+    assert actor("specialist")(passing).equals(actor()(BATCH))
+
+
+def test_the_last_pool_keeps_the_audio_where_a_later_stage_needs_it() -> None:
+    rows = actor("specialist", keep_audio=True)(BATCH)
+    assert rows["pcm"].to_pylist() == BATCH["pcm"].to_pylist()
+
+
+def test_several_models_of_a_kind_have_columns_of_their_own() -> None:
+    other = parse_spec("dual:untrained", "alm")
+    models = {**BOTH, "alm2": ToEncode(other, (1,)), "specialist2": ToEncode(SPECIALIST)}
+    rows = actor(models=models)(BATCH)
+    assert rows.schema == encoded_schema(models)
+    first, expected = rows.to_pylist()[0], actor()(BATCH).to_pylist()[0]
+    for name in ("alm_embeddings", "alm_inputs", "specialist_logits", "specialist_vectors"):
+        assert first[name] == expected[name]
+    assert first["specialist2_logits"] == expected["specialist_logits"]
+    alone = actor(models={"alm": ToEncode(other, (1,))})(BATCH).to_pylist()[0]
+    assert first["alm2_embeddings"] == alone["alm_embeddings"]
+    assert first["encoder_inputs"] == expected["encoder_inputs"] + alone["encoder_inputs"]
+
+
+@pytest.mark.parametrize("crop", ["head", "seeded"])
+def test_known_inputs_are_named_and_not_computed(crop) -> None:
+    """The clip of 0.7 s fills the window 14, 7 and 4 times three; that of 2.3 s once with 4 or 3 copies."""
+    options = replace(OPTIONS, crop=crop)
+    repeats, asked, known = (1, 2, 3, 4), (4, 3), (1, 2)
+    every = actor(models={"alm": ToEncode(ALM, repeats)}, options=options)
+    dim = every.models["alm"].dim
+    distinct, places = unpacked(every(BATCH).to_pylist()[0], "alm", dim, 4)
+    whole = distinct[places]
+    more = actor(models={"alm": ToEncode(ALM, asked, known)}, options=options)(BATCH).to_pylist()[0]
+    new, inputs = unpacked(more, "alm", dim, 2)
+    for clip in range(3):
+        for column, a in enumerate(asked):
+            same = [k for k in (0, 1) if np.array_equal(whole[clip, k], whole[clip, a - 1])]
+            if same:
+                assert inputs[clip, column] == -1 - same[0]
+            else:
+                value = new[inputs[clip, column]].astype(float)
+                np.testing.assert_allclose(value, whole[clip, a - 1].astype(float), atol=1e-3)
+    assert 0 < (inputs >= 0).sum() < 6
+    assert np.isfinite(new).all()
+    assert more["encoder_inputs"] == len(new) == len(set(inputs[inputs >= 0].tolist()))
+
+
+def test_without_a_gpu_of_its_own_an_actor_leaves_the_machines_gpu_alone(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    quiet = actor(options=replace(OPTIONS, precision="auto"))
+    assert quiet.device.type == "cpu"
+    assert {model.device.type for model in quiet.models.values()} == {"cpu"}
+    assert {model.dtype for model in quiet.models.values()} == {torch.float32}
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="--gpus-per-encoder 0"):
+        actor(gpu=True)
+
+
+def test_convolutions_keep_float32(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default
+    actor()
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_what_a_cpu_gives() -> None:
+    here, there = actor()(BATCH).to_pylist()[0], actor(gpu=True)(BATCH).to_pylist()[0]
+    for name in ("alm_embeddings", "specialist_logits", "specialist_vectors"):
+        cpu, gpu = (np.frombuffer(row[name], np.float16).astype(float) for row in (here, there))
+        np.testing.assert_allclose(gpu, cpu, atol=2e-3)

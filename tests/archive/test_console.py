@@ -1,0 +1,172 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from zsfuse_ray.archive import console
+from zsfuse_ray.archive.plan import Changes, Plan
+from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.folder import Output
+
+COUNTS = {
+    **{"recordings": 1200, "items": 2000, "unreadable": 100, "segments": 34_567, "failures": 105},
+    **{"audio_hours": 12.345, "speech_hours": 6.5, "encoder_inputs": 70_000},
+    **{"rejects": {"no_speech": 3, "corrupt": 105}, "label_shares": {"sad": 0.25, "angry": 0.75}},
+}
+EFFECTS = {"1": {"same": 4}, "2": {"same": 3, "cropped": 1, "more": 0}, "3": {"same": 0}}
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 kB"),
+        (999, "0.999 kB"),
+        (1000, "1 kB"),
+        (1_234_567, "1.23 MB"),
+        (5e9, "5 GB"),
+        (2.5e12, "2.5 TB"),
+    ],
+)
+def test_bytes(size: float, text: str) -> None:
+    assert console.bytes_text(size) == text
+
+
+def test_a_petabyte_is_a_number_of_terabytes() -> None:
+    assert console.bytes_text(3e15) == "3e+03 TB"
+
+
+def plan_of(**totals: float) -> Plan:
+    made: Any = SimpleNamespace(
+        total=totals.__getitem__,
+        containers={"mp3": 1990, "wav": 9},
+        out=Output("out", cast(Any, None), "out"),
+    )
+    return made
+
+
+PLAN = plan_of(hours=1.256, playable=1999, recordings=2000, items=3000, bundles=40)
+
+
+def test_the_plan_in_words() -> None:
+    first, second, third, fourth = console.plan_text(PLAN, 100.0).splitlines()
+    assert first == "1.26 h of audio in 1,999 of 2,000 recordings (1990 mp3, 9 wav)"
+    assert second == "3,000 items in 40 bundles; the plan is in out/plan"
+    assert third.startswith("encoded/ will take up to 4.7 MB with large models")
+    assert fourth.startswith("about 2 min to decode")
+    assert len(console.plan_text(PLAN, None).splitlines()) == 3
+
+
+def rows(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "prune", "line"),
+    [
+        (
+            Changes(rows(1, 2), rows(3), rows(0), rows()),
+            False,
+            "recordings since the plan: 2 new, 1 changed\n",
+        ),
+        (
+            Changes(rows(), rows(), rows(), rows(4)),
+            False,
+            "since the plan: 1 gone (kept; --prune drops them)\n",
+        ),
+        (Changes(rows(), rows(), rows(), rows(4)), True, "since the plan: 1 gone (dropped)\n"),
+        (Changes(rows(), rows(), rows(), rows()), True, ""),
+    ],
+)
+def test_changes_of_the_archive(changes: Changes, prune: bool, line: str, capsys) -> None:
+    console.print_changes(changes, prune)
+    printed = capsys.readouterr()
+    assert printed.err.endswith(line)
+    assert (printed.out, printed.err.count("\n")) == ("", bool(line))
+
+
+def test_the_summary_of_labels() -> None:
+    run = {"config": {"labels": ["sad", "angry"]}, "counts": COUNTS, "effective_repetition": EFFECTS}
+    run |= {"models": {"alm": {"prompts_truncated": {"1": 0, "8": 2}}}}
+    assert console.summary(run, "out").splitlines() == [
+        "12.35 h of audio in 1,200 recordings, 6.50 h of speech in 34,567 segments",
+        "labels by speech time: angry 75%, sad 25%",
+        "rejects: 105 corrupt, 3 no_speech",
+        "audio × 2: same input as without 75%, cropped 25%",
+        "text × 8: 2 prompts were longer than the model reads and were cut",
+        "tables: out/segments  recordings  rejects   run: out/run.json",
+        "look:   python -c \"import pandas as pd; print(pd.read_parquet('out/segments'))\"",
+    ]
+    run = {"config": {"labels": ["sad"]}, "counts": COUNTS | {"rejects": {}}, "models": {}}
+    assert len(console.summary(run, "out").splitlines()) == 4
+
+
+def test_the_summary_of_embeddings() -> None:
+    models = {
+        "alm": {"model": "clap:x", "audio_repeats": [1, 2]},
+        "alm2": {"model": "dual:y", "audio_repeats": [1]},
+        "specialist": {"model": "classifier:z"},
+    }
+    effects = {"alm": EFFECTS, "alm2": {"1": {"same": 4}}}
+    run = {"config": {}, "counts": COUNTS, "models": models, "effective_repetition": effects}
+    assert console.summary(run, "out").splitlines() == [
+        "12.35 h of audio in 1,200 recordings, 6.50 h of speech in 34,567 segments",
+        "rejects: 105 corrupt, 3 no_speech",
+        "clap:x: audio × 2: same input as without 75%, cropped 25%",
+        "70,000 distinct inputs for 34,567 segments × 3 audio repeats",
+        "tables: out/encoded  recordings  rejects   run: out/run.json",
+        "label:  python jobs/score.py --embeddings out --output labels",
+    ]
+    alone = run | {"models": {"alm": models["alm"]}}
+    assert console.summary(alone, "out").splitlines()[2].startswith("audio × 2:")
+    assert "distinct inputs" not in console.summary(run | {"models": {"specialist": {}}}, "out")
+
+
+@pytest.mark.parametrize(("allowed", "code"), [(0.05, 0), (0.0499, 1)])
+def test_too_many_failures_end_with_1(allowed: float, code: int, capsys) -> None:
+    """105 of 2,000 items and 100 files that could not be opened."""
+    assert console.verdict(COUNTS, allowed) == code
+    expected = "105 of 2100 items failed (5.0%, allowed are 5.0%, --max-reject-rate); "
+    assert capsys.readouterr().err.startswith(expected if code else "")
+    assert console.verdict(COUNTS | {"items": 0, "unreadable": 0, "failures": 0}, 0.0) == 0
+
+
+def test_a_complete_run_is_shown_again(capsys) -> None:
+    run = {"config": {"labels": ["sad"]}, "counts": COUNTS, "models": {}}
+    assert console.nothing_to_do(run, "out", 0.5) == 0
+    assert console.nothing_to_do(run, "out", 0.0) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("out is complete; nothing to do\n")
+    assert printed.out.count("labels by speech time") == 2
+
+
+def test_a_store_that_went_away_is_one_line(capsys) -> None:
+    import ray.exceptions
+
+    error = ray.exceptions.RayError("a long trace\nSourceError: s3://b/a.wav: no answer\n")
+    assert console.stopped(error) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "s3://b/a.wav: no answer",
+        "error: the run stopped; what is written stays, and the same command resumes there",
+    ]
+    assert console.stopped(ray.exceptions.RayError("at https://me:hunter2@h/a")) == 1
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_a_users_mistake_in_a_task_is_the_users() -> None:
+    import ray.exceptions
+
+    error = ray.exceptions.RayError("a trace")
+    error.cause = InputError("--alm x: no")  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="--alm x: no"):
+        console.stopped(error)
+
+
+def test_untrained_models_are_named(capsys) -> None:
+    names = {"input": "demo", "output": "out", "specialist": "classifier:untrained"}
+    assert console.print_models(ScoreConfig(**names, alm="clap:untrained"), "mini") is None
+    assert capsys.readouterr().err.startswith("UNTRAINED alm and specialist: random weights")
+    figures = console.print_models(ScoreConfig(input="demo", output="out"), "mini")
+    assert figures is not None
+    assert capsys.readouterr().err.startswith("preset mini: small models for trying out; UA on ")

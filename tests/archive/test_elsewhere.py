@@ -1,0 +1,234 @@
+"""Labels from another output's embedding table: what is taken from it, what is refused, what is written."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment
+
+from zsfuse_ray.archive import describe, elsewhere
+from zsfuse_ray.archive.elsewhere import _with_tables_options, label_table
+from zsfuse_ray.archive.layout import PASSES, PLAN, RECORDINGS, RUN, SEGMENTS
+from zsfuse_ray.archive.parts import LabelTask, label_part
+from zsfuse_ray.archive.passes import Computed
+from zsfuse_ray.archive.table import open_table
+from zsfuse_ray.config.options import build, resolved
+from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.catalog import ModelSpec
+from zsfuse_ray.runs.folder import REJECTS, Output
+
+PROMPTS = {"prompts": 2, "prompts_truncated": {"1": 0}}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Small:
+    from encoded_folders import small_archive
+
+    return small_archive(tmp_path / "table")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Output:
+    return Output.open(str(tmp_path / "out"))
+
+
+def config(small: Small, **values: object) -> ScoreConfig:
+    usual = ScoreConfig.usual({"embeddings": small.out.uri}) | {"embeddings": small.out.uri}
+    place = {"output": f"{small.out.uri}/../out", "labels": LABELS, "max_reject_rate": 1.0}
+    return build(ScoreConfig, usual | place | {"audio_repeats": (1, 2)} | values)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The prompts are not embedded anew: the labelling is a fixed one. Holds what it was asked for."""
+    calls: list = []
+
+    def made(config: ScoreConfig, alm: ModelSpec | None, facts: dict):
+        calls.append((alm, facts))
+        models = {"text": LABELLING.text if "alm" in facts else None}
+        models |= {"specialist_labels": LABELLING.specialist_labels if "specialist" in facts else None}
+        return replace(LABELLING, weight=config.weight, **models), dict(PROMPTS) if alm else {}
+
+    monkeypatch.setattr(elsewhere, "make_labelling", made)
+    return calls
+
+
+def refusal(asked: ScoreConfig) -> str:
+    with pytest.raises(InputError) as caught:
+        label_table(asked, "")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_tables_models_and_decisions_are_taken(small: Small) -> None:
+    small.encode(BOTH)
+    found, keys = _with_tables_options(config(small), open_table(small.out.uri))
+    assert keys == {"alm": "alm", "specialist": "specialist"}
+    assert (found.alm, found.specialist) == ("clap:untrained", "classifier:untrained")
+    assert (found.item_s, found.vad, found.crop) == (20.0, "silero", "head")
+    _, keys = _with_tables_options(config(small, alm="clap:untrained"), open_table(small.out.uri))
+    assert keys["alm"] == "alm"
+    _, keys = _with_tables_options(config(small, specialist="none"), open_table(small.out.uri))
+    assert keys == {"alm": "alm"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"alm": "dual:untrained"},
+            "was made with --alm clap:untrained of revision None, not dual:untrained",
+        ),
+        ({"alm": "/no/such/folder"}, "/no/such/folder"),
+        ({"alm": "none", "labels": ("blue", "green")}, "knows none of the labels"),
+        ({"audio_repeats": (1, 7)}, "without audio repeats 7"),
+        ({"output": "TABLE"}, "is the embedding table itself"),
+    ],
+)
+def test_what_does_not_fit_the_table_is_refused(
+    small: Small, out: Output, values: dict, message: str
+) -> None:
+    small.encode(BOTH)
+    if values.get("output"):
+        values = {"output": f"{small.out.uri}/../table"}
+    assert message in refusal(config(small, **values))
+    assert not Path(out.root).exists()
+
+
+def test_a_table_that_is_not_complete_is_refused_for_what_is_wanted(small: Small, out: Output, asked) -> None:
+    encoded = small.encode({"specialist": Computed()}, {"alm": Computed((1,))})
+    encoded.with_pass(replace(encoded.passes[1], complete=False))
+    assert "incomplete" in refusal(config(small))
+    assert not Path(out.root).exists()
+    assert label_table(config(small, alm="none"), "") == 0
+
+
+class Alm(AudioLanguageModel):
+    """An audio-language model of this revision, whose prompts are of no interest."""
+
+    def __init__(self, revision: str) -> None:
+        self.revision, self.scale = revision, 1.0  # type: ignore[misc]
+
+    scale = None  # type: ignore[assignment]
+    put_together = features = audio = text = None  # type: ignore[assignment]
+
+
+def test_other_weights_under_the_same_name_are_refused(small: Small, out: Output, monkeypatch) -> None:
+    """Of the models the ALM alone is loaded, for its text."""
+    monkeypatch.setitem(MODELS, "alm", MODELS["alm"] | {"revision": "a1"})
+    small.encode(BOTH)
+    loaded: list[ModelSpec] = []
+
+    def load(spec: ModelSpec) -> Alm:
+        loaded.append(spec)
+        return Alm("a2")
+
+    monkeypatch.setattr(describe, "load", load)
+    monkeypatch.setattr(describe, "embed_bank", lambda *arguments: (LABELLING.text[None], {"1": 0}))
+    message = refusal(config(small))
+    assert (
+        "--alm clap:untrained is of revision a2 now; what is encoded is by clap:untrained of revision a1"
+        in message
+    )
+    assert loaded == [ModelSpec("clap", "untrained")]
+    assert not Path(out.root).exists()
+
+
+def test_a_table_without_a_model(small: Small, out: Output, asked: list) -> None:
+    small.encode({"specialist": Computed()})
+    assert "was made without one; use --alm none" in refusal(config(small, alm="clap:untrained"))
+    assert label_table(config(small), "") == 0  # its own: none
+    names = out.read_table(SEGMENTS).column_names
+    assert not any(name.startswith("alm_") for name in names)
+    assert [alm for alm, _ in asked] == [None]
+
+
+def test_the_models_asked_for_are_those_of_the_table(small: Small, asked: list) -> None:
+    small.encode(BOTH)
+    label_table(config(small), "")
+    ((alm, facts),) = asked
+    assert alm == ModelSpec("clap", "untrained")
+    assert facts == {"alm": MODELS["alm"], "specialist": MODELS["specialist"]}
+
+
+def test_tables_are_those_of_labelling_in_place(small: Small, out: Output, asked: list) -> None:
+    encoded = small.encode(BOTH)
+    label_table(config(small, weight=0.3), "")
+    keys, wanted = {"alm": "alm", "specialist": "specialist"}, {"alm": (1, 2), "specialist": ()}
+    here = LabelTask(small.plan, encoded, small.out, LABELLING, keys, wanted, {}, "")
+    for part in small.parts:
+        label_part(here, part)
+    for name in (SEGMENTS, RECORDINGS, REJECTS):
+        assert out.read_table(name).equals(small.out.read_table(name))
+
+
+def times(out: Output) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in Path(out.root).rglob("*")}
+
+
+def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, capsys) -> None:
+    small.encode(BOTH)
+    first = config(small, max_reject_rate=0.0)
+    assert label_table(first, "") == 1  # what could not be decoded cannot be labelled
+    run = json.loads((Path(out.root) / RUN).read_text())
+    assert run["status"] == "complete"
+    assert len(out.read_table(SEGMENTS)) == run["counts"]["segments"] == len(every_segment(small.rows))
+    assert sum(run["counts"]["label_shares"].values()) == pytest.approx(1)
+    assert set(run["effective_repetition"]) == {"1", "2"}
+    assert run["config"]["embeddings"] == small.out.uri
+    assert (run["config"]["alm"], run["config"]["item_s"]) == ("clap:untrained", 20.0)
+    assert run["models"]["alm"]["prompts"] == 2
+    assert run["time"]["audio_hours_this_time"] == 0
+    before = times(out)
+    capsys.readouterr()
+    assert label_table(first, "") == 1
+    assert "nothing to do" in capsys.readouterr().err
+    assert times(out) == before
+    assert len(asked) == 1
+
+
+def test_other_options_label_again(small: Small, out: Output, asked: list) -> None:
+    small.encode(BOTH)
+    label_table(config(small, weight=0.0), "")
+    segments = out.read_table(SEGMENTS)
+    label_table(config(small, weight=1.0), "")
+    again = out.read_table(SEGMENTS)
+    assert not again["p_sad"].equals(segments["p_sad"])
+    assert again["alm_sad"].equals(segments["alm_sad"])
+    assert again["p_sad"].equals(again["alm_sad"])  # w = 1 is the ALM alone
+    assert json.loads((Path(out.root) / RUN).read_text())["config"]["weight"] == 1.0
+
+
+def test_a_table_that_was_made_anew_labels_again(small: Small, out: Output, asked: list) -> None:
+    small.encode(BOTH)
+    label_table(config(small), "")
+    plan = json.loads((Path(small.out.root) / PLAN).read_text())
+    (Path(small.out.root) / PLAN).write_text(json.dumps(plan | {"id": "another"}))
+    before = times(out)
+    assert label_table(config(small), "") == 0
+    assert times(out) != before
+
+
+def test_a_folder_of_anything_else_is_refused(small: Small, out: Output, asked: list, tmp_path) -> None:
+    small.encode(BOTH)
+    label_table(config(small), "")
+    small.out.fs.move(small.out.root, str(tmp_path / "moved"))
+    moved = build(ScoreConfig, resolved(config(small)) | {"embeddings": str(tmp_path / "moved")})
+    assert "another run's results (embeddings" in refusal(moved)
+    assert label_table(replace(moved, overwrite=True), "") == 0
+    out.delete(RUN)
+    assert "not of a zsfuse_ray run" in refusal(moved)
+
+
+def test_the_table_is_kept_whatever_is_asked_of_the_output(small: Small, out: Output, asked: list) -> None:
+    """--keep-encoded no deletes what a run itself has encoded, and no other output's."""
+    small.encode(BOTH)
+    before = times(small.out)
+    assert label_table(config(small, keep_encoded=False), "") == 0
+    assert times(small.out) == before
+    record = small.out.read_json(PASSES)
+    assert record is not None
+    assert [one["dropped"] for one in record["passes"]] == [False]

@@ -1,0 +1,145 @@
+"""Labelling part by part: what is labelled again and what is not."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import ray
+from encoded_folders import BOTH, LABELLING, Small
+
+from zsfuse_ray.archive import label as module
+from zsfuse_ray.archive.label import label, stale_parts
+from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, TABLES, part_file
+from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
+from zsfuse_ray.archive.plan import Part
+
+
+@pytest.fixture
+def task(small: Small) -> LabelTask:
+    keys, wanted = {"alm": "alm", "specialist": "specialist"}, {"alm": (1, 2), "specialist": ()}
+    return LabelTask(small.plan, small.encode(BOTH), small.out, LABELLING, keys, wanted, {}, "one")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the parts as they are labelled."""
+    numbers: list[int] = []
+
+    def counted(task: LabelTask, part: Part) -> dict:
+        numbers.append(part.number)
+        return label_part(task, part)
+
+    monkeypatch.setattr(module, "label_part", counted)
+    return numbers
+
+
+def stale(task: LabelTask) -> list[Part]:
+    return stale_parts(task.out, task.plan.parts(), task.digest)
+
+
+def content(task: LabelTask) -> dict[str, bytes]:
+    return {
+        path: task.out.fs.open_input_file(path).read()
+        for name in TABLES
+        for path in sorted(task.out.files(name))
+    }
+
+
+def test_every_part_is_labelled_once(task: LabelTask, calls: list[int]) -> None:
+    made, segments = label(task, stale(task))
+    assert calls == [0, 1, 2]
+    rows = task.out.read_table(SEGMENTS)
+    assert segments == made["counts"]["segments"] == len(rows) > 5
+    assert made["counts"]["recordings"] == 5
+    assert len(task.out.read_table(RECORDINGS)) == made["counts"]["recordings"] - made["counts"]["unreadable"]
+    assert sum(made["counts"]["label_shares"].values()) == pytest.approx(1)
+    before = content(task)
+    assert stale(task) == []
+    assert label(task, stale(task)) == (made, 0)
+    assert calls == [0, 1, 2]
+    assert content(task) == before
+
+
+@pytest.mark.parametrize("killed", [0, 1, 2])
+def test_a_killed_labelling_resumes(task: LabelTask, calls: list[int], monkeypatch, killed: int) -> None:
+    """A part whose counts were not written is labelled again, those before it are not."""
+    made, _ = label(task, stale(task))
+    before = content(task)
+    for name in TABLES:
+        task.out.delete(name)
+    calls.clear()
+    counted = module.label_part
+
+    def dies(task: LabelTask, part: Part) -> dict:
+        counts = counted(task, part)
+        if part.number == killed:
+            task.out.delete(state_name(part, task.digest))
+            raise KeyboardInterrupt
+        return counts
+
+    monkeypatch.setattr(module, "label_part", dies)
+    with pytest.raises(KeyboardInterrupt):
+        label(task, stale(task))
+    monkeypatch.setattr(module, "label_part", counted)
+    assert [part.number for part in stale(task)] == list(range(killed, 3))
+    assert label(task, stale(task))[0] == made
+    assert calls == [*range(killed + 1), *range(killed, 3)]
+    assert content(task) == before
+
+
+def test_other_options_delete_the_tables_before_anything_is_written(task: LabelTask, monkeypatch) -> None:
+    """No folder ever holds rows of two labellings."""
+    label(task, stale(task))
+    task.out.write_bytes(f"{SEGMENTS}/part-000099.parquet", b"of an archive that was larger")
+    other = replace(task, digest="two", labelling=replace(LABELLING, weight=1.0))
+    assert [part.number for part in stale(other)] == [0, 1, 2]
+
+    def check(task: LabelTask, part: Part) -> dict:
+        assert not task.out.exists(part_file(SEGMENTS, part.number))
+        assert len(task.out.files(SEGMENTS)) == part.number
+        return label_part(task, part)
+
+    monkeypatch.setattr(module, "label_part", check)
+    label(other, stale(other))
+    assert len(task.out.files(SEGMENTS)) == 3
+    assert len(task.out.files(LABELLED)) == 4  # and labelling.json
+    monkeypatch.setattr(module, "label_part", label_part)
+    assert [part.number for part in stale(task)] == [0, 1, 2]
+
+
+def test_tables_of_unknown_options_are_deleted(task: LabelTask) -> None:
+    """As a command leaves them that died before it wrote labelling.json."""
+    task.out.write_bytes(f"{SEGMENTS}/part-000099.parquet", b"of who knows what")
+    label(task, stale(task))
+    assert len(task.out.files(SEGMENTS)) == 3
+
+
+def test_a_part_with_a_recording_dropped_is_labelled_again(task: LabelTask, calls: list[int]) -> None:
+    label(task, stale(task))
+    calls.clear()
+    pruned = replace(task, plan=replace(task.plan, dropped=np.array([2])))
+    made, _ = label(pruned, stale(pruned))
+    assert calls == [1]
+    assert made["counts"]["recordings"] == 4
+    assert "no_speech" not in made["counts"]["rejects"]
+
+
+@pytest.fixture
+def own_ray() -> Iterator[None]:
+    assert not ray.is_initialized()
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def test_tasks_of_ray_write_the_same_bytes(task: LabelTask, request: pytest.FixtureRequest) -> None:
+    made, segments = label(task, stale(task))
+    before = content(task)
+    for name in TABLES:
+        task.out.delete(name)
+    request.getfixturevalue("own_ray")
+    assert label(task, stale(task)) == (made, segments)
+    assert content(task) == before

@@ -1,0 +1,186 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from encoded_folders import MODELS, Small
+
+from zsfuse_ray.archive.describe import is_model
+from zsfuse_ray.archive.passes import Computed, Pass
+from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.wanted import (
+    embed_digest,
+    encoding_options,
+    identity,
+    recorded_identity,
+    repeats_of_table,
+    repetitions,
+    requested,
+    score_digest,
+    to_encode,
+)
+from zsfuse_ray.config.embed import EmbedConfig
+from zsfuse_ray.config.options import build, resolved
+from zsfuse_ray.config.score import ENCODING, LABELLING, OPERATIONAL, ScoreConfig
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.catalog import ModelSpec, parse_spec
+from zsfuse_ray.models.checkpoints.load import WEIGHTS
+
+UNTRAINED = {"alm": "clap:untrained", "specialist": "classifier:untrained"}
+NEEDED = {"input": "demo", "output": "out", **UNTRAINED}
+CONFIG = ScoreConfig(**NEEDED)
+IDENTITIES = {"alm": "dual:1", "specialist": "classifier:2"}
+# Another valid value of each option that does not name a model or what is read.
+OTHER = {
+    **{"labels": ("sad", "happy"), "templates": ("a {} voice",), "words": 2, "text_repeats": (1, 2)},
+    **{"separator": ", ", "ensemble": "logit", "temperature": 2.0, "fusion": "loglinear", "weight": 0.25},
+    **{"output": "other", "overwrite": True, "ray_address": "auto", "pools": "separate", "encoders": (1, 2)},
+    **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
+    **{"prune": True, "keep_encoded": False},
+    **{"vad": "none", "min_segment_s": 1.0, "max_segment_s": 8.0, "vad_threshold": 0.25, "long": "crop"},
+    **{"crop": "seeded", "precision": "float32"},
+}
+
+
+def changed(name: str) -> ScoreConfig:
+    assert getattr(CONFIG, name) != OTHER[name]
+    return dataclasses.replace(CONFIG, **{name: OTHER[name]})
+
+
+def digest(config: ScoreConfig = CONFIG, models=IDENTITIES, source: str = "") -> str:
+    return score_digest(config, models, source)
+
+
+@pytest.mark.parametrize("name", LABELLING)
+def test_every_option_of_labelling_changes_the_digest(name: str) -> None:
+    assert digest(changed(name)) != digest()
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONAL))
+def test_an_operational_option_changes_no_digest(name: str) -> None:
+    assert digest(changed(name)) == digest()
+    assert encoding_options(changed(name)) == encoding_options(CONFIG)
+
+
+@pytest.mark.parametrize("name", ENCODING)
+def test_an_option_of_encoding_changes_the_record_of_encoded(name: str) -> None:
+    assert encoding_options(changed(name)) != encoding_options(CONFIG)
+
+
+def test_every_option_decides_tables_or_is_operational() -> None:
+    """A new option is to be sorted into one of these; models, copies and what is read count by themselves."""
+    others = {"alm", "specialist", "audio_repeats", "input", "embeddings", "item_s"}
+    groups = [set(LABELLING), set(ENCODING), set(OPERATIONAL), others]
+    names = {field.name for field in dataclasses.fields(ScoreConfig)}
+    assert set().union(*groups) == names
+    assert sum(map(len, groups)) == len(names)
+
+
+def test_models_copies_and_source_change_the_digest() -> None:
+    several = dataclasses.replace(CONFIG, audio_repeats=(1, 2))
+    seen = [
+        digest(),
+        digest(several),
+        digest(source="a table"),
+        digest(models=IDENTITIES | {"alm": "dual:3"}),
+    ]
+    seen += [digest(models={"alm": "dual:1"}), digest(models={"specialist": "classifier:2"})]
+    assert len(set(seen)) == len(seen)
+    assert digest(dataclasses.replace(CONFIG, audio_repeats=(2, 1, 2))) == digest(several)
+    alone = {"specialist": "classifier:2"}
+    assert digest(several, alone) == digest(CONFIG, alone)  # without an ALM the copies are of no effect
+
+
+def test_the_digest_of_embed_is_of_models_and_copies() -> None:
+    assert embed_digest({"alm": (1, 2), "s": ()}) == embed_digest({"s": [], "alm": [2, 1]})
+    seen = {embed_digest(w) for w in ({"alm": (1, 2)}, {"alm": (1,)}, {"alm2": (1, 2)}, {})}
+    assert len(seen) == 4
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> tuple[Path, Path]:
+    """A shipped model in two places."""
+    places = tmp_path / "one", tmp_path / "two"
+    for place in places:
+        shutil.copytree(WEIGHTS / "mini-alm", place)
+    return places
+
+
+def facts_of(spec: ModelSpec) -> dict:
+    revision = identity(spec).partition(":")[2]
+    return {"model": str(spec), "revision": revision}
+
+
+def test_a_model_is_its_weights_wherever_they_lie(copies: tuple[Path, Path]) -> None:
+    one, two = (ModelSpec("dual", str(place)) for place in copies)
+    assert identity(one) == identity(two)
+    facts = facts_of(one)
+    assert recorded_identity(facts) == identity(two)
+    assert is_model(two, facts)
+    assert not is_model(ModelSpec("clap", str(copies[1])), facts)
+    config = json.loads((copies[1] / "config.json").read_text())
+    (copies[1] / "config.json").write_text(json.dumps(config | {"another": 1}))
+    assert not is_model(two, facts)
+    assert identity(one) != identity(two)
+
+
+def test_random_weights_are_their_name() -> None:
+    spec = parse_spec("clap:untrained", "alm")
+    assert identity(spec) == recorded_identity(MODELS["alm"]) == "clap:untrained"
+    assert is_model(spec, MODELS["alm"])
+    assert not is_model(parse_spec("dual:untrained", "alm"), MODELS["alm"])
+    with pytest.raises(InputError):
+        identity(ModelSpec("dual", "/no/such/folder"))
+
+
+def test_names_in_encoded_are_reused_by_revision(copies: tuple[Path, Path]) -> None:
+    one = ModelSpec("dual", str(copies[0]))
+    there = {"alm": MODELS["alm"], "alm2": facts_of(one), "specialist": MODELS["specialist"]}
+    config = dataclasses.replace(CONFIG, alm=f"dual:{copies[1]}", audio_repeats=(1, 3))
+    spec = ModelSpec("dual", str(copies[1]))
+    assert requested(config, there) == {
+        "alm2": ToEncode(spec, (1, 3)),
+        "specialist": ToEncode(parse_spec("classifier:untrained", "specialist")),
+    }
+    assert list(requested(config, {})) == ["alm", "specialist"]
+    assert list(requested(config, {"alm": MODELS["alm"]})) == ["alm2", "specialist"]
+    several = EmbedConfig(
+        **{**NEEDED, "alm": f"dual:{copies[1]},clap:untrained,dual:untrained", "specialist": "none"}
+    )
+    assert list(requested(several, there)) == ["alm2", "alm", "alm3"]
+    assert [str(wanted.spec) for wanted in requested(several, there).values()] == several.alm.split(",")
+
+
+def test_a_pass_computes_what_its_record_holds() -> None:
+    models = {key: MODELS[key] for key in ("alm", "specialist")}
+    one = Pass("000", (0,), {"alm": Computed((3,), (1, 2)), "specialist": Computed()})
+    here = ModelSpec("clap", "another place")
+    assert to_encode(one, models, {"alm": here}) == {
+        "alm": ToEncode(here, (3,), (1, 2)),
+        "specialist": ToEncode(parse_spec("classifier:untrained", "specialist")),
+    }
+
+
+def test_embed_tables_are_about_all_that_is_encoded(small: Small) -> None:
+    encoded = small.encode(
+        {"alm": Computed((1, 2)), "specialist": Computed()}, {"alm": Computed((4,), (1, 2))}
+    )
+    wanted = {"alm": ToEncode(ModelSpec("clap", "x"), (3, 1)), "alm2": ToEncode(ModelSpec("dual", "y"), (1,))}
+    assert repeats_of_table(wanted, encoded) == {"alm": (1, 2, 3, 4), "alm2": (1,), "specialist": ()}
+    assert repeats_of_table(wanted, None) == {"alm": (1, 3), "alm2": (1,)}
+
+
+@pytest.mark.parametrize("crop", ["head", "seeded"])
+def test_repetitions_are_counted_of_alms_alone(crop: str) -> None:
+    config = build(ScoreConfig, resolved(CONFIG) | {"crop": crop})
+    found = repetitions(config, {"alm": [1, 2], "specialist": []}, MODELS)
+    assert list(found) == ["alm"]
+    one = found["alm"]
+    assert (one.audio_repeats, one.sample_rate, one.window, one.fill, one.seeded) == (
+        (1, 2),
+        16_000,
+        32_000,
+        "repeat_pad",
+        crop == "seeded",
+    )
