@@ -5,7 +5,8 @@
     python jobs/benchmark.py --parts search,naive,memory --corpus ravdess:FOLDER --output out
 
 Parts: decode (with voice activity, and each alone), encode (each model alone), end (jobs/score.py as a
-process), rescore (labels from a table, one core), search (jobs/tune.py: every subset of 16 templates, 101
+process), label (labels from what is encoded, one core; --label-segments
+1000000,20000000 shows how time and memory grow), search (jobs/tune.py: every subset of 16 templates, 101
 weights, a and b of 1 to 4), naive (what the same search costs one configuration after the other,
 extrapolated), memory (a search of 100,000 segments, watched from outside). Prints a table; writes
 benchmark.json and benchmark.md.

@@ -14,8 +14,8 @@ def benchmark(*argv: str) -> BenchmarkConfig:
 
 
 def test_parts_by_default_and_in_their_order():
-    assert benchmark().parts == ("decode", "encode", "end", "rescore")
-    assert benchmark(*CORPUS).parts == ("decode", "encode", "end", "rescore", "search", "naive")
+    assert benchmark().parts == ("decode", "encode", "end", "label")
+    assert benchmark(*CORPUS).parts == ("decode", "encode", "end", "label", "search", "naive")
     assert benchmark(*CORPUS, "--parts", "naive,memory,search").parts == ("search", "naive", "memory")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
+
 from zsfuse_ray.archive.packing import normalised, pack_embeddings, pack_values, to_half
 from zsfuse_ray.archive.schemas import DECODED, encoded_schema
 from zsfuse_ray.archive.stages.decode import decode_bundles
@@ -108,7 +109,9 @@ def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
     second[1, 0, 0] = np.nan
     rows = [bundle([4, 3], first, {5: "corrupt", 3: "truncated"}), bundle([0, 1], second, {})]
     rows[1]["items"].append(rows[1]["items"][0] | {"item_id": 2})
-    encoded = pa.Table.from_pylist(rows, schema=encoded_schema(KEYS).append(pa.field(LOG_MEL, pa.large_binary())))
+    encoded = pa.Table.from_pylist(
+        rows, schema=encoded_schema(KEYS).append(pa.field(LOG_MEL, pa.large_binary()))
+    )
     found, rejects = encoded_clips(table, encoded, (1, 3))
     assert found["uri"].to_pylist() == ["0.wav", "3.wav", "4.wav"]
     assert found["emotion"].to_pylist() == ["emotion 0", "emotion 3", "emotion 4"]

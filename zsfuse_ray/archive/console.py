@@ -9,8 +9,9 @@ import ray.exceptions
 
 from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.estimate import encoded_bytes
+from zsfuse_ray.archive.growth import Changes
 from zsfuse_ray.archive.layout import RUN
-from zsfuse_ray.archive.plan import Changes, Plan
+from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.errors import InputError, redact

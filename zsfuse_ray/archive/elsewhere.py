@@ -18,7 +18,7 @@ from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.config.score import DECIDED, ScoreConfig
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.catalog import parse_spec
+from zsfuse_ray.models.catalog import named_in_data, parse_spec
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import refuse_other_config
@@ -41,8 +41,7 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     if run is not None and all(run.get(name) == value for name, value in now.items()):
         return console.nothing_to_do(run, out.uri, config.max_reject_rate)
     stale = stale_parts(out, table.plan.parts(), digest)
-    if len(stale) > FEW_PARTS:
-        cluster.connect(config.ray_address, streams=True)
+    own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, streams=True)
     labelling, prompts = make_labelling(
         config, parse_spec(config.alm, "alm") if "alm" in keys else None, facts
     )
@@ -55,7 +54,7 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
     task = LabelTask(table.plan, table.encoded, out, labelling, keys, repeats, counted, digest)
     try:
-        return end_run(config, task, run, Spent())
+        return end_run(config, task, run, Spent(), own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
 
@@ -80,6 +79,7 @@ def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig
         if (key := key_of(kind, wanted, table)) is not None:
             keys[kind] = key
         if wanted == OF_TABLE:
-            values[kind] = table.encoded.models[key]["model"] if key else "none"
+            named = table.encoded.models[key]["model"] if key else "none"
+            values[kind] = named_in_data(named, table.uri, f"--{kind}")
     table.check_complete(keys)
     return build(ScoreConfig, resolved(config) | values), keys

@@ -1,9 +1,11 @@
 """Label what is encoded, part by part, and sum up the counts."""
 
+import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -13,10 +15,11 @@ from zsfuse_ray.archive.layout import LABELLED, TABLES
 from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.summaries import run_counts, summed
+from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 
 FEW_PARTS = 4  # sooner labelled here than Ray is started
-SAY_EVERY_S = 15.0
+PRINT_EVERY_S = 15.0
 READERS = 16  # of the counts of parts that were labelled before
 
 
@@ -37,47 +40,57 @@ def clear_other_tables(out: Output, digest: str) -> None:
         )
 
 
-def label(task: LabelTask, stale: list[Part]) -> tuple[dict[str, Any], int]:
-    """Label these parts; returns the sums over all parts for run.json, and the segments labelled now."""
+@dataclass(frozen=True)
+class Labelled:
+    """What labelling came to: sums over all parts, as run.json has them; of the parts labelled now the rest."""
+
+    counts: dict[str, Any]
+    effective_repetition: dict[str, dict[str, dict[str, int]]]
+    segments: int
+    task_peak_mb: float  # the most memory that a process which labels has taken
+
+
+def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
+    """Label these parts and sum up the counts of all. own_ray: whether Ray is our own on this machine."""
     clear_other_tables(task.out, task.digest)
-    of_part = dict(_label_all(task, stale))
-    others = [part for part in task.plan.parts() if part.number not in of_part]
-    with ThreadPoolExecutor(READERS) as readers:
-        known = readers.map(lambda part: task.out.read_json(state_name(part, task.digest)), others)
-        before = summed(content["counts"] for content in known if content)
-    total = summed([before, *of_part.values()])
-    made = {"counts": run_counts(total), "effective_repetition": total["effective_repetition"]}
-    return made, sum(counts["segments"] for counts in of_part.values())
-
-
-def _label_all(task: LabelTask, stale: list[Part]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and counts of each part as it is done: by Ray tasks where Ray runs, else here."""
-    last, segments = time.monotonic(), 0
-    for done, (part, counts) in enumerate(_done(task, stale), start=1):
-        segments += counts["segments"]
-        if time.monotonic() - last >= SAY_EVERY_S:
+    last, total, peak = time.monotonic(), {}, 0.0
+    for done, (counts, peak_mb) in enumerate(_label_all(task, stale, own_ray), start=1):
+        total, peak = summed((total, counts)), max(peak, peak_mb)
+        if time.monotonic() - last >= PRINT_EVERY_S:
             last = time.monotonic()
-            print(
-                f"labelled {done:,} of {len(stale):,} parts, {segments:,} segments",
-                file=sys.stderr,
-                flush=True,
-            )
-        yield part, counts
+            text = f"labelled {done:,} of {len(stale):,} parts, {total['segments']:,} segments"
+            print(text, file=sys.stderr, flush=True)
+    segments = total.get("segments", 0)
+    labelled = {part.number for part in stale}
+    others = [part for part in task.plan.parts() if part.number not in labelled]
+    with ThreadPoolExecutor(READERS) as readers:
+        for content in readers.map(lambda part: task.out.read_json(state_name(part, task.digest)), others):
+            total = summed((total, content["counts"] if content else {}))
+    return Labelled(run_counts(total), total["effective_repetition"], segments, peak)
 
 
-def _done(task: LabelTask, stale: list[Part]) -> Iterator[tuple[int, dict[str, Any]]]:
+def peak_memory_mb() -> float:
+    """The most memory that this process has taken so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _label_one(task: LabelTask, part: Part) -> tuple[dict[str, Any], float]:
+    return label_part(task, part), peak_memory_mb()
+
+
+def _label_all(task: LabelTask, stale: list[Part], own_ray: bool) -> Iterator[tuple[dict[str, Any], float]]:
+    """Counts of each part as it is done, and the memory: by Ray tasks where Ray runs, else here."""
     if not ray.is_initialized() or len(stale) <= 1:
         for part in stale:
-            yield part.number, label_part(task, part)
+            yield _label_one(task, part)
         return
-    work, shared = ray.remote(num_cpus=1)(label_part), ray.put(task)
-    waiting = list(reversed(stale))
-    running: dict[Any, int] = {}
-    at_once = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
+    work, shared = ray.remote(num_cpus=1)(_label_one), ray.put(task)
+    waiting, running = list(reversed(stale)), []
+    # an own Ray has more logical CPUs than the machine has cores
+    at_once = cluster.cores() if own_ray else max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     while waiting or running:
         while waiting and len(running) < at_once:
-            part = waiting.pop()
-            running[work.remote(shared, part)] = part.number
-        ready, _ = ray.wait(list(running))
-        for one in ready:
-            yield running.pop(one), ray.get(one)
+            running.append(work.remote(shared, waiting.pop()))
+        ready, running = ray.wait(running)
+        yield from ray.get(ready)

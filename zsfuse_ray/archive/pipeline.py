@@ -13,12 +13,13 @@ from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import describe_models, make_labelling, where_there_is_room
 from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import seconds_per_hour
+from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, begun_passes, lacking, read_passes
-from zsfuse_ray.archive.plan import Changes, Plan, compare, extend_plan, read_plan
+from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.stages.encode import ToEncode
@@ -84,7 +85,7 @@ def score(config: ScoreConfig, preset: str) -> int:
         encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, needed, own_ray)
         counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
         task = LabelTask(plan, encoded, found.out, labelling, keys, repeats, counted, digest)
-        return end_run(config, task, run, spent)
+        return end_run(config, task, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
 
@@ -117,7 +118,7 @@ def embed(config: EmbedConfig, preset: str) -> int:
             run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
         counted = repetitions(config, repeats, facts)
         task = LabelTask(plan, encoded, found.out, None, {}, repeats, counted, digest)
-        return end_run(config, task, run, spent)
+        return end_run(config, task, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
 

@@ -37,7 +37,7 @@ class Rows:
     """Some bundles of a part. items, segments: rows of OUTCOME and SPAN, of n segments with finite values.
 
     embeddings: (n, A, dim) float32 of length 1, of each ALM the wanted audio repeats; logits: (n, labels)
-    and vectors: (n, vector_dim), or None where there are none, of each specialist.
+    and vectors: (n, vector_dim), or None where there are none or they were not asked for, of each specialist.
     """
 
     items: pa.Table
@@ -48,21 +48,25 @@ class Rows:
     encoder_inputs: int
 
 
-def read_part(encoded: Encoded, part: Part, wanted: Wanted) -> Iterator[Rows]:
-    """The bundles of a part, some at a time. InputError where encoded/ is not what its record says."""
+def read_part(encoded: Encoded, part: Part, wanted: Wanted, vectors: bool = False) -> Iterator[Rows]:
+    """The bundles of a part, some at a time; with the vectors of specialists, which are large, on demand.
+
+    InputError where encoded/ is not what its record says.
+    """
     passes = _passes(encoded, part, wanted)
     if not passes:  # nothing of the increment could be opened, so there was nothing to encode
         return
     place = encoded.out.path(f"{passes[0].path}/part={part.number}")
     files = sorted(encoded.out.parquet_files(f"{passes[0].path}/part={part.number}"))
-    columns = _columns(passes[0], wanted)
+    columns = _columns(passes[0], wanted, vectors)
     try:
         gathered: list[pa.Table] = []
         for n, file in enumerate(files, start=1):
             with encoded.out.fs.open_input_file(file) as stream:
                 gathered.append(pq.ParquetFile(stream).read(columns))
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
-                yield _rows(encoded, part, wanted, passes, pa.concat_tables(gathered).combine_chunks())
+                table = pa.concat_tables(gathered).combine_chunks()
+                yield _rows(encoded, part, wanted, vectors, passes, table)
                 gathered = []
     except (LookupError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
         line = " ".join(str(error).split())
@@ -92,9 +96,13 @@ def _needed(key: str, repeats: Sequence[int], passes: Sequence[Pass]) -> list[Pa
     return found
 
 
-def _columns(one: Pass, wanted: Wanted) -> list[str]:
-    first = ["bundle_id", "items", "segments", "encoder_inputs"]
-    return [*first, *(name for key in wanted if key in one.models for name in model_columns(key))]
+def _columns(one: Pass, wanted: Wanted, vectors: bool) -> list[str]:
+    names = ["bundle_id", "items", "segments", "encoder_inputs"]
+    for key in wanted:
+        if key in one.models:
+            first, second = model_columns(key)
+            names += [first, second] if vectors or kind_of(key) == "alm" else [first]
+    return names
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +119,15 @@ class _Piece:
     place: NDArray[np.int64]
 
 
-def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], table: pa.Table) -> Rows:
+def _rows(
+    encoded: Encoded, part: Part, wanted: Wanted, with_vectors: bool, passes: list[Pass], table: pa.Table
+) -> Rows:
     items, segments = _flat(table, "items", OUTCOME), _flat(table, "segments", SPAN)
     n = len(segments)
     pieces = [_Piece(passes[0], table, items, n, np.arange(n))]
     for one in passes[1:]:
-        pieces.append(_piece(encoded, part, wanted, one, table["bundle_id"], segments))
+        columns = _columns(one, wanted, with_vectors)
+        pieces.append(_piece(encoded, part, columns, one, table["bundle_id"], segments))
     everywhere = np.ones(n, bool)
     for piece in pieces:
         everywhere &= piece.place >= 0
@@ -129,7 +140,7 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
             there &= np.isfinite(embeddings[key]).all(axis=(1, 2))
             continue
         of_logits, of_vectors = model_columns(key)
-        piece, size = own[0], about["vector_dim"]
+        piece, size = own[0], about["vector_dim"] if with_vectors else None
         logits[key] = _placed(unpack_values(piece.table[of_logits], len(about["labels"])), piece)
         vectors[key] = _placed(unpack_values(piece.table[of_vectors], size), piece) if size else None
         for values in (logits[key], vectors[key]):
@@ -146,13 +157,18 @@ def _rows(encoded: Encoded, part: Part, wanted: Wanted, passes: list[Pass], tabl
 
 
 def _piece(
-    encoded: Encoded, part: Part, wanted: Wanted, one: Pass, bundles: pa.ChunkedArray, segments: pa.Table
+    encoded: Encoded,
+    part: Part,
+    columns: list[str],
+    one: Pass,
+    bundles: pa.ChunkedArray,
+    segments: pa.Table,
 ) -> _Piece:
     """The same bundles in another pass; its segments are the same unless one of the two failed to decode."""
     files = encoded.out.parquet_files(f"{one.path}/part={part.number}")
     same = pc.field("bundle_id").isin(bundles.combine_chunks())
     table = ds.dataset(files, filesystem=encoded.out.fs, format="parquet").to_table(
-        columns=_columns(one, wanted), filter=same
+        columns=columns, filter=same
     )
     order = pc.drop_null(pc.index_in(bundles, table["bundle_id"].combine_chunks()))
     table = table.take(order).combine_chunks()

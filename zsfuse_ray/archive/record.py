@@ -6,7 +6,7 @@ from typing import Any
 
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.encode import Spent
-from zsfuse_ray.archive.label import label, stale_parts
+from zsfuse_ray.archive.label import label, peak_memory_mb, stale_parts
 from zsfuse_ray.archive.layout import RUN
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import drop_passes
@@ -34,10 +34,13 @@ def begin_run(
     return run
 
 
-def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spent) -> int:
-    """Label what is stale, write run.json and print what came out. Returns the exit code."""
+def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spent, own_ray: bool) -> int:
+    """Label what is stale, write run.json and print what came out. Returns the exit code.
+
+    own_ray: whether Ray is one of our own on this machine.
+    """
     started = time.monotonic()
-    made, segments = label(task, stale_parts(task.out, task.plan.parts(), task.digest))
+    labelled = label(task, stale_parts(task.out, task.plan.parts(), task.digest), own_ray)
     label_s = time.monotonic() - started
     run["time"] = {
         "wall_s": spent.wall_s + label_s,
@@ -45,12 +48,15 @@ def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spen
         "label_s": label_s,
         "audio_hours_this_time": spent.audio_s / 3600,
         "audio_hours_per_device_hour": spent.audio_s / max(spent.wall_s, 1e-9) / spent.devices,
-        "segments_labelled_per_s": segments / label_s,
+        "segments_labelled_per_s": labelled.segments / label_s,
+        "peak_mb_of_label_tasks": labelled.task_peak_mb,
+        "peak_mb_of_driver": peak_memory_mb(),
         "device": spent.device,
     }
-    run |= made | {"increments": len(task.plan.increments)}
+    run |= {"counts": labelled.counts, "increments": len(task.plan.increments)}
+    run["effective_repetition"] = labelled.effective_repetition
     if isinstance(config, ScoreConfig):
-        run["effective_repetition"] = made["effective_repetition"].get("alm", {})
+        run["effective_repetition"] = labelled.effective_repetition.get("alm", {})
         if not config.keep_encoded and config.embeddings is None:  # another output's stays
             drop_passes(task.encoded)
     task.out.write_json(RUN, run | {"status": "complete"})

@@ -13,7 +13,7 @@ from zsfuse_ray.archive.summaries import Repetition
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import ENCODING, LABELLING, RunConfig, ScoreConfig
-from zsfuse_ray.models.catalog import ModelSpec, parse_spec, revision_of, split_name
+from zsfuse_ray.models.catalog import ModelSpec, named_in_data, parse_spec, revision_of, split_name
 
 PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling
 
@@ -48,12 +48,17 @@ def to_encode(
     """What the actors of a pass compute. specs: of the models that this run names."""
     return {
         key: ToEncode(
-            specs[key] if key in specs else parse_spec(models[key]["model"], kind_of(key)),
+            specs[key] if key in specs else _recorded_spec(key, models[key]["model"]),
             computed.audio_repeats,
             computed.known,
         )
         for key, computed in one.models.items()
     }
+
+
+def _recorded_spec(key: str, model: str) -> ModelSpec:
+    kind = kind_of(key)
+    return parse_spec(named_in_data(model, "encoded/", f"--{kind}"), kind)
 
 
 def identity(spec: ModelSpec) -> str:

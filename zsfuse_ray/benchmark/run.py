@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from zsfuse_ray.archive.describe import model_specs, revisions
+from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.benchmark.figures import Figure, page
+from zsfuse_ray.benchmark.labelling import labelling
 from zsfuse_ray.benchmark.memory import memory
-from zsfuse_ray.benchmark.rescoring import rescoring
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
 from zsfuse_ray.benchmark.throughput import decoded_sample, decoding, encoding, from_end_to_end
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
@@ -22,6 +22,7 @@ from zsfuse_ray.config.options import recorded
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.splits import folds
+from zsfuse_ray.models.catalog import revision_of
 from zsfuse_ray.runs.cluster import cores
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import git_revision, versions
@@ -42,13 +43,13 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
     clips = CLIPS.empty_table()
     if set(ON_CLIPS) & set(config.parts):
         clips = folds(load(config.corpus), FOLDS)
-    of_models = revisions(config)
+    specs = model_specs(config)
     result: dict[str, Any] = {
         "versions": versions(),
         "git": git_revision(),
         "machine": machine(),
-        "models": [str(spec) for spec in model_specs(config).values()],
-        "revisions": of_models,
+        "models": [str(spec) for spec in specs.values()],
+        "revisions": {key: revision_of(spec) for key, spec in specs.items()},
         "config": recorded(config),
         "figures": {},
     }
@@ -60,11 +61,18 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
         searched.extend(tunings)
         return figures
 
+    bare: list[float] = []
+
+    def encoders() -> list[Figure]:
+        figures = encoding(sample(), config)
+        bare[:] = [figure.median for figure in figures]
+        return figures
+
     measure: dict[str, Callable[[], list[Figure]]] = {
         "decode": lambda: decoding(sample(), config.repeats),
-        "encode": lambda: encoding(sample(), config),
-        "end": lambda: from_end_to_end(config, jobs),
-        "rescore": lambda: rescoring(config, jobs),
+        "encode": encoders,
+        "end": lambda: from_end_to_end(config, jobs, bare),
+        "label": lambda: labelling(config, jobs),
         "search": searching,
         "naive": lambda: naive(config, clips, searched),
         "memory": lambda: memory(config),

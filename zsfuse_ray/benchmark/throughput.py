@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ import torch
 import yaml
 
 import zsfuse_ray
-from zsfuse_ray.archive.decode_stage import decode_bundles
+from zsfuse_ray.archive.bundles import bundle_items
 from zsfuse_ray.archive.describe import model_specs
-from zsfuse_ray.archive.encode_stage import CPU_BATCH_S, GPU_BATCH_S
-from zsfuse_ray.archive.plan import PROBED, PROBES_PER_TASK, bundle_items, probe_recordings
-from zsfuse_ray.archive.rows import BUNDLE
+from zsfuse_ray.archive.layout import ENCODED, RUN
+from zsfuse_ray.archive.probing import PROBED, PROBES_PER_TASK, probe_recordings
+from zsfuse_ray.archive.schemas import BUNDLE
+from zsfuse_ray.archive.stages.decode import decode_bundles
+from zsfuse_ray.archive.stages.encode import CPU_BATCH_S, GPU_BATCH_S
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.resample import resample
@@ -35,7 +37,6 @@ from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
 from zsfuse_ray.runs.cluster import cores
-from zsfuse_ray.runs.folder import ITEMS, RUN
 
 ITEM_S = float(PlanConfig.__dataclass_fields__["item_s"].default)
 HOW = Segmentation()
@@ -70,6 +71,8 @@ def decoded_sample(listing: pa.Table, sample_s: float) -> Sample:
     seconds = 0.0
     for start in range(0, len(listing), PROBES_PER_TASK):
         some = listing.slice(start, PROBES_PER_TASK)
+        some = some.add_column(0, "recording_id", pa.array(range(start, start + len(some)), pa.int64()))
+        some = some.append_column("plan_part", pa.nulls(len(some), pa.int64()))
         headers = probe_recordings(some.select(["recording_id", "uri"]))
         for name in PROBED.names[1:]:
             some = some.append_column(f"{PROBE}{name}", headers[name])
@@ -200,41 +203,50 @@ def run_job(script: Path, options: Mapping[str, Any]) -> float:
     return took
 
 
-def from_end_to_end(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
-    """``jobs/score.py`` on the whole archive, as a process of its own in a temporary folder."""
-    whole, device_hours, startup, steady = [], [], [], []
+def from_end_to_end(config: BenchmarkConfig, jobs: Path, bare: Sequence[float] = ()) -> list[Figure]:
+    """``jobs/score.py`` on the whole archive, as a process of its own in a temporary folder.
+
+    bare: seconds of speech a second that each model encodes by itself, where that was measured.
+    """
+    whole, device_hours, startup, steady, overhead = [], [], [], [], []
     where = "cpu"
     for _ in range(config.repeats):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             options = config.encoder_options | {"input": config.input, "output": str(out)}
             took = run_job(jobs / "score.py", options)
-            spent = json.loads((out / RUN).read_text())["time"]
+            run = json.loads((out / RUN).read_text())
+            spent, counts = run["time"], run["counts"]
+            encoders_s = sum(3600 * counts["speech_hours"] / speed for speed in bare)
+            overhead.append(1000 * (spent["encode_s"] - encoders_s) / max(1, counts["items"]))
             whole.append(spent["audio_hours_this_time"] * 3600 / took)
             device_hours.append(spent["audio_hours_per_device_hour"])
             startup.append(took - spent["wall_s"])
             where = spent["device"]
-            if (speed := steady_speed(out / ITEMS)) is not None:
+            if (speed := steady_speed(out / ENCODED)) is not None:
                 steady.append(speed)
     figures = [
         Figure("score, the whole process", tuple(whole), REAL_TIME),
         Figure("audio hours a device hour", tuple(device_hours), f"h/h ({where})", "as run.json has it"),
         Figure("start-up", tuple(startup), "s", "Python, Ray, models described, plan"),
     ]
+    if bare:
+        note = "wall time of encoding less that of the bare encoders; start of the actors included"
+        figures.append(Figure("overhead an item", tuple(overhead), "ms", note))
     if steady:
-        note = "between the first file of items/ and the last"
+        note = "between the first file of encoded/ and the last"
         return [*figures, Figure("steady state", tuple(steady), REAL_TIME, note)]
     return figures
 
 
-def steady_speed(items: Path) -> float | None:
-    """Seconds of audio a second between a run's first file of items/ and its last; None where there are few.
+def steady_speed(encoded: Path) -> float | None:
+    """Seconds of audio a second between a run's first file of encoded/ and its last; None of few files.
 
     What is written first has waited for the actors to load their models.
     """
-    files = sorted(items.glob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    files = sorted(encoded.rglob("*.parquet"), key=lambda path: path.stat().st_mtime)
     if len(files) < 4:
         return None
-    rows = [row for path in files[1:] for row in pq.read_table(path, columns=["items"])["items"].to_pylist()]
+    rows = [row for path in files[1:] for row in pq.ParquetFile(path).read(["items"])["items"].to_pylist()]
     took = files[-1].stat().st_mtime - files[0].stat().st_mtime
     return sum(item["audio_s"] for row in rows for item in row) / took

@@ -7,11 +7,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.config.options import CHECKED, Words, option
+from zsfuse_ray.config.options import CHECKED, Numbers, Words, option
 from zsfuse_ray.errors import InputError, nearest
 
 # What can be measured, in the order it is measured in.
-PARTS = ("decode", "encode", "end", "rescore", "search", "naive", "memory")
+PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory")
 ON_CLIPS = ("search", "naive")
 USUAL = PARTS[:4]
 
@@ -36,9 +36,10 @@ class BenchmarkConfig(EncoderOptions):
     sample_s: Annotated[float, Field(gt=0)] = option(
         1800.0, "seconds of the archive that decode and encode are measured on"
     )
-    rescore_segments: Annotated[int, Field(ge=100)] = option(
-        200_000, "segments of rescore's table of random values"
+    label_segments: Numbers = option(
+        (200_000,), "segments of the archives of random values that label is measured on"
     )
+    scratch: str = option("", "folder for the temporary tables of label; by default the system's")
     templates: Annotated[int, Field(ge=2, le=17)] = option(
         16, "prompt templates that search, naive and memory have to choose from"
     )
