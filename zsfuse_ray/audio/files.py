@@ -32,7 +32,7 @@ def check_scheme(uri: str) -> str:
 
 
 def list_files(archive: str) -> list[dict[str, Any]]:
-    """Every file there, hidden ones left out, in a fixed order: dicts of uri and, where known, size and version.
+    """Every file there but hidden ones, in a fixed order: dicts of uri and, where known, size and version.
 
     size is in bytes; version, an ETag or a modification time, differs where the content does.
 
