@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment
+from encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment, small_archive
 
 from zsfuse_ray.archive import describe, elsewhere
 from zsfuse_ray.archive.elsewhere import _with_tables_options, label_table
@@ -14,7 +14,7 @@ from zsfuse_ray.archive.parts import LabelTask, label_part
 from zsfuse_ray.archive.passes import Computed
 from zsfuse_ray.archive.table import open_table
 from zsfuse_ray.config.options import build, resolved
-from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import ModelSpec
@@ -25,8 +25,6 @@ PROMPTS = {"prompts": 2, "prompts_truncated": {"1": 0}}
 
 @pytest.fixture
 def small(tmp_path: Path) -> Small:
-    from encoded_folders import small_archive
-
     return small_archive(tmp_path / "table")
 
 
@@ -180,6 +178,7 @@ def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, ca
     assert set(run["effective_repetition"]) == {"1", "2"}
     assert run["config"]["embeddings"] == small.out.uri
     assert (run["config"]["alm"], run["config"]["item_s"]) == ("clap:untrained", 20.0)
+    assert not OPERATIONAL & set(run["config"])
     assert run["models"]["alm"]["prompts"] == 2
     assert run["time"]["audio_hours_this_time"] == 0
     before = times(out)

@@ -1,75 +1,18 @@
-"""A plan that grows: over real small files, and compared by a plain dictionary."""
+"""A plan that grows, over real small files."""
 
 import json
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
-import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from growing_archives import config, content, grow, rows_of, write_wav
 
-from zsfuse_ray.archive import bundles, probing
+from zsfuse_ray.archive import bundles
 from zsfuse_ray.archive.layout import PLAN, plan_file
-from zsfuse_ray.archive.listing import KEY, VERSION, list_archive
-from zsfuse_ray.archive.plan import Changes, Plan, compare, extend_plan, open_plan, read_plan
-from zsfuse_ray.config.score import PlanConfig
+from zsfuse_ray.archive.plan import open_plan, read_plan
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
-
-RATE = 8000
-
-
-def write_wav(path: Path, seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros(int(seconds * RATE), np.int16), RATE)
-
-
-def config(archive: Path, folder: Path, **values) -> PlanConfig:
-    return PlanConfig(**({"input": str(archive), "output": str(folder), "item_s": 20.0} | values))
-
-
-def grow(asked: PlanConfig) -> tuple[Plan, Changes]:
-    """What ``jobs/plan.py`` does with an archive; the plan after it and what had changed."""
-    out = Output.open(asked.output)
-    listing = list_archive(asked.input)
-    there = read_plan(asked, out)
-    changes = compare(there, listing)
-    if there is not None and not changes.grows(asked.prune):
-        return there, changes
-    return extend_plan(asked, out, listing, there, changes), changes
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file of the plan's increments."""
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.parquet")}
-    assert found
-    return found
-
-
-def rows_of(plan: Plan, name: str) -> list[dict]:
-    return [
-        row
-        for n in range(len(plan.increments))
-        for row in plan.out.read_table(plan_file(n, name)).to_pylist()
-    ]
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    for name, seconds in (("a", 50.0), ("b", 3.0), ("c", 4.0)):
-        write_wav(tmp_path / f"archive/{name}.wav", seconds)
-    (tmp_path / "archive/notes.wav").write_text("To whom it may concern, " * 100)
-    return tmp_path / "archive"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "out"
 
 
 def test_a_first_plan_holds_everything(archive: Path, folder: Path) -> None:
@@ -223,121 +166,3 @@ def test_a_folder_of_someone_else_is_refused(archive: Path, folder: Path) -> Non
     (folder / "segments").mkdir(parents=True)
     with pytest.raises(InputError, match="not of a zsfuse_ray run"):
         grow(config(archive, folder))
-
-
-def write_manifest(folder: Path, columns: dict) -> Path:
-    path = folder / "list.csv"
-    rows = zip(*columns.values(), strict=True)
-    path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
-    return path
-
-
-A, B = "archive/a.wav", "archive/b.wav"
-
-
-def test_columns_of_a_manifest_come_along(archive: Path, folder: Path) -> None:
-    path = write_manifest(archive.parent, {"uri": [A, A], "start_s": [0, 5], "end_s": [5, 9], "take": [3, 4]})
-    plan, _ = grow(config(path, folder))
-    assert plan.columns == {"take": "int64"}
-    assert [row["take"] for row in rows_of(plan, "recordings")] == [3, 4]
-    path = write_manifest(archive.parent, {"uri": [A, A], "start_s": [0, 5], "end_s": [5, 9], "take": [3, 7]})
-    plan, changes = grow(config(path, folder))
-    assert (len(changes.new), changes.outdated.tolist()) == (0, [1])
-    assert [row["take"] for row in rows_of(plan, "recordings")] == [3, 4, 7]
-
-
-@pytest.mark.parametrize(
-    ("columns", "differs"),
-    [({}, "take"), ({"take": [3, 4], "emotion": ["x", "y"]}, "emotion"), ({"tune": [3, 4]}, "take, tune")],
-)
-def test_other_columns_are_refused(archive: Path, folder: Path, columns: dict, differs: str) -> None:
-    path = write_manifest(archive.parent, {"uri": [A], "take": [3]})
-    grow(config(path, folder))
-    before = content(folder)
-    write_manifest(archive.parent, {"uri": [A, B], **columns})
-    with pytest.raises(InputError) as caught:
-        grow(config(path, folder))
-    assert f"other columns than when it was planned ({differs})" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert content(folder) == before
-
-
-@pytest.mark.parametrize(
-    ("first", "later", "kept"),
-    [
-        ([1.5], [2, 3], [1.5, 2.0, 3.0]),
-        (["x"], [3, 4], ["x", "3", "4"]),
-        ([3], [3, 4.5], None),
-        ([3], [3, "x"], None),
-    ],
-)
-def test_a_column_of_another_type_is_converted_or_refused(
-    archive: Path, folder: Path, first: list, later: list, kept: list | None
-) -> None:
-    path = write_manifest(archive.parent, {"uri": [A], "take": first})
-    grow(config(path, folder))
-    write_manifest(archive.parent, {"uri": [A, B], "take": later})
-    if kept is None:
-        with pytest.raises(InputError, match=r"column take holds .* when it was planned") as caught:
-            grow(config(path, folder))
-        assert "\n" not in str(caught.value)
-        return
-    plan, _ = grow(config(path, folder))
-    assert [row["take"] for row in rows_of(plan, "recordings")] == kept
-    schemas = [plan.out.dataset(plan_file(n, "recordings")).schema for n in (0, 1)]
-    assert schemas[1].equals(schemas[0])
-
-
-def listing_of(archive: dict[int, int]) -> pa.Table:
-    keys, versions = list(archive), list(archive.values())
-    columns = {"uri": [f"{key}.wav" for key in keys], "start_s": pa.nulls(len(keys), pa.float64())}
-    columns |= {"end_s": pa.nulls(len(keys), pa.float64()), "size": pa.nulls(len(keys), pa.int64())}
-    return pa.table(columns | {KEY: pa.array(keys, pa.int64()), VERSION: pa.array(versions, pa.int64())})
-
-
-def no_files(uris: pa.Table) -> pa.Table:
-    rows = [{"recording_id": n, "duration_s": 3.0, "exact": True} for n in uris["recording_id"].to_pylist()]
-    return pa.Table.from_pylist(rows, schema=probing.PROBED)
-
-
-states = st.dictionaries(st.integers(-4, 4), st.integers(0, 2), max_size=7)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(states, st.booleans()), min_size=1, max_size=5))
-def test_changes_are_those_of_a_dictionary(steps: list[tuple[dict[int, int], bool]]) -> None:
-    """Archives with recordings added, changed, gone and back, pruned or not."""
-    planned: dict[int, tuple[int, int]] = {}  # key → version, recording id
-    dropped: set[int] = set()
-    last = 0
-    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zsfuse_ray.archive.plan.probe_all", no_files)
-        out, plan = Output.open(place), None
-        for archive, prune in steps:
-            listing = listing_of(archive)
-            changes = compare(plan, listing)
-            keys = list(archive)
-            assert [keys[n] for n in changes.new] == [key for key in keys if key not in planned]
-            changed = [key for key in keys if key in planned and planned[key][0] != archive[key]]
-            assert [keys[n] for n in changes.changed] == changed
-            assert changes.outdated.tolist() == [planned[key][1] for key in changed]
-            gone = [key for key in planned if key not in archive]
-            assert sorted(changes.gone.tolist()) == sorted(planned[key][1] for key in gone)
-            if plan is not None and not changes.grows(prune):
-                assert archive == {key: planned[key][0] for key in archive}
-                continue
-            plan = extend_plan(PlanConfig(input="x", output=place, prune=prune), out, listing, plan, changes)
-            dropped |= {planned[key][1] for key in changed + (gone if prune else [])}
-            for key in gone if prune else []:
-                del planned[key]
-            for key in keys:
-                if key not in planned or planned[key][0] != archive[key]:
-                    planned[key] = (archive[key], last)
-                    last += 1
-            assert set(plan.dropped.tolist()) == dropped
-            again = open_plan(out)
-            assert again.parts() == plan.parts()
-            assert [number for part in again.parts() for number in range(part.first, part.end)] == list(
-                range(last)
-            )
-            assert {number for part in again.parts() for number in part.dropped} == dropped

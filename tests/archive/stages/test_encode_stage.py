@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -7,13 +8,17 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.packing import pack_values, to_half, unpack_embeddings, unpack_values
-from zsfuse_ray.archive.schemas import DECODED, encoded_schema
+from zsfuse_ray.archive.passes import Computed, Encoded, Pass
+from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.archive.reading import read_part
+from zsfuse_ray.archive.schemas import DECODED, encoded_schema, segment_seed
 from zsfuse_ray.archive.stages import encode as stage
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions, ToEncode
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
+from zsfuse_ray.runs.folder import Output
 
 ALM, SPECIALIST = parse_spec("clap:untrained", "alm"), parse_spec("classifier:untrained", "specialist")
 OPTIONS = EncodeOptions("windows", "head", 20.0, "float32")
@@ -162,6 +167,28 @@ def test_known_inputs_are_named_and_not_computed(crop) -> None:
     assert 0 < (inputs >= 0).sum() < 6
     assert np.isfinite(new).all()
     assert more["encoder_inputs"] == len(new) == len(set(inputs[inputs >= 0].tolist()))
+
+
+@pytest.mark.parametrize("crop", ["head", "seeded"])
+def test_two_passes_are_read_as_what_the_model_gives_for_each_repeat_alone(tmp_path: Path, crop) -> None:
+    options, out = replace(OPTIONS, crop=crop), Output.open(str(tmp_path))
+    tasks = [ToEncode(ALM, (1, 2)), ToEncode(ALM, (4, 3), known=(1, 2))]
+    passes = [
+        Pass(str(n), (0,), {"alm": Computed(task.audio_repeats, task.known)}, True)
+        for n, task in enumerate(tasks)
+    ]
+    for one, task in zip(passes, tasks, strict=True):
+        encode = actor(models={"alm": task}, options=options)
+        out.write_table(f"{one.path}/part=5/0.parquet", encode(BATCH).drop_columns(["part"]))
+    alm = encode.models["alm"]
+    encoded = Encoded(out, "p", {}, {"alm": {"dim": alm.dim}}, tuple(passes))
+    (rows,) = read_part(encoded, Part(5, 0, 0, 1, ()), {"alm": (1, 2, 3, 4)})
+    spans = BATCH["segments"][0].as_py()
+    seeds = [segment_seed(s["item_id"], s["start_s"]) for s in spans] if crop == "seeded" else None
+    for column, a in enumerate((1, 2, 3, 4)):
+        with torch.inference_mode():
+            alone, _ = embed_clips(alm, clips_at(alm.sample_rate), (a,), seeds=seeds, batch_s=20.0)
+        np.testing.assert_allclose(rows.embeddings["alm"][:, column], alone[:, 0].numpy(), atol=1e-3)
 
 
 def test_without_a_gpu_of_its_own_an_actor_leaves_the_machines_gpu_alone(monkeypatch) -> None:

@@ -1,0 +1,112 @@
+"""Which passes are run, and in which order; what a pass computes is faked from the small archive's values."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from encoded_folders import MODELS, REPEATS, Small, embedding_of, every_segment, write_pass
+
+from zsfuse_ray.archive import encode as module
+from zsfuse_ray.archive.encode import Spent, encode_lacking
+from zsfuse_ray.archive.passes import Computed, Encoded, Pass, add_pass, drop_passes, read_passes
+from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.table import read_table
+from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.models.catalog import parse_spec
+
+CONFIG = ScoreConfig(input="x", output="y", alm="clap:untrained", specialist="classifier:untrained")
+ALM, SPECIALIST = parse_spec("clap:untrained", "alm"), parse_spec("classifier:untrained", "specialist")
+ALM_2 = parse_spec("dual:there", "alm")
+
+Run = tuple[Pass, dict[str, ToEncode]]
+
+
+@pytest.fixture
+def runs(small: Small, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The passes that were run, with what each model was to compute."""
+    found: list[Run] = []
+
+    def run_pass(config, out, plan, one: Pass, tasks: Mapping[str, ToEncode], *others: Any) -> None:
+        assert one in read_passes(out).passes  # the record comes first: a killed pass is resumed
+        found.append((one, dict(tasks)))
+        write_pass(out, one, small.rows)
+        out.write_bytes(f"{one.checkpoint}/done", b"")
+
+    pool = SimpleNamespace(num_gpus=0, min_size=2)
+    monkeypatch.setattr(module, "run_pass", run_pass)
+    monkeypatch.setattr(module.cluster, "pools", lambda *arguments: [pool])
+    monkeypatch.setattr(module.cluster, "worker_nodes", lambda: 1)
+    monkeypatch.setattr(module.ray, "cluster_resources", dict)
+    monkeypatch.setattr(module.progress, "start_tally", lambda: None)
+    monkeypatch.setattr(module.progress, "sums", lambda tally: {"audio_s": 60.0})
+    monkeypatch.setattr(module.progress, "Line", lambda *arguments: nullcontext())
+    return found
+
+
+def encode(small: Small, encoded: Encoded | None, **wanted: ToEncode) -> tuple[Encoded, Spent]:
+    facts = {key: MODELS[key] for key in wanted}
+    increments = range(len(small.plan.increments))
+    return encode_lacking(CONFIG, small.plan, encoded, wanted, facts, increments, False)
+
+
+def values(small: Small, repeats: tuple[int, ...], key: str = "alm") -> None:
+    """The table must hold what the models gave for these repeats."""
+    expected = [embedding_of(segment, key, repeats) for _, segment in every_segment(small.rows)]
+    np.testing.assert_allclose(read_table(small.out.uri).audio(repeats, key), expected, atol=1e-6)
+
+
+def test_models_and_copies_are_added_to_what_is_there(small: Small, runs: list[Run]) -> None:
+    encoded, spent = encode(small, None, alm=ToEncode(ALM, (1,)), specialist=ToEncode(SPECIALIST))
+    assert [run[1] for run in runs] == [{"alm": ToEncode(ALM, (1,)), "specialist": ToEncode(SPECIALIST)}]
+    assert (spent.audio_s, spent.devices, spent.device) == (60.0, 2, "cpu")
+    encoded, spent = encode(small, encoded, alm=ToEncode(ALM, (1,)))
+    assert (len(runs), spent) == (1, Spent())
+    before = {path: small.out.fs.open_input_file(path).read() for path in small.out.parquet_files("encoded")}
+    encoded, _ = encode(small, encoded, alm=ToEncode(ALM, REPEATS), alm2=ToEncode(ALM_2, (2,)))
+    assert runs[1][1] == {"alm": ToEncode(ALM, (2, 3, 4), (1,)), "alm2": ToEncode(ALM_2, (2,))}
+    assert {path: small.out.fs.open_input_file(path).read() for path in before} == before
+    values(small, REPEATS)
+    values(small, (2,), "alm2")
+    found = read_passes(small.out)
+    assert found is not None
+    assert found.passes == encoded.passes
+    assert all(one.complete for one in found.passes)
+    assert list(found.models) == ["alm", "specialist", "alm2"]
+    assert not any(small.out.exists(one.checkpoint) for one in found.passes)
+
+
+def test_a_pass_that_was_begun_is_resumed_as_it_was_recorded(small: Small, runs: list[Run]) -> None:
+    first, _ = encode(small, None, alm=ToEncode(ALM, (1,)))
+    begun, one = add_pass(
+        replace(first, models={"alm": MODELS["alm"], "alm2": MODELS["alm2"]}),
+        (0,),
+        {"alm": Computed((3,), (1,)), "alm2": Computed((1,))},
+    )
+    encode(small, begun, alm=ToEncode(ALM, (4, 3)))
+    assert [run[0].folder for run in runs] == ["000", "001", "002"]
+    assert runs[1] == (one, {"alm": ToEncode(ALM, (3,), (1,)), "alm2": ToEncode(ALM_2, (1,))})
+    assert runs[2][1] == {"alm": ToEncode(ALM, (4,), (1, 3))}
+    values(small, (1, 3, 4))
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_what_was_dropped_is_encoded_again(small: Small, runs: list[Run], complete: bool) -> None:
+    encoded, _ = encode(small, None, alm=ToEncode(ALM, (1, 2)))
+    drop_passes(encoded.with_pass(replace(encoded.passes[0], complete=complete)))
+    encode(small, read_passes(small.out), alm=ToEncode(ALM, (2,)))
+    assert [run[0].folder for run in runs] == ["000", "001"]
+    assert runs[1][1] == {"alm": ToEncode(ALM, (2,))}
+
+
+def test_an_archive_that_cannot_be_opened_leaves_a_record(small: Small, runs: list[Run]) -> None:
+    increment = replace(small.plan.increments[0], bundles=0, items=0)
+    plan = replace(small.plan, increments=(increment,))
+    encoded, spent = encode(replace(small, plan=plan), None, alm=ToEncode(ALM, (1,)))
+    assert (runs, spent, encoded.passes) == ([], Spent(), ())
+    found = read_passes(small.out)
+    assert found is not None
+    assert list(found.models) == ["alm"]
