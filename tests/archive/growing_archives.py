@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.layout import plan_file
 from zsfuse_ray.archive.listing import list_archive
-from zsfuse_ray.archive.plan import Changes, Plan, compare, extend_plan, read_plan
+from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.runs.folder import Output
 

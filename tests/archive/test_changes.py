@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsfuse_ray.archive import probing
+from zsfuse_ray.archive.growth import compare, extend_plan
 from zsfuse_ray.archive.listing import KEY, VERSION
-from zsfuse_ray.archive.plan import compare, extend_plan, open_plan
+from zsfuse_ray.archive.plan import open_plan
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.runs.folder import Output
 
@@ -37,7 +38,7 @@ def test_changes_are_those_of_a_dictionary(steps: list[tuple[dict[int, int], boo
     dropped: set[int] = set()
     last = 0
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zsfuse_ray.archive.plan.probe_all", no_files)
+        patch.setattr("zsfuse_ray.archive.growth.probe_all", no_files)
         out, plan = Output.open(place), None
         for archive, prune in steps:
             listing = listing_of(archive)

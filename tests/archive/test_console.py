@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from zsfuse_ray.archive import console
-from zsfuse_ray.archive.plan import Changes, Plan
+from zsfuse_ray.archive.growth import Changes
+from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output

@@ -20,7 +20,7 @@ SEVERAL = [{"alm": Computed((1, 2))}, {"alm": Computed((4, 3), (1, 2))}]
 
 
 def read(small: Small, encoded: Encoded, wanted: dict) -> list[module.Rows]:
-    return [rows for part in small.parts for rows in read_part(encoded, part, wanted)]
+    return [rows for part in small.parts for rows in read_part(encoded, part, wanted, vectors=True)]
 
 
 def check(small: Small, encoded: Encoded, wanted: dict, expected: Rows | None = None) -> list[dict]:

@@ -25,7 +25,7 @@ from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.config.score import ENCODING, LABELLING, OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, parse_spec
-from zsfuse_ray.models.checkpoints.load import WEIGHTS
+from zsfuse_ray.models.checkpoints.find import WEIGHTS
 
 UNTRAINED = {"alm": "clap:untrained", "specialist": "classifier:untrained"}
 NEEDED = {"input": "demo", "output": "out", **UNTRAINED}
