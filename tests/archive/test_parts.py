@@ -26,8 +26,10 @@ from zsfuse_ray.archive.summaries import ARC_PARTS
 from zsfuse_ray.runs.folder import REJECTS
 
 
-def test_segments_are_labelled_one_row_each(small: Small) -> None:
-    label_all(task_of(small, small.encode(BOTH)))
+@pytest.mark.parametrize("order", [1, -1])
+def test_segments_are_labelled_one_row_each(small: Small, order: int) -> None:
+    """By recording and time, in whichever order the bundles were written."""
+    label_all(task_of(small, small.encode(BOTH, rows=[small.rows[::order]])))
     places: Counter[int] = Counter()
     rows, expected = tables(small)["segments"], every_segment(small.rows)
     assert len(rows) == len(expected) > 5

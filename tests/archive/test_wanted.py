@@ -150,6 +150,8 @@ def test_names_in_encoded_are_reused_by_revision(copies: tuple[Path, Path]) -> N
     )
     assert list(requested(several, there)) == ["alm2", "alm", "alm3"]
     assert [str(wanted.spec) for wanted in requested(several, there).values()] == several.alm.split(",")
+    twice = EmbedConfig(**{**NEEDED, "alm": "clap:untrained,clap:untrained", "specialist": "none"})
+    assert list(requested(twice, {"alm": MODELS["alm"]})) == ["alm", "alm2"]
 
 
 def test_a_pass_computes_what_its_record_holds() -> None:
