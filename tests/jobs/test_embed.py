@@ -1,4 +1,4 @@
-"""An archive heard once, and scored from the table as from the audio."""
+"""An archive encoded once, and scored from the table as from the audio."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 import yaml
 from jobs_support import lines, run_process, scored, speech, tables, write_wav
 
-from zsfuse_ray.archive import tables as compaction
-from zsfuse_ray.archive.embeddings import read_embeddings
+from zsfuse_ray.archive.table import read_table
+from zsfuse_ray.runs.folder import Output
 
 MEANT = [
     "--labels",
@@ -39,7 +39,7 @@ def archive(tmp_path_factory) -> Path:
     return folder / "clips.csv"
 
 
-def heard(archive: Path) -> list:
+def options(archive: Path) -> list:
     return ["--input", archive, "--item-s", "20", "--max-reject-rate", "1", "--preset", "untrained"]
 
 
@@ -47,14 +47,14 @@ def heard(archive: Path) -> list:
 def table(archive, run_job) -> tuple[Path, str]:
     """The archive's embedding table, and what the job printed."""
     folder = archive.parent / "table"
-    return folder, scored(run_job("embed", *heard(archive), "--output", folder))
+    return folder, scored(run_job("embed", *options(archive), "--output", folder))
 
 
 @pytest.fixture(scope="module")
 def from_audio(archive, run_job) -> tuple[Path, str]:
     """The archive labelled from its audio."""
     out = archive.parent / "audio"
-    said = run_job("score", *heard(archive), "--output", out, *MEANT, "--audio-repeats", "1,3")
+    said = run_job("score", *options(archive), "--output", out, *MEANT, "--audio-repeats", "1,3")
     return out, scored(said)
 
 
@@ -83,8 +83,9 @@ def test_scoring_from_the_table_is_scoring_from_the_audio(table, from_audio, run
     assert told == of_audio
     runs = [json.loads((folder / "run.json").read_text()) for folder in (from_audio[0], tmp_path / "out")]
     counts = [run["counts"] for run in runs]
-    assert counts[1]["encoder_inputs"] == 0  # nothing was heard this time
     assert counts[0]["label_shares"] == pytest.approx(counts[1]["label_shares"])
+    # the table holds more copies of the audio than were asked for
+    assert counts[0]["encoder_inputs"] < counts[1]["encoder_inputs"]
     for name in set(counts[0]) - {"encoder_inputs", "label_shares"}:
         assert counts[0][name] == pytest.approx(counts[1][name]), name
     assert runs[0]["effective_repetition"] == runs[1]["effective_repetition"]
@@ -96,22 +97,24 @@ def test_the_table_holds_what_the_models_said(table):
     folder, said = table
     assert {path.name for path in folder.iterdir()} == {
         "plan",
-        "embeddings",
+        "encoded",
+        "labelled",
         "recordings",
         "rejects",
         "run.json",
     }
     run = json.loads((folder / "run.json").read_text())
-    assert run["embeddings"] == {"dtype": "float32", "preprocessing": 1, "folder": "embeddings"}
+    assert {path.name for path in (folder / "encoded").iterdir()} == {"000", "encoded.json"}
     assert run["models"]["alm"]["audio_repeats"] == [1, 2, 3, 4]
     assert run["models"]["specialist"]["labels"] == ["angry", "happy", "neutral", "sad"]
     assert run["models"]["alm"]["revision"]
     assert run["models"]["alm"]["window"] == 480_000
-    read = read_embeddings(str(folder))
+    read = read_table(str(folder))
     n = len(read.segments)
     assert read.audio((1, 2, 3, 4)).shape == (n, 4, run["models"]["alm"]["dim"])
     assert read.logits().shape == (n, 4)
-    kept = pd.read_parquet(folder / "embeddings").alm_embeddings.map(len).sum()
+    dim = run["models"]["alm"]["dim"]
+    kept = pd.read_parquet(folder / "encoded" / "000").alm_embeddings.map(len).sum() // (2 * dim)
     assert n < kept == run["counts"]["encoder_inputs"] < 4 * n  # no segment is longer than the window
     assert f"{kept:,} distinct inputs for {n:,} segments" in said
     assert set(read.segments["emotion"].to_pylist()) == {"sad", "angry"}
@@ -123,16 +126,16 @@ def test_the_same_command_again_does_nothing(table, archive, cluster, tmp_path):
     folder, said = table
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
-    again = run_process("embed", *heard(archive), "--output", folder, env=nowhere)
+    again = run_process("embed", *options(archive), "--output", folder, env=nowhere)
     assert "nothing to do" in again.stderr
     assert scored(again) == said
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_that_was_killed_goes_on(table, archive, run_job, tmp_path, monkeypatch):
-    """Killed between its tables and its end; the second run writes them by tasks, as it would many files."""
+def test_a_run_that_was_killed_resumes(table, archive, run_job, tmp_path, monkeypatch):
+    """Killed between its tables and its end."""
     folder, written = tmp_path / "table", []
-    write = compaction.Output.write_json
+    write = Output.write_json
 
     def dies(out, name, value):
         if value.get("status") == "complete" and not written:
@@ -140,51 +143,49 @@ def test_a_run_that_was_killed_goes_on(table, archive, run_job, tmp_path, monkey
             raise KeyboardInterrupt
         write(out, name, value)
 
-    monkeypatch.setattr(compaction.Output, "write_json", dies)
+    monkeypatch.setattr(Output, "write_json", dies)
     with pytest.raises(KeyboardInterrupt):
-        run_job("embed", *heard(archive), "--output", folder)
-    refused = run_job("score", "--embeddings", folder, "--output", tmp_path / "out")
-    assert refused.returncode == 2
-    assert "is incomplete; run the same jobs/embed.py again" in lines(refused.stderr)[-1]
-    items = {path.name for path in (folder / "items").glob("*.parquet")}
-    monkeypatch.setattr(compaction, "FILES_BY_HAND", 1)
-    scored(run_job("embed", *heard(archive), "--output", folder))
-    assert len(items) > 1
-    assert not (folder / "items").exists()
-    first, second = (read_embeddings(str(path)) for path in (table[0], folder))
-    order = second.segments["segment_id"].to_pylist()
-    place = [order.index(i) for i in first.segments["segment_id"].to_pylist()]
-    np.testing.assert_array_equal(first.audio((1, 2, 3, 4)), second.audio((1, 2, 3, 4))[place])
-    np.testing.assert_array_equal(first.logits(), second.logits()[place])
+        run_job("embed", *options(archive), "--output", folder)
+    files = {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
+    scored(run_job("embed", *options(archive), "--output", folder))
+    assert len(files) > 1
+    assert files == {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
+    first, second = (read_table(str(path)) for path in (table[0], folder))
+    assert first.segments.equals(second.segments)
+    np.testing.assert_array_equal(first.audio((1, 2, 3, 4)), second.audio((1, 2, 3, 4)))
+    np.testing.assert_array_equal(first.logits(), second.logits())
 
 
 def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tmp_path, monkeypatch):
     """Computing just these: killed on the way it stays what it was, then it is the table made at once."""
     folder, models = tmp_path / "table", ["--alm", "clap:untrained,dual:untrained"]
-    scored(run_job("embed", *heard(archive), "--output", folder, "--audio-repeats", "1,2"))
-    before = json.loads((folder / "run.json").read_text())
-    write = compaction.Output.write_json
+    scored(run_job("embed", *options(archive), "--output", folder, "--audio-repeats", "1,2"))
+    first = {path: path.stat().st_mtime_ns for path in (folder / "encoded" / "000").rglob("*.parquet")}
+    write = Output.write_json
 
     def dies(out, name, value):
-        if "audio_repeats" in value.get("models", {}).get("alm2", {}):
+        if len(value.get("passes", ())) == 2 and value["passes"][1]["complete"]:
             raise KeyboardInterrupt
         write(out, name, value)
 
-    monkeypatch.setattr(compaction.Output, "write_json", dies)
+    monkeypatch.setattr(Output, "write_json", dies)
     more = ["--output", folder, *models, "--audio-repeats", "1,2,3,4"]
     with pytest.raises(KeyboardInterrupt):
-        run_job("embed", *heard(archive), *more)
+        run_job("embed", *options(archive), *more)
     monkeypatch.undo()
-    assert read_embeddings(str(folder)).models == before["models"]
-    said = lines(run_job("embed", *heard(archive), "--output", folder, "--alm", "dual:untrained").stderr)[-1]
-    assert "is being extended by clap:untrained, dual:untrained; run that command again" in said
-    scored(run_job("embed", *heard(archive), *more))
-    assert {path.name for path in folder.iterdir()} == {
-        *("plan", "embeddings2", "recordings", "rejects", "run.json")
+    # what is complete can be used meanwhile
+    meanwhile = ["--embeddings", folder, "--audio-repeats", "1,2", "--max-reject-rate", "1"]
+    scored(run_job("score", *meanwhile, "--output", tmp_path / "meanwhile"))
+    refused = run_job("score", *meanwhile, "--output", tmp_path / "no", "--alm", "dual:untrained")
+    assert "is incomplete; run the same jobs/embed.py again" in lines(refused.stderr)[-1]
+    scored(run_job("embed", *options(archive), *more))
+    assert {path.name for path in (folder / "encoded").iterdir()} == {"000", "001", "encoded.json"}
+    assert first == {
+        path: path.stat().st_mtime_ns for path in (folder / "encoded" / "000").rglob("*.parquet")
     }
     run = json.loads((folder / "run.json").read_text())
     assert list(run["models"]) == ["alm", "specialist", "alm2"]
-    found, expected = read_embeddings(str(folder)), read_embeddings(str(table[0]))
+    found, expected = read_table(str(folder)), read_table(str(table[0]))
     assert found.segments.equals(expected.segments)
     np.testing.assert_allclose(found.audio((1, 2, 3, 4)), expected.audio((1, 2, 3, 4)), atol=1e-6)
     np.testing.assert_array_equal(found.logits(), expected.logits())
@@ -192,7 +193,7 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     n = len(found.segments)
     of_clap = json.loads((table[0] / "run.json").read_text())["counts"]["encoder_inputs"]
     assert run["counts"]["encoder_inputs"] == of_clap + 4 * n  # nothing twice; a dual repeats for good
-    again = run_job("embed", *heard(archive), *more)
+    again = run_job("embed", *options(archive), *more)
     assert "nothing to do" in again.stderr
     out = ["--output", tmp_path / "out", "--max-reject-rate", "1"]
     scored(run_job("score", "--embeddings", folder, *out, "--alm", "dual:untrained"))
@@ -217,8 +218,8 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     lacks = run_job("tune", *of_table, *asked, "--audio-repeats", "7", "--output", tmp_path / "no")
     assert lacks.returncode == 2
     assert "without audio repeats 7 (it has 1,2,3,4)" in lines(lacks.stderr)[-1]
-    refused = run_job("embed", *heard(archive), "--output", folder, "--dtype", "float16")
-    assert "dtype float32 → float16" in lines(refused.stderr)[-1]
+    refused = run_job("embed", *options(archive), "--output", folder, "--long", "crop")
+    assert "long windows → crop" in lines(refused.stderr)[-1]
 
 
 def test_a_table_is_evaluated_like_clips_but_without_an_svm(table, run_job, tmp_path):
@@ -230,7 +231,7 @@ def test_a_table_is_evaluated_like_clips_but_without_an_svm(table, run_job, tmp_
     assert {"specialist", "alm_ensemble", "zs_fuse"} <= set(found["systems"])
     assert "svm" not in found["systems"]
     predicted = pd.read_parquet(tmp_path / "figures" / "predictions.parquet")
-    read = read_embeddings(str(table[0]))
+    read = read_table(str(table[0]))
     assert len(predicted) == len(read.segments)
     specialist = predicted.set_index(["uri", "start_s"]).specialist
     of_table = dict(
@@ -244,13 +245,6 @@ def test_a_table_is_evaluated_like_clips_but_without_an_svm(table, run_job, tmp_
     for place, posterior in specialist.items():
         likely = of_table[place][[order.index(label) for label in ("angry", "sad")]]
         np.testing.assert_allclose(posterior, np.exp(likely) / np.exp(likely).sum(), atol=1e-6)
-
-
-def test_half_precision_changes_little(table, archive, run_job, tmp_path):
-    arguments = [*heard(archive), "--output", tmp_path / "half", "--dtype", "float16", "--audio-repeats", "1"]
-    scored(run_job("embed", *arguments))
-    half, whole = read_embeddings(str(tmp_path / "half")), read_embeddings(str(table[0]))
-    assert np.abs(half.audio((1,)) - whole.audio((1,))).max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -270,12 +264,32 @@ def test_what_the_table_is_not_is_said(table, run_job, tmp_path, arguments, said
 
 
 def test_folders_are_not_mistaken(table, from_audio, archive, run_job, tmp_path):
-    said = lines(run_job("score", "--embeddings", from_audio[0], "--output", tmp_path / "out").stderr)[-1]
+    (tmp_path / "nothing").mkdir()
+    said = lines(run_job("score", "--embeddings", tmp_path / "nothing", "--output", tmp_path / "out").stderr)[
+        -1
+    ]
     assert "no embedding table there" in said
-    said = lines(run_job("embed", *heard(archive), "--output", from_audio[0]).stderr)[-1]
+    said = lines(run_job("score", "--embeddings", table[0], "--output", from_audio[0]).stderr)[-1]
     assert "holds another run's results" in said
-    said = lines(run_job("score", *heard(archive), "--output", table[0]).stderr)[-1]
-    assert "holds another run's results" in said
-    (tmp_path / "mine" / "embeddings").mkdir(parents=True)
-    said = lines(run_job("embed", *heard(archive), "--output", tmp_path / "mine").stderr)[-1]
-    assert "embeddings is there already" in said
+    said = lines(run_job("score", "--embeddings", table[0], "--output", table[0]).stderr)[-1]
+    assert "is the embedding table itself" in said
+    (tmp_path / "mine" / "encoded").mkdir(parents=True)
+    said = lines(run_job("embed", *options(archive), "--output", tmp_path / "mine").stderr)[-1]
+    assert "encoded is there already" in said
+
+
+def test_score_labels_what_embed_has_encoded_in_place(archive, run_job, tmp_path):
+    """And embed, run again, leaves the labels as they are."""
+    folder = tmp_path / "table"
+    scored(run_job("embed", *options(archive), "--output", folder, "--audio-repeats", "1"))
+    files = {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
+    done = run_job("score", *options(archive), "--output", folder, *MEANT)
+    scored(done)
+    assert "encoded already: labelling again, without audio" in done.stderr
+    assert files == {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
+    before = tables(folder)
+    scored(run_job("embed", *options(archive), "--output", folder, "--audio-repeats", "1,2"))
+    after = tables(folder)
+    assert all(before[name].equals(after[name]) for name in before)
+    again = run_job("score", *options(archive), "--output", folder, *MEANT)
+    assert "nothing to do" in again.stderr

@@ -51,7 +51,7 @@ class Labelled:
 
 
 def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
-    """Label these parts and sum up the counts of all. own_ray: see `end_run`."""
+    """Label these parts and sum up the counts of all. own_ray: as in `end_run`."""
     clear_other_tables(task.out, task.digest)
     last, total, peak = time.monotonic(), {}, 0.0
     for done, (counts, peak_mb) in enumerate(_label_all(task, stale, own_ray), start=1):

@@ -1,0 +1,128 @@
+"""Labelling again: in one go, on an encoded output, and elsewhere give the same tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from jobs_support import scored, speech, tables, write_wav
+
+LABELS = "angry,happy,sad,neutral,bored"
+# Every option that decides labels but not what is encoded, each with another value than its default.
+OPTIONS = {
+    "labels": "calm,angry,sad",
+    "templates": "a {} voice|{}",
+    "words": 2,
+    "text_repeats": "1,3",
+    "separator": ", ",
+    "ensemble": "probability",
+    "temperature": 2.5,
+    "fusion": "loglinear",
+    "weight": 0.2,
+}
+
+
+@pytest.fixture(scope="module")
+def encoded(run_job, tmp_path_factory) -> tuple[Path, Path]:
+    """An archive with a file that is no audio, and its output."""
+    folder = tmp_path_factory.mktemp("relabel")
+    for n in range(4):
+        write_wav(folder / "in" / f"{n}.wav", speech(20 + 7 * n, seed=n))
+    (folder / "in" / "broken.mp3").write_bytes(b"no audio")
+    scored(run_job("score", *arguments(folder), "--output", folder / "out"))
+    return folder, folder / "out"
+
+
+def arguments(folder: Path) -> list:
+    usual = ["--preset", "untrained", "--max-reject-rate", "1", "--item-s", "20", "--audio-repeats", "1,2"]
+    return ["--input", folder / "in", *usual]
+
+
+def given(**options) -> list:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def equal(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> None:
+    for name, expected in first.items():
+        found = second[name]
+        assert list(found) == list(expected), name
+        for column in expected:
+            if expected[column].dtype.kind == "f":
+                np.testing.assert_allclose(found[column], expected[column], atol=1e-6, err_msg=column)
+            else:
+                assert found[column].equals(expected[column]), column
+
+
+def test_every_option_of_labelling_is_tried_here():
+    from zsfuse_ray.config.score import LABELLING
+
+    assert set(OPTIONS) == set(LABELLING)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_one_option_labels_again_in_place_as_elsewhere(encoded, run_job, tmp_path, name):
+    folder, out = encoded
+    files = {path: path.stat().st_mtime_ns for path in (out / "encoded").rglob("*") if path.is_file()}
+    words = 1 if OPTIONS.get("ensemble") == "probability" and name == "ensemble" else None
+    changed = given(**{name: OPTIONS[name]}, **({"words": words} if words else {}))
+    before = tables(out)
+    again = run_job("score", *arguments(folder), "--output", out, *changed)
+    scored(again)
+    assert "is encoded already: labelling again, without audio" in again.stderr
+    assert files == {path: path.stat().st_mtime_ns for path in (out / "encoded").rglob("*") if path.is_file()}
+    in_place = tables(out)
+    assert not before["segments"].equals(in_place["segments"])
+    usual = ["--audio-repeats", "1,2", "--max-reject-rate", "1", "--preset", "untrained"]
+    elsewhere = ["--embeddings", out, "--output", tmp_path / "out", *usual]
+    scored(run_job("score", *elsewhere, *changed))
+    equal(in_place, tables(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("labels", "templates", "text_repeats", "ensemble", "weight"),
+        ("words", "separator", "text_repeats", "temperature", "fusion"),
+    ],
+)
+def test_in_one_go_the_tables_are_the_same(encoded, run_job, tmp_path, names):
+    folder, out = encoded
+    changed = given(**{name: OPTIONS[name] for name in names})
+    scored(run_job("score", *arguments(folder), "--output", tmp_path / "out", *changed))
+    scored(run_job("score", *arguments(folder), "--output", out, *changed))
+    in_one_go = tables(tmp_path / "out")
+    assert len(in_one_go["segments"]) > 8
+    equal(in_one_go, tables(out))
+    runs = [json.loads((place / "run.json").read_text()) for place in (tmp_path / "out", out)]
+    assert runs[0]["counts"] == runs[1]["counts"]
+    assert runs[0]["effective_repetition"] == runs[1]["effective_repetition"]
+    assert runs[1]["time"]["audio_hours_this_time"] == 0
+
+
+def test_one_model_alone_and_a_tuned_choice_need_no_audio(encoded, run_job, tmp_path):
+    folder, out = encoded
+    tuned = {"alm": "none", "specialist": "classifier:untrained", "labels": ["angry", "sad"], "weight": 0.0}
+    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(tuned))
+    again = run_job("score", *arguments(folder), "--output", out, "--tuned", tmp_path / "tuned.yaml")
+    scored(again)
+    assert "without audio" in again.stderr
+    segments = tables(out)["segments"]
+    assert "alm_angry" not in segments
+    np.testing.assert_allclose(segments.p_angry, segments.specialist_angry)
+
+
+def test_what_is_not_kept_is_encoded_again_where_it_is_needed(encoded, run_job, tmp_path):
+    folder, _ = encoded
+    out = ["--output", tmp_path / "out"]
+    scored(run_job("score", *arguments(folder), *out, "--keep-encoded", "no"))
+    assert not list((tmp_path / "out" / "encoded").rglob("*.parquet"))
+    first = tables(tmp_path / "out")
+    assert "nothing to do" in run_job("score", *arguments(folder), *out, "--keep-encoded", "no").stderr
+    other = run_job("score", *arguments(folder), *out, "--labels", LABELS)
+    scored(other)
+    assert "without audio" not in other.stderr
+    assert list((tmp_path / "out" / "encoded").rglob("*.parquet"))
+    scored(run_job("score", *arguments(folder), *out))
+    equal(first, tables(tmp_path / "out"))
