@@ -1,4 +1,6 @@
-"""Plan an archive: what is in it, how it is sliced, how long it will take; ``jobs/score.py`` goes on from it.
+"""Plan an archive: its content, how it is sliced, what it will take; ``jobs/score.py`` starts from it.
+
+Run again, it adds the recordings that are new or changed since.
 
     python jobs/plan.py --input my_folder --output out
     RAY_AUTH_MODE=token ray job submit --working-dir . -- \\

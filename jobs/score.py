@@ -5,15 +5,18 @@
     python jobs/score.py --embeddings table --output out --text-repeats 2 --fusion loglinear --weight 0.3
     python jobs/score.py --list-models
 
---input and --embeddings exclude each other: a table of jobs/embed.py holds what the models made of an
-archive, so that other labels, prompts, fusion and temperature need neither audio nor GPU.
+Run again with other labels, prompts, temperature, fusion or weight, it labels what it has encoded again, in
+seconds; on an archive that has grown it encodes and labels the new and changed recordings alone.
+
+--input and --embeddings exclude each other: the output of jobs/embed.py, or of score, can be labelled
+elsewhere, with neither audio nor GPU.
 
 On a Ray cluster, the same command:
 
     RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
         python jobs/score.py --input s3://bucket/podcasts --output s3://bucket/labels
 
-Run again after a stop of any kind, it goes on where it was; after the end, it does nothing.
+Run again after a stop of any kind, it resumes; after the end, it does nothing.
 """
 
 import sys

@@ -70,3 +70,10 @@ def test_a_column_of_another_type_is_converted_or_refused(
     assert [row["take"] for row in rows_of(plan, "recordings")] == kept
     schemas = [plan.out.dataset(plan_file(n, "recordings")).schema for n in (0, 1)]
     assert schemas[1].equals(schemas[0])
+
+
+def test_a_column_without_values_yet_takes_them_later(archive: Path, folder: Path) -> None:
+    grow(config(write_manifest(archive.parent, {"uri": [A], "take": [""]}), folder))
+    plan, _ = grow(config(write_manifest(archive.parent, {"uri": [A, B], "take": ["", "x"]}), folder))
+    assert plan.columns == {"take": "string"}
+    assert [row["take"] or None for row in rows_of(plan, "recordings")] == [None, "x"]

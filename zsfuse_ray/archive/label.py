@@ -42,7 +42,7 @@ def clear_other_tables(out: Output, digest: str) -> None:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What labelling came to: sums over all parts, as run.json has them; of the parts labelled now the rest."""
+    """What labelling came to: sums over all parts for run.json; the rest of the parts labelled now."""
 
     counts: dict[str, Any]
     effective_repetition: dict[str, dict[str, dict[str, int]]]

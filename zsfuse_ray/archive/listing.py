@@ -29,6 +29,9 @@ def list_archive(archive: str) -> pa.Table:
         files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
     elif archive.lower().endswith(MANIFESTS):
         table = read_manifest(archive)
+        for place, field in enumerate(table.schema):
+            if pa.types.is_null(field.type):  # nothing in it yet; an archive that grows may bring values
+                table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
         return _identified(table, [None] * len(table))
     else:
         check_scheme(archive)

@@ -97,7 +97,7 @@ def read_passes(out: Output) -> Encoded | None:
     try:
         passes = tuple(
             Pass(
-                row["folder"],
+                _folder_name(row["folder"]),
                 tuple(row["increments"]),
                 {
                     key: Computed(tuple(one["audio_repeats"]), tuple(one["known"]))
@@ -109,10 +109,17 @@ def read_passes(out: Output) -> Encoded | None:
             for row in content["passes"]
         )
         return Encoded(out, content["plan"], content["config"], content["models"], passes)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise InputError(
             f"{out.uri}/{PASSES} is not of this version; use another --output or --overwrite"
         ) from None
+
+
+def _folder_name(name: str) -> str:
+    """The name of a pass' folder; ValueError for one that would lead out of encoded/."""
+    if not name.isdigit():
+        raise ValueError(f"{name} is no folder of a pass")
+    return name
 
 
 def lacking(
