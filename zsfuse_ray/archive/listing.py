@@ -77,7 +77,8 @@ def _hashes(table: pa.Table) -> NDArray[np.int64]:
     place = 0
     for batch in table.to_batches(max_chunksize=65536):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            digest = blake2b(repr(row).encode(errors="surrogatepass"), digest_size=8).digest()
+            plain = tuple(None if value == "" else value for value in row)  # a csv has both for nothing
+            digest = blake2b(repr(plain).encode(errors="surrogatepass"), digest_size=8).digest()
             found[place] = int.from_bytes(digest, "little", signed=True)
             place += 1
     return found
