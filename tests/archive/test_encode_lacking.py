@@ -12,8 +12,7 @@ from encoded_folders import MODELS, REPEATS, Small, embedding_of, every_segment,
 
 from zsfuse_ray.archive import encode as module
 from zsfuse_ray.archive.encode import Spent, encode_lacking
-from zsfuse_ray.archive.passes import Computed, Encoded, Pass, add_pass, drop_passes, read_passes
-from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.passes import Computed, Encoded, Pass, ToEncode, add_pass, drop_passes, read_passes
 from zsfuse_ray.archive.table import read_table
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.models.catalog import parse_spec

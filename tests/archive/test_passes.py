@@ -13,6 +13,7 @@ from zsfuse_ray.archive.passes import (
     Computed,
     Encoded,
     Pass,
+    ToEncode,
     add_pass,
     begun_passes,
     drop_passes,
@@ -20,7 +21,6 @@ from zsfuse_ray.archive.passes import (
     read_passes,
 )
 from zsfuse_ray.archive.schemas import kind_of
-from zsfuse_ray.archive.stages.encode import ToEncode
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec
 from zsfuse_ray.runs.folder import Output

@@ -7,8 +7,7 @@ import pytest
 from encoded_folders import MODELS, Small
 
 from zsfuse_ray.archive.describe import is_model
-from zsfuse_ray.archive.passes import Computed, Pass
-from zsfuse_ray.archive.stages.encode import ToEncode
+from zsfuse_ray.archive.passes import Computed, Pass, ToEncode
 from zsfuse_ray.archive.wanted import (
     embed_digest,
     encoding_options,

@@ -7,9 +7,8 @@ from typing import Any
 
 import ray
 
-from zsfuse_ray.archive.passes import Encoded, Pass, add_pass, begun_passes, lacking
+from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode, add_pass, begun_passes, lacking
 from zsfuse_ray.archive.plan import Plan
-from zsfuse_ray.archive.stages.encode import ToEncode
 from zsfuse_ray.archive.stream import run_pass
 from zsfuse_ray.archive.wanted import encoding_options, to_encode
 from zsfuse_ray.config.score import RunConfig

@@ -6,14 +6,25 @@ of the audio or an increment that comes later is a pass of its own: nothing that
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zsfuse_ray.archive.layout import ENCODED, PASSES
 from zsfuse_ray.archive.schemas import kind_of
-from zsfuse_ray.archive.stages.encode import ToEncode
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
+
+if TYPE_CHECKING:  # labelling needs no model, and so no torch
+    from zsfuse_ray.models.catalog import ModelSpec
+
+
+@dataclass(frozen=True)
+class ToEncode:
+    """What one model is to compute: for an ALM, copies of the audio that no known number of copies equals."""
+
+    spec: "ModelSpec"
+    audio_repeats: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.parts import LabelTask
-from zsfuse_ray.archive.passes import Encoded, begun_passes, lacking, read_passes
+from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.schemas import kind_of
-from zsfuse_ray.archive.stages.encode import ToEncode
 from zsfuse_ray.archive.wanted import (
     embed_digest,
     encoding_options,

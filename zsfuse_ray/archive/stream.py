@@ -14,10 +14,10 @@ import ray.exceptions
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
-from zsfuse_ray.archive.passes import Pass
+from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.stages.decode import decode_bundles
-from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions, ToEncode
+from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.schemas import segment_seed
-from zsfuse_ray.audio.resample import resampled_length
+from zsfuse_ray.audio.rates import resampled_length
 from zsfuse_ray.method.amplify import Fill, effects
 from zsfuse_ray.method.labels import column
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zsfuse_ray.archive.describe import is_model
-from zsfuse_ray.archive.passes import Encoded, Pass
+from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
-from zsfuse_ray.archive.stages.encode import ToEncode
 from zsfuse_ray.archive.summaries import Repetition
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded

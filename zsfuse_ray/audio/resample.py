@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.transforms import Resample
 
+from zsfuse_ray.audio.rates import resampled_length
+
 _BLOCK = 1 << 20  # samples resampled at once
 _ROUND = 1 << 13  # short waveforms are filled up to so many: a convolution of a new shape is planned anew
 
@@ -37,14 +39,6 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
         skip, size = ((n // ratio.numerator) * ratio.denominator for n in (start - first, step))
         blocks.append(block[skip : skip + size])
     return torch.cat(blocks)[:length]
-
-
-def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
-    """Return how many samples at the other rate these become: ceil(n · to_rate / from_rate)."""
-    if from_rate == to_rate:
-        return samples
-    ratio = Fraction(from_rate, to_rate).limit_denominator(1000)
-    return math.ceil(samples * ratio.denominator / ratio.numerator)
 
 
 def _to_float(samples: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import describe_models, model_specs
 from zsfuse_ray.archive.growth import add_increment
-from zsfuse_ray.archive.layout import RUN
+from zsfuse_ray.archive.layout import RUN, plan_file
 from zsfuse_ray.archive.packing import to_half
 from zsfuse_ray.archive.passes import Computed, Encoded, add_pass
 from zsfuse_ray.archive.plan import Plan, plan_identity
@@ -27,6 +28,8 @@ from zsfuse_ray.benchmark.throughput import run_job
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.score import RunConfig
 from zsfuse_ray.runs.folder import Output
+
+pc: Any = pyarrow.compute
 
 REPEATS = (1, 2)
 OF_RECORDING, SEGMENT_S = 100, 3.0  # segments of a recording, which is one item, and their length
@@ -89,16 +92,12 @@ def write_encoded(config: BenchmarkConfig, folder: Path, segments: int) -> None:
         [0],
         {key: Computed(REPEATS if kind_of(key) == "alm" else ()) for key in models},
     )
-    rows = _bundle_values(models)
-    schema = encoded_schema(models)
-    bundles = out.dataset("plan/000/bundles.parquet")
-    number = 0
-    for batch in bundles.to_batches(batch_size=BUNDLES_A_FILE):
-        table = pa.Table.from_batches([batch])
-        for part in set(table["part"].to_pylist()):
-            some = [row for row in table.to_pylist() if row["part"] == part]
-            content = pa.Table.from_pylist([_row(row, rows) for row in some], schema=schema)
-            out.write_table(f"{one.path}/part={part}/{number:08}.parquet", content.drop_columns(["part"]))
+    values, number = _bundle_values(models), 0
+    for batch in out.dataset(plan_file(0, "bundles")).to_batches(batch_size=BUNDLES_A_FILE):
+        bundles = pa.Table.from_batches([batch])
+        for part in bundles["part"].unique().to_pylist():
+            rows = _rows(bundles.filter(pc.equal(bundles["part"], part)), values, models)
+            out.write_table(f"{one.path}/part={part}/{number:08}.parquet", rows)
             number += 1
     encoded.with_pass(type(one)(one.folder, one.increments, one.models, complete=True))
 
@@ -123,13 +122,36 @@ def _bundle_values(models: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _row(bundle: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    (item,) = bundle["items"]
-    seconds = {"planned_s": OF_RECORDING * SEGMENT_S, "audio_s": OF_RECORDING * SEGMENT_S}
-    place = {"item_id": item["item_id"], "speech_prob": 1.0, "samples": 48_000, "sample_rate": 16_000}
-    segments = [place | {"start_s": i * SEGMENT_S, "end_s": (i + 1) * SEGMENT_S} for i in range(OF_RECORDING)]
-    items = [{"item_id": item["item_id"], "recording_id": item["recording_id"]} | seconds]
-    return {"bundle_id": bundle["bundle_id"], "items": items, "segments": segments, **values}
+def _rows(bundles: pa.Table, values: Mapping[str, Any], models: Mapping[str, Any]) -> pa.Table:
+    """Encoded rows of bundles of one item each, all with the same values."""
+    n = len(bundles)
+    items = bundles["items"].combine_chunks().flatten()
+    seconds = np.full(n, OF_RECORDING * SEGMENT_S)
+    outcome = {"item_id": items.field("item_id"), "recording_id": items.field("recording_id")}
+    outcome |= {"planned_s": seconds, "audio_s": seconds}
+    outcome |= {name: pa.nulls(n, pa.string()) for name in ("stage", "reason", "message")}
+    starts = np.tile(SEGMENT_S * np.arange(OF_RECORDING), n)
+    span = {
+        "item_id": np.repeat(items.field("item_id").to_numpy(), OF_RECORDING),
+        "start_s": starts,
+        "end_s": starts + SEGMENT_S,
+        "speech_prob": np.ones(len(starts), np.float32),
+        "samples": np.full(len(starts), 48_000),
+        "sample_rate": np.full(len(starts), 16_000, np.int32),
+    }
+    schema = encoded_schema(models)
+    columns: dict[str, Any] = {
+        "bundle_id": bundles["bundle_id"],
+        "items": _lists(outcome, n, 1),
+        "segments": _lists(span, n, OF_RECORDING),
+        **{name: pa.array([value] * n, schema.field(name).type) for name, value in values.items()},
+    }
+    return pa.table(columns)
+
+
+def _lists(fields: Mapping[str, Any], n: int, each: int) -> pa.ListArray:
+    structs = pa.StructArray.from_arrays([pa.array(value) for value in fields.values()], list(fields))
+    return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * each, pa.int32()), structs)
 
 
 def _normal(rng: np.random.Generator, n: int, size: int) -> NDArray[np.float32]:

@@ -18,8 +18,8 @@ import ray.exceptions
 import torch
 from numpy.typing import NDArray
 
+from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.schemas import BUNDLE, kind_of
-from zsfuse_ray.archive.stages.encode import ToEncode
 from zsfuse_ray.archive.stream import decoded, encoded
 from zsfuse_ray.archive.table import EncodedTable, key_of, read_table
 from zsfuse_ray.audio.segment import Segmentation

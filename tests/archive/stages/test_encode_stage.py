@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.packing import pack_values, to_half, unpack_embeddings, unpack_values
-from zsfuse_ray.archive.passes import Computed, Encoded, Pass
+from zsfuse_ray.archive.passes import Computed, Encoded, Pass, ToEncode
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import DECODED, encoded_schema, segment_seed
 from zsfuse_ray.archive.stages import encode as stage
-from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions, ToEncode
+from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec

@@ -9,25 +9,17 @@ import pyarrow as pa
 import torch
 
 from zsfuse_ray.archive.packing import pack_embeddings, pack_values
+from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.schemas import DECODED, encoded_schema, kind_of, model_columns, segment_seed
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import same_as
-from zsfuse_ray.models.catalog import ModelSpec, load
+from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import Long, classify_clips, embed_clips, window_lengths
 from zsfuse_ray.runs.progress import report
 
 GPU_BATCH_S = 320.0
 CPU_BATCH_S = 40.0  # more is no faster there and takes more memory
-
-
-@dataclass(frozen=True)
-class ToEncode:
-    """What one model is to compute: for an ALM, copies of the audio that no known number of copies equals."""
-
-    spec: ModelSpec
-    audio_repeats: tuple[int, ...] = ()
-    known: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
