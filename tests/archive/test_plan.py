@@ -166,3 +166,29 @@ def test_a_folder_of_someone_else_is_refused(archive: Path, folder: Path) -> Non
     (folder / "segments").mkdir(parents=True)
     with pytest.raises(InputError, match="not of a zsfuse_ray run"):
         grow(config(archive, folder))
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_planning_that_was_killed_is_done_again(
+    archive: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """After any of its writes: the folder's claim, two tables, the plan that names them."""
+    done = []
+
+    def counted(write):
+        def dies(*arguments, **options):
+            if len(done) == writes:
+                raise KeyboardInterrupt
+            done.append(write(*arguments, **options))
+
+        return dies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "write_table", counted(Output.write_table))
+        patch.setattr(Output, "write_json", counted(Output.write_json))
+        with pytest.raises(KeyboardInterrupt):
+            grow(config(archive, folder))
+    plan, changes = grow(config(archive, folder))
+    assert changes.new.tolist() == [0, 1, 2, 3]
+    assert [row["recording_id"] for row in rows_of(plan, "recordings")] == [0, 1, 2, 3]
+    assert len(open_plan(plan.out).increments) == 1

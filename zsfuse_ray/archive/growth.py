@@ -1,6 +1,7 @@
 """How an archive has changed since it was planned, and the increment of the plan that follows from it."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -80,7 +81,7 @@ def extend_plan(
     headers = probe_all(rows.select(["recording_id", "uri"]))
     for name in PROBED.names[1:]:
         rows = rows.append_column(f"{PROBE}{name}", headers[name])
-    if plan is None and set(headers["reason"].to_pylist()) == {"not_a_recording"}:
+    if not before.increments and set(headers["reason"].to_pylist()) == {"not_a_recording"}:
         raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
     gone = changes.gone if config.prune else changes.gone[:0]
     return add_increment(before, rows, config.item_s, np.sort(np.concatenate([changes.outdated, gone])))
@@ -123,16 +124,21 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
         dropped=len(dropped),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    if not plan.increments:  # the folder is taken before it holds tables: what a kill leaves is our own
+        _write_plan(plan, ())
     increments = (*plan.increments, increment)
     for name, table in (("recordings", rows), ("bundles", bundles)):
         out.write_table(plan_file(number, name), table, row_group_size=ROW_GROUP)
     if len(dropped):
         out.write_table(plan_file(number, "dropped"), pa.table({"recording_id": dropped}))
-    content = {"versions": versions(), "id": plan.id, "identity": plan.identity, "columns": plan.columns}
-    # last: where it names an increment, the tables are whole
-    out.write_json(PLAN, content | {"increments": [asdict(one) for one in increments]})
+    _write_plan(plan, increments)  # last: where it names an increment, the tables are whole
     ids = np.sort(np.concatenate([plan.dropped, dropped]))
     return Plan(out, plan.id, plan.identity, plan.columns, increments, ids)
+
+
+def _write_plan(plan: Plan, increments: Sequence[Increment]) -> None:
+    content = {"versions": versions(), "id": plan.id, "identity": plan.identity, "columns": plan.columns}
+    plan.out.write_json(PLAN, content | {"increments": [asdict(one) for one in increments]})
 
 
 def _own_types(listing: pa.Table) -> dict[str, str]:

@@ -201,7 +201,7 @@ def _extended(
     config: PlanConfig, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
 ) -> Plan:
     """The plan with what is new to it; prints how the archive has changed."""
-    if there is not None:
+    if there is not None and there.increments:
         console.print_changes(changes, config.prune)
         if not changes.grows(config.prune):
             return there

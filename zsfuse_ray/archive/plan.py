@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.layout import PLAN, plan_file, refuse_strangers
+from zsfuse_ray.archive.layout import PLAN, RUN, plan_file, refuse_strangers
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
@@ -98,7 +98,8 @@ def read_plan(config: PlanConfig, out: Output) -> Plan | None:
     InputError where it is another archive's, or of another version.
     """
     if out.read_json(PLAN) is None:
-        refuse_strangers(out)
+        if out.read_json(RUN) is None:  # else a run was killed before it had planned
+            refuse_strangers(out)
         return None
     plan = open_plan(out)
     then, now = plan.identity, plan_identity(config)
