@@ -48,14 +48,15 @@ class Labelled:
     effective_repetition: dict[str, dict[str, dict[str, int]]]
     segments: int
     task_peak_mb: float  # the most memory that a process which labels has taken
+    cpu_s: float  # of all these processes together
 
 
 def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
     """Label these parts and sum up the counts of all. own_ray: as in `end_run`."""
     clear_other_tables(task.out, task.digest)
-    last, total, peak = time.monotonic(), {}, 0.0
-    for done, (counts, peak_mb) in enumerate(_label_all(task, stale, own_ray), start=1):
-        total, peak = summed((total, counts)), max(peak, peak_mb)
+    last, total, peak, cpu_s = time.monotonic(), {}, 0.0, 0.0
+    for done, (counts, peak_mb, used_s) in enumerate(_label_all(task, stale, own_ray), start=1):
+        total, peak, cpu_s = summed((total, counts)), max(peak, peak_mb), cpu_s + used_s
         if time.monotonic() - last >= PRINT_EVERY_S:
             last = time.monotonic()
             text = f"labelled {done:,} of {len(stale):,} parts, {total['segments']:,} segments"
@@ -66,7 +67,7 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
     with ThreadPoolExecutor(READERS) as readers:
         for content in readers.map(lambda part: task.out.read_json(state_name(part, task.digest)), others):
             total = summed((total, content["counts"] if content else {}))
-    return Labelled(run_counts(total), total["effective_repetition"], segments, peak)
+    return Labelled(run_counts(total), total["effective_repetition"], segments, peak, cpu_s)
 
 
 def peak_memory_mb() -> float:
@@ -75,12 +76,17 @@ def peak_memory_mb() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def _label_one(task: LabelTask, part: Part) -> tuple[dict[str, Any], float]:
-    return label_part(task, part), peak_memory_mb()
+def _label_one(task: LabelTask, part: Part) -> tuple[dict[str, Any], float, float]:
+    """Counts of a part, the most memory of this process so far in MB, and the CPU seconds the part took."""
+    began = time.process_time()
+    counts = label_part(task, part)
+    return counts, peak_memory_mb(), time.process_time() - began
 
 
-def _label_all(task: LabelTask, stale: list[Part], own_ray: bool) -> Iterator[tuple[dict[str, Any], float]]:
-    """Counts of each part as it is done, and the memory: by Ray tasks where Ray runs, else here."""
+def _label_all(
+    task: LabelTask, stale: list[Part], own_ray: bool
+) -> Iterator[tuple[dict[str, Any], float, float]]:
+    """What `_label_one` returns of each part as it is done: by Ray tasks where Ray runs, else here."""
     if not ray.is_initialized() or len(stale) <= 1:
         for part in stale:
             yield _label_one(task, part)

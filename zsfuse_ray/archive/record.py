@@ -49,6 +49,7 @@ def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spen
         "audio_hours_this_time": spent.audio_s / 3600,
         "audio_hours_per_device_hour": spent.audio_s / max(spent.wall_s, 1e-9) / spent.devices,
         "segments_labelled_per_s": labelled.segments / label_s,
+        "cpu_s_of_label_tasks": labelled.cpu_s,
         "peak_mb_of_label_tasks": labelled.task_peak_mb,
         "peak_mb_of_driver": peak_memory_mb(),
         "device": spent.device,

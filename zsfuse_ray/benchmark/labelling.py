@@ -44,19 +44,21 @@ def labelling(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
         for size in sizes:
             table = Path(folder) / f"table{size}"
             write_encoded(config, table, size)
-            speeds, tasks, drivers = [], [], []
+            speeds, cpu, tasks, drivers = [], [], [], []
             for n in range(config.repeats):
                 out = Path(folder) / f"labels{size}-{n}"
                 with _one_core():
                     run_job(jobs / "score.py", {"embeddings": str(table), "output": str(out)})
                 spent = json.loads((out / RUN).read_text())["time"]
                 speeds.append(spent["segments_labelled_per_s"])
+                cpu.append(spent["cpu_s_of_label_tasks"] / size * 1e6)
                 tasks.append(spent["peak_mb_of_label_tasks"])
                 drivers.append(spent["peak_mb_of_driver"])
             what = f"{size:,} segments"
             note = "one core, reading and writing tables included, loading models not"
             figures += [
                 Figure(f"label {what}", tuple(speeds), "segments a second", note),
+                Figure(f"label {what}: CPU time", tuple(cpu), "s a million segments"),
                 Figure(f"label {what}: most memory of a task", tuple(tasks), "MB"),
                 Figure(f"label {what}: most memory of the driver", tuple(drivers), "MB"),
             ]
