@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fake_corpora import refusal, write
-from zsfuse_ray.evaluation.protocol import protocol
+from zsfuse_ray.experiments.protocol import protocol
 
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.config.score import ScoreConfig
@@ -61,7 +61,7 @@ def test_a_record_is_all_that_a_new_corpus_needs(
     with caplog.at_level(logging.WARNING):
         clips = load([f"new:{tmp_path}/it"])
     assert "its own splits share 1 speakers" in caplog.text
-    assert protocol(clips, "new", 2, None).about["merged"] == "awe counts as joy"
+    assert protocol(clips, "new", 2, None).facts["merged"] == "awe counts as joy"
     monkeypatch.setitem(CORPORA, "new", Corpus("new", read_lines, "a file new.txt", "free", ("sad", "joy")))
     assert "speaker me of new is in both" in refusal(load, [f"new:{tmp_path}/it"])
     config, _ = load_config(ScoreConfig, input="demo", output="out", labels="new")
