@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from fake_corpora import refusal, write
-from zsfuse_ray.experiments.protocol import protocol
 
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.readers import read
 from zsfuse_ray.corpora.registry import CORPORA, Corpus, licences
+from zsfuse_ray.experiments.protocol import protocol
 from zsfuse_ray.method.labels import SYNONYMS, canonical, label_set
 
 
