@@ -74,10 +74,10 @@ def score(config: ScoreConfig, preset: str) -> int:
         print(f"{found.out.uri} is encoded already: labelling again, without audio", file=sys.stderr)
     if config.overwrite:  # not before everything that may be wrong with the command was looked at
         clear(found.out)
+    plan = _extended(config, found.out, found.listing, found.plan, found.changes)
     run = begin_run(config, preset, found.out, {kind: facts[key] for kind, key in keys.items()}, digest)
     if prompts:
         run["models"]["alm"] |= prompts
-    plan = _extended(config, found.out, found.listing, found.plan, found.changes)
     repeats = {key: one.audio_repeats for key, one in wanted.items()}
     needed = sorted({part.increment for part in stale_parts(found.out, plan.parts(), digest)})
     try:
@@ -105,8 +105,8 @@ def embed(config: EmbedConfig, preset: str) -> int:
     own_ray, facts = _prepare(config, found, wanted, lacks, 0)
     if config.overwrite:
         clear(found.out)
-    run = {} if found.is_labelled else begin_run(config, preset, found.out, facts, digest)
     plan = _extended(config, found.out, found.listing, found.plan, found.changes)
+    run = {} if found.is_labelled else begin_run(config, preset, found.out, facts, digest)
     everywhere = range(len(plan.increments))
     try:
         encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, everywhere, own_ray)
