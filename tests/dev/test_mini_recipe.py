@@ -32,8 +32,8 @@ def test_both_trainings_are_what_the_recipes_say(monkeypatch, tmp_path):
         assert config.corpus == ("ravdess:data/ravdess", "nemo:data/nemo")
         assert (config.splits, config.epochs, config.seed, config.half) == ("mini", 2, 5, True)
     assert seen[1][0].text == f"{tmp_path}/text"
-    heard = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
-    assert heard.nb_max_samples == 3 * 16_000
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
+    assert extractor.nb_max_samples == 3 * 16_000
     monkeypatch.setattr(recipe, "train", lambda *given: 1)
     with pytest.raises(InputError, match="the same command resumes it"):
         recipe.train_parts(build(MiniConfig, given))

@@ -43,8 +43,8 @@ def test_the_statistics_are_those_of_the_training_clips_as_the_stock_extractor_h
     frames = []
     for row in clips.to_pylist()[:3]:
         samples, _ = soundfile.read(row["uri"], dtype="float32")
-        heard = extractor()(samples, sampling_rate=16_000, return_tensors="np")["input_features"][0]
-        frames.append(heard[:, : len(samples) // 320])
+        features = extractor()(samples, sampling_rate=16_000, return_tensors="np")["input_features"][0]
+        frames.append(features[:, : len(samples) // 320])
     values = np.concatenate(frames, axis=1)
     np.testing.assert_allclose(mean, values.mean(axis=1), atol=2e-3)
     np.testing.assert_allclose(std, values.std(axis=1, ddof=1), atol=2e-3)
@@ -57,8 +57,8 @@ def test_a_start_is_a_stock_folder_and_follows_from_its_seed(clips, tmp_path):
     assert weights[0] == weights[1] != weights[2]
     model = AutoModelForAudioClassification.from_pretrained(tmp_path / "a")
     assert sorted(model.config.label2id) == ["angry", "happy", "sad"]
-    heard = AutoFeatureExtractor.from_pretrained(tmp_path / "a")
-    features = heard(np.zeros(16_000, np.float32), sampling_rate=16_000, return_tensors="pt")
+    loaded = AutoFeatureExtractor.from_pretrained(tmp_path / "a")
+    features = loaded(np.zeros(16_000, np.float32), sampling_rate=16_000, return_tensors="pt")
     assert model(**features).logits.shape == (1, 3)
 
 
@@ -73,7 +73,7 @@ def test_convolutions_give_what_the_gain_says():
     torch.manual_seed(0)
     starts.standardise(encoder, mean, std)
     mels = mean[:, None] + std[:, None] * torch.randn(8, 64, 100)
-    out = encoder.conv1(mels).detach()[:, :, 1:-1]  # the edges hear padding
+    out = encoder.conv1(mels).detach()[:, :, 1:-1]  # the edges reach into padding
     assert float(out.var()) == pytest.approx(1.5**2 + 0.5**2, rel=0.15)
     assert float(out.mean()) == pytest.approx(0, abs=0.1)
     assert torch.allclose(encoder.embed_positions.weight, 0.02 * positions)
