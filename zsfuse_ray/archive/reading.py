@@ -109,14 +109,14 @@ def _columns(one: Pass, wanted: Wanted, vectors: bool) -> list[str]:
 class _Piece:
     """The same bundles in one pass, with the number of its segments.
 
-    place: of each segment of the first pass its row here, -1 for none.
+    place: of each segment of the first pass its row here, -1 for none; None where they are the same.
     """
 
     of: Pass
     table: pa.Table
     items: pa.Table
     segments: int
-    place: NDArray[np.int64]
+    place: NDArray[np.int64] | None
 
 
 def _rows(
@@ -124,13 +124,13 @@ def _rows(
 ) -> Rows:
     items, segments = _flat(table, "items", OUTCOME), _flat(table, "segments", SPAN)
     n = len(segments)
-    pieces = [_Piece(passes[0], table, items, n, np.arange(n))]
+    pieces = [_Piece(passes[0], table, items, n, None)]
     for one in passes[1:]:
         columns = _columns(one, wanted, with_vectors)
         pieces.append(_piece(encoded, part, columns, one, table["bundle_id"], segments))
     everywhere = np.ones(n, bool)
     for piece in pieces:
-        everywhere &= piece.place >= 0
+        everywhere &= True if piece.place is None else piece.place >= 0
     there = everywhere.copy()
     embeddings, logits, vectors = {}, {}, {}
     for key, repeats in wanted.items():
@@ -175,7 +175,7 @@ def _piece(
     own = _flat(table, "segments", SPAN)
     names = ("item_id", "start_s")
     if len(own) == len(segments) and all(own[name].equals(segments[name]) for name in names):
-        place = np.arange(len(own))
+        place = None
     else:
         row = {key: n for n, key in enumerate(zip(*(own[name].to_pylist() for name in names), strict=True))}
         keys = zip(*(segments[name].to_pylist() for name in names), strict=True)
@@ -196,8 +196,10 @@ def _embeddings(
         of_embeddings, of_inputs = (piece.table[name] for name in model_columns(key))
         distinct, inputs = unpack_embeddings(of_embeddings, of_inputs, dim, len(computed.audio_repeats))
         _check_rows(inputs, piece)
-        distinct = np.vstack([normalised(distinct), np.full((1, dim), np.nan, np.float32)])
-        inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
+        distinct = normalised(distinct)
+        if piece.place is not None:
+            distinct = np.vstack([distinct, np.full((1, dim), np.nan, np.float32)])
+            inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
         for a, chosen in zip(computed.audio_repeats, inputs.T, strict=True):
             found[a] = distinct[np.maximum(chosen, 0)]
             for row in np.flatnonzero(chosen < 0):
@@ -208,6 +210,8 @@ def _embeddings(
 def _placed(values: NDArray[np.float32], piece: _Piece) -> NDArray[np.float32]:
     """The rows of a piece's segments in the order of the first pass, NaN for those that it lacks."""
     _check_rows(values, piece)
+    if piece.place is None:
+        return values
     none = np.full((1, values.shape[1]), np.nan, np.float32)
     return np.vstack([values, none])[piece.place]  # -1 is the last
 

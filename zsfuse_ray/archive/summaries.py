@@ -51,10 +51,9 @@ class Repetition:
         segments: rows of item_id, start_s, samples and sample_rate. One longer than the window counts by the
         first of its windows.
         """
-        sizes = zip(segments["samples"].to_pylist(), segments["sample_rate"].to_pylist(), strict=True)
-        lengths = [max(1, resampled_length(samples, rate, self.sample_rate)) for samples, rate in sizes]
-        if self.window is not None:
-            lengths = [min(length, self.window) for length in lengths]
+        sizes = list(zip(segments["samples"].to_pylist(), segments["sample_rate"].to_pylist(), strict=True))
+        length = {(n, rate): max(1, resampled_length(n, rate, self.sample_rate)) for n, rate in set(sizes)}
+        lengths = [length[size] if self.window is None else min(length[size], self.window) for size in sizes]
         seeds = None
         if self.seeded:
             places = zip(segments["item_id"].to_pylist(), segments["start_s"].to_pylist(), strict=True)

@@ -8,6 +8,7 @@ All lengths are in samples at the model's rate. A clip here is at most one windo
 longer ones.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -142,9 +143,11 @@ def effects(
 ) -> dict[int, dict[str, int]]:
     """Return, for each amplification, how many clips each effect acts on (0 for those that act on none)."""
     counts = {a: dict.fromkeys(get_args(Effect), 0) for a in repeats}
-    for _, seed, length in _clips(lengths, seeds):
+    # in an archive many clips are of one length: each length is looked at once
+    alike = Counter((length, seed) for _, seed, length in _clips(lengths, seeds))
+    for (length, seed), clips in alike.items():
         for a in counts:
-            counts[a][effect(length, a, window, fill, seed)] += 1
+            counts[a][effect(length, a, window, fill, seed)] += clips
     return counts
 
 
