@@ -102,6 +102,11 @@ def test_processes_may_race_for_the_untrained_model(empty_cache):
     assert [folder.name.startswith("untrained-classifier-") for folder in cache.iterdir()] == [True]
 
 
+def test_every_record_is_of_the_kind_of_its_class():
+    for family in MODELS.values():
+        assert family.kind == family.model_class.kind
+
+
 def test_every_family_is_listed_with_its_facts():
     text = listed(MODELS)
     for name, family in MODELS.items():

@@ -1,7 +1,7 @@
 """The models of a run: what run.json records of them, and the labels and prompts they are asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray
@@ -15,8 +15,10 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
-from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
+
+if TYPE_CHECKING:
+    from zsfuse_ray.models.alm import AudioLanguageModel
 
 T = TypeVar("T")
 
@@ -38,11 +40,14 @@ def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
 
 
 def where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
-    """The result of work that loads models: as a task where Ray runs and finds room for it, else here."""
+    """The result of work that loads models: as a task where Ray runs and finds room for it, else here.
+
+    The task's process ends with it: what a model takes is not kept for whatever runs there next.
+    """
     if not ray.is_initialized():
         return work(*arguments)
     try:
-        return ray.get(ray.remote(num_cpus=1)(work).remote(*arguments))
+        return ray.get(ray.remote(num_cpus=1, max_calls=1)(work).remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
@@ -60,13 +65,13 @@ def describe_models(specs: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]
 def _facts(spec: ModelSpec, model: Any) -> dict[str, Any]:
     facts = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     facts |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
-    if isinstance(model, AudioLanguageModel):
+    if model.kind == "alm":
         return facts | {"dim": model.dim, "scale": model.scale}
     return facts | {"labels": list(model.labels), "vector_dim": model.vector_dim}
 
 
 def embed_bank(
-    model: AudioLanguageModel, labels: Sequence[str], config: ModelOptions
+    model: "AudioLanguageModel", labels: Sequence[str], config: ModelOptions
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
     """Return the embedded prompts (B, P, C, D), and how many were truncated by copies b of the text."""
     grid = prompt_grid(labels, config.templates, config.words)
@@ -118,8 +123,7 @@ def make_labelling(
 def _embed_prompts(
     alm: ModelSpec, config: ScoreConfig
 ) -> tuple[NDArray[np.float32], dict[str, int], float, str | None]:
-    model = load(alm)
-    assert isinstance(model, AudioLanguageModel)
+    model: Any = load(alm)
     return *embed_bank(model, config.labels, config), model.scale, model.revision
 
 

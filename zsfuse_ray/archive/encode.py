@@ -9,7 +9,6 @@ import ray
 
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode, add_pass, begun_passes, lacking
 from zsfuse_ray.archive.plan import Plan
-from zsfuse_ray.archive.stream import run_pass
 from zsfuse_ray.archive.wanted import encoding_options, to_encode
 from zsfuse_ray.config.score import RunConfig
 from zsfuse_ray.runs import cluster, progress
@@ -67,6 +66,8 @@ def _encode(
     own_ray: bool,
     spent: Spent,
 ) -> tuple[Encoded, Spent]:
+    from zsfuse_ray.archive.stream import run_pass  # torch, which labelling does without
+
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(tasks))
     started = time.monotonic()
     tally = progress.start_tally()

@@ -15,38 +15,53 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from zsfuse_ray.errors import InputError, nearest
-from zsfuse_ray.models.about import Kind
-from zsfuse_ray.models.alm import AudioLanguageModel
+from zsfuse_ray.models.about import About, Kind
 from zsfuse_ray.models.checkpoints.find import SHIPPED, WEIGHTS, local_folder, resolve
-from zsfuse_ray.models.families.clap import Clap
-from zsfuse_ray.models.families.classifier import Classifier
-from zsfuse_ray.models.families.dual import Dual
-from zsfuse_ray.models.families.laion import Laion
-from zsfuse_ray.models.families.laion_package import LaionPackage
-from zsfuse_ray.models.families.msclap import MsClap
-from zsfuse_ray.models.families.odyssey import Odyssey
-from zsfuse_ray.models.families.paraclap import Paraclap
-from zsfuse_ray.models.families.paraspeechclap import ParaSpeechClap
-from zsfuse_ray.models.families.voxprofile import VoxProfile
-from zsfuse_ray.models.plugins import check_model, import_class
-from zsfuse_ray.models.specialist import Specialist
 
-MODELS: dict[str, type[AudioLanguageModel] | type[Specialist]] = {
-    "clap": Clap,
-    "dual": Dual,
-    "laion": Laion,
-    "laion-package": LaionPackage,
-    "msclap": MsClap,
-    "paraclap": Paraclap,
-    "paraspeechclap": ParaSpeechClap,
-    "classifier": Classifier,
-    "odyssey": Odyssey,
-    "voxprofile": VoxProfile,
+if TYPE_CHECKING:
+    import torch
+
+    from zsfuse_ray.models.alm import AudioLanguageModel
+    from zsfuse_ray.models.specialist import Specialist
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models. place: "module:Class" in families/, imported when a model of it is loaded.
+
+    Its module brings torch and transformers: 700 MB, which a driver that only names models does without.
+    """
+
+    kind: Kind
+    place: str
+
+    @property
+    def model_class(self) -> Any:
+        """The class whose objects are the family's models."""
+        module, _, name = self.place.partition(":")
+        return getattr(import_module(f"zsfuse_ray.models.families.{module}"), name)
+
+    @property
+    def about(self) -> About:
+        """The family in a line."""
+        return self.model_class.about
+
+
+MODELS = {
+    "clap": Family("alm", "clap:Clap"),
+    "dual": Family("alm", "dual:Dual"),
+    "laion": Family("alm", "laion:Laion"),
+    "laion-package": Family("alm", "laion_package:LaionPackage"),
+    "msclap": Family("alm", "msclap:MsClap"),
+    "paraclap": Family("alm", "paraclap:Paraclap"),
+    "paraspeechclap": Family("alm", "paraspeechclap:ParaSpeechClap"),
+    "classifier": Family("specialist", "classifier:Classifier"),
+    "odyssey": Family("specialist", "odyssey:Odyssey"),
+    "voxprofile": Family("specialist", "voxprofile:VoxProfile"),
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 
@@ -104,7 +119,7 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
     family = family or _family_in(text, kind)
     if family not in MODELS and not _CLASS.fullmatch(family):
         raise InputError(f'unknown model family "{family}" in {text}{nearest(family, MODELS)}')
-    if (of_kind := _class_of(family).kind) != kind:
+    if (of_kind := MODELS[family].kind if family in MODELS else _class_of(family).kind) != kind:
         usual = _DEFAULT_FAMILY[kind]
         raise InputError(f"{text} is of kind {of_kind}, expected {kind}, such as {usual}:CHECKPOINT")
     if not checkpoint.strip() and text != family:
@@ -128,7 +143,11 @@ def revision_of(spec: ModelSpec) -> str | None:
 
 
 def _class_of(family: str) -> Any:
-    return MODELS[family] if family in MODELS else import_class(family)
+    if family in MODELS:
+        return MODELS[family].model_class
+    from zsfuse_ray.models.plugins import import_class  # torch, as every model
+
+    return import_class(family)
 
 
 def _family_in(folder: str, kind: Kind) -> str:
@@ -152,16 +171,20 @@ def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
 
 
 def load(
-    spec: ModelSpec, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> AudioLanguageModel | Specialist:
-    """Return the model on the device, computing in dtype (weights stay float32)."""
+    spec: ModelSpec, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
+) -> "AudioLanguageModel | Specialist":
+    """Return the model on the device, computing in dtype, by default float32 (weights stay float32)."""
+    import torch
+
     checkpoint = spec.checkpoint
     if checkpoint == UNTRAINED:
         # imported here for its price: every model class of transformers that it names
         from zsfuse_ray.models.untrained import untrained
 
         checkpoint = str(untrained(spec.family))
-    model = _class_of(spec.family)(checkpoint, device, dtype)
+    model = _class_of(spec.family)(checkpoint, device, dtype or torch.float32)
     if spec.family not in MODELS:
+        from zsfuse_ray.models.plugins import check_model
+
         check_model(model, str(spec))
     return model
