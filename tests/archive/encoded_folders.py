@@ -103,7 +103,7 @@ def write_plan(out: Output, rows: Rows) -> Plan:
     columns = {"emotion": "string", "label": "string"}
     identity = {"input": "an archive", "item_s": ITEM_S}
     plan = Plan(out, "plan1", identity, columns, (increment,))
-    content = {"versions": {"zsfuse_ray": "0"}, "id": plan.id, "identity": identity, "columns": columns}
+    content = {"versions": {"zsfuse_ray": "0"}, "id": plan.id, "config": identity, "columns": columns}
     out.write_json(PLAN, content | {"increments": [vars(increment)]})
     return plan
 

@@ -54,7 +54,7 @@ def test_the_plan_in_words() -> None:
     first, second, third, fourth = console.plan_text(PLAN, 100.0).splitlines()
     assert first == "1.26 h of audio in 1,999 of 2,000 recordings (1990 mp3, 9 wav)"
     assert second == "3,000 items in 40 bundles; the plan is in out/plan"
-    assert third.startswith("encoded/ will take up to 4.7 MB with large models")
+    assert third.startswith("encoded/ will take up to 3.42 MB with large models")
     assert fourth.startswith("about 2 min to decode")
     assert len(console.plan_text(PLAN, None).splitlines()) == 3
 

@@ -36,7 +36,7 @@ def runs(small: Small, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
         out.write_bytes(f"{one.checkpoint}/done", b"")
 
     pool = SimpleNamespace(num_gpus=0, min_size=2)
-    monkeypatch.setattr(module, "run_pass", run_pass)
+    monkeypatch.setattr("zsfuse_ray.archive.stream.run_pass", run_pass)
     monkeypatch.setattr(module.cluster, "pools", lambda *arguments: [pool])
     monkeypatch.setattr(module.cluster, "worker_nodes", lambda: 1)
     monkeypatch.setattr(module.ray, "cluster_resources", dict)

@@ -129,7 +129,7 @@ def test_a_plan_of_something_else_is_refused(archive: Path, folder: Path, values
     if "input" in values:
         shutil.copytree(archive, archive.parent / "another")
         values = {"input": str(archive.parent / "another")}
-    with pytest.raises(InputError, match="holds the plan of another archive") as caught:
+    with pytest.raises(InputError, match="holds another run's results") as caught:
         grow(config(archive, folder, **values))
     assert "\n" not in str(caught.value)
     (name,) = values
@@ -164,7 +164,7 @@ def test_a_plan_of_another_version_is_refused(archive: Path, folder: Path, chang
 
 def test_a_folder_of_someone_else_is_refused(archive: Path, folder: Path) -> None:
     (folder / "segments").mkdir(parents=True)
-    with pytest.raises(InputError, match="not of a zsfuse_ray run"):
+    with pytest.raises(InputError, match="is there already and of no run"):
         grow(config(archive, folder))
 
 

@@ -65,8 +65,7 @@ def test_every_option_of_labelling_is_tried_here():
 def test_one_option_labels_again_in_place_as_elsewhere(encoded, run_job, tmp_path, name):
     folder, out = encoded
     files = {path: path.stat().st_mtime_ns for path in (out / "encoded").rglob("*") if path.is_file()}
-    words = 1 if OPTIONS.get("ensemble") == "probability" and name == "ensemble" else None
-    changed = given(**{name: OPTIONS[name]}, **({"words": words} if words else {}))
+    changed = given(**{name: OPTIONS[name]})
     before = tables(out)
     again = run_job("score", *arguments(folder), "--output", out, *changed)
     scored(again)

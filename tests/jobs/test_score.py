@@ -95,7 +95,7 @@ def test_the_same_command_again_changes_nothing(demo, cluster):
         (["--item-s", "60"], "item_s 300.0 → 60.0"),
         (["--vad", "none"], "vad silero → none"),
         (["--crop", "seeded"], "crop head → seeded"),
-        (["--input", "{root}"], "holds the plan of another archive (input demo → "),
+        (["--input", "{root}"], "holds another run's results (input demo → "),
     ],
 )
 def test_another_configuration_of_encoding_is_refused(demo, run_job, arguments, said):

@@ -62,7 +62,7 @@ def plan_text(plan: Plan, decode_s: float | None) -> str:
         f"recordings ({kinds or 'none'})",
         f"{numbers['items']:,} items in {numbers['bundles']:,} bundles; the plan is in {plan.out.uri}/plan",
         f"encoded/ will take up to {bytes_text(size)} with large models (1,024 values for an embedding and "
-        "for a vector, one copy of the audio), a tenth of it with small ones",
+        "for a vector, one copy of the audio), a fifth of it with the small ones of the default",
     ]
     if decode_s is not None:
         took = duration(decode_s)

@@ -9,7 +9,7 @@ from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import make_labelling
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
-from zsfuse_ray.archive.layout import RUN, clear, refuse_strangers
+from zsfuse_ray.archive.layout import OURS, RUN, clear
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
@@ -21,7 +21,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import named_in_data, parse_spec
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
-from zsfuse_ray.runs.ownership import refuse_other_config
+from zsfuse_ray.runs.ownership import claim
 
 
 def label_table(config: ScoreConfig, preset: str) -> int:
@@ -36,11 +36,13 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
     digest = score_digest(config, models, f"{table.uri} {table.plan.id}")
-    run = None if config.overwrite else _run_in(out, table)
+    of_table = {"embeddings": table.uri}
+    run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
     if run is not None and all(run.get(name) == value for name, value in now.items()):
         return console.nothing_to_do(run, out.uri, config.max_reject_rate)
-    stale = stale_parts(out, table.plan.parts(), digest)
+    parts = table.plan.parts()
+    stale = parts if config.overwrite else stale_parts(out, parts, digest)
     own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, streams=True)
     labelling, prompts = make_labelling(
         config, parse_spec(config.alm, "alm") if "alm" in keys else None, facts
@@ -54,19 +56,9 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
     task = LabelTask(table.plan, table.encoded, out, labelling, keys, repeats, counted, digest)
     try:
-        return end_run(config, task, run, Spent(), own_ray)
+        return end_run(config, task, stale, run, Spent(), own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
-
-
-def _run_in(out: Output, table: Table) -> dict[str, Any] | None:
-    """The run in the output folder, of the same table; InputError where the folder is of anything else."""
-    run = out.read_json(RUN)
-    if run is None:
-        refuse_strangers(out)
-        return None
-    refuse_other_config(out, run["config"], {"embeddings": table.uri})
-    return run
 
 
 def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:

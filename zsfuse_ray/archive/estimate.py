@@ -10,7 +10,7 @@ from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.score import PlanConfig
 
-SEGMENT_S = 4.0  # of audio for a segment: what speech of podcasts comes to with segments of up to 10 s
+SEGMENT_S = 5.5  # of audio for a segment: what podcasts come to with segments of up to 10 s
 BYTES_A_SEGMENT = 60  # where it lies
 # Of large models, where it is not known yet which: 1024 values of an embedding, and of a vector.
 LARGE_MODELS = 2 * (1024 + 1024)

@@ -137,7 +137,7 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
 
 
 def _write_plan(plan: Plan, increments: Sequence[Increment]) -> None:
-    content = {"versions": versions(), "id": plan.id, "identity": plan.identity, "columns": plan.columns}
+    content = {"versions": versions(), "id": plan.id, "config": plan.identity, "columns": plan.columns}
     plan.out.write_json(PLAN, content | {"increments": [asdict(one) for one in increments]})
 
 

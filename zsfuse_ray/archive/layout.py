@@ -1,7 +1,7 @@
 """What lies where in the output folder of a run over an archive."""
 
-from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.ownership import claim
 
 PLAN = "plan/plan.json"
 ENCODED, PASSES = "encoded", "encoded/encoded.json"
@@ -24,16 +24,7 @@ def part_file(table: str, part: int) -> str:
 
 def clear(out: Output) -> None:
     """Delete a run's tables and nothing else in the folder; InputError where they are not a run's."""
-    if out.read_json(PLAN) is None and out.read_json(RUN) is None:
-        refuse_strangers(out)
+    if out.read_json(PLAN) is None:  # the tables of a labelling elsewhere have no plan beside them
+        claim(out, record=RUN, what="run", ours=OURS, decides=None, overwrite=True)
     for name in (RUN, *OURS):
         out.delete(name)
-
-
-def refuse_strangers(out: Output) -> None:
-    """InputError where the folder holds a name that a run would write although no run wrote it."""
-    for name in OURS:
-        if out.exists(name):
-            raise InputError(
-                f"{out.uri}/{name} is there already and not of a zsfuse_ray run; use another --output"
-            )

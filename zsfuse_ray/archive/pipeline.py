@@ -79,12 +79,13 @@ def score(config: ScoreConfig, preset: str) -> int:
     if prompts:
         run["models"]["alm"] |= prompts
     repeats = {key: one.audio_repeats for key, one in wanted.items()}
-    needed = sorted({part.increment for part in stale_parts(found.out, plan.parts(), digest)})
+    stale = stale_parts(found.out, plan.parts(), digest)
+    needed = sorted({part.increment for part in stale})
     try:
         encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, needed, own_ray)
         counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
         task = LabelTask(plan, encoded, found.out, labelling, keys, repeats, counted, digest)
-        return end_run(config, task, run, spent, own_ray)
+        return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
 
@@ -117,7 +118,8 @@ def embed(config: EmbedConfig, preset: str) -> int:
             run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
         counted = repetitions(config, repeats, facts)
         task = LabelTask(plan, encoded, found.out, None, {}, repeats, counted, digest)
-        return end_run(config, task, run, spent, own_ray)
+        stale = stale_parts(found.out, plan.parts(), digest)
+        return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
 

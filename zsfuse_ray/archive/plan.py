@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.layout import PLAN, RUN, plan_file, refuse_strangers
+from zsfuse_ray.archive.layout import OURS, PLAN, plan_file
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.ownership import claim
 
 ROW_GROUP = 10_000  # rows of a plan's tables that are read together
 
@@ -97,17 +98,8 @@ def read_plan(config: PlanConfig, out: Output) -> Plan | None:
 
     InputError where it is another archive's, or of another version.
     """
-    if out.read_json(PLAN) is None:
-        if out.read_json(RUN) is None:  # else a run was killed before it had planned
-            refuse_strangers(out)
-        return None
-    plan = open_plan(out)
-    then, now = plan.identity, plan_identity(config)
-    if changed := [f"{key} {then.get(key)} → {now[key]}" for key in now if then.get(key) != now[key]]:
-        raise InputError(
-            f"{out.uri} holds the plan of another archive ({', '.join(changed)}); "
-            "use another --output or --overwrite"
-        )
+    plan = open_plan(out) if out.read_json(PLAN) is not None else None
+    claim(out, record=PLAN, what="run", ours=OURS, decides=plan_identity(config), overwrite=False)
     return plan
 
 
@@ -116,7 +108,7 @@ def open_plan(out: Output) -> Plan:
     content = out.read_json(PLAN) or {}
     try:
         increments = tuple(Increment(**row | {"parts": tuple(row["parts"])}) for row in content["increments"])
-        plan = Plan(out, content["id"], content["identity"], content["columns"], increments)
+        plan = Plan(out, content["id"], content["config"], content["columns"], increments)
     except (KeyError, TypeError):
         raise InputError(
             f"{out.uri}/{PLAN} is not of this version; use another --output or --overwrite"

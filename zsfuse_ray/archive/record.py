@@ -6,10 +6,11 @@ from typing import Any
 
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.encode import Spent
-from zsfuse_ray.archive.label import label, peak_memory_mb, stale_parts
+from zsfuse_ray.archive.label import label, peak_memory_mb
 from zsfuse_ray.archive.layout import RUN
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import drop_passes
+from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
 from zsfuse_ray.runs.folder import Output
@@ -34,13 +35,15 @@ def begin_run(
     return run
 
 
-def end_run(config: RunConfig, task: LabelTask, run: dict[str, Any], spent: Spent, own_ray: bool) -> int:
-    """Label what is stale, write run.json and print what came out. Returns the exit code.
+def end_run(
+    config: RunConfig, task: LabelTask, stale: list[Part], run: dict[str, Any], spent: Spent, own_ray: bool
+) -> int:
+    """Label the stale parts, write run.json and print what came out. Returns the exit code.
 
     own_ray: whether Ray is one of our own on this machine.
     """
     started = time.monotonic()
-    labelled = label(task, stale_parts(task.out, task.plan.parts(), task.digest), own_ray)
+    labelled = label(task, stale, own_ray)
     label_s = time.monotonic() - started
     run["time"] = {
         "wall_s": spent.wall_s + label_s,
