@@ -1,7 +1,7 @@
 """The space that a small text encoder learns: which emotion a word is near, and what else it says.
 
 Where a word lies is the square root of the posterior over emotions (Hellinger's distance) of a logistic
-regression over a thesaurus, beside principal components. The regression hears a word twice: a sentence
+regression over a thesaurus, beside principal components. The regression sees a word twice: a sentence
 encoder says what it means in sentences, static vectors what it keeps company with. The encoder alone places
 fewer words that the thesaurus lacks.
 """
@@ -36,10 +36,10 @@ class Teacher:
     """A sentence encoder: texts → (n, width) normalised mean of its outputs, each text computed once."""
 
     def __init__(self, folder: str):
-        found = download(resolve(folder))
-        self.tokenizer = load_part(AutoTokenizer, found)
-        self.model = load_model(BertModel, found, "cpu")
-        self.licence = found.licence
+        checkpoint = download(resolve(folder))
+        self.tokenizer = load_part(AutoTokenizer, checkpoint)
+        self.model = load_model(BertModel, checkpoint, "cpu")
+        self.licence = checkpoint.licence
         self._known: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -100,13 +100,13 @@ class Space:
     def __init__(
         self, teacher: Teacher, vectors: WordVectors, thesaurus: Mapping[str, Sequence[str]], width: int
     ):
-        self.hears = (teacher.word, vectors)
+        self.sources = (teacher.word, vectors)
         words = [word for several in thesaurus.values() for word in several]
         emotions = np.repeat(np.arange(len(thesaurus)), [len(several) for several in thesaurus.values()])
-        heard = [hear(words) for hear in self.hears]
-        self.centres = [x.mean(dim=0) for x in heard]
+        said = [source(words) for source in self.sources]
+        self.centres = [x.mean(dim=0) for x in said]
         self.sizes = [
-            (x - c).norm(dim=1).square().mean().sqrt() for x, c in zip(heard, self.centres, strict=True)
+            (x - c).norm(dim=1).square().mean().sqrt() for x, c in zip(said, self.centres, strict=True)
         ]
         features = self.features(words)
         self.regression = LogisticRegression(C=_STRENGTH, max_iter=1000, class_weight="balanced")
@@ -118,18 +118,18 @@ class Space:
         self.near, self.spread = near.mean(dim=0), near.std(dim=0)
 
     def features(self, words: Sequence[str]) -> Tensor:
-        """Return (n, D) what is heard of words, each source centred and of unit size."""
-        heard = [hear(words) for hear in self.hears]
-        parts = [(x - c) / size for x, c, size in zip(heard, self.centres, self.sizes, strict=True)]
+        """Return (n, D) what the sources say of words, each source centred and of unit size."""
+        said = [source(words) for source in self.sources]
+        parts = [(x - c) / size for x, c, size in zip(said, self.centres, self.sizes, strict=True)]
         return torch.cat(parts, dim=1)
 
     def posterior(self, words: Sequence[str]) -> Tensor:
         """Return (n, emotions) probabilities; half of a thesaurus word's is on the emotion it stands for."""
-        found = torch.from_numpy(self.regression.predict_proba(self.features(words).numpy())).float()
-        for row, word in zip(found, words, strict=True):
+        posterior = torch.from_numpy(self.regression.predict_proba(self.features(words).numpy())).float()
+        for row, word in zip(posterior, words, strict=True):
             if word in self.known:
                 row.div_(2)[self.known[word]] += 0.5
-        return found
+        return posterior
 
     def __call__(self, words: Sequence[str]) -> Tensor:
         near = (self.posterior(words).sqrt() - self.near) / self.spread

@@ -191,8 +191,10 @@ def build(config: TextTowerConfig) -> dict[str, float]:
         tokenizer.save_pretrained(folder)
     rows = [f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in figures.items()]
     front = f"---\nlicense: {teacher.licence or 'other'}\n---\n"
-    heard = f"{config.teacher or 'all-MiniLM-L6-v2'} and {config.vectors or 'GloVe 6B (50 dimensions, PDDL)'}"
-    about = f"Distilled from {heard}: `{config}`\n\n| figure | |\n|---|---|\n"
+    taught_by = (
+        f"{config.teacher or 'all-MiniLM-L6-v2'} and {config.vectors or 'GloVe 6B (50 dimensions, PDDL)'}"
+    )
+    about = f"Distilled from {taught_by}: `{config}`\n\n| figure | |\n|---|---|\n"
     (folder / "README.md").write_text(front + about + "\n".join(rows) + "\n", encoding="utf-8")
     return figures
 

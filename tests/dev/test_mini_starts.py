@@ -38,7 +38,7 @@ def extractor():
     )
 
 
-def test_the_statistics_are_those_of_the_training_clips_as_the_stock_extractor_hears_them(clips):
+def test_the_statistics_are_those_of_the_training_clips_as_the_stock_extractor_computes_them(clips):
     mean, std = starts.mel_statistics(extractor(), clips, seed=3)
     frames = []
     for row in clips.to_pylist()[:3]:

@@ -108,14 +108,14 @@ def test_unseen_words_lie_with_their_emotion(space):
         return np.mean([list(UNSEEN)[g] == emotion for g, (emotion, _) in zip(guesses, words, strict=True)])
 
     assert right() > 0.95
-    teacher, vectors = space.hears
+    teacher, vectors = space.sources
     rows = torch.randperm(len(words), generator=torch.Generator().manual_seed(0))
-    space.hears = (
+    space.sources = (
         teacher,
         lambda asked: vectors(asked)[rows] if len(asked) == len(words) else vectors(asked),
     )
     assert right() < 0.4
-    space.hears = (teacher, vectors)
+    space.sources = (teacher, vectors)
 
 
 def test_places_are_roots_of_posteriors_beside_components(space):

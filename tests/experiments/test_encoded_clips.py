@@ -127,7 +127,7 @@ def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
 
 @pytest.mark.parametrize(("lost", "code"), [(0, 0), (5, 0), (6, 1)])
 def test_too_many_unreadable_clips_end_with_1(lost, code, capsys):
-    counts = [{"heard": 60 - lost, "rejected": 0, "more": 1}, {"heard": 40, "rejected": lost}]
+    counts = [{"encoded": 60 - lost, "rejected": 0, "more": 1}, {"encoded": 40, "rejected": lost}]
     assert exit_code(counts, 0.05) == code
     said = capsys.readouterr().err
     assert (f"{lost} of 100 clips" in said) == ("--max-reject-rate" in said) == bool(code)

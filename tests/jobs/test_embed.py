@@ -206,7 +206,7 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     assert "tuned:" in scored(tuning)
     result = json.loads((tmp_path / "tuning" / "tune.json").read_text())
     assert list(result["models"]) == ["alm", "alm2", "specialist"]
-    assert result["clips"]["heard"] == n
+    assert result["clips"]["encoded"] == n
     blocks = {path.stem.split("_", 1)[1] for path in (tmp_path / "tuning" / "best").glob("*.parquet")}
     assert {name.startswith("alm2_") for name in blocks} == {True, False}
     tuned = yaml.safe_load((tmp_path / "tuning" / "tuned.yaml").read_text())

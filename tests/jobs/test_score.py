@@ -75,7 +75,7 @@ def test_the_run_says_what_made_it(demo):
     )
     assert run["counts"]["encoder_inputs"] < 3 * len(
         segments
-    )  # some repetitions are what the model hears anyway
+    )  # some repetitions give the model the same input
 
 
 def test_the_same_command_again_changes_nothing(demo, cluster):
@@ -182,11 +182,11 @@ def test_four_repetitions_of_three_seconds_are_three_inputs(run_job, tmp_path):
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["counts"]["segments"] == 1
     assert run["counts"]["encoder_inputs"] == 3
-    heard = {
+    seen = {
         a: [effect for effect, n in effects.items() if n]
         for a, effects in run["effective_repetition"].items()
     }
-    assert heard == {"1": ["same"], "2": ["fewer"], "3": ["same"], "4": ["cropped"]}
+    assert seen == {"1": ["same"], "2": ["fewer"], "3": ["same"], "4": ["cropped"]}
     assert "audio × 3: same input as without 100%" in said
 
 

@@ -58,7 +58,7 @@ def test_one_prompt_and_no_amplification_is_plain_zero_shot(ensemble: Ensemble):
     plain = scipy_softmax(14.3 * audio @ text[0].T, axis=1)
     np.testing.assert_allclose(posterior(audio, text, 14.3, ensemble), plain)
     np.testing.assert_allclose(posterior(audio[:, None], text, 14.3, ensemble), plain)
-    # b copies that the tower hears as one, and a copies that fill the window alike, change nothing
+    # b copies that are one input to the tower, and a copies that fill the window alike, change nothing
     same_inputs = np.stack([audio] * 3, axis=1)
     np.testing.assert_allclose(posterior(same_inputs, text.repeat(3, axis=0), 14.3, ensemble), plain)
 

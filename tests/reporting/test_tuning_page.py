@@ -28,7 +28,7 @@ def tuned(specialist: bool = True) -> dict:
     _, subsets = summarise(block_of(e, best.setting, "ua"))
     return {
         "config": resolved(options),
-        "clips": {"heard": len(e.targets), "rejected": 0, "folds": e.n_folds},
+        "clips": {"encoded": len(e.targets), "rejected": 0, "folds": e.n_folds},
         "search": {"configurations": 1, "blocks": 1, "failed": {}, "exhaustive": True, "seconds": 1.0},
         **table,
         "tuned": written(e, found, options, table),

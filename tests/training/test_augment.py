@@ -50,7 +50,7 @@ def pitch(clip: torch.Tensor) -> float:
     return float(spectrum.argmax()) * RATE / (1 << 18)
 
 
-def heard(clip: torch.Tensor, seed: int, **options: object) -> torch.Tensor:
+def augmented_clip(clip: torch.Tensor, seed: int, **options: object) -> torch.Tensor:
     return augmented(clip, [noise(0.5, 1)], noise(0.7, 2), 0.3, seed, RATE, config_of(**options))
 
 
@@ -60,14 +60,14 @@ def test_a_seed_says_all(seed: int, seconds: float) -> None:
     clip = noise(seconds)
     before = clip.clone()
     torch.manual_seed(1)
-    first = heard(clip, seed, **ALL)
+    first = augmented_clip(clip, seed, **ALL)
     torch.manual_seed(2)
     np.random.seed(3)  # noqa: NPY002 (what is global must not matter)
-    assert torch.equal(heard(clip, seed, **ALL), first)
+    assert torch.equal(augmented_clip(clip, seed, **ALL), first)
     assert torch.equal(clip, before)
     assert first.isfinite().all()
     assert len(first) <= 1.4 * RATE + 2
-    assert not torch.equal(heard(clip, seed + 1, **ALL), first)
+    assert not torch.equal(augmented_clip(clip, seed + 1, **ALL), first)
 
 
 def test_without_any_it_is_a_crop_at_most() -> None:

@@ -1,4 +1,4 @@
-"""The plan of an epoch: every clip as often as it should come, whoever hears it."""
+"""The plan of an epoch: every clip as often as it should come, whichever worker takes it."""
 
 from collections import Counter
 

@@ -46,10 +46,10 @@ def test_with_several_positives_it_is_the_mean_over_them_by_hand():
     audio, text, truth, known = pairs(1)
     expected = 0.0
     for direction in (lambda m: m, lambda m: m.T):
-        logits, yes, heard = direction(4 * audio @ text.T), direction(truth), direction(known)
+        logits, yes, counts = direction(4 * audio @ text.T), direction(truth), direction(known)
         for i in range(N):
-            total = sum(math.exp(logits[i, j]) for j in range(N) if heard[i, j])
-            positives = [j for j in range(N) if yes[i, j] and heard[i, j]]
+            total = sum(math.exp(logits[i, j]) for j in range(N) if counts[i, j])
+            positives = [j for j in range(N) if yes[i, j] and counts[i, j]]
             terms = [-math.log(math.exp(logits[i, j]) / total) for j in positives]
             expected += sum(terms) / len(terms) / 2
     got = info_nce(audio, text, torch.tensor(4.0), truth, known, ALL).item()

@@ -1,4 +1,4 @@
-"""One clip as training hears it, and clips in the object store."""
+"""One clip as training takes it, and clips in the object store."""
 
 from pathlib import Path
 from typing import Any

@@ -22,7 +22,7 @@ PART_RECORDINGS = 50_000
 
 def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
     """The part of each recording, from 0; it ends before PART_S or PART_RECORDINGS would be exceeded."""
-    found = np.empty(len(recordings), np.int64)
+    part_of = np.empty(len(recordings), np.int64)
     part, seconds, number = 0, 0.0, 0
     for place, row in enumerate(_rows(recordings)):
         begin, end = _span(row) if row["probe_reason"] is None else (0.0, 0.0)
@@ -30,8 +30,8 @@ def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
         if number and (seconds + length > PART_S or number == PART_RECORDINGS):
             part, seconds, number = part + 1, 0.0, 0
         seconds, number = seconds + length, number + 1
-        found[place] = part
-    return found
+        part_of[place] = part
+    return part_of
 
 
 def bundle_items(

@@ -58,12 +58,12 @@ def compare(plan: Plan | None, listing: pa.Table) -> Changes:
     order = np.argsort(known)
     place = np.searchsorted(known, keys, sorter=order)
     place = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(keys), np.int64)
-    found = known[place] == keys if len(known) else np.zeros(len(keys), bool)
+    planned_already = known[place] == keys if len(known) else np.zeros(len(keys), bool)
     differs = np.zeros(len(keys), bool)
-    differs[found] = version[place[found]] != listed[found]
-    gone = np.setdiff1d(ids, ids[place[found]]) if len(known) else empty
+    differs[planned_already] = version[place[planned_already]] != listed[planned_already]
+    gone = np.setdiff1d(ids, ids[place[planned_already]]) if len(known) else empty
     outdated = ids[place[differs]] if len(known) else empty
-    return Changes(np.flatnonzero(~found), np.flatnonzero(differs), outdated, gone)
+    return Changes(np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone)
 
 
 def extend_plan(

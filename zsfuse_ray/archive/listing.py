@@ -35,10 +35,10 @@ def list_archive(archive: str) -> pa.Table:
         return _identified(table, [None] * len(table))
     else:
         check_scheme(archive)
-        found = list_files(archive)
-        files = [file for file in found if not is_sidecar(file["uri"])]
+        every_file = list_files(archive)
+        files = [file for file in every_file if not is_sidecar(file["uri"])]
         if not files:
-            beside = f"; {len(found)} other files" if found else ""
+            beside = f"; {len(every_file)} other files" if every_file else ""
             looked_for = f"no audio in it (looked for any audio or video file{beside})"
             raise InputError(f"{redact(archive)}: {looked_for}")
     columns = {
@@ -73,15 +73,15 @@ def _identified(table: pa.Table, versions: list[str | None]) -> pa.Table:
 
 def _hashes(table: pa.Table) -> NDArray[np.int64]:
     """A hash of each row's values, the same in every process."""
-    found = np.empty(len(table), np.int64)
+    hashes = np.empty(len(table), np.int64)
     place = 0
     for batch in table.to_batches(max_chunksize=65536):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             plain = tuple(None if value == "" else value for value in row)  # a csv has both for nothing
             digest = blake2b(repr(plain).encode(errors="surrogatepass"), digest_size=8).digest()
-            found[place] = int.from_bytes(digest, "little", signed=True)
+            hashes[place] = int.from_bytes(digest, "little", signed=True)
             place += 1
-    return found
+    return hashes
 
 
 def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -93,6 +93,6 @@ def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     for place in np.flatnonzero(number):
         digest = blake2b(f"{ordered[place]} {number[place]}".encode(), digest_size=8).digest()
         ordered[place] = int.from_bytes(digest, "little", signed=True)
-    found = np.empty_like(keys)
-    found[order] = ordered
-    return found
+    distinct = np.empty_like(keys)
+    distinct[order] = ordered
+    return distinct

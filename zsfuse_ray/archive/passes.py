@@ -95,9 +95,9 @@ class Encoded:
     def with_pass(self, changed: Pass) -> "Encoded":
         """The same with this pass in place of the one in its folder, written."""
         passes = tuple(changed if one.folder == changed.folder else one for one in self.passes)
-        found = replace(self, passes=passes)
-        found.write()
-        return found
+        record = replace(self, passes=passes)
+        record.write()
+        return record
 
 
 def read_passes(out: Output) -> Encoded | None:
@@ -175,15 +175,15 @@ def add_pass(
 ) -> tuple[Encoded, Pass]:
     """A new pass in the record, written."""
     one = Pass(f"{len(encoded.passes):03}", tuple(increments), models)
-    found = replace(encoded, passes=(*encoded.passes, one))
-    found.write()
-    return found, one
+    record = replace(encoded, passes=(*encoded.passes, one))
+    record.write()
+    return record, one
 
 
 def drop_passes(encoded: Encoded) -> None:
     """Delete what is encoded, and keep the record of it: a later command encodes what it needs again."""
-    found = replace(encoded, passes=tuple(replace(one, dropped=True) for one in encoded.passes))
-    found.write()
+    record = replace(encoded, passes=tuple(replace(one, dropped=True) for one in encoded.passes))
+    record.write()
     for one in encoded.passes:
         for name in (one.path, one.checkpoint):
             encoded.out.delete(name)

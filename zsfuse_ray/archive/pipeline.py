@@ -56,35 +56,35 @@ def plan(config: PlanConfig) -> int:
 
 def score(config: ScoreConfig, preset: str) -> int:
     """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
-    found = _find(config)
-    wanted = requested(config, found.models)
+    folder = _look(config)
+    wanted = requested(config, folder.models)
     digest = score_digest(config, {kind_of(key): identity(one.spec) for key, one in wanted.items()})
-    if found.is_current(digest) and not found.changes.grows(config.prune):
-        return _nothing_to_do(config, found)
+    if folder.is_current(digest) and not folder.changes.grows(config.prune):
+        return _nothing_to_do(config, folder)
     keys = {kind_of(key): key for key in wanted}
-    stale = stale_parts(found.out, found.plan.parts(), digest) if found.plan else []
-    lacks = found.lacks(wanted, {part.increment for part in stale}, config.prune)
-    own_ray, facts = _prepare(config, found, wanted, lacks, len(stale))
+    stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
+    lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
+    own_ray, facts = _prepare(config, folder, wanted, lacks, len(stale))
     labelling, prompts = make_labelling(
         config,
         wanted[keys["alm"]].spec if "alm" in keys else None,
         {kind: facts[key] for kind, key in keys.items()},
     )
     if stale and not lacks:
-        print(f"{found.out.uri} is encoded already: labelling again, without audio", file=sys.stderr)
+        print(f"{folder.out.uri} is encoded already: labelling again, without audio", file=sys.stderr)
     if config.overwrite:  # not before everything that may be wrong with the command was looked at
-        clear(found.out)
-    plan = _extended(config, found.out, found.listing, found.plan, found.changes)
-    run = begin_run(config, preset, found.out, {kind: facts[key] for kind, key in keys.items()}, digest)
+        clear(folder.out)
+    plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    run = begin_run(config, preset, folder.out, {kind: facts[key] for kind, key in keys.items()}, digest)
     if prompts:
         run["models"]["alm"] |= prompts
     repeats = {key: one.audio_repeats for key, one in wanted.items()}
-    stale = stale_parts(found.out, plan.parts(), digest)
+    stale = stale_parts(folder.out, plan.parts(), digest)
     needed = sorted({part.increment for part in stale})
     try:
-        encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, needed, own_ray)
+        encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)
         counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
-        task = LabelTask(plan, encoded, found.out, labelling, keys, repeats, counted, digest)
+        task = LabelTask(plan, encoded, folder.out, labelling, keys, repeats, counted, digest)
         return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
@@ -95,37 +95,37 @@ def embed(config: EmbedConfig, preset: str) -> int:
 
     A folder that score has labelled keeps its tables: only what is encoded grows.
     """
-    found = _find(config)
-    wanted = requested(config, found.models)
-    everywhere = range(len(found.plan.increments)) if found.plan else ()
-    lacks = found.lacks(wanted, everywhere, config.prune)
-    repeats = repeats_of_table(wanted, found.encoded)
+    folder = _look(config)
+    wanted = requested(config, folder.models)
+    everywhere = range(len(folder.plan.increments)) if folder.plan else ()
+    lacks = folder.lacks(wanted, everywhere, config.prune)
+    repeats = repeats_of_table(wanted, folder.encoded)
     digest = embed_digest(repeats)
-    if not lacks and (found.is_current(digest) or found.is_labelled):
-        return _nothing_to_do(config, found)
-    own_ray, facts = _prepare(config, found, wanted, lacks, 0)
+    if not lacks and (folder.is_current(digest) or folder.is_labelled):
+        return _nothing_to_do(config, folder)
+    own_ray, facts = _prepare(config, folder, wanted, lacks, 0)
     if config.overwrite:
-        clear(found.out)
-    plan = _extended(config, found.out, found.listing, found.plan, found.changes)
-    run = {} if found.is_labelled else begin_run(config, preset, found.out, facts, digest)
+        clear(folder.out)
+    plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    run = {} if folder.is_labelled else begin_run(config, preset, folder.out, facts, digest)
     everywhere = range(len(plan.increments))
     try:
-        encoded, spent = encode_lacking(config, plan, found.encoded, wanted, facts, everywhere, own_ray)
-        if found.is_labelled:
-            print(f"{found.out.uri} is encoded; its labels are those of before, until score runs again")
+        encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, everywhere, own_ray)
+        if folder.is_labelled:
+            print(f"{folder.out.uri} is encoded; its labels are those of before, until score runs again")
             return 0
         for key, own in repeats.items():
             run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
         counted = repetitions(config, repeats, facts)
-        task = LabelTask(plan, encoded, found.out, None, {}, repeats, counted, digest)
-        stale = stale_parts(found.out, plan.parts(), digest)
+        task = LabelTask(plan, encoded, folder.out, None, {}, repeats, counted, digest)
+        stale = stale_parts(folder.out, plan.parts(), digest)
         return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         return console.stopped(error)
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Folder:
     """What an output folder holds when a command begins, and how the archive differs from its plan."""
 
     out: Output
@@ -162,29 +162,29 @@ class _Found:
         return bool(lacking(wanted, self.encoded, some) or begun_passes(wanted, self.encoded, some))
 
 
-def _find(config: RunConfig) -> _Found:
+def _look(config: RunConfig) -> _Folder:
     """Look at the archive and the output folder; InputError where the folder is of anything else."""
     out = Output.open(config.output)
     listing = list_archive(config.input)
     if config.overwrite:
-        return _Found(out, listing, None, compare(None, listing), None, None)
+        return _Folder(out, listing, None, compare(None, listing), None, None)
     run = out.read_json(RUN)
     if run is not None and run.get("config", {}).get("embeddings") is not None:
         refuse_other_config(out, run["config"], {"embeddings": None})
     there, encoded = read_plan(config, out), read_passes(out)
     if encoded is not None:
         refuse_other_config(out, encoded.config, encoding_options(config))
-    return _Found(out, listing, there, compare(there, listing), encoded, run)
+    return _Folder(out, listing, there, compare(there, listing), encoded, run)
 
 
-def _nothing_to_do(config: RunConfig, found: _Found) -> int:
-    assert found.run is not None
-    console.print_changes(found.changes, config.prune)
-    return console.nothing_to_do(found.run, found.out.uri, config.max_reject_rate)
+def _nothing_to_do(config: RunConfig, folder: _Folder) -> int:
+    assert folder.run is not None
+    console.print_changes(folder.changes, config.prune)
+    return console.nothing_to_do(folder.run, folder.out.uri, config.max_reject_rate)
 
 
 def _prepare(
-    config: RunConfig, found: _Found, wanted: Mapping[str, ToEncode], encodes: bool, parts: int
+    config: RunConfig, folder: _Folder, wanted: Mapping[str, ToEncode], encodes: bool, parts: int
 ) -> tuple[bool, dict[str, dict[str, Any]]]:
     """Join Ray where it is needed and look at the models: whether it is our own Ray, facts of each model.
 
@@ -195,8 +195,8 @@ def _prepare(
         own_ray = cluster.connect(config.ray_address, streams=True)
     if encodes:
         cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(wanted))
-    new = {key: one.spec for key, one in wanted.items() if key not in found.models}
-    return own_ray, found.models | (where_there_is_room(describe_models, new) if new else {})
+    new = {key: one.spec for key, one in wanted.items() if key not in folder.models}
+    return own_ray, folder.models | (where_there_is_room(describe_models, new) if new else {})
 
 
 def _extended(

@@ -70,22 +70,22 @@ class Plan:
     @property
     def containers(self) -> dict[str, int]:
         """Number of playable recordings by container."""
-        found: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         for increment in self.increments:
             for name, number in increment.containers.items():
-                found[name] = found.get(name, 0) + number
-        return dict(sorted(found.items()))
+                numbers[name] = numbers.get(name, 0) + number
+        return dict(sorted(numbers.items()))
 
     def parts(self) -> list[Part]:
         """Every part, in order."""
-        found = []
+        parts = []
         for number, increment in enumerate(self.increments):
             end = increment.first_recording + increment.recordings
             for place, (first, after) in enumerate(pairwise((*increment.parts, end))):
                 low, high = np.searchsorted(self.dropped, [first, after])
                 dropped = tuple(self.dropped[low:high].tolist())
-                found.append(Part(increment.first_part + place, number, first, after, dropped))
-        return found
+                parts.append(Part(increment.first_part + place, number, first, after, dropped))
+        return parts
 
     def files(self, name: str, increments: Sequence[int]) -> list[str]:
         """Paths of the tables of this name, recordings or bundles, of increments that have rows of it."""

@@ -87,13 +87,13 @@ def _needed(key: str, repeats: Sequence[int], passes: Sequence[Pass]) -> list[Pa
     """Those of a model's passes that hold these repeats, or the known ones that stand for them."""
     if kind_of(key) == "specialist":
         return list(passes[:1])
-    found, needed = [], set(repeats)
+    chosen, needed = [], set(repeats)
     for one in reversed(passes):
         computed = one.models[key]
         if needed & set(computed.audio_repeats):
-            found.insert(0, one)
+            chosen.insert(0, one)
             needed |= set(computed.known)
-    return found
+    return chosen
 
 
 def _columns(one: Pass, wanted: Wanted, vectors: bool) -> list[str]:
@@ -188,7 +188,7 @@ def _embeddings(
 ) -> NDArray[np.float32]:
     """(n, len(repeats), dim), NaN for a segment that a piece lacks."""
     needed = _needed(key, repeats, [piece.of for piece in pieces])
-    found: dict[int, NDArray[np.float32]] = {}
+    embeddings: dict[int, NDArray[np.float32]] = {}
     for piece in pieces:
         if piece.of not in needed:
             continue
@@ -201,10 +201,10 @@ def _embeddings(
             distinct = np.vstack([distinct, np.full((1, dim), np.nan, np.float32)])
             inputs = np.vstack([inputs, np.full((1, inputs.shape[1]), len(distinct) - 1)])[piece.place]
         for a, chosen in zip(computed.audio_repeats, inputs.T, strict=True):
-            found[a] = distinct[np.maximum(chosen, 0)]
+            embeddings[a] = distinct[np.maximum(chosen, 0)]
             for row in np.flatnonzero(chosen < 0):
-                found[a][row] = found[computed.known[-1 - chosen[row]]][row]
-    return np.stack([found[a] for a in repeats], axis=1).reshape(n, len(repeats), dim)
+                embeddings[a][row] = embeddings[computed.known[-1 - chosen[row]]][row]
+    return np.stack([embeddings[a] for a in repeats], axis=1).reshape(n, len(repeats), dim)
 
 
 def _placed(values: NDArray[np.float32], piece: _Piece) -> NDArray[np.float32]:

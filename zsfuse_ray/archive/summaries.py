@@ -58,8 +58,8 @@ class Repetition:
         if self.seeded:
             places = zip(segments["item_id"].to_pylist(), segments["start_s"].to_pylist(), strict=True)
             seeds = [segment_seed(*place) for place in places]
-        found = effects(lengths, self.audio_repeats, self.window, self.fill, seeds)
-        return {str(a): counted for a, counted in found.items()}
+        counts = effects(lengths, self.audio_repeats, self.window, self.fill, seeds)
+        return {str(a): counted for a, counted in counts.items()}
 
 
 def summarise_recordings(

@@ -98,8 +98,8 @@ def key_of(kind: Kind, wanted: str, table: Table) -> str | None:
     if by_name and kind == "specialist":
         return by_name  # it is not needed any more
     spec = parse_spec(wanted, kind)
-    if found := next((key for key in own if is_model(spec, models[key])), None):
-        return found
+    if key := next((key for key in own if is_model(spec, models[key])), None):
+        return key
     revision = revision_of(spec)
     of_revision = "" if revision is None else f" of revision {revision}"
     made = ", ".join(f"{models[key]['model']} of revision {models[key]['revision']}" for key in own)
@@ -162,14 +162,14 @@ def read_table(uri: str) -> EncodedTable:
             columns, source = place_segments(rows, recordings)
             carry(columns, source)
             places.append(pa.table(columns))
-            for key, found in {**rows.embeddings, **rows.logits}.items():
-                values[key].append(found)
+            for key, output in {**rows.embeddings, **rows.logits}.items():
+                values[key].append(output)
     if not places:
         raise InputError(f"--embeddings {table.uri}: nothing is encoded there")
     segments = pa.concat_tables(places)
     joined = segments.append_column("row", pa.array(np.arange(len(segments))))
     order = joined.sort_by(BY_TIME)["row"].to_numpy()
-    every = {key: np.concatenate(found)[order] for key, found in values.items()}
+    every = {key: np.concatenate(outputs)[order] for key, outputs in values.items()}
     alms = {key: value for key, value in every.items() if kind_of(key) == "alm"}
     others = {key: value for key, value in every.items() if kind_of(key) != "alm"}
     return EncodedTable(table, segments.take(pa.array(order)), models, alms, others)

@@ -27,18 +27,18 @@ def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -
 
     A model is the same if its weights are, wherever they lie.
     """
-    found: dict[str, ToEncode] = {}
+    wanted: dict[str, ToEncode] = {}
     for name, text in config.models.items():
         kind = kind_of(name)
         spec = parse_spec(text, kind)
         revision_of(spec)  # a checkpoint that is not there is refused before anything else happens
         own = [key for key in models if kind_of(key) == kind]
-        key = next((key for key in own if key not in found and is_model(spec, models[key])), None)
+        key = next((key for key in own if key not in wanted and is_model(spec, models[key])), None)
         if key is None:
-            number = len({*own, *(k for k in found if kind_of(k) == kind)}) + 1
+            number = len({*own, *(k for k in wanted if kind_of(k) == kind)}) + 1
             key = kind if number == 1 else f"{kind}{number}"
-        found[key] = ToEncode(spec, config.audio_repeats if kind == "alm" else ())
-    return found
+        wanted[key] = ToEncode(spec, config.audio_repeats if kind == "alm" else ())
+    return wanted
 
 
 def to_encode(
@@ -89,11 +89,11 @@ def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:
 
 def repeats_of_table(wanted: Mapping[str, ToEncode], encoded: Encoded | None) -> dict[str, tuple[int, ...]]:
     """Audio repeats by model that embed's tables are about: what is wanted, and what is encoded already."""
-    found = {key: set(one.audio_repeats) for key, one in wanted.items()}
+    repeats_of = {key: set(one.audio_repeats) for key, one in wanted.items()}
     for one in encoded.passes if encoded else ():
         for key, computed in one.models.items():
-            found.setdefault(key, set()).update(computed.audio_repeats)
-    return {key: tuple(sorted(repeats)) for key, repeats in found.items()}
+            repeats_of.setdefault(key, set()).update(computed.audio_repeats)
+    return {key: tuple(sorted(repeats)) for key, repeats in repeats_of.items()}
 
 
 def repetitions(

@@ -88,8 +88,8 @@ def _version(info: dict[str, Any]) -> str | None:
 
 
 def _local(path: Path) -> dict[str, Any]:
-    found = path.stat() if path.exists() else None
-    size, version = (found.st_size, str(found.st_mtime_ns)) if found else (None, None)
+    status = path.stat() if path.exists() else None
+    size, version = (status.st_size, str(status.st_mtime_ns)) if status else (None, None)
     return {"uri": _text(os.path.abspath(path)), "size": size, "version": version}
 
 

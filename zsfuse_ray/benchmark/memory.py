@@ -191,11 +191,11 @@ def _search(task: Task, folder: str) -> None:
     own_ray = connect(None)
     (Path(folder) / BEGUN).touch()
     at_once = cores() if own_ray else None
-    found, failed = search_blocks(evidence, settings, "ua", Output.open(folder), at_once)
+    summaries, failed = search_blocks(evidence, settings, "ua", Output.open(folder), at_once)
     if failed:
         raise RuntimeError(f"blocks failed: {failed}")
-    weights = np.linspace(0, 1, next(iter(found.values())).score.shape[2])
-    candidates = Candidates.of([settings[n] for n in found], weights, list(found.values()))
+    weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])
+    candidates = Candidates.of([settings[n] for n in summaries], weights, list(summaries.values()))
     config = TuneConfig(
         corpus=("random:none",),
         output=folder,
@@ -204,7 +204,7 @@ def _search(task: Task, folder: str) -> None:
         fusions=("linear",),
     )
     written(evidence, candidates, config, assess(evidence, candidates, config))
-    tried = sum(summary.tried for summary in found.values())
+    tried = sum(summary.tried for summary in summaries.values())
     (Path(folder) / DONE).write_text(json.dumps({"tried": tried}))
 
 

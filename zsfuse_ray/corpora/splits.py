@@ -48,21 +48,21 @@ def folds(table: pa.Table, n: int = 5, seed: int = 0) -> pa.Table:
     """
     if n < 2:
         raise InputError(f"{n} folds: at least 2 are needed")
-    found = np.array(table["fold"].fill_null(0).to_pylist(), dtype=np.int32)
+    folds = np.array(table["fold"].fill_null(0).to_pylist(), dtype=np.int32)
     names = np.array(table["corpus"].to_pylist(), dtype=object)
     for corpus in dict.fromkeys(names):
         rows = np.flatnonzero(names == corpus)
-        if (found[rows] > 0).all():
+        if (folds[rows] > 0).all():
             continue
-        if (found[rows] > 0).any():
-            raise InputError(f"{(found[rows] == 0).sum()} of {len(rows)} clips of {corpus} have no fold")
+        if (folds[rows] > 0).any():
+            raise InputError(f"{(folds[rows] == 0).sum()} of {len(rows)} clips of {corpus} have no fold")
         part = table.take(rows)
         speakers, clips = _speakers(part, f"folds of {corpus}")
         if len(speakers) < n:
             raise InputError(f"{corpus} has {len(speakers)} speakers, too few for {n} folds")
         strata = [part[name].to_pylist() for name in ("emotion", "gender")]
-        found[rows] = _balanced([_counts(clips, of, len(speakers)) for of in strata], n, seed)[clips] + 1
-    return _with(table, "fold", pa.array(found, pa.int32()))
+        folds[rows] = _balanced([_counts(clips, of, len(speakers)) for of in strata], n, seed)[clips] + 1
+    return _with(table, "fold", pa.array(folds, pa.int32()))
 
 
 def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArray[np.intp]:

@@ -211,9 +211,9 @@ def _without_audio(batch: pa.Table, log_mel: bool) -> pa.Table:
 def exit_code(counts: Iterable[Mapping[str, int]], max_reject_rate: float) -> int:
     """Return 1, with a line on stderr, where more clips were rejected than is allowed; else 0.
 
-    counts: clips "heard" (encoded) and "rejected", as evaluation.json and tune.json have them.
+    counts: clips "encoded" and "rejected", as evaluation.json and tune.json have them.
     """
-    pairs = [(each["heard"], each["rejected"]) for each in counts]
+    pairs = [(each["encoded"], each["rejected"]) for each in counts]
     done, lost = (sum(values) for values in zip(*pairs, strict=True))
     if lost <= max_reject_rate * (done + lost):
         return 0

@@ -67,7 +67,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
         tables[corpus], draws[corpus] = figures(evidence, plan, tested, config.resamples, seed=n)
         lost = len(_of(clips, corpus)) - len(part)
         tables[corpus]["protocol"] |= {
-            "heard": len(part),
+            "encoded": len(part),
             "rejected": lost,
             "licence": licences().get(corpus),
         }

@@ -127,7 +127,7 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{search['configurations']:,} configurations in {search['blocks']} blocks, "
         f"{search['seconds']:,.1f} s; "
-        f"{result['clips']['heard']:,} clips of {result['speakers'] or 'unnamed'} speakers in "
+        f"{result['clips']['encoded']:,} clips of {result['speakers'] or 'unnamed'} speakers in "
         f"{result['clips']['folds']} folds; chance is {100 * result['chance']:.1f} % UA"
     )
     for name, what in (("a", "audio"), ("b", "text")):

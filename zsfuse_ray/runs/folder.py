@@ -139,10 +139,10 @@ class Output:
 
     def files(self, name: str) -> list[str]:
         """Paths of all files in a folder and those below it, none where there is no such folder."""
-        found = self.fs.get_file_info(
+        entries = self.fs.get_file_info(
             pafs.FileSelector(self.path(name), allow_not_found=True, recursive=True)
         )
-        return [file.path for file in found if file.type == pafs.FileType.File]
+        return [file.path for file in entries if file.type == pafs.FileType.File]
 
     def parquet_files(self, name: str) -> list[str]:
         """Finished Parquet files of a folder."""

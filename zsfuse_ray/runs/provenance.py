@@ -12,8 +12,8 @@ PACKAGES = ("ray", "torch", "torchaudio", "transformers", "pyarrow", "av", "sile
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what comes out, by name."""
-    found = {name.replace("-", "_"): version(name) for name in PACKAGES}
-    return {"zsfuse_ray": __version__, "python": platform.python_version(), **found}
+    packages = {name.replace("-", "_"): version(name) for name in PACKAGES}
+    return {"zsfuse_ray": __version__, "python": platform.python_version(), **packages}
 
 
 def git_revision() -> str | None:

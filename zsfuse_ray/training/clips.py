@@ -84,7 +84,7 @@ def store_clips(table: pa.Table, sample_rate: int, cores: int | None = None) -> 
 
 def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
     torch.set_num_threads(1)  # tasks run side by side, one a core
-    found = []
+    rows = []
     for clip in batch.to_pylist():
         pcm, problem = b"", None
         tries: Any = ray.get(tally.begin.remote(clip["row"]))
@@ -101,8 +101,8 @@ def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
         except Exception as error:  # a file may break a decoder in ways nobody listed
             problem = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:200]}"
         tally.end.remote(clip["row"])
-        found.append({"row": clip["row"], "pcm": pcm, "problem": problem})
-    return pa.Table.from_pylist(found, schema=_DECODED)
+        rows.append({"row": clip["row"], "pcm": pcm, "problem": problem})
+    return pa.Table.from_pylist(rows, schema=_DECODED)
 
 
 def decoded_clip(uri: str, start_s: float | None, end_s: float | None, sample_rate: int) -> NDArray[np.int16]:

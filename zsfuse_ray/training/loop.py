@@ -163,23 +163,23 @@ def evaluate(task: Task, clips: Clips, config: TrainConfig, device: torch.device
     lengths = np.minimum(clips.samples[clips.dev], longest)
     budget = max(DEV_BATCH_S[device.type] * task.sample_rate, longest)
     batches = make_batches(lengths.tolist(), budget, task.same_length)
-    found: Tensor | None = None
+    outputs: Tensor | None = None
     for batch in batches[rank() :: world()]:
         rows = clips.dev[batch]
         audio = [floats_of(samples[:longest], device) for samples in clips.fetch(rows.tolist())]
         with autocast(config, device)():
             out = task.outputs(Batch(audio, rows, rows, np.zeros(len(rows), np.float32))).double()
-        if found is None:
-            found = torch.zeros(len(clips.dev), out.shape[1], dtype=torch.float64, device=device)
-        found[batch] = out
+        if outputs is None:
+            outputs = torch.zeros(len(clips.dev), out.shape[1], dtype=torch.float64, device=device)
+        outputs[batch] = out
     if world() > 1:
-        widths = torch.tensor([0 if found is None else found.shape[1]], device=device)
+        widths = torch.tensor([0 if outputs is None else outputs.shape[1]], device=device)
         dist.all_reduce(widths, dist.ReduceOp.MAX)
-        if found is None:  # more workers than batches
-            found = torch.zeros(len(clips.dev), int(widths), dtype=torch.float64, device=device)
-        dist.all_reduce(found)
-    assert found is not None
-    return task.metrics(found.float().cpu().numpy(), clips.dev)
+        if outputs is None:  # more workers than batches
+            outputs = torch.zeros(len(clips.dev), int(widths), dtype=torch.float64, device=device)
+        dist.all_reduce(outputs)
+    assert outputs is not None
+    return task.metrics(outputs.float().cpu().numpy(), clips.dev)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> Callable[[], Any]:

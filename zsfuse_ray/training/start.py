@@ -134,15 +134,17 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_trai
     return network
 
 
-def _take_weights(encoder: Any, found: Checkpoint, pooling: str) -> None:
+def _take_weights(encoder: Any, checkpoint: Checkpoint, pooling: str) -> None:
     """Copy a checkpoint's encoder; only a pooler that is not asked may lack its weights."""
-    part = ENCODERS.get(found.config["model_type"], AutoModel)
-    if found.config["model_type"] == "whisper":
+    part = ENCODERS.get(checkpoint.config["model_type"], AutoModel)
+    if checkpoint.config["model_type"] == "whisper":
         part = AutoModel
-    model, report = load_part(part, found, dtype=torch.float32, output_loading_info=True)
+    model, report = load_part(part, checkpoint, dtype=torch.float32, output_loading_info=True)
     unneeded = ("masked_spec_embed", "decoder.") + (() if pooling == "pooler" else ("pooler",))
     missing = sorted(n for n in report["missing_keys"] if not any(part in n for part in unneeded))
     if missing:
-        raise InputError(f"{found.path_or_id}: the weights lack {missing[0]} ({len(missing)} missing in all)")
+        raise InputError(
+            f"{checkpoint.path_or_id}: the weights lack {missing[0]} ({len(missing)} missing in all)"
+        )
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     encoder.load_state_dict(model.state_dict())

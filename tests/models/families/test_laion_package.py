@@ -48,7 +48,7 @@ def assert_all_agree(module, models) -> None:
     assert spread(text) > 0.01
 
 
-def test_both_families_hear_and_read_as_the_reference(tiny):
+def test_both_families_embed_audio_and_text_as_the_reference(tiny):
     module, _, models = tiny
     assert_all_agree(module, models)
 

@@ -35,9 +35,9 @@ def decode_bundles(
         done, spans, audio = [], [], []
         for item in bundle["items"]:
             with attempt(item["item_id"]) as tries:
-                outcome, rate, found = _try_item(item, how, item_s, tries)
+                outcome, rate, segments = _try_item(item, how, item_s, tries)
             done.append(outcome)
-            for segment, samples in found:
+            for segment, samples in segments:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
                 size = {"samples": len(samples), "sample_rate": rate}
                 spans.append(place | {"speech_prob": segment.speech_prob} | size)
@@ -62,7 +62,7 @@ def _try_item(
     if tries > MOST_TRIES:  # Ray would try it for ever
         return failure("crashed", f"the process that decoded it died {MOST_TRIES} times"), 0, []
     try:
-        outcome["audio_s"], rate, found, cut_short = decode_item(item, how, item_s)
+        outcome["audio_s"], rate, segments, cut_short = decode_item(item, how, item_s)
     except (DecodeError, SourceError) as error:
         if is_outage(item["uri"], error):
             raise
@@ -71,7 +71,7 @@ def _try_item(
         raise
     except Exception as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
         return failure(type(error).__name__, str(error)), 0, []
-    return failure("truncated", cut_short) if cut_short else outcome, rate, found
+    return failure("truncated", cut_short) if cut_short else outcome, rate, segments
 
 
 def decode_item(
@@ -96,7 +96,7 @@ def decode_item(
     cut_short = pcm.truncated
     if decoded_to < item["end_s"] and not item["exact"]:
         cut_short = None  # the end was a guess from the bit rate
-    found = []
+    segments = []
     for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin):
         start = round(begin + segment.start_s, 4)  # the same number whichever item it is counted from
         if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
@@ -110,5 +110,5 @@ def decode_item(
                 start += left / pcm.sample_rate
                 first, last = first + left, first + right
         placed = replace(segment, start_s=round(offset + start, 4), end_s=round(offset + end, 4))
-        found.append((placed, pcm.samples[first:last]))
-    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, found, cut_short
+        segments.append((placed, pcm.samples[first:last]))
+    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, segments, cut_short

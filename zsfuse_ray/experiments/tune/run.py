@@ -75,7 +75,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
         "config": recorded(config),
         "models": models,
         "labels": list(labels),
-        "clips": {"heard": len(encoded), "rejected": len(clips) - len(encoded), "folds": evidence.n_folds},
+        "clips": {"encoded": len(encoded), "rejected": len(clips) - len(encoded), "folds": evidence.n_folds},
         "search": search,
         **assessed,
         "tuned": written(evidence, candidates, config, assessed, names),
