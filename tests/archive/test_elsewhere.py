@@ -1,13 +1,17 @@
 """Labels from another output's embedding table: what is taken from it, what is refused, what is written."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment, small_archive
 
 from zsfuse_ray.archive import describe, elsewhere
+from zsfuse_ray.archive.describe import Prompts
 from zsfuse_ray.archive.elsewhere import _with_tables_options, label_table
 from zsfuse_ray.archive.layout import PASSES, PLAN, RECORDINGS, RUN, SEGMENTS
 from zsfuse_ray.archive.parts import LabelTask, label_part
@@ -16,11 +20,8 @@ from zsfuse_ray.archive.table import open_table
 from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import ModelSpec
 from zsfuse_ray.runs.folder import REJECTS, Output
-
-PROMPTS = {"prompts": 2, "prompts_truncated": {"1": 0}}
 
 
 @pytest.fixture
@@ -41,16 +42,16 @@ def config(small: Small, **values: object) -> ScoreConfig:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list:
-    """The prompts are not embedded anew: the labelling is a fixed one. Holds what it was asked for."""
+    """The prompts are not embedded anew: they are fixed ones. Holds the models that were to be loaded."""
     calls: list = []
 
-    def made(config: ScoreConfig, alm: ModelSpec | None, facts: dict):
-        calls.append((alm, facts))
-        models = {"text": LABELLING.text if "alm" in facts else None}
-        models |= {"specialist_labels": LABELLING.specialist_labels if "specialist" in facts else None}
-        return replace(LABELLING, weight=config.weight, **models), dict(PROMPTS) if alm else {}
+    def look(specs: Mapping[str, ModelSpec], known: dict, prompted: str, config: ScoreConfig):
+        assert prompted == "alm"
+        calls.append((specs.get("alm"), known))
+        bank = np.asarray(LABELLING.text)[None]
+        return known, Prompts(bank, LABELLING.scale, {"1": 0}) if specs else None
 
-    monkeypatch.setattr(elsewhere, "make_labelling", made)
+    monkeypatch.setattr(elsewhere, "look_at_models", look)
     return calls
 
 
@@ -104,25 +105,15 @@ def test_a_table_that_is_not_complete_is_refused_for_what_is_wanted(small: Small
     assert label_table(config(small, alm="none"), "") == 0
 
 
-class Alm(AudioLanguageModel):
-    """An audio-language model of this revision, whose prompts are of no interest."""
-
-    def __init__(self, revision: str) -> None:
-        self.revision, self.scale = revision, 1.0  # type: ignore[misc]
-
-    scale = None  # type: ignore[assignment]
-    put_together = features = audio = text = None  # type: ignore[assignment]
-
-
 def test_other_weights_under_the_same_name_are_refused(small: Small, out: Output, monkeypatch) -> None:
     """Of the models the ALM alone is loaded, for its text."""
     monkeypatch.setitem(MODELS, "alm", MODELS["alm"] | {"revision": "a1"})
     small.encode(BOTH)
     loaded: list[ModelSpec] = []
 
-    def load(spec: ModelSpec) -> Alm:
+    def load(spec: ModelSpec) -> SimpleNamespace:
         loaded.append(spec)
-        return Alm("a2")
+        return SimpleNamespace(kind="alm", **MODELS["alm"] | {"revision": "a2"})
 
     monkeypatch.setattr(describe, "load", load)
     monkeypatch.setattr(describe, "embed_bank", lambda *arguments: (LABELLING.text[None], {"1": 0}))
@@ -154,7 +145,8 @@ def test_the_models_asked_for_are_those_of_the_table(small: Small, asked: list) 
 
 def test_tables_are_those_of_labelling_in_place(small: Small, out: Output, asked: list) -> None:
     encoded = small.encode(BOTH)
-    label_table(config(small, weight=0.3), "")
+    decides = ("ensemble", "temperature", "fusion", "weight")
+    label_table(config(small, **{name: getattr(LABELLING, name) for name in decides}), "")
     keys, wanted = {"alm": "alm", "specialist": "specialist"}, {"alm": (1, 2), "specialist": ()}
     here = LabelTask(small.plan, encoded, small.out, LABELLING, keys, wanted, {}, "")
     for part in small.parts:

@@ -1,6 +1,7 @@
 """The models of a run: what run.json records of them, and the labels and prompts they are asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -39,27 +40,69 @@ def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
     return family == spec.family and revision_of(spec) == facts["revision"]
 
 
-def where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
-    """The result of work that loads models: as a task where Ray runs and finds room for it, else here.
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Embedded prompts of an ALM (B, P, C, D), its logit scale, how many each repeat b truncates."""
 
-    The task's process ends with it: what a model takes is not kept for whatever runs there next.
+    bank: NDArray[np.float32]
+    scale: float
+    truncated: dict[str, int]
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What run.json says of them."""
+        return {"prompts_truncated": self.truncated, "prompts": self.bank.shape[0] * self.bank.shape[1]}
+
+
+def look_at_models(
+    specs: Mapping[str, ModelSpec],
+    known: Mapping[str, dict[str, Any]],
+    prompted: str | None = None,
+    config: ScoreConfig | None = None,
+) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
+    """Facts of each model (what run.json records of it, sizes of outputs), and the prompts of one of them.
+
+    Loads each model once that is not `known` or is `prompted`, the ALM that embeds the prompts of the config:
+    in a Ray task where Ray runs, else here. InputError where a checkpoint is not what its family expects, or
+    is of another revision than its facts.
     """
+    needed = {key: spec for key, spec in specs.items() if key not in known or key == prompted}
+    if not needed:
+        return dict(known), None
+    loaded, prompts = _where_there_is_room(load_models, needed, prompted, config)
+    for key in loaded.keys() & known.keys():
+        then, now = known[key]["revision"], loaded[key]["revision"]
+        if then != now:
+            was = f"{known[key]['model']} of revision {then}"
+            raise InputError(
+                f"--{kind_of(key)} {specs[key]} is of revision {now} now; what is encoded is by {was}"
+            )
+    return {**loaded, **known}, prompts
+
+
+def _where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
     if not ray.is_initialized():
         return work(*arguments)
     try:
-        return ray.get(ray.remote(num_cpus=1, max_calls=1)(work).remote(*arguments))
+        return ray.get(ray.remote(num_cpus=1)(work).remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
         raise
 
 
-def describe_models(specs: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
-    """Load each model once: what run.json records of it, and the sizes of its outputs.
-
-    InputError where a checkpoint is not what its family expects.
-    """
-    return {key: _facts(spec, load(spec)) for key, spec in specs.items()}
+def load_models(
+    specs: Mapping[str, ModelSpec], prompted: str | None = None, config: ScoreConfig | None = None
+) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
+    """Load each model once: its facts, and the prompts of the config where it is the one `prompted`."""
+    facts, prompts = {}, None
+    for key, spec in specs.items():
+        model: Any = load(spec)
+        facts[key] = _facts(spec, model)
+        if key == prompted and config is not None:
+            bank, truncated = embed_bank(model, config.labels, config)
+            prompts = Prompts(bank, model.scale, truncated)
+    return facts, prompts
 
 
 def _facts(spec: ModelSpec, model: Any) -> dict[str, Any]:
@@ -89,48 +132,31 @@ def embed_bank(
 
 
 def make_labelling(
-    config: ScoreConfig, alm: ModelSpec | None, facts: Mapping[str, Mapping[str, Any]]
-) -> tuple[Labelling, dict[str, Any]]:
-    """How outputs of the models ("alm", "specialist") with these facts become labels; facts of the prompts.
+    config: ScoreConfig, facts: Mapping[str, Mapping[str, Any]], prompts: Prompts | None
+) -> Labelling:
+    """How outputs of the models ("alm", "specialist") with these facts become labels.
 
-    Of the models only the ALM is loaded, for its text encoder. InputError where its weights are not those of
-    the facts, or the specialist has none of the labels.
+    InputError where the specialist has none of the labels.
     """
-    specialist = facts.get("specialist")
-    if specialist is not None:
-        check_labels(str(specialist["model"]), config.labels, specialist["labels"])
-    text, scale, prompts = None, 1.0, {}
-    if alm is not None:
-        bank, truncated, scale, revision = where_there_is_room(_embed_prompts, alm, config)
-        if revision != facts["alm"]["revision"]:
-            was = f"{facts['alm']['model']} of revision {facts['alm']['revision']}"
-            raise InputError(f"--alm {alm} is of revision {revision} now; what is encoded is by {was}")
-        text = bank.reshape(-1, *bank.shape[2:])
-        prompts = {"prompts_truncated": truncated, "prompts": len(text)}
-    labelling = Labelling(
+    check_labels(config, facts)
+    bank = prompts.bank if prompts else None
+    return Labelling(
         labels=config.labels,
-        text=text,
-        scale=scale,
-        specialist_labels=tuple(specialist["labels"]) if specialist else None,
+        text=None if bank is None else bank.reshape(-1, *bank.shape[2:]),
+        scale=prompts.scale if prompts else 1.0,
+        specialist_labels=tuple(facts["specialist"]["labels"]) if "specialist" in facts else None,
         ensemble=config.ensemble,
         temperature=config.temperature,
         fusion=config.fusion,
         weight=config.weight,
     )
-    return labelling, prompts
 
 
-def _embed_prompts(
-    alm: ModelSpec, config: ScoreConfig
-) -> tuple[NDArray[np.float32], dict[str, int], float, str | None]:
-    model: Any = load(alm)
-    return *embed_bank(model, config.labels, config), model.scale, model.revision
-
-
-def check_labels(specialist: str, labels: Sequence[str], own: Sequence[str]) -> None:
-    """InputError where a specialist has none of the labels."""
-    if not map_labels(own, labels).any():
+def check_labels(config: ScoreConfig, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """InputError where the specialist, if there is one among the models, has none of the labels."""
+    specialist = facts.get("specialist")
+    if specialist is not None and not map_labels(specialist["labels"], config.labels).any():
         raise InputError(
-            f"--specialist {specialist} knows none of the labels {', '.join(labels)}; "
-            f"its own are {', '.join(own)}"
+            f"--specialist {specialist['model']} knows none of the labels {', '.join(config.labels)}; "
+            f"its own are {', '.join(specialist['labels'])}"
         )

@@ -6,7 +6,7 @@ from typing import Any
 import ray.exceptions
 
 from zsfuse_ray.archive import console
-from zsfuse_ray.archive.describe import make_labelling
+from zsfuse_ray.archive.describe import check_labels, look_at_models, make_labelling
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
@@ -44,14 +44,15 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     parts = table.plan.parts()
     stale = parts if config.overwrite else stale_parts(out, parts, digest)
     own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, streams=True)
-    labelling, prompts = make_labelling(
-        config, parse_spec(config.alm, "alm") if "alm" in keys else None, facts
-    )
+    check_labels(config, facts)
+    specs = {"alm": parse_spec(config.alm, "alm")} if "alm" in keys else {}
+    _, prompts = look_at_models(specs, facts, "alm", config)
+    labelling = make_labelling(config, facts, prompts)
     if config.overwrite:  # not before everything that may be wrong with the command was looked at
         clear(out)
     run = begin_run(config, preset, out, facts, digest)
     if prompts:
-        run["models"]["alm"] |= prompts
+        run["models"]["alm"] |= prompts.recorded
     repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}
     counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
     task = LabelTask(table.plan, table.encoded, out, labelling, keys, repeats, counted, digest)

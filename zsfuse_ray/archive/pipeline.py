@@ -10,7 +10,7 @@ import ray
 import ray.exceptions
 
 from zsfuse_ray.archive import console
-from zsfuse_ray.archive.describe import describe_models, make_labelling, where_there_is_room
+from zsfuse_ray.archive.describe import check_labels, look_at_models, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
@@ -64,20 +64,21 @@ def score(config: ScoreConfig, preset: str) -> int:
     keys = {kind_of(key): key for key in wanted}
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
     lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
-    own_ray, facts = _prepare(config, folder, wanted, lacks, len(stale))
-    labelling, prompts = make_labelling(
-        config,
-        wanted[keys["alm"]].spec if "alm" in keys else None,
-        {kind: facts[key] for kind, key in keys.items()},
+    check_labels(config, {kind: folder.models[key] for kind, key in keys.items() if key in folder.models})
+    own_ray = _join_ray(config, wanted, lacks, len(stale))
+    facts, prompts = look_at_models(
+        {key: one.spec for key, one in wanted.items()}, folder.models, keys.get("alm"), config
     )
+    of_kind = {kind: facts[key] for kind, key in keys.items()}
+    labelling = make_labelling(config, of_kind, prompts)
     if stale and not lacks:
         print(f"{folder.out.uri} is encoded already: labelling again, without audio", file=sys.stderr)
     if config.overwrite:  # not before everything that may be wrong with the command was looked at
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
-    run = begin_run(config, preset, folder.out, {kind: facts[key] for kind, key in keys.items()}, digest)
+    run = begin_run(config, preset, folder.out, of_kind, digest)
     if prompts:
-        run["models"]["alm"] |= prompts
+        run["models"]["alm"] |= prompts.recorded
     repeats = {key: one.audio_repeats for key, one in wanted.items()}
     stale = stale_parts(folder.out, plan.parts(), digest)
     needed = sorted({part.increment for part in stale})
@@ -103,7 +104,8 @@ def embed(config: EmbedConfig, preset: str) -> int:
     digest = embed_digest(repeats)
     if not lacks and (folder.is_current(digest) or folder.is_labelled):
         return _nothing_to_do(config, folder)
-    own_ray, facts = _prepare(config, folder, wanted, lacks, 0)
+    own_ray = _join_ray(config, wanted, lacks, 0)
+    facts, _ = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models)
     if config.overwrite:
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
@@ -183,20 +185,14 @@ def _nothing_to_do(config: RunConfig, folder: _Folder) -> int:
     return console.nothing_to_do(folder.run, folder.out.uri, config.max_reject_rate)
 
 
-def _prepare(
-    config: RunConfig, folder: _Folder, wanted: Mapping[str, ToEncode], encodes: bool, parts: int
-) -> tuple[bool, dict[str, dict[str, Any]]]:
-    """Join Ray where it is needed and look at the models: whether it is our own Ray, facts of each model.
-
-    InputError for all that may be wrong with models or cluster, before anything is written.
-    """
+def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, parts: int) -> bool:
+    """Join Ray where it is needed; whether it is our own. InputError where it has no room for the models."""
     own_ray = False
     if encodes or parts > FEW_PARTS:
         own_ray = cluster.connect(config.ray_address, streams=True)
     if encodes:
         cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(wanted))
-    new = {key: one.spec for key, one in wanted.items() if key not in folder.models}
-    return own_ray, folder.models | (where_there_is_room(describe_models, new) if new else {})
+    return own_ray
 
 
 def _extended(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.describe import describe_models, model_specs
+from zsfuse_ray.archive.describe import load_models, model_specs
 from zsfuse_ray.archive.growth import add_increment
 from zsfuse_ray.archive.layout import RUN, plan_file
 from zsfuse_ray.archive.packing import to_half
@@ -71,7 +71,7 @@ def write_encoded(config: BenchmarkConfig, folder: Path, segments: int) -> None:
     usual = RunConfig(input="random", output=str(folder), precision=config.precision)
     models = {
         key: facts | ({"vector_dim": None} if "labels" in facts else {})
-        for key, facts in describe_models(model_specs(config)).items()
+        for key, facts in load_models(model_specs(config))[0].items()
     }
     length = OF_RECORDING * SEGMENT_S
     columns: dict[str, Any] = {
