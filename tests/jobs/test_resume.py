@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,54 +27,6 @@ def arguments(archive: Path, out: Path) -> list[str]:
     return ["--input", str(archive), "--output", str(out), "--item-s", "20", "--max-reject-rate", "1"]
 
 
-def test_killed_and_run_again(run_job, cluster, archive, tmp_path):
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    scored(run_job("score", *arguments(archive, undisturbed)))
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "jobs" / "score.py"), *arguments(archive, killed)],
-        env=cluster,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-    def some_written() -> bool:
-        assert process.poll() is None, "the job ended before it could be killed"
-        return len(list((killed / "encoded" / "checkpoint-000").glob("*.parquet"))) >= 3
-
-    wait_for(some_written, 120, "the first bundles")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    written = len(list((killed / "encoded" / "000").rglob("*.parquet")))
-    assert not (killed / "segments").exists()
-    again = run_job("score", *arguments(archive, killed))
-    scored(again)
-    assert len(list((killed / "encoded" / "000").rglob("*.parquet"))) > written, (
-        "it was killed too late to show anything"
-    )
-    first, second = tables(undisturbed), tables(killed)
-    for name in first:
-        assert first[name].equals(second[name]), name
-    assert not second["segments"].duplicated("segment_id").any()
-
-
-def test_a_labelling_that_was_killed_is_done_again(run_job, archive, tmp_path):
-    out = tmp_path / "out"
-    scored(run_job("score", *arguments(archive, out)))
-    before = tables(out)
-    run = (out / "run.json").read_text()
-    # as if killed while a part's tables were written: one is there, its counts and the others are not
-    (out / "run.json").write_text(run.replace('"status": "complete"', '"status": "started"'))
-    (out / "rejects" / "part-000000.parquet").unlink()
-    next((out / "labelled").glob("part-000000.*.json")).unlink()
-    again = run_job("score", *arguments(archive, out))
-    scored(again)
-    assert "without audio" in again.stderr
-    after = tables(out)
-    for name in before:
-        assert before[name].equals(after[name]), name
-
-
 # A job whose parts are short, so that there are several of them.
 SHORT_PARTS = """
 import sys
@@ -89,28 +42,71 @@ def files_in(folder: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
+def command(archive: Path, out: Path) -> list[str]:
+    return [sys.executable, "-c", SHORT_PARTS, str(ROOT / "jobs" / "score.py"), *arguments(archive, out)]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(run_job, cluster, archive, tmp_path_factory) -> tuple[dict, int]:
-    """Tables of a run in several parts that nothing disturbed, and how many files it wrote."""
+def undisturbed(cluster, archive, tmp_path_factory) -> tuple[Path, dict]:
+    """Output of a run in several parts that nothing disturbed, and its tables."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    command = [sys.executable, "-c", SHORT_PARTS, str(ROOT / "jobs" / "score.py")]
-    subprocess.run([*command, *arguments(archive, out)], env=cluster, check=True, capture_output=True)
+    subprocess.run(command(archive, out), env=cluster, check=True, capture_output=True)
     assert len(list((out / "segments").glob("*.parquet"))) >= 3
-    return tables(out), files_in(out)
+    return out, tables(out)
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 12))]
-)
+def test_killed_and_run_again(undisturbed, cluster, archive, tmp_path):
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(archive, killed),
+        env=cluster,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def some_written() -> bool:
+        assert process.poll() is None, "the job ended before it could be killed"
+        return len(list((killed / "encoded" / "checkpoint-000").glob("*.parquet"))) >= 3
+
+    wait_for(some_written, 120, "the first bundles")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    written = {path: path.stat().st_mtime_ns for path in (killed / "encoded" / "000").rglob("*.parquet")}
+    assert not (killed / "segments").exists()
+    done = subprocess.run(command(archive, killed), env=cluster, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    after = {path: path.stat().st_mtime_ns for path in (killed / "encoded" / "000").rglob("*.parquet")}
+    assert written.items() < after.items(), "what was written is kept, and it was not all"
+    second = tables(killed)
+    for name, table in undisturbed[1].items():
+        assert table.equals(second[name]), name
+    assert not second["segments"].duplicated("segment_id").any()
+
+
+def test_a_labelling_that_was_killed_is_done_again(undisturbed, cluster, archive, tmp_path):
+    out = shutil.copytree(undisturbed[0], tmp_path / "out")
+    run = (out / "run.json").read_text()
+    # as if killed while a part's tables were written: one is there, its counts and the others are not
+    (out / "run.json").write_text(run.replace('"status": "complete"', '"status": "started"'))
+    (out / "rejects" / "part-000000.parquet").unlink()
+    next((out / "labelled").glob("part-000000.*.json")).unlink()
+    again = subprocess.run(command(archive, out), env=cluster, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "without audio" in again.stderr
+    after = tables(out)
+    for name, table in undisturbed[1].items():
+        assert table.equals(after[name]), name
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 12))])
 def test_killed_at_any_moment(undisturbed, cluster, archive, tmp_path, seed):
     """SIGKILL once a run has written some of its files, up to three times; the tables are the same."""
-    expected, n_files = undisturbed
-    rng, out = random.Random(seed), tmp_path / "out"
-    command = [sys.executable, "-c", SHORT_PARTS, str(ROOT / "jobs" / "score.py"), *arguments(archive, out)]
+    rng, out, n_files = random.Random(seed), tmp_path / "out", files_in(undisturbed[0])
     moments = sorted(rng.randint(1, n_files) for _ in range(rng.randint(1, 3)))
     for moment in moments:
         process = subprocess.Popen(
-            command,
+            command(archive, out),
             env=cluster,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -121,17 +117,16 @@ def test_killed_at_any_moment(undisturbed, cluster, archive, tmp_path, seed):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, env=cluster, capture_output=True, text=True)
+    done = subprocess.run(command(archive, out), env=cluster, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = tables(out)
-    for name, table in expected.items():
-        assert table.equals(found[name]), (name, moments)
+    again = tables(out)
+    for name, table in undisturbed[1].items():
+        assert table.equals(again[name]), (name, moments)
 
 
-def test_items_of_20_and_60_seconds_give_the_same_segments(run_job, archive, tmp_path):
-    for length in ("20", "60"):
-        scored(run_job("score", *arguments(archive, tmp_path / length), "--item-s", length))
-    short, long = (tables(tmp_path / length)["segments"] for length in ("20", "60"))
+def test_items_of_20_and_60_seconds_give_the_same_segments(undisturbed, run_job, archive, tmp_path):
+    scored(run_job("score", *arguments(archive, tmp_path / "out"), "--item-s", "60"))
+    short, long = undisturbed[1]["segments"], tables(tmp_path / "out")["segments"]
     assert len(long) > 20
     same = 0
     for row in long.itertuples():
