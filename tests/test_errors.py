@@ -88,7 +88,7 @@ def test_another_error_is_not_hidden() -> None:
     ],
 )
 def test_a_wrong_command_line_costs_neither_ray_nor_torch(argv: list[str], said: str, tmp_path: Path) -> None:
-    """jobs/score.py refuses it in one line, exit code 2, before it imports anything that takes seconds."""
+    """zsfuse score refuses it in one line, exit code 2, before it imports anything that takes seconds."""
     # -X importtime reports every import on stderr, in lines of its own
     command = [sys.executable, "-X", "importtime", str(ROOT / "jobs/score.py"), *argv]
     env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dev.mini.options import MiniConfig
+from zsfuse_ray.cli import VERBS
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
@@ -31,13 +32,15 @@ CONFIGS = {
 
 
 def commands() -> list[str]:
-    """Every `python jobs/...` or `-m dev.mini` of README, scripts and cluster.yaml, one a line."""
-    texts = [ROOT / "README.md", ROOT / "cluster.yaml", *sorted((ROOT / "jobs").glob("*.py"))]
+    """Every `zsfuse VERB`, `python jobs/…` or `-m dev.mini` of README, help texts and cluster.yaml."""
+    texts = [ROOT / "README.md", ROOT / "cluster.yaml", ROOT / "zsfuse_ray" / "cli.py"]
     texts.append(ROOT / "dev" / "mini" / "__main__.py")
     found = []
     for path in texts:
         joined = re.sub(r"\\+\n(#\s*)?", " ", path.read_text())
-        found += re.findall(r"python ((?:jobs/\w+\.py|-m dev\.mini) +--[^#\n`]*)", joined)
+        found += re.findall(
+            r"((?:zsfuse [a-z]+|python jobs/\w+\.py|python -m dev\.mini) +--[^#\n`]*)", joined
+        )
     return [command for command in found if not command.endswith(("--help", "--list-models"))]  # only print
 
 
@@ -46,9 +49,10 @@ def test_a_command_parses_as_written(command: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tuning").mkdir()
     (tmp_path / "tuning" / "tuned.yaml").write_text("weight: 0.2\n")
-    script, *arguments = shlex.split(command.replace("-m dev.mini", "dev/mini", 1))
+    words = shlex.split(command.replace("python -m dev.mini", "python dev/mini", 1))
+    (program, script), arguments = words[:2], words[2:]
     job = Path(script).stem
-    assert (ROOT / script).exists()
+    assert job in VERBS if program == "zsfuse" else (ROOT / script).exists()
     config, _ = parse(CONFIGS[job], arguments, "")
     if isinstance(config, ModelOptions):
         for kind in ("alm", "specialist"):

@@ -5,7 +5,7 @@ python -m dev.mini.text_tower --output FOLDER     (pip install 'zsfuse-ray[disti
 Its teachers are a sentence encoder, all-MiniLM-L6-v2 (Apache-2.0), and static word vectors, GloVe (PDDL).
 What they return for a word is placed in a space of emotions (see ``emotion_space``), and the student learns
 the place, whatever the template. The folder holds a stock BertModel whose outputs' mean is the embedding, and
-its tokenizer: ``jobs/train.py --task alm --text FOLDER``.
+its tokenizer: ``zsfuse train --task alm --text FOLDER``.
 """
 
 import importlib.util

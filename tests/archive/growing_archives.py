@@ -25,7 +25,7 @@ def config(archive: Path, folder: Path, **values) -> PlanConfig:
 
 
 def grow(asked: PlanConfig) -> tuple[Plan, Changes]:
-    """What ``jobs/plan.py`` does with an archive; the plan after it and what had changed."""
+    """What ``zsfuse plan`` does with an archive; the plan after it and what had changed."""
     out = Output.open(asked.output)
     listing = list_archive(asked.input)
     there = read_plan(asked, out)

@@ -117,7 +117,7 @@ def test_the_summary_of_embeddings() -> None:
         "clap:x: audio × 2: same input as without 75%, cropped 25%",
         "70,000 distinct inputs for 34,567 segments × 3 audio repeats",
         "tables: out/encoded  recordings  rejects   run: out/run.json",
-        "label:  python jobs/score.py --embeddings out --output labels",
+        "label:  zsfuse score --embeddings out --output labels",
     ]
     alone = run | {"models": {"alm": models["alm"]}}
     assert console.summary(alone, "out").splitlines()[2].startswith("audio × 2:")

@@ -133,7 +133,7 @@ def test_a_table_whose_content_was_dropped_is_refused(small: Small) -> None:
 def test_a_table_that_is_not_complete_is_refused(small: Small) -> None:
     encoded = small.encode(*PASSES_OF_TWO)
     encoded.with_pass(replace(encoded.passes[1], complete=False))
-    assert "is incomplete; run the same jobs/embed.py again" in refusal(read_table, small.out.uri)
+    assert "is incomplete; run the same zsfuse embed again" in refusal(read_table, small.out.uri)
     table = open_table(small.out.uri)
     table.check_complete({"alm": "alm", "specialist": "specialist"})
     assert table.repeats("alm") == (1, 2)

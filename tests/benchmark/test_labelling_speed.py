@@ -1,4 +1,4 @@
-"""The output of random values that labelling is timed on is one of jobs/embed.py to whoever reads it."""
+"""The output of random values that labelling is timed on is one of zsfuse embed to whoever reads it."""
 
 import numpy as np
 

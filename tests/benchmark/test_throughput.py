@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,14 +42,13 @@ def test_steady_state_leaves_out_what_the_first_file_waited_for(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("code", "kind", "said"),
-    [(2, InputError, "jobs/job.py: no such thing"), (3, RuntimeError, "jobs/job.py ended with 3")],
+    [(2, InputError, "zsfuse job: no such thing"), (3, RuntimeError, "zsfuse job ended with 3")],
 )
 def test_a_job_that_is_refused_or_breaks_raises_its_last_line(tmp_path: Path, code, kind, said):
-    script = tmp_path / "jobs" / "job.py"
-    script.parent.mkdir()
+    script = tmp_path / "job.py"
     script.write_text(f"import sys; print('error: no such thing', file=sys.stderr); sys.exit({code})")
     with pytest.raises(kind) as broken:
-        run_job(script, {})
+        run_job("job", {}, (sys.executable, str(script)))
     assert said in str(broken.value)
 
 
@@ -56,17 +56,17 @@ def test_a_job_runs_with_a_ray_of_its_own_and_its_own_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
-    script = tmp_path / "jobs" / "job.py"
-    script.parent.mkdir()
+    script = tmp_path / "job.py"
     script.write_text(
         "import os, pathlib, sys, yaml\n"
-        "_, option, file = sys.argv\n"
+        "_, verb, option, file = sys.argv\n"
         "options = yaml.safe_load(open(file))\n"
-        "assert option == '--config' and options['encoders'] == [1, 2]\n"
+        "assert verb == 'job' and option == '--config' and options['encoders'] == [1, 2]\n"
         "said = os.environ['PYTHONPATH'] + str('RAY_ADDRESS' in os.environ)\n"
         "pathlib.Path(options['output']).write_text(said)"
     )
-    assert run_job(script, {"output": str(tmp_path / "said"), "encoders": [1, 2]}) > 0
+    options = {"output": str(tmp_path / "said"), "encoders": [1, 2]}
+    assert run_job("job", options, (sys.executable, str(script))) > 0
     said = (tmp_path / "said").read_text()
     assert said.startswith(str(Path(__file__).parents[2]))
     assert said.endswith("False")

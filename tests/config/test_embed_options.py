@@ -1,5 +1,6 @@
 import pytest
 
+from zsfuse_ray import cli
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.options import parse, presets
 from zsfuse_ray.config.score import DECIDED, OF_TABLE, ScoreConfig
@@ -60,7 +61,4 @@ def test_what_the_table_has_decided_cannot_be_asked_for(name: str) -> None:
 
 
 def test_help_says_that_they_exclude_each_other() -> None:
-    from pathlib import Path
-
-    script = (Path(__file__).parents[2] / "jobs" / "score.py").read_text()
-    assert "--input and --embeddings exclude each other" in script
+    assert "--input and --embeddings exclude each other" in (cli.score.__doc__ or "")

@@ -1,4 +1,4 @@
-"""Options of ``jobs/train.py``: the recipes that come along, and what contradicts itself."""
+"""Options of ``zsfuse train``: the recipes that come along, and what contradicts itself."""
 
 import pytest
 

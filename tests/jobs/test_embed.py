@@ -177,7 +177,7 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     meanwhile = ["--embeddings", folder, "--audio-repeats", "1,2", "--max-reject-rate", "1"]
     scored(run_job("score", *meanwhile, "--output", tmp_path / "meanwhile"))
     refused = run_job("score", *meanwhile, "--output", tmp_path / "no", "--alm", "dual:untrained")
-    assert "is incomplete; run the same jobs/embed.py again" in lines(refused.stderr)[-1]
+    assert "is incomplete; run the same zsfuse embed again" in lines(refused.stderr)[-1]
     scored(run_job("embed", *options(archive), *more))
     assert {path.name for path in (folder / "encoded").iterdir()} == {"000", "001", "encoded.json"}
     assert first == {

@@ -1,4 +1,4 @@
-"""``jobs/train.py`` as a user runs it: two workers, kills in the middle, what it leaves, and bad input."""
+"""``zsfuse train`` as a user runs it: two workers, kills in the middle, what it leaves, and bad input."""
 
 import csv
 import json

@@ -28,7 +28,7 @@ def card_of(**changed: object) -> str:
         "table": table_of(["angry", "sad", "sad"], ["train", "train", "dev"], ["emodb", "own", "own"]),
         "history": [EPOCH | {"epoch": 1}, EPOCH],
         "best": EPOCH,
-        "command": "python jobs/train.py --train 'my clips.csv' --init x",
+        "command": "zsfuse train --train 'my clips.csv' --init x",
         "options": {"lr": 1e-3},
         "versions": {"torch": "2"},
         "licences": {"emodb": "free for research"},
@@ -42,7 +42,7 @@ def test_the_card_says_where_the_weights_come_from() -> None:
     assert yaml.safe_load(front)["license"] == "other"
     assert body.splitlines()[0].startswith("Trained on emodb (free for research), own (licence not stated)")
     assert "| own | dev | 1 | 1 | sad 1 |" in body
-    assert "python jobs/train.py --train 'my clips.csv' --init x" in body
+    assert "zsfuse train --train 'my clips.csv' --init x" in body
     assert "Epoch 2 of 2 is saved here: dev_ua 50.0%, dev_macro_f1 25.0%." in body
     assert "parameters: 1,234" in body
 

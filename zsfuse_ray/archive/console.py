@@ -149,7 +149,7 @@ def _of_embeddings(run: Mapping[str, Any], uri: str) -> str:
         )
     lines += [
         f"tables: {uri}/encoded  recordings  rejects   run: {uri}/{RUN}",
-        f"label:  python jobs/score.py --embeddings {uri} --output labels",
+        f"label:  zsfuse score --embeddings {uri} --output labels",
     ]
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ from zsfuse_ray.runs.ownership import refuse_other_config
 
 
 def plan(config: PlanConfig) -> int:
-    """``jobs/plan.py``: write the plan, or what is new to it, and print it. Returns the exit code."""
+    """``zsfuse plan``: write the plan, or what is new to it, and print it. Returns the exit code."""
     out = Output.open(config.output)
     listing = list_archive(config.input)
     if config.overwrite:

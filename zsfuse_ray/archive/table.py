@@ -61,12 +61,12 @@ class Table:
         for key in keys.values():
             if any(not self.encoded.passes_of(key, n) for n in self.increments):
                 raise InputError(
-                    f"--embeddings {self.uri} is incomplete; run the same jobs/embed.py again, it resumes"
+                    f"--embeddings {self.uri} is incomplete; run the same zsfuse embed again, it resumes"
                 )
 
 
 def open_table(uri: str) -> Table:
-    """Open what ``jobs/embed.py`` or score has encoded; InputError where nothing is, or it was dropped."""
+    """Open what ``zsfuse embed`` or score has encoded; InputError where nothing is, or it was dropped."""
     out = Output.open(uri, "--embeddings")
     try:
         there = out.read_json(PLAN) is not None and out.read_json(PASSES) is not None
@@ -74,7 +74,7 @@ def open_table(uri: str) -> Table:
         there = False  # another program's
     encoded = read_passes(out) if there else None
     if encoded is None:
-        raise InputError(f"--embeddings {out.uri}: no embedding table there; jobs/embed.py makes one")
+        raise InputError(f"--embeddings {out.uri}: no embedding table there; zsfuse embed makes one")
     if any(one.dropped for one in encoded.passes):
         raise InputError(
             f"--embeddings {out.uri}: what was encoded is dropped (--keep-encoded no); embed again"

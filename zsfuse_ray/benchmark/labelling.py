@@ -36,8 +36,8 @@ OF_RECORDING, SEGMENT_S = 100, 3.0  # segments of a recording, which is one item
 BUNDLES_A_FILE = 32
 
 
-def labelling(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
-    """``jobs/score.py --embeddings`` on random values: its own count of segments a second, and its memory."""
+def labelling(config: BenchmarkConfig) -> list[Figure]:
+    """``zsfuse score --embeddings`` on random values: its own count of segments a second, and its memory."""
     sizes = sorted(set(config.label_segments))
     figures = []
     with tempfile.TemporaryDirectory(dir=config.scratch or None) as folder:
@@ -48,7 +48,7 @@ def labelling(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
             for n in range(config.repeats):
                 out = Path(folder) / f"labels{size}-{n}"
                 with _one_core():
-                    run_job(jobs / "score.py", {"embeddings": str(table), "output": str(out)})
+                    run_job("score", {"embeddings": str(table), "output": str(out)})
                 spent = json.loads((out / RUN).read_text())["time"]
                 speeds.append(spent["segments_labelled_per_s"])
                 cpu.append(spent["cpu_s_of_label_tasks"] / size * 1e6)
@@ -66,7 +66,7 @@ def labelling(config: BenchmarkConfig, jobs: Path) -> list[Figure]:
 
 
 def write_encoded(config: BenchmarkConfig, folder: Path, segments: int) -> None:
-    """An output as ``jobs/embed.py`` leaves it, of recordings of OF_RECORDING segments with random values."""
+    """An output as ``zsfuse embed`` leaves it, of recordings of OF_RECORDING segments with random values."""
     out, n = Output.open(str(folder)), -(-segments // OF_RECORDING)
     usual = RunConfig(input="random", output=str(folder), precision=config.precision)
     models = {

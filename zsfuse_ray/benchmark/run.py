@@ -30,11 +30,10 @@ from zsfuse_ray.runs.provenance import git_revision, versions
 JSON, PAGE = "benchmark.json", "benchmark.md"
 
 
-def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
+def benchmark(config: BenchmarkConfig) -> str:
     """Measure, write the figures where ``output`` says, and return the page.
 
-    jobs: folder of the scripts that are run as a user runs them. InputError, before anything is measured,
-    for what is wrong with archive, clips, models or output.
+    InputError, before anything is measured, for what is wrong with archive, clips, models or output.
     """
     out = Output.open(config.output) if config.output else None
     if out is not None:
@@ -57,7 +56,7 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
     searched: list[Searched] = []
 
     def searching() -> list[Figure]:
-        figures, tunings = search(config, jobs)
+        figures, tunings = search(config)
         searched.extend(tunings)
         return figures
 
@@ -71,8 +70,8 @@ def benchmark(config: BenchmarkConfig, jobs: Path) -> str:
     measure: dict[str, Callable[[], list[Figure]]] = {
         "decode": lambda: decoding(sample(), config.repeats),
         "encode": encoders,
-        "end": lambda: from_end_to_end(config, jobs, bare),
-        "label": lambda: labelling(config, jobs),
+        "end": lambda: from_end_to_end(config, bare),
+        "label": lambda: labelling(config),
         "search": searching,
         "naive": lambda: naive(config, clips, searched),
         "memory": lambda: memory(config),

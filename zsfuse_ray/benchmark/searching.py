@@ -44,8 +44,8 @@ class Searched:
     configurations: int
 
 
-def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Searched]]:
-    """``jobs/tune.py``: all subsets of the templates × 101 weights × copies of audio and text, one rule."""
+def search(config: BenchmarkConfig) -> tuple[list[Figure], list[Searched]]:
+    """``zsfuse tune``: all subsets of the templates × 101 weights × copies of audio and text, one rule."""
     options = config.encoder_options | {
         "corpus": list(config.corpus),
         "templates": list(TEMPLATES[: config.templates]),
@@ -59,7 +59,7 @@ def search(config: BenchmarkConfig, jobs: Path) -> tuple[list[Figure], list[Sear
     for _ in range(config.repeats):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            whole_s = run_job(jobs / "tune.py", options | {"output": str(out)})
+            whole_s = run_job("tune", options | {"output": str(out)})
             tuned = json.loads((out / "tune.json").read_text())
         searched = tuned["search"]
         if searched["failed"]:

@@ -182,8 +182,12 @@ def environment() -> dict[str, str]:
     return variables
 
 
-def run_job(script: Path, options: Mapping[str, Any]) -> float:
-    """Run a job on this machine, with a Ray of its own; returns its wall time in seconds.
+def run_job(
+    verb: str,
+    options: Mapping[str, Any],
+    zsfuse: Sequence[str] = (sys.executable, "-m", "zsfuse_ray"),
+) -> float:
+    """Run a verb on this machine, with a Ray of its own; returns its wall time in seconds.
 
     options: what its --config file holds. InputError with its last line where it refused them, RuntimeError
     where it failed.
@@ -191,20 +195,20 @@ def run_job(script: Path, options: Mapping[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "options.yaml"
         file.write_text(yaml.safe_dump(dict(options)))
-        command = [sys.executable, str(script), "--config", str(file)]
+        command = [*zsfuse, verb, "--config", str(file)]
         started = time.perf_counter()
         done = subprocess.run(command, env=environment(), capture_output=True, text=True)
         took = time.perf_counter() - started
     if done.returncode > 1:  # 1: it ended, but too much of the archive could not be read
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         if done.returncode == 2:
-            raise InputError(f"jobs/{script.name}: {last.removeprefix('error: ')}")
-        raise RuntimeError(f"jobs/{script.name} ended with {done.returncode}: {last}")
+            raise InputError(f"zsfuse {verb}: {last.removeprefix('error: ')}")
+        raise RuntimeError(f"zsfuse {verb} ended with {done.returncode}: {last}")
     return took
 
 
-def from_end_to_end(config: BenchmarkConfig, jobs: Path, bare: Sequence[float] = ()) -> list[Figure]:
-    """``jobs/score.py`` on the whole archive, as a process of its own in a temporary folder.
+def from_end_to_end(config: BenchmarkConfig, bare: Sequence[float] = ()) -> list[Figure]:
+    """``zsfuse score`` on the whole archive, as a process of its own in a temporary folder.
 
     bare: seconds of speech a second that each model encodes by itself, where that was measured.
     """
@@ -214,7 +218,7 @@ def from_end_to_end(config: BenchmarkConfig, jobs: Path, bare: Sequence[float] =
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             options = config.encoder_options | {"input": config.input, "output": str(out)}
-            took = run_job(jobs / "score.py", options)
+            took = run_job("score", options)
             run = json.loads((out / RUN).read_text())
             spent, counts = run["time"], run["counts"]
             encoders_s = sum(3600 * counts["speech_hours"] / speed for speed in bare)

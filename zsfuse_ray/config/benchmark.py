@@ -1,4 +1,4 @@
-"""Options of ``jobs/benchmark.py``."""
+"""Options of ``zsfuse benchmark``."""
 
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar
@@ -18,7 +18,7 @@ USUAL = PARTS[:4]
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class BenchmarkConfig(EncoderOptions):
-    """Options of ``jobs/benchmark.py``: what is measured, on what, how often. The models' are as in a run."""
+    """Options of ``zsfuse benchmark``: what is measured, on what, how often. The models' are as in a run."""
 
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"

@@ -1,4 +1,4 @@
-"""Options of ``jobs/embed.py``."""
+"""Options of ``zsfuse embed``."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from zsfuse_ray.config.score import RunConfig
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EmbedConfig(RunConfig):
-    """Options of ``jobs/embed.py``: the plan's, and the encoders'.
+    """Options of ``zsfuse embed``: the plan's, and the encoders'.
 
     --alm and --specialist may name several models, separated by commas.
     """

@@ -1,4 +1,4 @@
-"""Options of ``jobs/evaluate.py``."""
+"""Options of ``zsfuse evaluate``."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -14,7 +14,7 @@ from zsfuse_ray.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluateConfig(LabelledOptions):
-    """Options of ``jobs/evaluate.py``: labelled clips, who chooses and who tests, the models."""
+    """Options of ``zsfuse evaluate``: labelled clips, who chooses and who tests, the models."""
 
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 

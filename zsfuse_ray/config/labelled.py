@@ -24,7 +24,7 @@ class LabelledOptions(ModelOptions):
     )
     corpus: Words = option((), "corpora as NAME:FOLDER, such as ravdess:FOLDER,emodb:FOLDER")
     embeddings: str | None = option(
-        None, "embedding table of jobs/embed.py over labelled clips, in place of --input and --corpus"
+        None, "embedding table of zsfuse embed over labelled clips, in place of --input and --corpus"
     )
     splits: str | None = option(
         None, "csv of corpus, speaker, split, or mini, in place of the corpora's own splits and folds"
@@ -64,7 +64,7 @@ class LabelledOptions(ModelOptions):
         if given.get("embeddings") is None:
             return {}
         if name := next((name for name in ("long", "crop", "precision") if name in given), None):
-            raise InputError(f"--{name} does nothing with --embeddings: jobs/embed.py has decided it")
+            raise InputError(f"--{name} does nothing with --embeddings: zsfuse embed has decided it")
         return {"alm": OF_TABLE, "specialist": OF_TABLE}
 
     @property

@@ -92,7 +92,7 @@ def load_config(
 ) -> tuple[Config, str]:
     """Return a job's configuration and the name of its preset ('' where the job has none).
 
-    options override tuned, a tuned.yaml of ``jobs/tune.py`` for a job that takes one; that overrides
+    options override tuned, a tuned.yaml of ``zsfuse tune`` for a job that takes one; that overrides
     config_file, a YAML file of options; and that the preset, by default the job's own. Values are of the
     fields' types, or text as on a command line. InputError for an unknown preset or option, a value of the
     wrong form, a missing or broken YAML file.
@@ -117,18 +117,23 @@ def load_config(
     return build(kind, values | given), name or ""
 
 
-def parse(kind: type[Config], argv: Sequence[str], description: str) -> tuple[Config, str]:
+def parse(
+    kind: type[Config], argv: Sequence[str], description: str, prog: str | None = None
+) -> tuple[Config, str]:
     """Read a command line into what `load_config` returns; its errors, and InputError for unknown options."""
     known = presets(kind)
     parser = _Parser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     if known:
         default = f" (default {kind.default_preset})" if kind.default_preset else ""
         parser.add_argument("--preset", help=f"named options: {', '.join(known)}{default}")
         parser.add_argument("--config", help="YAML file of options; overrides the preset")
     if kind.tuned_keys:
-        parser.add_argument("--tuned", help="tuned.yaml of jobs/tune.py; overrides --config")
+        parser.add_argument("--tuned", help="tuned.yaml of zsfuse tune; overrides --config")
     for field in _fields(kind):
         default = "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
         parser.add_argument(

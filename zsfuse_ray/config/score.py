@@ -1,4 +1,4 @@
-"""Options of ``jobs/plan.py`` and ``jobs/score.py``, and what every run over an archive shares."""
+"""Options of ``zsfuse plan`` and ``zsfuse score``, and what every run over an archive shares."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -22,7 +22,7 @@ from zsfuse_ray.method.labels import label_set
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PlanConfig(Options):
-    """Options of ``jobs/plan.py``: what to read and how to slice it."""
+    """Options of ``zsfuse plan``: what to read and how to slice it."""
 
     input: str = option(
         "", "folder, file, glob, s3:// prefix, manifest (csv, jsonl, parquet with a column uri), or demo"
@@ -93,14 +93,14 @@ def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ScoreConfig(ModelOptions, RunConfig):
-    """Options of ``jobs/score.py``: what is encoded or read from a table, and how it is labelled."""
+    """Options of ``zsfuse score``: what is encoded or read from a table, and how it is labelled."""
 
     preset_folder: ClassVar[str | None] = "score"
     default_preset: ClassVar[str | None] = "mini"
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     embeddings: str | None = option(
-        None, "embedding table of jobs/embed.py or of score, in place of --input: no audio, no GPU"
+        None, "embedding table of zsfuse embed or of score, in place of --input: no audio, no GPU"
     )
     labels: Words = option(("emodb",), "label set, separated by commas, or the name of a corpus")
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
@@ -127,7 +127,7 @@ class ScoreConfig(ModelOptions, RunConfig):
             return {}
         if name := next((name for name in DECIDED if name in given), None):
             raise InputError(
-                f"--{name.replace('_', '-')} does nothing with --embeddings: jobs/embed.py has decided it"
+                f"--{name.replace('_', '-')} does nothing with --embeddings: zsfuse embed has decided it"
             )
         return {"alm": OF_TABLE, "specialist": OF_TABLE}
 

@@ -1,4 +1,4 @@
-"""Options of ``jobs/train.py``."""
+"""Options of ``zsfuse train``."""
 
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal

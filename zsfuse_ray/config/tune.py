@@ -1,4 +1,4 @@
-"""Options of ``jobs/tune.py``."""
+"""Options of ``zsfuse tune``."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -34,7 +34,7 @@ Separators = Annotated[
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TuneConfig(LabelledOptions):
-    """Options of ``jobs/tune.py``: labelled clips, what is tried, how it is chosen."""
+    """Options of ``zsfuse tune``: labelled clips, what is tried, how it is chosen."""
 
     parts: Annotated[tuple[Literal["train", "dev", "test"], ...], BeforeValidator(comma_separated)] = option(
         ("dev",),

@@ -66,7 +66,7 @@ def card(
         "",
         "# Figures",
         f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(shown) or 'no dev clips'}. "
-        "They chose the epoch and so are optimistic: measure with jobs/evaluate.py on other speakers.",
+        "They chose the epoch and so are optimistic: measure with zsfuse evaluate on other speakers.",
         "",
         "| " + " | ".join(history[-1]) + " |",
         "|" + "---|" * len(history[-1]),

@@ -1,4 +1,4 @@
-"""One run of ``jobs/train.py``: check, decode, train on Ray's workers, save the best epoch with its card."""
+"""One run of ``zsfuse train``: check, decode, train on Ray's workers, save the best epoch with its card."""
 
 import dataclasses
 import logging
@@ -89,7 +89,7 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {shown}" if shown else ""))
     use = {"specialist": "--specialist", "alm": "--alm"}[config.task]
     named = redact(config.output)
-    print(f"use:  python jobs/score.py --input ARCHIVE --output OUT {use} {named}", flush=True)
+    print(f"use:  zsfuse score --input ARCHIVE --output OUT {use} {named}", flush=True)
     return 0
 
 

@@ -78,7 +78,7 @@ class Task(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the model as a folder that ``jobs/score.py`` takes; adapters are merged."""
+        """Write the model as a folder that ``zsfuse score`` takes; adapters are merged."""
         ...
 
     def card(self) -> Mapping[str, Any]:

@@ -84,7 +84,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
         "weight_curve": weight_curve(evidence, config, best),
         "prompts": contributions(out.read_table(trial), config.templates),
     }
-    head = f"# Of jobs/tune.py; for score and evaluate: --tuned {TUNED}\n# {result['tuned']['verdict']}\n"
+    head = f"# Of zsfuse tune; for score and evaluate: --tuned {TUNED}\n# {result['tuned']['verdict']}\n"
     options = yaml.safe_dump(result["tuned"]["options"], sort_keys=False, allow_unicode=True)
     out.write_bytes(TUNED, (head + options).encode())
     out.write_json(TUNE, result)

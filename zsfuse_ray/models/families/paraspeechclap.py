@@ -9,7 +9,7 @@ granite-embedding-278m-multilingual (of XLM-RoBERTa's architecture), at most 512
 
 A clip's score for a text is the plain cosine, of which the reference takes the softmax: `scale` is 1, not the
 learned scale, which only training uses. Posteriors come out nearly flat, so fit the
-temperature on labelled data (jobs/tune.py).
+temperature on labelled data (zsfuse tune).
 
 Difference from the reference on purpose: a clip shorter than 25 ms, for which it fails, is completed with
 zeros.

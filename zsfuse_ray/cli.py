@@ -1,0 +1,234 @@
+"""``zsfuse VERB``: one command for every job.
+
+``jobs/VERB.py`` are the same as scripts, for ``ray job submit``. The docstring of a verb is its help text.
+"""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from zsfuse_ray import __version__
+from zsfuse_ray.config import options
+from zsfuse_ray.config.benchmark import BenchmarkConfig
+from zsfuse_ray.config.embed import EmbedConfig
+from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.options import Config
+from zsfuse_ray.config.score import PlanConfig, ScoreConfig
+from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.config.tune import TuneConfig
+from zsfuse_ray.errors import InputError, nearest, run_job
+
+# What a verb imports itself (Ray, torch) is slow, and only for a command line that is right.
+
+
+def run(argv: list[str] | None = None) -> NoReturn:
+    """Run a command line, by default that of the process, and exit with its code."""
+    run_job(main, sys.argv[1:] if argv is None else argv)
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb that a command line begins with; returns its exit code. InputError for an unknown verb."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(f"zsfuse_ray {__version__}")
+        return 0
+    if argv[0] not in VERBS:
+        raise InputError(f"zsfuse {argv[0]}: no such verb{nearest(argv[0], VERBS)}")
+    return VERBS[argv[0]](argv[1:])
+
+
+def plan(argv: list[str]) -> int:
+    """Plan an archive: its content, how it is sliced, what it will take; zsfuse score starts from it.
+
+    Run again, it adds the recordings that are new or changed since.
+
+        zsfuse plan --input my_folder --output out
+        RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+            python jobs/plan.py --input s3://bucket/podcasts --output s3://bucket/labels
+    """
+    config, _ = parse(PlanConfig, argv, plan)
+    from zsfuse_ray.archive.pipeline import plan as write_plan
+
+    return write_plan(config)
+
+
+def score(argv: list[str]) -> int:
+    """Label an archive of speech with emotions.
+
+        zsfuse score --input demo --output out
+        zsfuse score --input my_folder --output out --labels angry,happy,sad,neutral
+        zsfuse score --embeddings table --output out --text-repeats 2 --fusion loglinear --weight 0.3
+        zsfuse score --list-models
+
+    Run again with other labels, prompts, temperature, fusion or weight, it labels what it has encoded again,
+    in seconds; on an archive that has grown it encodes and labels the new and changed recordings alone.
+
+    --input and --embeddings exclude each other: the output of zsfuse embed, or of score, can be labelled
+    elsewhere, with neither audio nor GPU.
+
+    On a Ray cluster, the same command:
+
+        RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+            python jobs/score.py --input s3://bucket/podcasts --output s3://bucket/labels
+
+    Run again after a stop of any kind, it resumes; after the end, it does nothing.
+    """
+    if "--list-models" in argv:
+        from zsfuse_ray.models.about import listed
+        from zsfuse_ray.models.catalog import MODELS
+
+        print(listed(MODELS))
+        return 0
+    config, preset = parse(ScoreConfig, argv, score)
+    if config.embeddings is None:
+        from zsfuse_ray.archive.pipeline import score as score_archive
+
+        return score_archive(config, preset)
+    from zsfuse_ray.archive.elsewhere import label_table
+
+    return label_table(config, preset)
+
+
+def embed(argv: list[str]) -> int:
+    """Encode an archive once: an embedding table, from which labels follow without audio.
+
+        zsfuse embed --input demo --output table
+        zsfuse embed --input clips.csv --output table --vad none --audio-repeats 1,2,3,4
+        zsfuse score --embeddings table --output out --labels angry,happy,sad,neutral
+
+    Writes encoded/ (the ALM's embedding of each distinct input that repeating the audio gives, the
+    specialist's logits and vectors), recordings/, rejects/ and run.json. A manifest's own columns, such as
+    emotion, speaker and split, come along. Run again with another model or more copies of the audio, it
+    encodes just these; on an archive that has grown, just the new and changed recordings.
+
+    On a Ray cluster, the same command:
+
+        RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+            python jobs/embed.py --input s3://bucket/podcasts --output s3://bucket/table
+
+    Run again after a stop of any kind, it resumes; after the end, it does nothing.
+    """
+    config, preset = parse(EmbedConfig, argv, embed)
+    from zsfuse_ray.archive.pipeline import embed as embed_archive
+
+    return embed_archive(config, preset)
+
+
+def tune(argv: list[str]) -> int:
+    """Find the prompts, the amplification and the fusion that are best on your labelled clips.
+
+        zsfuse tune --corpus ravdess:FOLDER --output out
+        zsfuse tune --input my_clips.csv --alm clap:FOLDER --specialist classifier:FOLDER --output out
+
+    A manifest has the columns uri, emotion and speaker, and where known start_s, end_s, split or fold. The
+    clips are encoded once; then every subset of the templates is tried with 101 fusion weights, for all
+    copies of audio and text, ensemble rules, fusion rules and temperatures. The choice is measured on
+    speakers who had no part in it. Writes tuned.yaml, which score and evaluate take as --tuned; tune.md,
+    tune.json and figures/; trials/ with every subset of every block, best/ with the best of each number of
+    templates and each weight.
+
+    On a Ray cluster, the same command (its dashboard, or tensorboard --logdir out/ray_tune, shows the
+    trials):
+
+        RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+            python jobs/tune.py --input s3://bucket/clips.csv --output s3://bucket/tuning
+
+    Run again after a stop of any kind, it resumes; after the end, it does nothing.
+    """
+    config, preset = parse(TuneConfig, argv, tune)
+    from zsfuse_ray.experiments.clips import exit_code
+    from zsfuse_ray.experiments.tune.run import tune as search
+    from zsfuse_ray.reporting.tuning import write
+
+    out, result = search(config, preset)
+    print(write(out, result))
+    return exit_code([result["clips"]], config.max_reject_rate)
+
+
+def train(argv: list[str]) -> int:
+    """Train a specialist or an audio-language model on labelled clips.
+
+        zsfuse train --corpus ravdess:FOLDER,emodb:FOLDER --splits mini --preset finetune \\
+            --init microsoft/wavlm-large --output my_specialist
+        zsfuse train --train train.csv --dev dev.csv --init FOLDER --output my_specialist --workers 4
+
+    The output is a folder that zsfuse score takes as it is: --specialist my_specialist. On a Ray cluster, the
+    same command, with an output that all machines reach:
+
+        RAY_AUTH_MODE=token ray job submit --working-dir . -- python jobs/train.py \\
+            --train s3://bucket/train.csv --init microsoft/wavlm-large --output s3://bucket/my_specialist
+
+    Run again after a stop of any kind, it resumes from its last checkpoint; after the end, it does nothing.
+    """
+    config, preset = parse(TrainConfig, argv, train)
+    from zsfuse_ray.training.run import train as train_model
+
+    return train_model(config, preset, shlex.join(["zsfuse", "train", *argv]))
+
+
+def evaluate(argv: list[str]) -> int:
+    """Measure every system of the paper's table on labelled clips.
+
+        zsfuse evaluate --corpus ravdess:FOLDER,emodb:FOLDER --splits mini --output out
+        zsfuse evaluate --input my_clips.csv --alm clap:FOLDER --specialist classifier:FOLDER --output out
+
+    A manifest has the columns uri, emotion and speaker, and where known start_s, end_s, split (train, dev,
+    test) or fold. Everything is chosen on dev speakers and reported on test speakers; without splits, on
+    folds by speaker. Writes evaluation.md, evaluation.json, figures/, predictions.parquet and rejects/.
+
+    On a Ray cluster, the same command:
+
+        RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
+            python jobs/evaluate.py --input s3://bucket/clips.csv --output s3://bucket/evaluation
+    """
+    config, preset = parse(EvaluateConfig, argv, evaluate)
+    from zsfuse_ray.experiments.clips import exit_code
+    from zsfuse_ray.experiments.evaluate import evaluate as measure
+    from zsfuse_ray.reporting.evaluation import write
+
+    out, result = measure(config, preset)
+    print(write(out, result))
+    return exit_code([table["protocol"] for table in result["corpora"].values()], config.max_reject_rate)
+
+
+def benchmark(argv: list[str]) -> int:
+    """Measure how fast it is here: ratios within one run, medians of several repeats.
+
+        zsfuse benchmark --output out
+        zsfuse benchmark --input my_folder --corpus ravdess:FOLDER --output out
+        zsfuse benchmark --parts search,naive,memory --corpus ravdess:FOLDER --output out
+
+    Parts: decode (with voice activity, and each alone), encode (each model alone), end (zsfuse score as a
+    process), label (labels from what is encoded, one core; --label-segments 1000000,20000000 shows how time
+    and memory grow), search (zsfuse tune: every subset of 16 templates, 101 weights, a and b of 1 to 4),
+    naive (what the same search costs one configuration after the other, extrapolated), memory (a search of
+    100,000 segments, watched from outside). Prints a table; writes benchmark.json and benchmark.md.
+
+    It measures the machine it runs on, with a Ray of its own, whatever RAY_ADDRESS says. On a machine that
+    does something else meanwhile look at the ratios, not at the seconds.
+    """
+    config, _ = parse(BenchmarkConfig, argv, benchmark)
+    from zsfuse_ray.benchmark.run import benchmark as measure
+
+    print(measure(config), end="")
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    verb.__name__: verb for verb in (plan, score, embed, tune, train, evaluate, benchmark)
+}
+
+
+def parse(kind: type[Config], argv: list[str], verb: Callable[..., int]) -> tuple[Config, str]:
+    """The configuration of a verb's command line, and the name of its preset."""
+    return options.parse(kind, argv, inspect.getdoc(verb) or "", f"zsfuse {verb.__name__}")
+
+
+def _help() -> str:
+    firsts = {name: (inspect.getdoc(verb) or "").splitlines()[0] for name, verb in VERBS.items()}
+    verbs = "\n".join(f"  {name:12}{first}" for name, first in firsts.items())
+    return f"usage: zsfuse VERB [options]\n\n{verbs}\n\nzsfuse VERB --help lists the options of a verb."
