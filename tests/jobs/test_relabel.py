@@ -9,6 +9,8 @@ import pytest
 import yaml
 from jobs_support import scored, speech, tables, write_wav
 
+from zsfuse_ray import Labeller
+
 LABELS = "angry,happy,sad,neutral,bored"
 # Every option that decides labels but not what is encoded, each with another value than its default.
 OPTIONS = {
@@ -119,3 +121,23 @@ def test_what_is_not_kept_is_encoded_again_where_it_is_needed(encoded, run_job, 
     assert list((tmp_path / "out" / "encoded").rglob("*.parquet"))
     scored(run_job("score", *arguments(folder), "--output", kept, "--labels", LABELS))
     equal(tables(kept), tables(tmp_path / "out"))
+
+
+def test_a_labeller_gives_the_rows_of_a_run(encoded, run_job):
+    """To 1e-3: float16 may round the other way where another batch changed the last bits."""
+    folder, out = encoded
+    scored(run_job("score", *arguments(folder), "--output", out, "--labels", LABELS))
+    segments = tables(out)["segments"].sort_values(["recording_uri", "start_s"])
+    options = {"labels": LABELS.split(","), "audio_repeats": (1, 2), "item_s": 20.0}
+    labeller = Labeller.from_preset("untrained", **options)
+    rows = labeller.label_files(sorted((folder / "in").glob("*.wav")))
+    assert len(rows) == len(segments) > 8
+    files, starts, ends = (rows.index.get_level_values(name) for name in rows.index.names)
+    assert list(files) == segments.recording_uri.tolist()
+    np.testing.assert_allclose(starts.total_seconds(), segments.start_s, atol=1e-6)
+    np.testing.assert_allclose(ends.total_seconds(), segments.end_s, atol=1e-6)
+    for column in rows:
+        if column == "label":
+            assert rows.label.tolist() == segments.label.tolist()
+        else:
+            np.testing.assert_allclose(rows[column], segments[column], atol=1e-3, err_msg=column)

@@ -1,12 +1,10 @@
 """The models of a run: what run.json records of them, and the labels and prompts they are asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
-import ray.exceptions
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import kind_of
@@ -20,8 +18,6 @@ from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, re
 
 if TYPE_CHECKING:
     from zsfuse_ray.models.alm import AudioLanguageModel
-
-T = TypeVar("T")
 
 
 def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
@@ -52,43 +48,6 @@ class Prompts:
     def recorded(self) -> dict[str, Any]:
         """What run.json says of them."""
         return {"prompts_truncated": self.truncated, "prompts": self.bank.shape[0] * self.bank.shape[1]}
-
-
-def look_at_models(
-    specs: Mapping[str, ModelSpec],
-    known: Mapping[str, dict[str, Any]],
-    prompted: str | None = None,
-    config: ScoreConfig | None = None,
-) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
-    """Facts of each model (what run.json records of it, sizes of outputs), and the prompts of one of them.
-
-    Loads each model once that is not `known` or is `prompted`, the ALM that embeds the prompts of the config:
-    in a Ray task where Ray runs, else here. InputError where a checkpoint is not what its family expects, or
-    is of another revision than its facts.
-    """
-    needed = {key: spec for key, spec in specs.items() if key not in known or key == prompted}
-    if not needed:
-        return dict(known), None
-    loaded, prompts = _where_there_is_room(load_models, needed, prompted, config)
-    for key in loaded.keys() & known.keys():
-        then, now = known[key]["revision"], loaded[key]["revision"]
-        if then != now:
-            was = f"{known[key]['model']} of revision {then}"
-            raise InputError(
-                f"--{kind_of(key)} {specs[key]} is of revision {now} now; what is encoded is by {was}"
-            )
-    return {**loaded, **known}, prompts
-
-
-def _where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
-    if not ray.is_initialized():
-        return work(*arguments)
-    try:
-        return ray.get(ray.remote(num_cpus=1)(work).remote(*arguments))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise error.cause from None
-        raise
 
 
 def load_models(

@@ -6,12 +6,13 @@ from typing import Any
 import ray.exceptions
 
 from zsfuse_ray.archive import console
-from zsfuse_ray.archive.describe import check_labels, look_at_models, make_labelling
+from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
+from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
 from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest
 from zsfuse_ray.config.models import OF_TABLE

@@ -14,9 +14,8 @@ from zsfuse_ray.archive.bundles import bundle_items, cut_parts
 from zsfuse_ray.archive.layout import PLAN, plan_file
 from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
-from zsfuse_ray.archive.probing import PROBED, probe_all
+from zsfuse_ray.archive.probing import probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
-from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.config.score import PlanConfig
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
@@ -79,8 +78,7 @@ def extend_plan(
     first = int(before.total("recordings"))
     rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
     headers = probe_all(rows.select(["recording_id", "uri"]))
-    for name in PROBED.names[1:]:
-        rows = rows.append_column(f"{PROBE}{name}", headers[name])
+    rows = with_headers(rows, headers)
     if not before.increments and set(headers["reason"].to_pylist()) == {"not_a_recording"}:
         raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
     gone = changes.gone if config.prune else changes.gone[:0]

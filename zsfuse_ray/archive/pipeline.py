@@ -10,7 +10,7 @@ import ray
 import ray.exceptions
 
 from zsfuse_ray.archive import console
-from zsfuse_ray.archive.describe import check_labels, look_at_models, make_labelling
+from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
@@ -21,6 +21,7 @@ from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.archive.record import begin_run, end_run
+from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.wanted import (
     embed_digest,

@@ -4,9 +4,9 @@ import os
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from zsfuse_ray.audio.decode import DecodeError, probe
+from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.errors import redact
 
@@ -39,6 +39,8 @@ def probe_all(uris: pa.Table) -> pa.Table:
     """Headers of (recording_id, uri) rows as PROBED, in order: by Ray tasks where there are many."""
     if len(uris) <= PROBES_PER_TASK:
         return probe_recordings(uris)  # sooner done than a task is started
+    import ray.data  # a Labeller does without Ray
+
     probed = (
         ray.data.from_arrow(uris)
         .repartition(target_num_rows_per_block=PROBES_PER_TASK)
@@ -46,6 +48,13 @@ def probe_all(uris: pa.Table) -> pa.Table:
     )
     refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
     return pa.concat_tables(ray.get(refs)).sort_by("recording_id")
+
+
+def with_headers(recordings: pa.Table, headers: pa.Table) -> pa.Table:
+    """Recordings with what their headers, PROBED rows in the same order, say in columns of their own."""
+    for name in PROBED.names[1:]:
+        recordings = recordings.append_column(f"{PROBE}{name}", headers[name])
+    return recordings
 
 
 def probe_recordings(batch: pa.Table) -> pa.Table:

@@ -20,12 +20,11 @@ import zsfuse_ray
 from zsfuse_ray.archive.bundles import bundle_items
 from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.layout import ENCODED, RUN
-from zsfuse_ray.archive.probing import PROBED, PROBES_PER_TASK, probe_recordings
+from zsfuse_ray.archive.probing import PROBES_PER_TASK, probe_recordings, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import CPU_BATCH_S, GPU_BATCH_S
 from zsfuse_ray.audio.decode import decode
-from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.vad import find_segments
@@ -74,9 +73,7 @@ def decoded_sample(listing: pa.Table, sample_s: float) -> Sample:
         some = some.add_column(0, "recording_id", pa.array(range(start, start + len(some)), pa.int64()))
         some = some.append_column("plan_part", pa.nulls(len(some), pa.int64()))
         headers = probe_recordings(some.select(["recording_id", "uri"]))
-        for name in PROBED.names[1:]:
-            some = some.append_column(f"{PROBE}{name}", headers[name])
-        for bundle in bundle_items(some, ITEM_S):
+        for bundle in bundle_items(with_headers(some, headers), ITEM_S):
             if seconds < sample_s:
                 planned.append(bundle)
                 seconds += sum(item["end_s"] - item["start_s"] for item in bundle["items"])

@@ -16,7 +16,6 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import same_as
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import Long, classify_clips, embed_clips, window_lengths
-from zsfuse_ray.runs.progress import report
 
 GPU_BATCH_S = 320.0
 CPU_BATCH_S = 40.0  # more is no faster there and takes more memory
@@ -81,6 +80,8 @@ class Encode:
             rows.append({name: row[name] for name in self.schema.names})
         done = pa.Table.from_pylist(rows, schema=self.schema)
         if self.tally is not None:
+            from zsfuse_ray.runs.progress import report  # a Labeller does without Ray
+
             report(self.tally, done)
         return done
 
