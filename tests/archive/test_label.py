@@ -1,5 +1,7 @@
 """Labelling part by part: what is labelled again and what is not."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +11,7 @@ import ray
 from encoded_folders import BOTH, LABELLING, Small
 
 from zsfuse_ray.archive import label as module
-from zsfuse_ray.archive.label import Labelled, label, stale_parts
+from zsfuse_ray.archive.label import Labelled, label, peak_memory_mb, stale_parts
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, TABLES, part_file
 from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
 from zsfuse_ray.archive.plan import Part
@@ -152,3 +154,12 @@ def test_tasks_of_ray_write_the_same_bytes(task: LabelTask, request: pytest.Fixt
     again = label(task, stale(task))
     assert (sums(again), again.segments) == (sums(made), made.segments)
     assert content(task) == before
+
+
+def test_the_memory_of_a_process_is_its_own() -> None:
+    """Started by a larger process, it has taken what it takes itself."""
+    code = "from zsfuse_ray.archive.label import peak_memory_mb; print(peak_memory_mb())"
+    ballast = np.ones(125_000_000)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert peak_memory_mb() > ballast.nbytes / 1e6
+    assert 50 < float(done.stdout) < 800
