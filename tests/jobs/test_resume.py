@@ -99,7 +99,8 @@ def test_a_labelling_that_was_killed_is_done_again(undisturbed, cluster, archive
         assert table.equals(after[name]), name
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 12))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(12))
 def test_killed_at_any_moment(undisturbed, cluster, archive, tmp_path, seed):
     """SIGKILL once a run has written some of its files, up to three times; the tables are the same."""
     rng, out, n_files = random.Random(seed), tmp_path / "out", files_in(undisturbed[0])

@@ -183,6 +183,7 @@ def test_killed_worker_and_killed_driver_end_with_the_same_figures(
     assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
 
 
+@pytest.mark.long
 def test_real_speech_is_learned_well_above_chance(shared: Path, run_job: Callable, tmp_path: Path) -> None:
     """A recipe that comes along, two workers, seven speakers of EmoDB, and three held out."""
     clips = pd.read_csv(shared / "corpora" / "emodb" / "metadata.csv", dtype=str)
