@@ -1,4 +1,4 @@
-"""Labels in Python, without Ray; that they are those of a run is in tests/jobs/test_score.py."""
+"""Labels in Python, without Ray; that they are those of a run is in tests/jobs/test_relabel.py."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from jobs_support import speech, write_wav
 
 import zsfuse_ray
@@ -65,6 +66,32 @@ def test_several_files_and_one_that_is_no_audio(labeller: Labeller, talk: Path, 
     pd.testing.assert_frame_equal(rows, labeller.label(talk))
     with pytest.raises(DecodeError, match=r"broken\.mp3"):
         labeller.label(tmp_path / "broken.mp3")
+
+
+def test_what_is_not_finite_is_left_out(
+    labeller: Labeller, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, values = labeller.label(talk), labeller._values
+
+    def broken(encoded: list) -> tuple:
+        embeddings, logits, vectors = values(encoded)
+        logits[0, 1] = np.nan
+        return embeddings, logits, vectors
+
+    monkeypatch.setattr(labeller, "_values", broken)
+    with pytest.warns(UserWarning, match="1 segments left out"):
+        rows = labeller.label(talk)
+    pd.testing.assert_frame_equal(rows, expected.iloc[1:])
+
+
+def test_the_number_of_threads_stays(labeller: Labeller, talk: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        labeller.label(talk)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

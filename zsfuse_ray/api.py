@@ -24,6 +24,7 @@ from zsfuse_ray.archive.schemas import BUNDLE, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
@@ -49,14 +50,13 @@ class Labeller:
         specs = model_specs(config)
         self._facts, prompts = load_models(specs, "alm", config)
         self._labelling = make_labelling(config, self._facts, prompts)
-        self._threads = torch.get_num_threads()
         repeats = {"alm": config.audio_repeats, "specialist": ()}
         self._encode = Encode(
             {key: ToEncode(spec, repeats[key]) for key, spec in specs.items()},
             tuple(specs),
             EncodeOptions(config.long, config.crop, config.batch_s, config.precision),
             gpu,
-            self._threads,
+            torch.get_num_threads(),
             last=True,
         )
 
@@ -100,24 +100,30 @@ class Labeller:
         for file in files:
             try:
                 frames.append(self.label(file))
-            except DecodeError as error:
+            except (DecodeError, SourceError) as error:
                 warnings.warn(f"not labelled: {error}", stacklevel=2)
-        return pd.concat(frames) if frames else _frame("", pa.table({}), self._columns([]))
+        return pd.concat(frames) if frames else self._rows("", [], [])
 
     def _label_file(self, file: str) -> pd.DataFrame:
         encoded, segments = [], []
         for bundle in self._bundles(file):
-            decoded = decode_bundles(bundle, self.config.segmentation, self.config.item_s)
-            torch.set_num_threads(self._threads)  # decoding takes one: an archive decodes on all cores
+            decoded = self._decoded(bundle)
             for outcome in decoded["items"].to_pylist()[0]:
                 if outcome["reason"] == "truncated":
                     warnings.warn(f"{file}: {outcome['message']}", stacklevel=3)
                 elif outcome["reason"] is not None:
                     raise DecodeError(outcome["reason"], f"{file}: {outcome['message']}")
-            if decoded["segments"].to_pylist()[0]:
+            if own := decoded["segments"].to_pylist()[0]:
                 encoded.append(self._encode(decoded))
-                segments += decoded["segments"].to_pylist()[0]
-        return _frame(file, pa.Table.from_pylist(segments), self._columns(encoded))
+                segments += own
+        return self._rows(file, segments, encoded)
+
+    def _decoded(self, bundle: pa.Table) -> pa.Table:
+        threads = torch.get_num_threads()
+        try:
+            return decode_bundles(bundle, self.config.segmentation, self.config.item_s)
+        finally:  # decoding takes one: an archive decodes on all cores
+            torch.set_num_threads(threads)
 
     def _bundles(self, file: str) -> Iterator[pa.Table]:
         """The file's items as a plan cuts them, one bundle after the other."""
@@ -132,36 +138,50 @@ class Labeller:
         for bundle in bundle_items(with_headers(row, headers), self.config.item_s):
             yield pa.Table.from_pylist([bundle], schema=BUNDLE)
 
-    def _columns(self, encoded: list[pa.Table]) -> dict[str, NDArray[Any]]:
-        """`label_columns` of encoded bundles."""
-        values: dict[str, NDArray[Any] | None] = {"alm": None, "specialist": None, "vectors": None}
+    def _rows(self, file: str, segments: list[dict[str, Any]], encoded: list[pa.Table]) -> pd.DataFrame:
+        values = self._values(encoded)
+        finite = np.ones(len(segments), bool)
+        for array in values:
+            if array is not None:
+                finite &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+        if not finite.all():
+            lost = int((~finite).sum())
+            warnings.warn(
+                f"{file}: {lost} segments left out, as a model's values are not finite", stacklevel=4
+            )
+        columns = label_columns(
+            self._labelling, *(None if array is None else array[finite] for array in values)
+        )
+        kept = [segment for segment, kept in zip(segments, finite, strict=True) if kept]
+        times = [
+            pd.to_timedelta(np.array([segment[name] for segment in kept], float), unit="s")
+            for name in ("start_s", "end_s")
+        ]
+        index = pd.MultiIndex.from_arrays([[file] * len(kept), *times], names=["file", "start", "end"])
+        frame = pd.DataFrame(columns, index=index)
+        frame["speech_prob"] = np.array([segment["speech_prob"] for segment in kept], np.float32)
+        return frame.sort_index()
+
+    def _values(self, encoded: list[pa.Table]) -> tuple[NDArray[np.float32] | None, ...]:
+        """Embeddings, logits and vectors of the segments of encoded bundles, None without such a model."""
+        embeddings = logits = vectors = None
         for key, facts in self._facts.items():
             first, second = model_columns(key)
             if kind_of(key) == "alm":
                 none = np.empty((0, len(self.config.audio_repeats), facts["dim"]), np.float32)
-                values[key] = np.concatenate([none, *(_embeddings(row, first, second) for row in encoded)])
+                embeddings = np.concatenate([none, *(_embeddings(row, first, second) for row in encoded)])
                 continue
             columns = pa.table({name: pa.chunked_array([], pa.large_binary()) for name in (first, second)})
             columns = pa.concat_tables([columns, *(row.select([first, second]) for row in encoded)])
-            values[key] = unpack_values(columns[first], len(facts["labels"]))
+            logits = unpack_values(columns[first], len(facts["labels"]))
             if facts["vector_dim"]:
-                values["vectors"] = unpack_values(columns[second], facts["vector_dim"])
-        return label_columns(self._labelling, values["alm"], values["specialist"], values["vectors"])
+                vectors = unpack_values(columns[second], facts["vector_dim"])
+        return embeddings, logits, vectors
 
 
 def _embeddings(row: pa.Table, embeddings: str, inputs: str) -> NDArray[np.float32]:
     segments = len(row["segments"].to_pylist()[0])
     return embeddings_of_bundle(row[embeddings][0].as_py(), row[inputs][0].as_py(), segments)
-
-
-def _frame(file: str, segments: pa.Table, columns: dict[str, NDArray[Any]]) -> pd.DataFrame:
-    names = ("start_s", "end_s", "speech_prob")
-    start, end, probability = (np.array(segments[name] if len(segments) else [], float) for name in names)
-    times = [pd.to_timedelta(values, unit="s") for values in (start, end)]
-    index = pd.MultiIndex.from_arrays([[file] * len(start), *times], names=["file", "start", "end"])
-    frame = pd.DataFrame(columns, index=index)
-    frame["speech_prob"] = probability.astype(np.float32)
-    return frame.sort_index()
 
 
 def _write_wav(path: Path, samples: NDArray[Any], sample_rate: int) -> None:

@@ -211,7 +211,7 @@ def test_a_folder_of_anything_else_is_refused(small: Small, out: Output, asked: 
     assert "another run's results (embeddings" in refusal(moved)
     assert label_table(replace(moved, overwrite=True), "") == 0
     out.delete(RUN)
-    assert "is there already and of no run" in refusal(moved)
+    assert "exists, but no run wrote it" in refusal(moved)
 
 
 def test_the_table_is_kept_whatever_is_asked_of_the_output(small: Small, out: Output, asked: list) -> None:

@@ -164,7 +164,7 @@ def test_a_plan_of_another_version_is_refused(archive: Path, folder: Path, chang
 
 def test_a_folder_of_someone_else_is_refused(archive: Path, folder: Path) -> None:
     (folder / "segments").mkdir(parents=True)
-    with pytest.raises(InputError, match="is there already and of no run"):
+    with pytest.raises(InputError, match="exists, but no run wrote it"):
         grow(config(archive, folder))
 
 

@@ -55,4 +55,4 @@ def test_what_is_wrong_is_said_before_anything_is_measured(tmp_path: Path, capsy
 def test_another_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "benchmark.json").write_text("{}")
     assert run("--parts", "decode", "--output", tmp_path) == 2
-    assert "is not of a zsfuse_ray run" in capsys.readouterr().err
+    assert "exists, but zsfuse_ray did not write it" in capsys.readouterr().err

@@ -112,5 +112,5 @@ def test_another_evaluation_in_the_output(tmp_path):
     assert "--overwrite" in refusal(tmp_path, path)
     (out / "evaluation.json").unlink()
     (out / "figures").mkdir()
-    assert "of no evaluation" in refusal(tmp_path, path, overwrite=True)
+    assert "no evaluation wrote it" in refusal(tmp_path, path, overwrite=True)
     assert (out / "figures").exists()

@@ -270,9 +270,7 @@ def test_a_start_of_another_family(voices: Path, tmp_path: Path) -> None:
 
 
 def test_an_output_folder_of_something_else(voices: Path, tiny: Path) -> None:
-    assert "is there already and of no training" in refused(
-        "--train", voices, "--init", tiny, "--output", tiny
-    )
+    assert "exists, but no training wrote it" in refused("--train", voices, "--init", tiny, "--output", tiny)
 
 
 def test_more_workers_than_the_cluster_has(

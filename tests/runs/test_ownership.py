@@ -51,7 +51,7 @@ def test_a_strangers_file_in_the_way_is_named_even_to_overwrite(
 ) -> None:
     out.write_bytes(name, b"kept")
     said = refusal(out, overwrite=overwrite)
-    assert said.startswith(f"{out.uri}/{name.split('/')[0]} is there already and of no job")
+    assert said.startswith(f"{out.uri}/{name.split('/')[0]} exists, but no job wrote it")
     assert Path(out.path(name)).read_bytes() == b"kept"
 
 
@@ -83,9 +83,9 @@ def test_a_job_that_cannot_be_resumed_is_refused(out: Output) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"config": {}}'])
 def test_another_programs_record_is_refused(out: Output, content: str, overwrite: bool) -> None:
     out.write_bytes("job.json", content.encode())
-    assert "job.json is not of a zsfuse_ray run" in refusal(out, overwrite=overwrite)
+    assert "job.json exists, but zsfuse_ray did not write it" in refusal(out, overwrite=overwrite)
 
 
 def test_a_record_without_a_configuration_is_refused(out: Output) -> None:
     out.write_bytes("job.json", json.dumps({"versions": {"zsfuse_ray": "0"}}).encode())
-    assert "job.json is of no job" in refusal(out)
+    assert "job.json exists, but no job wrote it" in refusal(out)

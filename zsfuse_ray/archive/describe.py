@@ -46,7 +46,7 @@ class Prompts:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What run.json says of them."""
+        """The number of prompts and of truncated ones, as run.json records them."""
         return {"prompts_truncated": self.truncated, "prompts": self.bank.shape[0] * self.bank.shape[1]}
 
 

@@ -81,7 +81,8 @@ def score(config: ScoreConfig, preset: str) -> int:
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: one.audio_repeats for key, one in wanted.items()}
-    stale = stale_parts(folder.out, plan.parts(), digest)
+    if plan is not folder.plan:
+        stale = stale_parts(folder.out, plan.parts(), digest)
     needed = sorted({part.increment for part in stale})
     try:
         encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)

@@ -30,7 +30,7 @@ def look_at_models(
     needed = {key: spec for key, spec in specs.items() if key not in known or key == prompted}
     if not needed:
         return dict(known), None
-    loaded, prompts = _where_there_is_room(load_models, needed, prompted, config)
+    loaded, prompts = where_there_is_room(load_models, needed, prompted, config)
     for key in loaded.keys() & known.keys():
         then, now = known[key]["revision"], loaded[key]["revision"]
         if then != now:
@@ -41,7 +41,11 @@ def look_at_models(
     return {**loaded, **known}, prompts
 
 
-def _where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
+def where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
+    """The result of work that loads models: in a Ray task where Ray runs, else in this process.
+
+    The InputError of a task is raised here as it is.
+    """
     if not ray.is_initialized():
         return work(*arguments)
     try:

@@ -6,11 +6,10 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import ray
-import ray.exceptions
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import embed_bank
+from zsfuse_ray.archive.room import where_there_is_room
 from zsfuse_ray.config.models import ModelOptions
 from zsfuse_ray.config.options import build
 from zsfuse_ray.errors import InputError
@@ -45,20 +44,14 @@ def embedded_prompts(
         if table is not None and kind == "specialist":
             cards[key] = table.models[key]
         else:
-            cards[key], banks = _where_there_is_room(parse_spec(name, kind), config, label_sets, forms)
+            spec = parse_spec(name, kind)
+            cards[key], banks = where_there_is_room(_load_and_embed, spec, config, label_sets, forms)
             check_revision(table, key, cards[key]["revision"])
             if kind == "alm":
                 text[key] = banks
         if kind == "specialist":
             _check_labels(name, cards[key]["labels"], label_sets)
     return text, cards
-
-
-def _where_there_is_room(*given: Any) -> tuple[dict[str, Any], dict[str, Banks]]:
-    try:
-        return ray.get(ray.remote(num_cpus=1)(_load_and_embed).remote(*given))
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, InputError) else error) from None
 
 
 def _load_and_embed(

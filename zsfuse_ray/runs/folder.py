@@ -75,7 +75,7 @@ class Output:
                 return value
         except (ValueError, KeyError, TypeError):
             pass  # told below, like any other file that this project did not write
-        raise InputError(f"{self.uri}/{name} is not of a zsfuse_ray run; use another --output")
+        raise InputError(f"{self.uri}/{name} exists, but zsfuse_ray did not write it; use another --output")
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file as a whole: on a local disk a killed job leaves the old one or the new one."""

@@ -29,7 +29,7 @@ def claim(
     content = out.read_json(record)
     if content is None:
         if taken := next((name for name in ours if out.exists(name)), None):
-            raise InputError(f"{out.uri}/{taken} is there already and of no {what}; use another --output")
+            raise InputError(f"{out.uri}/{taken} exists, but no {what} wrote it; use another --output")
         return None
     if overwrite:
         return None
@@ -39,7 +39,9 @@ def claim(
         )
     then = content.get("config")
     if not isinstance(then, dict):
-        raise InputError(f"{out.uri}/{record} is of no {what}; use another --output or --overwrite")
+        raise InputError(
+            f"{out.uri}/{record} exists, but no {what} wrote it; use another --output or --overwrite"
+        )
     refuse_other_config(out, then, decides)
     return content
 

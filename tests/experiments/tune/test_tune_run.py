@@ -72,4 +72,4 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
 
 def test_a_strangers_folder(tmp_path):
     (tmp_path / "out" / "figures").mkdir(parents=True)
-    assert "of no tuning" in refusal(tmp_path, GOOD)
+    assert "no tuning wrote it" in refusal(tmp_path, GOOD)
