@@ -275,7 +275,7 @@ def test_folders_are_not_mistaken(table, from_audio, archive, run_job, tmp_path)
     assert "is the embedding table itself" in said
     (tmp_path / "mine" / "encoded").mkdir(parents=True)
     said = lines(run_job("embed", *options(archive), "--output", tmp_path / "mine").stderr)[-1]
-    assert "encoded is there already" in said
+    assert "encoded exists, but no run wrote it" in said
 
 
 def test_score_labels_what_embed_has_encoded_in_place(archive, run_job, tmp_path):
