@@ -2,8 +2,7 @@
 
 import sys
 
-from zsfuse_ray.cli import tune as main
-from zsfuse_ray.errors import run_job
+from zsfuse_ray.cli import run
 
 if __name__ == "__main__":
-    run_job(main, sys.argv[1:])
+    run(["tune", *sys.argv[1:]])

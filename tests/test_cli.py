@@ -50,10 +50,16 @@ def test_an_unknown_verb_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
 
 
 def test_there_is_a_script_for_every_verb() -> None:
-    scripts = {path.stem: path for path in (ROOT / "jobs").glob("*.py")}
-    assert set(scripts) == set(VERBS)
-    for name, path in scripts.items():
-        assert runpy.run_path(str(path))["main"] is VERBS[name]
+    assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_script_is_its_verb(verb: str, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / f"{verb}.py"), run_name="__main__")
+    assert (ended.value.code or 0) == 0
+    assert capsys.readouterr().out.startswith(f"usage: zsfuse {verb} ")
 
 
 def test_the_package_runs_as_a_module_and_as_an_installed_command() -> None:

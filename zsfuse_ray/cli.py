@@ -4,6 +4,7 @@
 """
 
 import inspect
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -18,14 +19,27 @@ from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
-from zsfuse_ray.errors import InputError, nearest, run_job
+from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.process import run_job
 
 # What a verb imports itself (Ray, torch) is slow, and only for a command line that is right.
 
 
+# Ray's own messages stay in its log files, and a signal is ours; set before Ray is imported.
+_QUIET_RAY = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}
+_BEGINS_ANEW = ("evaluate", "benchmark")
+
+
 def run(argv: list[str] | None = None) -> NoReturn:
     """Run a command line, by default that of the process, and exit with its code."""
-    run_job(main, sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    for name, value in _QUIET_RAY.items():
+        os.environ.setdefault(name, value)
+    again = "begins anew" if argv and argv[0] in _BEGINS_ANEW else "resumes"
+    run_job(main, argv, f"stopped; the same command {again}")
 
 
 def main(argv: list[str]) -> int:
@@ -51,9 +65,11 @@ def plan(argv: list[str]) -> int:
             python jobs/plan.py --input s3://bucket/podcasts --output s3://bucket/labels
     """
     config, _ = parse(PlanConfig, argv, plan)
-    from zsfuse_ray.archive.pipeline import plan as write_plan
+    from zsfuse_ray.archive.console import plan_text
+    from zsfuse_ray.archive.pipeline import plan as make_plan
 
-    return write_plan(config)
+    print(plan_text(*make_plan(config)))
+    return 0
 
 
 def score(argv: list[str]) -> int:
@@ -84,13 +100,13 @@ def score(argv: list[str]) -> int:
         print(listed(MODELS))
         return 0
     config, preset = parse(ScoreConfig, argv, score)
+    from zsfuse_ray.archive.console import print_result
+
     if config.embeddings is None:
-        from zsfuse_ray.archive.pipeline import score as score_archive
-
-        return score_archive(config, preset)
-    from zsfuse_ray.archive.elsewhere import label_table
-
-    return label_table(config, preset)
+        from zsfuse_ray.archive.pipeline import score as label
+    else:
+        from zsfuse_ray.archive.elsewhere import label_table as label
+    return print_result(label(config, preset), config.max_reject_rate)
 
 
 def embed(argv: list[str]) -> int:
@@ -113,9 +129,10 @@ def embed(argv: list[str]) -> int:
     Run again after a stop of any kind, it resumes; after the end, it does nothing.
     """
     config, preset = parse(EmbedConfig, argv, embed)
-    from zsfuse_ray.archive.pipeline import embed as embed_archive
+    from zsfuse_ray.archive.console import print_result
+    from zsfuse_ray.archive.pipeline import embed as encode
 
-    return embed_archive(config, preset)
+    return print_result(encode(config, preset), config.max_reject_rate)
 
 
 def tune(argv: list[str]) -> int:
@@ -144,9 +161,9 @@ def tune(argv: list[str]) -> int:
     from zsfuse_ray.experiments.tune.run import tune as search
     from zsfuse_ray.reporting.tuning import write
 
-    out, result = search(config, preset)
-    print(write(out, result))
-    return exit_code([result["clips"]], config.max_reject_rate)
+    result = search(config, preset)
+    print(write(result.out, result.record))
+    return exit_code([result.record["clips"]], config.max_reject_rate)
 
 
 def train(argv: list[str]) -> int:
@@ -165,9 +182,11 @@ def train(argv: list[str]) -> int:
     Run again after a stop of any kind, it resumes from its last checkpoint; after the end, it does nothing.
     """
     config, preset = parse(TrainConfig, argv, train)
-    from zsfuse_ray.training.run import train as train_model
+    from zsfuse_ray.training.run import summary
+    from zsfuse_ray.training.run import train as fine_tune
 
-    return train_model(config, preset, shlex.join(["zsfuse", "train", *argv]))
+    print(summary(fine_tune(config, preset, shlex.join(["zsfuse", "train", *argv]))), flush=True)
+    return 0
 
 
 def evaluate(argv: list[str]) -> int:
@@ -190,9 +209,10 @@ def evaluate(argv: list[str]) -> int:
     from zsfuse_ray.experiments.evaluate import evaluate as measure
     from zsfuse_ray.reporting.evaluation import write
 
-    out, result = measure(config, preset)
-    print(write(out, result))
-    return exit_code([table["protocol"] for table in result["corpora"].values()], config.max_reject_rate)
+    result = measure(config, preset)
+    print(write(result.out, result.record))
+    tables = result.record["corpora"].values()
+    return exit_code([table["protocol"] for table in tables], config.max_reject_rate)
 
 
 def benchmark(argv: list[str]) -> int:

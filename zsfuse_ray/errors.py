@@ -1,10 +1,8 @@
-"""Mistakes a user can make and mend: one line each, exit code 2, and no secrets in it."""
+"""Errors that a user can cause or has to know of, and no secrets in their messages."""
 
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import NoReturn
 
 _USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@", re.I)
 _SECRET = re.compile(
@@ -18,6 +16,10 @@ class InputError(ValueError):
     """A wrong option, label, path, model or file: the message is one line, the thing and the way out."""
 
 
+class RunError(RuntimeError):
+    """A run that ended half-way for no mistake in the command: its lines say why and what to do."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ' (did you mean "x"?)', or the valid names where none is near."""
     names = sorted(valid)
@@ -28,13 +30,3 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def redact(text: str) -> str:
     """Return the text with user:password@ and the values of secret query parameters removed from its URLs."""
     return _SECRET.sub(r"\1***", _USER.sub(r"\1", text))
-
-
-def run_job(main: Callable[[list[str]], int], argv: list[str]) -> NoReturn:
-    """Run a job's main and exit with its code; an InputError is one line on stderr and exit code 2."""
-    try:
-        code = main(argv)
-    except InputError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
-        code = 2
-    sys.exit(code)

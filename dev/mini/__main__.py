@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dev.mini.options import MiniConfig
 from zsfuse_ray.config.options import parse
-from zsfuse_ray.errors import run_job
+from zsfuse_ray.process import run_job
 
 
 def main(argv: list[str]) -> int:

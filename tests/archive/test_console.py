@@ -7,8 +7,9 @@ import pytest
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.growth import Changes
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.config.score import ScoreConfig
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, RunError
 from zsfuse_ray.runs.folder import Output
 
 COUNTS = {
@@ -80,11 +81,11 @@ def rows(*numbers: int) -> np.ndarray:
         (Changes(rows(), rows(), rows(), rows()), True, ""),
     ],
 )
-def test_changes_of_the_archive(changes: Changes, prune: bool, line: str, capsys) -> None:
+def test_changes_of_the_archive(changes: Changes, prune: bool, line: str, caplog) -> None:
+    caplog.set_level("INFO")
     console.print_changes(changes, prune)
-    printed = capsys.readouterr()
-    assert printed.err.endswith(line)
-    assert (printed.out, printed.err.count("\n")) == ("", bool(line))
+    assert len(caplog.messages) == bool(line)
+    assert "".join(f"{message}\n" for message in caplog.messages).endswith(line)
 
 
 def test_the_summary_of_labels() -> None:
@@ -125,34 +126,33 @@ def test_the_summary_of_embeddings() -> None:
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(0.05, 0), (0.0499, 1)])
-def test_too_many_failures_end_with_1(allowed: float, code: int, capsys) -> None:
+def test_too_many_failures_end_with_1(allowed: float, code: int, caplog) -> None:
     """105 of 2,000 items and 100 files that could not be opened."""
-    assert console.verdict(COUNTS, allowed) == code
+    assert console.exit_code(COUNTS, allowed) == code
     expected = "105 of 2100 items failed (5.0%, allowed are 5.0%, --max-reject-rate); "
-    assert capsys.readouterr().err.startswith(expected if code else "")
-    assert console.verdict(COUNTS | {"items": 0, "unreadable": 0, "failures": 0}, 0.0) == 0
+    assert [message.startswith(expected) for message in caplog.messages] == [True] * code
+    assert console.exit_code(COUNTS | {"items": 0, "unreadable": 0, "failures": 0}, 0.0) == 0
 
 
-def test_a_complete_run_is_shown_again(capsys) -> None:
+def test_a_result_is_printed_with_its_exit_code(capsys) -> None:
     run = {"config": {"labels": ["sad"]}, "counts": COUNTS, "models": {}}
-    assert console.nothing_to_do(run, "out", 0.5) == 0
-    assert console.nothing_to_do(run, "out", 0.0) == 1
-    printed = capsys.readouterr()
-    assert printed.err.startswith("out is complete; nothing to do\n")
-    assert printed.out.count("labels by speech time") == 2
+    result = RunResult(Output("out", cast(Any, None), "out"), run)
+    assert console.print_result(result, 0.5) == 0
+    assert console.print_result(result, 0.0) == 1
+    assert capsys.readouterr().out == 2 * (console.summary(run, "out") + "\n")
 
 
-def test_a_store_that_went_away_is_one_line(capsys) -> None:
+def test_a_store_that_went_away_is_one_line() -> None:
     import ray.exceptions
 
     error = ray.exceptions.RayError("a long trace\nSourceError: s3://b/a.wav: no answer\n")
-    assert console.stopped(error) == 1
-    assert capsys.readouterr().err.splitlines() == [
+    stopped = console.stopped(error)
+    assert isinstance(stopped, RunError)
+    assert str(stopped).splitlines() == [
         "s3://b/a.wav: no answer",
-        "error: the run stopped; what is written stays, and the same command resumes there",
+        "error: the run stopped; what is written stays, and the same command resumes",
     ]
-    assert console.stopped(ray.exceptions.RayError("at https://me:hunter2@h/a")) == 1
-    assert "hunter2" not in capsys.readouterr().err
+    assert "hunter2" not in str(console.stopped(ray.exceptions.RayError("at https://me:hunter2@h/a")))
 
 
 def test_a_users_mistake_in_a_task_is_the_users() -> None:
@@ -160,14 +160,14 @@ def test_a_users_mistake_in_a_task_is_the_users() -> None:
 
     error = ray.exceptions.RayError("a trace")
     error.cause = InputError("--alm x: no")  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match="--alm x: no"):
-        console.stopped(error)
+    assert console.stopped(error) is error.cause  # type: ignore[attr-defined]
 
 
-def test_untrained_models_are_named(capsys) -> None:
+def test_untrained_models_are_named(caplog) -> None:
+    caplog.set_level("INFO")
     names = {"input": "demo", "output": "out", "specialist": "classifier:untrained"}
     assert console.print_models(ScoreConfig(**names, alm="clap:untrained"), "mini") is None
-    assert capsys.readouterr().err.startswith("UNTRAINED alm and specialist: random weights")
+    assert caplog.messages[-1].startswith("UNTRAINED alm and specialist: random weights")
     figures = console.print_models(ScoreConfig(input="demo", output="out"), "mini")
     assert figures is not None
-    assert capsys.readouterr().err.startswith("preset mini: small models for trying out; UA on ")
+    assert caplog.messages[-1].startswith("preset mini: small models for trying out; UA on ")

@@ -11,6 +11,7 @@ import pytest
 from encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment, small_archive
 
 from zsfuse_ray.archive import describe, elsewhere
+from zsfuse_ray.archive.console import exit_code
 from zsfuse_ray.archive.describe import Prompts
 from zsfuse_ray.archive.elsewhere import _with_tables_options, label_table
 from zsfuse_ray.archive.layout import PASSES, PLAN, RECORDINGS, RUN, SEGMENTS
@@ -102,7 +103,7 @@ def test_a_table_that_is_not_complete_is_refused_for_what_is_wanted(small: Small
     encoded.with_pass(replace(encoded.passes[1], complete=False))
     assert "incomplete" in refusal(config(small))
     assert not Path(out.root).exists()
-    assert label_table(config(small, alm="none"), "") == 0
+    assert label_table(config(small, alm="none"), "").record["status"] == "complete"
 
 
 def test_other_weights_under_the_same_name_are_refused(small: Small, out: Output, monkeypatch) -> None:
@@ -129,7 +130,7 @@ def test_other_weights_under_the_same_name_are_refused(small: Small, out: Output
 def test_a_table_without_a_model(small: Small, out: Output, asked: list) -> None:
     small.encode({"specialist": Computed()})
     assert "was made without one; use --alm none" in refusal(config(small, alm="clap:untrained"))
-    assert label_table(config(small), "") == 0  # its own: none
+    assert label_table(config(small), "").record["status"] == "complete"  # its own: none
     names = out.read_table(SEGMENTS).column_names
     assert not any(name.startswith("alm_") for name in names)
     assert [alm for alm, _ in asked] == [None]
@@ -159,11 +160,16 @@ def times(out: Output) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path(out.root).rglob("*")}
 
 
-def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, capsys) -> None:
+def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, caplog) -> None:
     small.encode(BOTH)
     first = config(small, max_reject_rate=0.0)
-    assert label_table(first, "") == 1  # what could not be decoded cannot be labelled
+    result = label_table(first, "")
+    assert exit_code(result.record["counts"], 0.0) == 1  # what could not be decoded cannot be labelled
     run = json.loads((Path(out.root) / RUN).read_text())
+    assert result.record == run
+    assert len(result.segments()) == run["counts"]["segments"]
+    assert len(result.recordings()) == run["counts"]["recordings"] - run["counts"]["unreadable"]
+    assert len(result.rejects()) == sum(run["counts"]["rejects"].values())
     assert run["status"] == "complete"
     assert len(out.read_table(SEGMENTS)) == run["counts"]["segments"] == len(every_segment(small.rows))
     assert sum(run["counts"]["label_shares"].values()) == pytest.approx(1)
@@ -174,9 +180,9 @@ def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, ca
     assert run["models"]["alm"]["prompts"] == 2
     assert run["time"]["audio_hours_this_time"] == 0
     before = times(out)
-    capsys.readouterr()
-    assert label_table(first, "") == 1
-    assert "nothing to do" in capsys.readouterr().err
+    caplog.set_level("INFO")
+    assert label_table(first, "").record == run
+    assert caplog.messages == [f"{out.uri} is complete; nothing to do"]
     assert times(out) == before
     assert len(asked) == 1
 
@@ -199,7 +205,7 @@ def test_a_table_that_was_made_anew_labels_again(small: Small, out: Output, aske
     plan = json.loads((Path(small.out.root) / PLAN).read_text())
     (Path(small.out.root) / PLAN).write_text(json.dumps(plan | {"id": "another"}))
     before = times(out)
-    assert label_table(config(small), "") == 0
+    assert label_table(config(small), "").record["status"] == "complete"
     assert times(out) != before
 
 
@@ -209,7 +215,7 @@ def test_a_folder_of_anything_else_is_refused(small: Small, out: Output, asked: 
     small.out.fs.move(small.out.root, str(tmp_path / "moved"))
     moved = build(ScoreConfig, resolved(config(small)) | {"embeddings": str(tmp_path / "moved")})
     assert "another run's results (embeddings" in refusal(moved)
-    assert label_table(replace(moved, overwrite=True), "") == 0
+    assert label_table(replace(moved, overwrite=True), "").record["status"] == "complete"
     out.delete(RUN)
     assert "exists, but no run wrote it" in refusal(moved)
 
@@ -218,7 +224,7 @@ def test_the_table_is_kept_whatever_is_asked_of_the_output(small: Small, out: Ou
     """--keep-encoded no deletes what a run itself has encoded, and no other output's."""
     small.encode(BOTH)
     before = times(small.out)
-    assert label_table(config(small, keep_encoded=False), "") == 0
+    assert label_table(config(small, keep_encoded=False), "").record["status"] == "complete"
     assert times(small.out) == before
     record = small.out.read_json(PASSES)
     assert record is not None

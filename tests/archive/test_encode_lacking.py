@@ -1,7 +1,6 @@
 """Which passes are run, and in which order; what a pass computes is faked from the small archive's values."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -40,9 +39,8 @@ def runs(small: Small, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.setattr(module.cluster, "pools", lambda *arguments: [pool])
     monkeypatch.setattr(module.cluster, "worker_nodes", lambda: 1)
     monkeypatch.setattr(module.ray, "cluster_resources", dict)
-    monkeypatch.setattr(module.progress, "start_tally", lambda: None)
-    monkeypatch.setattr(module.progress, "sums", lambda tally: {"audio_s": 60.0})
-    monkeypatch.setattr(module.progress, "Line", lambda *arguments: nullcontext())
+    monkeypatch.setattr(module.tally, "start_tally", lambda: None)
+    monkeypatch.setattr(module.tally, "sums", lambda tally: {"audio_s": 60.0, "planned_s": 60.0})
     return found
 
 

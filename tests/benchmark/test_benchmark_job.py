@@ -1,20 +1,18 @@
 """The job as a user runs it."""
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
 
-from zsfuse_ray import errors
+from zsfuse_ray import cli
 
 JOB = Path(__file__).parents[2] / "jobs" / "benchmark.py"
 
 
 def run(*arguments: object) -> int:
-    main = runpy.run_path(str(JOB))["main"]
     with pytest.raises(SystemExit) as ended:
-        errors.run_job(main, [str(argument) for argument in arguments])
+        cli.run(["benchmark", *map(str, arguments)])
     return int(ended.value.code or 0)
 
 

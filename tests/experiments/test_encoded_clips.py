@@ -126,8 +126,8 @@ def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
 
 
 @pytest.mark.parametrize(("lost", "code"), [(0, 0), (5, 0), (6, 1)])
-def test_too_many_unreadable_clips_end_with_1(lost, code, capsys):
+def test_too_many_unreadable_clips_end_with_1(lost, code, caplog):
     counts = [{"encoded": 60 - lost, "rejected": 0, "more": 1}, {"encoded": 40, "rejected": lost}]
     assert exit_code(counts, 0.05) == code
-    said = capsys.readouterr().err
+    said = "\n".join(caplog.messages)
     assert (f"{lost} of 100 clips" in said) == ("--max-reject-rate" in said) == bool(code)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import runpy
 import shutil
 import signal
 import socket
@@ -17,7 +16,7 @@ import ray
 import s3fs
 from jobs_support import ROOT, free_ports, wait_for
 
-from zsfuse_ray import errors
+from zsfuse_ray import cli
 
 LOGICAL_CPUS = 6
 
@@ -72,9 +71,8 @@ def run_job(cluster: dict[str, str]) -> Iterator[Callable[..., subprocess.Comple
 
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
         out, err = io.StringIO(), io.StringIO()
-        job = runpy.run_path(str(ROOT / "jobs" / f"{name}.py"))
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            errors.run_job(job["main"], [str(argument) for argument in arguments])
+            cli.run([name, *map(str, arguments)])
         return subprocess.CompletedProcess(name, int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
     yield run

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs_support import ROOT, scored, speech, tables, wait_for, write_wav
+from jobs_support import scored, speech, tables, wait_for, write_wav
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,9 @@ def arguments(archive: Path, out: Path) -> list[str]:
 SHORT_PARTS = """
 import sys
 from zsfuse_ray.archive import bundles
-from zsfuse_ray.errors import run_job
-import runpy
+from zsfuse_ray.cli import run
 bundles.PART_S = 100.0
-run_job(runpy.run_path(sys.argv[1])["main"], sys.argv[2:])
+run(["score", *sys.argv[1:]])
 """
 
 
@@ -43,7 +42,7 @@ def files_in(folder: Path) -> int:
 
 
 def command(archive: Path, out: Path) -> list[str]:
-    return [sys.executable, "-c", SHORT_PARTS, str(ROOT / "jobs" / "score.py"), *arguments(archive, out)]
+    return [sys.executable, "-c", SHORT_PARTS, *arguments(archive, out)]
 
 
 @pytest.fixture(scope="module")

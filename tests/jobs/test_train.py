@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import torch
 from jobs_support import ROOT, lines, run_process, scored, tables, wait_for, write_wav
 from training_support import EMOTIONS, start, tones
 
-from zsfuse_ray import errors
+from zsfuse_ray import cli, errors
 from zsfuse_ray.models.families.classifier import Classifier
 
 EPOCHS = 16
@@ -212,9 +211,8 @@ def small_start(folder: Path) -> Path:
 
 def refused(*given: object) -> str:
     """What the job says to a command that it must refuse before it starts Ray."""
-    job = runpy.run_path(str(ROOT / "jobs" / "train.py"))
     with pytest.raises(errors.InputError) as said:
-        job["main"]([str(word) for word in given])
+        cli.train([str(word) for word in given])
     assert "\n" not in str(said.value)
     return str(said.value)
 

@@ -1,6 +1,10 @@
+import logging
+import time
+
 import pytest
 
-from zsfuse_ray.runs.progress import BAR, duration, progress_text
+from zsfuse_ray.runs import progress
+from zsfuse_ray.runs.progress import Progress, duration, progress_text, watched
 
 
 @pytest.mark.parametrize(
@@ -23,28 +27,62 @@ def test_durations_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_the_line_of_a_log() -> None:
-    counts = {"planned_s": 1800.0, "audio_s": 900.0, "segments": 12345, "rejects": 2}
-    assert progress_text(counts, 36_000.0, 9000.0, 90.0, bar=False) == (
-        " 30%  3.00 of 10.00 h  10× real time  21 min left  12,345 segments  2 rejects"
-    )
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "done_now", "took_s", "text"),
+    [
+        # half an hour in 90 s is 20 times real time; what an earlier command did counts for neither
+        (3.0, 10.0, "h", 0.5, 90.0, "encoded 3.00 of 10.00 h of audio  20× real time  21 min left"),
+        (10.0, 10.0, "h", 0.5, 90.0, "encoded 10.00 of 10.00 h of audio  20× real time  in 2 min"),
+        (2.0, 8.0, "h", 0.0, 30.0, "encoded 2.00 of 8.00 h of audio  starting"),
+        (1200, 4800, "clips", 1200, 60.0, "encoded 1,200 of 4,800 clips  20 clips/s  3 min left"),
+        (0, 0, "parts", 0, 0.0, "encoded 0 of 0 parts  0 parts/s  in 0 s"),
+    ],
+)
+def test_rate_and_time_left_count_what_is_finished(
+    done: float, total: float, unit: str, done_now: float, took_s: float, text: str
+) -> None:
+    assert progress_text("encoded", done, total, unit, done_now, took_s) == text
 
 
-def test_the_bar_fills() -> None:
-    drawn = []
-    for done in (0.0, 50.0, 100.0, 130.0):
-        counts = {"planned_s": done, "audio_s": done, "segments": 0, "rejects": 0}
-        text = progress_text(counts, 100.0, 0.0, 10.0, bar=True)
-        assert text.startswith("[")
-        bar = text[1 : text.index("]")]
-        assert len(bar) == BAR
-        drawn.append(bar.count("#"))
-    assert drawn == [0, BAR // 2, BAR, BAR]  # more than the headers promised is still the whole
+def test_a_log_gets_a_line_now_and_then_and_at_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = Progress("encoded", 100, "clips")
+    for done in (10, 20, 50):
+        now[0] += 10
+        shown.update(done)
+    shown.end()
+    assert caplog.messages == [
+        " 20%  encoded 20 of 100 clips  1 clips/s  80 s left",
+        "100%  encoded 100 of 100 clips  3.33 clips/s  in 30 s",
+    ]
 
 
-@pytest.mark.parametrize(("total_s", "wall_s"), [(0.0, 0.0), (100.0, 0.0), (100.0, 5.0)])
-def test_a_line_before_anything_is_done(total_s: float, wall_s: float) -> None:
-    counts = {"planned_s": 0.0, "audio_s": 0.0, "segments": 0, "rejects": 0}
-    text = progress_text(counts, total_s, 0.0, wall_s, bar=False)
-    assert "? left" in text
-    assert "0 segments" in text
+def test_what_is_soon_done_or_failed_has_no_last_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    Progress("labelled", 1, "parts").end()
+    Progress("labelled", 2, "parts").end(complete=False)
+    assert caplog.messages == []
+
+
+def test_work_is_watched_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOOK_EVERY_S", 0.01)
+    shown = Progress("encoded", 5, "clips")
+    done: list[int] = []
+    with watched(shown, lambda: len(done)):
+        for n in range(3):
+            done.append(n)
+        wait_until = time.monotonic() + 5
+        while shown.done < 3 and time.monotonic() < wait_until:
+            time.sleep(0.01)
+        assert shown.done == 3
+    assert shown.done == 5
+    with (
+        pytest.raises(ValueError, match="broken"),
+        watched(shown := Progress("encoded", 5, "clips"), lambda: 2),
+    ):
+        raise ValueError("broken")
+    assert shown.done < 5

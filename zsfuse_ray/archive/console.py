@@ -1,7 +1,7 @@
 """What a run over an archive prints: models at the start, changes of the archive, results at the end."""
 
+import logging
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +12,14 @@ from zsfuse_ray.archive.estimate import encoded_bytes
 from zsfuse_ray.archive.growth import Changes
 from zsfuse_ray.archive.layout import RUN
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.errors import InputError, RunError, redact
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.runs.progress import duration
+
+log = logging.getLogger(__name__)
 
 
 def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
@@ -24,17 +27,15 @@ def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     figures = quality(model_specs(config).values())
     if figures:
         known = ", ".join(f"{corpus} {ua['zs_fuse']:.0%}" for corpus, ua in figures["ua"].items())
-        print(
-            f"preset {preset}: small models for trying out; UA on speakers unheard in training: {known}. "
-            "Name larger ones with --alm and --specialist, or --preset paper.",
-            file=sys.stderr,
+        log.info(
+            f"preset {preset}: small models for trying out; UA on speakers held out of training: {known}. "
+            "Name larger ones with --alm and --specialist, or --preset paper."
         )
     names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
     if names:
-        print(
+        log.warning(
             f"UNTRAINED {' and '.join(names)}: random weights, the labels of this run mean nothing. "
-            "Name real models with --alm and --specialist, or --preset paper.",
-            file=sys.stderr,
+            "Name real models with --alm and --specialist, or --preset paper."
         )
     return figures
 
@@ -49,7 +50,7 @@ def print_changes(changes: Changes, prune: bool) -> None:
     if len(changes.gone):
         parts.append(f"{len(changes.gone):,} gone ({'dropped' if prune else 'kept; --prune drops them'})")
     if parts:
-        print(f"recordings since the plan: {', '.join(parts)}", file=sys.stderr)
+        log.info(f"recordings since the plan: {', '.join(parts)}")
 
 
 def plan_text(plan: Plan, decode_s: float | None) -> str:
@@ -81,36 +82,30 @@ def bytes_text(size: float) -> str:
     return f"{size / 1000:.3g} TB"
 
 
-def nothing_to_do(run: Mapping[str, Any], uri: str, max_reject_rate: float) -> int:
-    """State that a run is complete, and its results; returns its exit code."""
-    print(f"{uri} is complete; nothing to do", file=sys.stderr)
-    print(summary(run, uri), flush=True)
-    return verdict(run["counts"], max_reject_rate)
-
-
-def stopped(error: ray.exceptions.RayError) -> int:
-    """State what ended a run half-way: one line where the store was lost, else Ray's own message."""
+def stopped(error: ray.exceptions.RayError) -> InputError | RunError:
+    """What ended a run half-way: one line where the store was lost, else Ray's own message."""
     if isinstance(cause := getattr(error, "cause", None), InputError):
-        raise cause from None
+        return cause
     outage = re.search(r"SourceError: (.+)", str(error))
     what = outage.group(1) if outage else redact(str(error))
-    print(
-        f"{what}\nerror: the run stopped; what is written stays, and the same command resumes there",
-        file=sys.stderr,
-    )
-    return 1
+    return RunError(f"{what}\nerror: the run stopped; what is written stays, and the same command resumes")
 
 
-def verdict(counts: Mapping[str, Any], max_reject_rate: float) -> int:
-    """Exit code of a run with these counts, with a line on stderr where it is not 0."""
+def print_result(result: RunResult, max_reject_rate: float) -> int:
+    """Print what a run came to; its exit code: 1 where more failed than is allowed."""
+    print(summary(result.record, result.uri), flush=True)
+    return exit_code(result.record["counts"], max_reject_rate)
+
+
+def exit_code(counts: Mapping[str, Any], max_reject_rate: float) -> int:
+    """Exit code of a run with these counts, with a message where it is not 0."""
     tried = max(1, counts["items"] + counts["unreadable"])
     rate = counts["failures"] / tried
     if rate <= max_reject_rate:
         return 0
-    print(
+    log.error(
         f"{counts['failures']} of {tried} items failed ({rate:.1%}, allowed are {max_reject_rate:.1%}, "
-        "--max-reject-rate); the tables are written, reasons are in rejects/",
-        file=sys.stderr,
+        "--max-reject-rate); the tables are written, reasons are in rejects/"
     )
     return 1
 

@@ -1,5 +1,6 @@
 """Label what another output has encoded, its embedding table, elsewhere: without audio or GPU."""
 
+import logging
 import os
 from typing import Any
 
@@ -12,6 +13,7 @@ from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
+from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
 from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest
@@ -24,9 +26,11 @@ from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import claim
 
+log = logging.getLogger(__name__)
 
-def label_table(config: ScoreConfig, preset: str) -> int:
-    """Label what a table holds. Returns the exit code: 0, or 1 where more failed than is allowed."""
+
+def label_table(config: ScoreConfig, preset: str) -> RunResult:
+    """Label what a table holds. InputError or RunError where that ended before the tables were complete."""
     table = open_table(str(config.embeddings))
     config, keys = _with_tables_options(config, table)
     if "alm" in keys:
@@ -41,7 +45,8 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
     if run is not None and all(run.get(name) == value for name, value in now.items()):
-        return console.nothing_to_do(run, out.uri, config.max_reject_rate)
+        log.info(f"{out.uri} is complete; nothing to do")
+        return RunResult(out, run)
     parts = table.plan.parts()
     stale = parts if config.overwrite else stale_parts(out, parts, digest)
     own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, streams=True)
@@ -60,7 +65,7 @@ def label_table(config: ScoreConfig, preset: str) -> int:
     try:
         return end_run(config, task, stale, run, Spent(), own_ray)
     except ray.exceptions.RayError as error:
-        return console.stopped(error)
+        raise console.stopped(error) from None
 
 
 def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:

@@ -11,7 +11,8 @@ from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode, add_pass, begun_p
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.wanted import encoding_options, to_encode
 from zsfuse_ray.config.score import RunConfig
-from zsfuse_ray.runs import cluster, progress
+from zsfuse_ray.runs import cluster, tally
+from zsfuse_ray.runs.progress import Progress, watched
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,19 @@ def _encode(
 
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(tasks))
     started = time.monotonic()
-    tally = progress.start_tally()
-    total_s = 3600 * sum(plan.increments[n].hours for n in one.increments)
-    earlier_s = total_s * _share_done(encoded, plan, one)
+    counts = tally.start_tally()
+    hours = sum(plan.increments[n].hours for n in one.increments)
+    earlier = hours * _share_done(encoded, plan, one)
     cores = cluster.cores() if own_ray else None
-    with progress.Line(total_s, earlier_s, tally):
-        run_pass(config, plan.out, plan, one, tasks, pools, cores, tally)
+    with watched(
+        Progress("encoded", hours, "h", earlier),
+        lambda: earlier + tally.sums(counts)["planned_s"] / 3600,
+    ):
+        run_pass(config, plan.out, plan, one, tasks, pools, cores, counts)
     encoded = encoded.with_pass(replace(one, complete=True))
     plan.out.delete(one.checkpoint)
     return encoded, Spent(
-        spent.audio_s + progress.sums(tally)["audio_s"],
+        spent.audio_s + tally.sums(counts)["audio_s"],
         spent.wall_s + time.monotonic() - started,
         sum(pool.min_size * (pool.num_gpus or 1) for pool in pools),
         "gpu" if pools[0].num_gpus else "cpu",

@@ -18,9 +18,9 @@ from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.summaries import run_counts, summed
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.progress import Progress
 
 FEW_PARTS = 4  # sooner labelled here than Ray is started
-PRINT_EVERY_S = 15.0
 READERS = 16  # of the counts of parts that were labelled before
 
 
@@ -55,13 +55,12 @@ class Labelled:
 def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
     """Label these parts and sum up the counts of all. own_ray: as in `end_run`."""
     clear_other_tables(task.out, task.digest)
-    last, total, peak, cpu_s = time.monotonic(), {}, 0.0, 0.0
+    total, peak, cpu_s = {}, 0.0, 0.0
+    progress = Progress("labelled", len(stale), "parts")
     for done, (counts, peak_mb, used_s) in enumerate(_label_all(task, stale, own_ray), start=1):
         total, peak, cpu_s = summed((total, counts)), max(peak, peak_mb), cpu_s + used_s
-        if time.monotonic() - last >= PRINT_EVERY_S:
-            last = time.monotonic()
-            text = f"labelled {done:,} of {len(stale):,} parts, {total['segments']:,} segments"
-            print(text, file=sys.stderr, flush=True)
+        progress.update(done)
+    progress.end()
     segments = total.get("segments", 0)
     labelled = {part.number for part in stale}
     others = [part for part in task.plan.parts() if part.number not in labelled]

@@ -1,6 +1,6 @@
 """The verbs over an archive: plan → encode → label, each from where an earlier command left the folder."""
 
-import sys
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.archive.record import begin_run, end_run
+from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.wanted import (
@@ -38,9 +39,14 @@ from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import refuse_other_config
 
+log = logging.getLogger(__name__)
 
-def plan(config: PlanConfig) -> int:
-    """``zsfuse plan``: write the plan, or what is new to it, and print it. Returns the exit code."""
+
+def plan(config: PlanConfig) -> tuple[Plan, float | None]:
+    """``zsfuse plan``: write the plan, or what is new to it.
+
+    Returns it, and the seconds that decoding takes here, None where nothing could be tried.
+    """
     out = Output.open(config.output)
     listing = list_archive(config.input)
     if config.overwrite:
@@ -51,12 +57,11 @@ def plan(config: PlanConfig) -> int:
     made = _extended(config, out, listing, there, changes)
     cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
     cost = seconds_per_hour(made, config)
-    print(console.plan_text(made, None if cost is None else cost * made.total("hours") / cpus))
-    return 0
+    return made, None if cost is None else cost * made.total("hours") / cpus
 
 
-def score(config: ScoreConfig, preset: str) -> int:
-    """Label an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows."""
+def score(config: ScoreConfig, preset: str) -> RunResult:
+    """Label an archive. InputError or RunError where that ended before the tables were complete."""
     folder = _look(config)
     wanted = requested(config, folder.models)
     digest = score_digest(config, {kind_of(key): identity(one.spec) for key, one in wanted.items()})
@@ -73,7 +78,7 @@ def score(config: ScoreConfig, preset: str) -> int:
     of_kind = {kind: facts[key] for kind, key in keys.items()}
     labelling = make_labelling(config, of_kind, prompts)
     if stale and not lacks:
-        print(f"{folder.out.uri} is encoded already: labelling again, without audio", file=sys.stderr)
+        log.info(f"{folder.out.uri} is encoded already: labelling again, without audio")
     if config.overwrite:  # not before everything that may be wrong with the command was looked at
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
@@ -90,13 +95,13 @@ def score(config: ScoreConfig, preset: str) -> int:
         task = LabelTask(plan, encoded, folder.out, labelling, keys, repeats, counted, digest)
         return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
-        return console.stopped(error)
+        raise console.stopped(error) from None
 
 
-def embed(config: EmbedConfig, preset: str) -> int:
-    """Encode an archive. Returns the exit code: 0, or 1 where more failed than ``max_reject_rate`` allows.
+def embed(config: EmbedConfig, preset: str) -> RunResult:
+    """Encode an archive. InputError or RunError where that ended before all of it was.
 
-    A folder that score has labelled keeps its tables: only what is encoded grows.
+    A folder that score has labelled keeps its tables and its record: only what is encoded grows.
     """
     folder = _look(config)
     wanted = requested(config, folder.models)
@@ -116,8 +121,9 @@ def embed(config: EmbedConfig, preset: str) -> int:
     try:
         encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, everywhere, own_ray)
         if folder.is_labelled:
-            print(f"{folder.out.uri} is encoded; its labels are those of before, until score runs again")
-            return 0
+            log.info(f"{folder.out.uri} is encoded; its labels are those of before, until score runs again")
+            assert folder.run is not None
+            return RunResult(folder.out, folder.run)
         for key, own in repeats.items():
             run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
         counted = repetitions(config, repeats, facts)
@@ -125,7 +131,7 @@ def embed(config: EmbedConfig, preset: str) -> int:
         stale = stale_parts(folder.out, plan.parts(), digest)
         return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
-        return console.stopped(error)
+        raise console.stopped(error) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +187,11 @@ def _look(config: RunConfig) -> _Folder:
     return _Folder(out, listing, there, compare(there, listing), encoded, run)
 
 
-def _nothing_to_do(config: RunConfig, folder: _Folder) -> int:
+def _nothing_to_do(config: RunConfig, folder: _Folder) -> RunResult:
     assert folder.run is not None
     console.print_changes(folder.changes, config.prune)
-    return console.nothing_to_do(folder.run, folder.out.uri, config.max_reject_rate)
+    log.info(f"{folder.out.uri} is complete; nothing to do")
+    return RunResult(folder.out, folder.run)
 
 
 def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, parts: int) -> bool:

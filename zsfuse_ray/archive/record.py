@@ -11,6 +11,7 @@ from zsfuse_ray.archive.layout import RUN
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import drop_passes
 from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import OPERATIONAL, RunConfig, ScoreConfig
 from zsfuse_ray.runs.folder import Output
@@ -37,8 +38,8 @@ def begin_run(
 
 def end_run(
     config: RunConfig, task: LabelTask, stale: list[Part], run: dict[str, Any], spent: Spent, own_ray: bool
-) -> int:
-    """Label the stale parts, write run.json and print what came out. Returns the exit code.
+) -> RunResult:
+    """Label the stale parts and write run.json.
 
     own_ray: whether Ray is one of our own on this machine.
     """
@@ -63,6 +64,6 @@ def end_run(
         run["effective_repetition"] = labelled.effective_repetition.get("alm", {})
         if not config.keep_encoded and config.embeddings is None:  # another output's stays
             drop_passes(task.encoded)
-    task.out.write_json(RUN, run | {"status": "complete"})
-    print(console.summary(run, task.out.uri), flush=True)
-    return console.verdict(run["counts"], config.max_reject_rate)
+    run["status"] = "complete"
+    task.out.write_json(RUN, run)
+    return RunResult(task.out, run)

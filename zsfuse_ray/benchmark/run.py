@@ -1,8 +1,8 @@
 """One benchmark from start to end: check the input, then measure part after part."""
 
+import logging
 import os
 import platform
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,8 @@ from zsfuse_ray.models.catalog import revision_of
 from zsfuse_ray.runs.cluster import cores
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import git_revision, versions
+
+log = logging.getLogger(__name__)
 
 JSON, PAGE = "benchmark.json", "benchmark.md"
 
@@ -77,7 +79,7 @@ def benchmark(config: BenchmarkConfig) -> str:
         "memory": lambda: memory(config),
     }
     for part in config.parts:
-        print(f"measuring {part}", file=sys.stderr, flush=True)
+        log.info(f"measuring {part}")
         figures = measure[part]()
         result["figures"][part] = [figure.about() for figure in figures]
         if out is not None:  # part by part: what was measured stays when a later part breaks

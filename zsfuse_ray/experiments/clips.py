@@ -5,8 +5,7 @@ fusion, choices, figures) is arithmetic on arrays.
 """
 
 import json
-import sys
-import time
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
@@ -34,13 +33,15 @@ from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, embedding_column, en
 from zsfuse_ray.models.about import Kind
 from zsfuse_ray.models.catalog import UNTRAINED, named_in_data, parse_spec, revision_of
 from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.progress import start_tally
+from zsfuse_ray.runs.progress import Progress
+from zsfuse_ray.runs.tally import start_tally
 
 CLIPS_PER_BUNDLE = 32
-PROGRESS_EVERY_S = 15.0
 # A clip is encoded whole but for its silent edges; what is longer than two hours is no clip.
 WHOLE = Segmentation(vad="none", min_segment_s=0.05, max_segment_s=7200.0)
 _OVERRUN_S = 3600.0
+log = logging.getLogger(__name__)
+
 _ROW = "table_row"  # of a clip that is a segment of an embedding table
 
 
@@ -100,7 +101,7 @@ def models_of(config: LabelledOptions, table: EncodedTable | None, every: bool =
     for key, name in models.items():
         spec = parse_spec(name, kind_of(key))
         if spec.checkpoint == UNTRAINED:
-            print(f"UNTRAINED {spec}: random weights, its figures mean nothing", file=sys.stderr)
+            log.warning(f"UNTRAINED {spec}: random weights, its figures mean nothing")
         elif table is None or kind_of(key) == "alm":  # of a specialist the table has all that is needed
             revision_of(spec)
     return models
@@ -142,7 +143,6 @@ def encode(
     normalised, where there is an ALM; LOGITS over the specialist's own labels, where there is one; LOG_MEL
     (``audio.statistics``) where asked for. own_ray: whether Ray is one of our own on this machine.
     """
-    print(f"encoding {len(clips):,} clips", file=sys.stderr)
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
     tasks = {
         key: ToEncode(parse_spec(name, kind_of(key)), config.audio_repeats if kind_of(key) == "alm" else ())
@@ -155,19 +155,19 @@ def encode(
         partial(_without_audio, log_mel=log_mel), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
     )
     batches: list[pa.Table] = []
-    printed, done = time.monotonic(), 0
+    done, progress = 0, Progress("encoded", len(clips), "clips")
     try:
         for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             batches.append(cast(pa.Table, batch))
             done += sum(len(items) for items in batches[-1]["items"])
-            if time.monotonic() - printed >= PROGRESS_EVERY_S:
-                printed = time.monotonic()
-                print(f"  {done:,} of {len(clips):,} clips", file=sys.stderr, flush=True)
+            progress.update(done)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, InputError) else error) from None
+    progress.end()
     repeats = config.audio_repeats if config.alm != "none" else ()
     kept, rejects = encoded_clips(clips, pa.concat_tables(batches), repeats)
-    print(f"encoded {len(kept):,}, {len(clips) - len(kept)} could not be read", file=sys.stderr)
+    if len(kept) < len(clips):
+        log.info(f"{len(clips) - len(kept)} of {len(clips):,} clips could not be read")
     if not len(kept):
         raise InputError(f"none of the clips could be read; the first: {rejects['message'][0].as_py()}")
     return kept, rejects
@@ -217,9 +217,8 @@ def exit_code(counts: Iterable[Mapping[str, int]], max_reject_rate: float) -> in
     done, lost = (sum(values) for values in zip(*pairs, strict=True))
     if lost <= max_reject_rate * (done + lost):
         return 0
-    print(
+    log.error(
         f"{lost} of {done + lost} clips could not be read (allowed are {max_reject_rate:.1%}, "
-        "--max-reject-rate); reasons are in rejects/",
-        file=sys.stderr,
+        "--max-reject-rate); reasons are in rejects/"
     )
     return 1

@@ -1,6 +1,6 @@
 """One evaluation from start to end: labelled clips → one pass over the audio → choices → figures."""
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -27,13 +27,16 @@ from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.ownership import claim
 from zsfuse_ray.runs.provenance import git_revision, versions
+from zsfuse_ray.runs.result import Result
+
+log = logging.getLogger(__name__)
 
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 OURS = (EVALUATION, PREDICTIONS, "evaluation.md", "figures", REJECTS)
 
 
-def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any]]:
-    """Evaluate and write the JSON table, predictions and rejects; returns the folder and the table.
+def evaluate(config: EvaluateConfig, preset: str) -> Result:
+    """Evaluate and write evaluation.json, predictions and rejects; the record is that of evaluation.json.
 
     InputError, before any model is loaded, for what is wrong with the clips, the splits or the output.
     """
@@ -50,7 +53,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
     text, models = embedded_prompts(config, names, label_sets, table, [(config.words, config.separator)])
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()
-        print("from a table there is no SVM: it reads the audio itself", file=sys.stderr)
+        log.info("from a table there is no SVM: it reads the audio itself")
     else:
         encoded, rejects = encode(clips, config, own_ray, log_mel=True)
 
@@ -88,7 +91,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> tuple[Output, dict[str, Any
     out.write_table(f"{REJECTS}/rejects.parquet", rejects)
     out.write_table(PREDICTIONS, pa.concat_tables(predictions, promote_options="default"))
     out.write_json(EVALUATION, result)
-    return out, result
+    return Result(out, result)
 
 
 def _run_rounds(evidence: Evidence, plan: Protocol, config: EvaluateConfig) -> list[Outcome]:

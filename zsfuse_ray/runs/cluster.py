@@ -2,9 +2,14 @@
 
 import logging
 import os
+import signal
+import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray._private.log import PlainRayHandler
@@ -12,6 +17,8 @@ from ray.data import DataContext
 
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.errors import InputError
+
+log = logging.getLogger(__name__)
 
 # Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write), beside decoding and pools.
 OWN_STEPS = 3
@@ -44,8 +51,6 @@ def connect(address: str | None, *, streams: bool = False) -> bool:
     """
     if ray.is_initialized():
         return False
-    # Ray's own lines stay in its log files; a user sees ours
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, PlainRayHandler):
@@ -53,18 +58,38 @@ def connect(address: str | None, *, streams: bool = False) -> bool:
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
     # Ray's own 32 are processes that cost a small run ten seconds; one reads 128 footers at a time
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
+    if address := address or os.environ.get("RAY_ADDRESS"):
         try:
-            ray.init(address=address, **quiet)
+            _init(address=address, **quiet)
         except ConnectionError as error:
             raise InputError(f"no Ray cluster at {address}: {error}") from None
         return False
+    log.info("starting Ray (about 10 s)")
     own = cores()
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
     store = {"object_store_memory": STREAM_STORE_BYTES * own} if streams else {}
-    ray.init(address="local", num_cpus=own + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
+    _init(address="local", num_cpus=own + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
     return True
+
+
+def _init(**options: Any) -> None:
+    """ray.init, but what SIGTERM does stays, and of what Ray's C++ prints a line about its log level goes."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as printed:
+        os.dup2(printed.fileno(), 2)
+        try:
+            ray.init(**options)
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            printed.seek(0)
+            lines = [line for line in printed if b"Set ray log level from" not in line]
+            sys.stderr.write(b"".join(lines).decode(errors="replace"))
+    if main:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def cores() -> int:

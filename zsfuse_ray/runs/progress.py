@@ -1,120 +1,104 @@
-"""One line that says how far a run is: a bar on a terminal, plain lines in a log."""
+"""How far a verb is: a bar on a terminal, a line now and then in a log."""
 
+import logging
 import sys
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import pyarrow as pa
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+import ray.exceptions
+from tqdm import tqdm
 
-BAR = 24
 LOG_EVERY_S = 15.0
-DRAW_EVERY_S = 0.5
+LOOK_EVERY_S = 0.5
+WORTH_A_LINE_S = 2.0  # what was sooner done than read needs none
+BAR = "{percentage:3.0f}%|{bar:20}| {desc}"
+
+log = logging.getLogger(__name__)
 
 
-@ray.remote(num_cpus=0)
-class Tally:
-    """Sums what tasks report; lives beside the run."""
+class Progress:
+    """Shows finished work of `total` units; `earlier` of it an earlier command did, and took no time of this.
 
-    def __init__(self) -> None:
-        self.begun: Counter[int] = Counter()
-        self.sums = {"planned_s": 0.0, "audio_s": 0.0, "segments": 0, "rejects": 0}
+    unit: as it is named in the line; "h" is hours of audio. Draws nothing where the package's INFO messages
+    are not shown, as in a program that calls it as a library.
+    """
 
-    def add(self, counts: dict[str, float]) -> None:
-        """Add the counts of one task."""
-        for name, count in counts.items():
-            self.sums[name] += count
+    def __init__(self, what: str, total: float, unit: str, earlier: float = 0.0) -> None:
+        self.what, self.total, self.unit, self.earlier = what, total, unit, earlier
+        self.done = earlier
+        self.started = self.logged = time.monotonic()
+        self.bar: tqdm | None = None
+        if log.isEnabledFor(logging.INFO) and sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=earlier, bar_format=BAR, file=sys.stderr)
+            self.update(earlier)
 
-    def begin(self, item_id: int) -> int:
-        """How often this item was begun without being ended, this time included."""
-        self.begun[item_id] += 1
-        return self.begun[item_id]
+    def update(self, done: float) -> None:
+        """Show that `done` units are finished, those of earlier commands included."""
+        self.done = min(done, self.total)
+        if self.bar is not None:
+            self.bar.n = self.done
+            self.bar.set_description_str(self._text())
+        elif time.monotonic() - self.logged >= LOG_EVERY_S:
+            self.logged = time.monotonic()
+            log.info("%3.0f%%  %s", 100 * self.done / (self.total or 1), self._text())
 
-    def end(self, item_id: int) -> None:
-        """The item came through, whatever became of it."""
-        self.begun.pop(item_id, None)
+    def end(self, complete: bool = True) -> None:
+        """Show the last state; complete: all of the work is done."""
+        if complete:
+            self.done = self.total
+        if self.bar is not None:
+            self.bar.n = self.done
+            self.bar.set_description_str(self._text())
+            self.bar.close()
+        elif complete and time.monotonic() - self.started >= WORTH_A_LINE_S:
+            log.info("100%%  %s", self._text())
 
-    def read(self) -> dict[str, float]:
-        """The sums so far."""
-        return self.sums
-
-
-def report(tally: Any, scored: pa.Table) -> None:
-    """Tell the tally about SCORED rows."""
-    items = [item for row in scored["items"].to_pylist() for item in row]
-    segments = sum(len(row) for row in scored["segments"])
-    rejects = sum(item["reason"] is not None for item in items)
-    seconds = {name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")}
-    tally.add.remote(seconds | {"segments": segments, "rejects": rejects})
-
-
-def sums(tally: Any) -> dict[str, float]:
-    """What the tally has summed up so far."""
-    return cast(dict[str, float], ray.get(tally.read.remote()))
-
-
-def start_tally() -> Any:
-    """A Tally on the driver's own machine: others, on spot prices, may go away."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Tally.options(scheduling_strategy=here).remote()
+    def _text(self) -> str:
+        took = time.monotonic() - self.started
+        return progress_text(self.what, self.done, self.total, self.unit, self.done - self.earlier, took)
 
 
-@dataclass
-class Line:
-    """Prints the progress of ``total_s`` seconds of audio, of which an earlier run did ``earlier_s``."""
+@contextmanager
+def watched(progress: Progress, done: Callable[[], float]) -> Iterator[None]:
+    """Show what `done` returns, all finished units, while the block runs; read from a thread of its own."""
+    stop = threading.Event()
 
-    total_s: float
-    earlier_s: float
-    tally: Any
+    def watch() -> None:
+        while not stop.wait(LOOK_EVERY_S):
+            try:
+                progress.update(done())
+            except ray.exceptions.RayError:  # the main thread gets it too, and says what happened
+                return
 
-    def __enter__(self) -> "Line":
-        self.started = time.monotonic()
-        self.tty = sys.stderr.isatty()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop.set()
-        self.thread.join(timeout=10)
-        if exc[0] is None:
-            self._print()
-        if self.tty:
-            print(file=sys.stderr)
-
-    def _run(self) -> None:
-        while not self.stop.wait(DRAW_EVERY_S if self.tty else LOG_EVERY_S):
-            self._print()
-
-    def _print(self) -> None:
-        text = progress_text(
-            sums(self.tally), self.total_s, self.earlier_s, time.monotonic() - self.started, self.tty
-        )
-        print(
-            f"\r\x1b[K{text}" if self.tty else text, end="" if self.tty else "\n", file=sys.stderr, flush=True
-        )
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    complete = False
+    try:
+        yield
+        complete = True
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        progress.end(complete)
 
 
-def progress_text(
-    counts: dict[str, float], total_s: float, earlier_s: float, wall_s: float, bar: bool
-) -> str:
-    """The line itself: hours done of total, × real time, time left, segments, rejects."""
-    done = min(total_s, earlier_s + counts["planned_s"])
-    share = done / total_s if total_s else 1.0
-    speed = counts["audio_s"] / wall_s if wall_s else 0.0
-    spent = wall_s / counts["planned_s"] if counts["planned_s"] else None
-    left = duration((total_s - done) * spent) if spent else "?"
-    filled = round(BAR * share)
-    drawn = f"[{'#' * filled}{'.' * (BAR - filled)}] " if bar else ""
-    return (
-        f"{drawn}{share:4.0%}  {done / 3600:.2f} of {total_s / 3600:.2f} h  {speed:.0f}× real time  "
-        f"{left} left  {counts['segments']:,.0f} segments  {counts['rejects']:,.0f} rejects"
-    )
+def progress_text(what: str, done: float, total: float, unit: str, done_now: float, took_s: float) -> str:
+    """Finished work of all of it, the rate of this command, and the time that is left at that rate.
+
+    done_now: what this command has finished, in took_s seconds.
+    """
+    if unit == "h":
+        amount, rate = f"{done:.2f} of {total:.2f} h of audio", f"{3600 * done_now / max(took_s, 1e-9):.0f}×"
+        rate += " real time"
+    else:
+        amount = f"{done:,.0f} of {total:,.0f} {unit}"
+        rate = f"{done_now / max(took_s, 1e-9):.3g} {unit}/s"
+    if done >= total:
+        return f"{what} {amount}  {rate}  in {duration(took_s)}"
+    left = f"{duration((total - done) * took_s / done_now)} left" if done_now > 0 else "starting"
+    return f"{what} {amount}  {rate}  {left}" if done_now > 0 else f"{what} {amount}  {left}"
 
 
 def duration(seconds: float) -> str:

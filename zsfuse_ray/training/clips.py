@@ -19,7 +19,7 @@ from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.errors import redact
-from zsfuse_ray.runs.progress import start_tally
+from zsfuse_ray.runs.tally import start_tally
 
 BLOCK_CLIPS = 64  # some megabytes: what a step reads is spread over blocks, and a block is read whole
 LONGEST_S = 60.0  # of a clip; the rest is left out

@@ -3,16 +3,18 @@
 import dataclasses
 import logging
 import os
-import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 import ray.exceptions
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
+import ray.train
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -20,12 +22,13 @@ from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
 from zsfuse_ray.corpora.registry import licences
-from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.errors import InputError, RunError, redact
 from zsfuse_ray.models.catalog import MODELS
 from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import git_revision, versions
+from zsfuse_ray.runs.result import Result
 from zsfuse_ray.training.card import card
 from zsfuse_ray.training.clips import StoredClips, store_clips
 from zsfuse_ray.training.data import checked, counted, fingerprint, training_table
@@ -35,9 +38,21 @@ from zsfuse_ray.training.tasks import task_class
 from zsfuse_ray.training.watch import Screen, start_watcher
 from zsfuse_ray.training.worker import load_state, train_worker
 
+log = logging.getLogger(__name__)
 
-def train(config: TrainConfig, preset: str, command: str) -> int:
-    """Train a model. Returns the exit code: 0, or 1 where training or too many clips failed.
+
+@dataclass(frozen=True)
+class TrainResult(Result):
+    """A finished training; the record is that of training.json."""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The figures of the epoch that was saved."""
+        return self.record["best"]
+
+
+def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
+    """Train a model. RunError where training failed, or too many clips.
 
     command: the line that a person types to do the same again, for the model's card.
     """
@@ -49,8 +64,8 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     decides |= {"clips": fingerprint(table), "revision": resolve(config.init).revision}
     earlier = earlier_run(out, decides, config.overwrite)
     if earlier and earlier.get("status") == "complete":
-        print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
-        return 0
+        log.info(f"{out.uri} is complete; nothing to do")
+        return TrainResult(out, earlier)
     own_ray = cluster.connect(config.ray_address)
     scaling = scaling_for(config, ray.cluster_resources())
     if config.overwrite:
@@ -60,37 +75,36 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     try:
         stored = store_clips(table, rate, cluster.cores() if own_ray else None)
     except (SourceError, ray.exceptions.RayError) as error:
-        print(f"error: the clips could not be decoded: {redact(str(error))[-500:]}", file=sys.stderr)
-        return 1
-    too_many = _say_problems(table, stored, out, config)
-    if too_many:
-        return 1
+        raise RunError(f"error: the clips could not be decoded: {redact(str(error))[-500:]}") from None
+    _report_problems(table, stored, out, config)
     kept = np.flatnonzero(stored.samples > 0)
     table, stored = checked(table.take(pa.array(kept))), stored.keep(kept)
-    print(f"{counted(table)}; {stored.samples.sum() / rate / 3600:.2f} h", file=sys.stderr, flush=True)
+    log.info(f"{counted(table)}; {stored.samples.sum() / rate / 3600:.2f} h")
 
     started = time.monotonic()
     try:
         result = _fit(config, table, stored, scaling, out)
     except TrainingFailedError as error:
-        print(redact(_why(error)), file=sys.stderr)
-        print(
-            "error: the training stopped; the same command resumes it from its last checkpoint",
-            file=sys.stderr,
-        )
-        return 1
+        stopped = "error: the training stopped; the same command resumes it from its last checkpoint"
+        raise RunError(f"{redact(_why(error))}\n{stopped}") from None
     if result.return_value is not None:
         raise InputError(result.return_value)
     best = save_best(config, table, result, out, command, decides)
-    figures = {name: value for name, value in best.items() if name.startswith("dev_")}
     results = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
-    out.write_json(RUN, run | {"status": "complete", "wall_s": time.monotonic() - started} | results)
+    run |= {"status": "complete", "wall_s": time.monotonic() - started} | results
+    out.write_json(RUN, run)
+    return TrainResult(out, run)
+
+
+def summary(result: TrainResult) -> str:
+    """What a person wants to see at the end: the epoch, its figures, how the model is used."""
+    best = result.best
+    figures = {name: value for name, value in best.items() if name.startswith("dev_")}
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
-    print(f"epoch {int(best['epoch'])} is in {out.uri}" + (f": {shown}" if shown else ""))
-    use = {"specialist": "--specialist", "alm": "--alm"}[config.task]
-    named = redact(config.output)
-    print(f"use:  zsfuse score --input ARCHIVE --output OUT {use} {named}", flush=True)
-    return 0
+    use = {"specialist": "--specialist", "alm": "--alm"}[result.record["config"]["task"]]
+    lines = [f"epoch {int(best['epoch'])} is in {result.out.uri}" + (f": {shown}" if shown else "")]
+    lines += [f"use:  zsfuse score --input ARCHIVE --output OUT {use} {result.out.uri}"]
+    return "\n".join(lines)
 
 
 def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingConfig:
@@ -116,7 +130,7 @@ def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingC
 
 def _fit(
     config: TrainConfig, table: pa.Table, stored: StoredClips, scaling: ScalingConfig, out: Output
-) -> Result:
+) -> ray.train.Result:
     # Workers stay where the driver is: relative paths in manifests and options mean the same there.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -135,13 +149,14 @@ def _fit(
         ),
     )
     with out.as_folder(CURVES) as curves, Screen(watcher, config.epochs, curves):
-        return trainer.fit()
+        # In the main thread Ray Train takes SIGINT for itself: it ends the process with code 0, late.
+        return ThreadPoolExecutor(1).submit(trainer.fit).result()
 
 
 def save_best(
     config: TrainConfig,
     table: pa.Table,
-    result: Result,
+    result: ray.train.Result,
     out: Output,
     command: str,
     decides: Mapping[str, Any],
@@ -161,25 +176,20 @@ def save_best(
     return dict(figures)
 
 
-def _say_problems(table: pa.Table, stored: StoredClips, out: Output, config: TrainConfig) -> bool:
-    """List the clips that could not be read; True where they are too many."""
+def _report_problems(table: pa.Table, stored: StoredClips, out: Output, config: TrainConfig) -> None:
+    """List the clips that could not be read; RunError where they are too many."""
     if not stored.problems:
-        return False
+        return
     uris = table["uri"].to_pylist()
     rows = [{"uri": redact(uris[row]), "problem": text} for row, text in sorted(stored.problems.items())]
     place = write_rejects(out, rows)
     share = len(rows) / len(table)
-    print(
+    log.warning(
         f"{len(rows)} of {len(table)} clips could not be read and are left out ({place}); the first: "
-        f"{rows[0]['problem']}",
-        file=sys.stderr,
+        f"{rows[0]['problem']}"
     )
     if share > config.max_reject_rate:
-        print(
-            f"error: {share:.1%} are more than --max-reject-rate {config.max_reject_rate:.1%}",
-            file=sys.stderr,
-        )
-    return share > config.max_reject_rate
+        raise RunError(f"error: {share:.1%} are more than --max-reject-rate {config.max_reject_rate:.1%}")
 
 
 def _why(error: TrainingFailedError) -> str:

@@ -1,6 +1,6 @@
 """Progress of a training on the screen: a line an epoch, and curves in TensorBoard."""
 
-import sys
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from tensorboardX import SummaryWriter
 from zsfuse_ray.runs.progress import duration
 
 LOOK_EVERY_S = 0.5
+
+log = logging.getLogger(__name__)
 
 
 @ray.remote(num_cpus=0)
@@ -66,7 +68,7 @@ class Screen:
             if "loss" in figures:
                 for name in figures.keys() - {"epoch", "score"}:
                     self.writer.add_scalar(name, figures[name], int(figures["epoch"]))
-            print(line(figures, self.epochs), file=sys.stderr, flush=True)
+            log.info(line(figures, self.epochs))
 
 
 def line(figures: dict[str, float], epochs: int) -> str:

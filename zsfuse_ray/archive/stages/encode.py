@@ -80,7 +80,7 @@ class Encode:
             rows.append({name: row[name] for name in self.schema.names})
         done = pa.Table.from_pylist(rows, schema=self.schema)
         if self.tally is not None:
-            from zsfuse_ray.runs.progress import report  # a Labeller does without Ray
+            from zsfuse_ray.runs.tally import report  # a Labeller does without Ray
 
             report(self.tally, done)
         return done

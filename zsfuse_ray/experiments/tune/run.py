@@ -1,7 +1,7 @@
 """One tuning from start to end: labelled clips → one pass over the audio → every configuration → a choice."""
 
 import hashlib
-import sys
+import logging
 import time
 from typing import Any
 
@@ -34,13 +34,16 @@ from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.ownership import claim
 from zsfuse_ray.runs.provenance import git_revision, versions
+from zsfuse_ray.runs.result import Result
+
+log = logging.getLogger(__name__)
 
 TUNE, TUNED = "tune.json", "tuned.yaml"
 OURS = (TUNE, TUNED, PLAN, CLIPS, "tune.md", "figures", TRIALS, BEST, LOGS, REJECTS)
 
 
-def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
-    """Tune and write everything but the page and its figures; returns the folder and tune.json's content.
+def tune(config: TuneConfig, preset: str) -> Result:
+    """Tune and write everything but the page and its figures; the result's record is that of tune.json.
 
     Run again after a stop of any kind it resumes; after the end it returns what is there. InputError, before
     any model is loaded, for what is wrong with the clips or the output.
@@ -50,8 +53,8 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
     decides = _decides(config, clips, table)
     begun = claim(out, record=PLAN, what="tuning", ours=OURS, decides=decides, overwrite=config.overwrite)
     if begun is not None and (done := out.read_json(TUNE)) is not None:
-        print(f"{out.uri} is finished: nothing to do", file=sys.stderr)
-        return out, done
+        log.info(f"{out.uri} is complete; nothing to do")
+        return Result(out, done)
     names = models_of(config, table, every=True)
     own_ray = cluster.connect(config.ray_address)
     labels = label_set(clips)
@@ -88,7 +91,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
     options = yaml.safe_dump(result["tuned"]["options"], sort_keys=False, allow_unicode=True)
     out.write_bytes(TUNED, (head + options).encode())
     out.write_json(TUNE, result)
-    return out, result
+    return Result(out, result)
 
 
 def _decides(config: TuneConfig, clips: pa.Table, table: EncodedTable | None) -> dict[str, Any]:
@@ -110,13 +113,13 @@ def _search(
     """
     exhaustive = evidence.n_prompts <= EXHAUSTIVE
     n_subsets = f"{2**evidence.n_prompts - 1:,}" if exhaustive else "some of all"
-    print(f"searching {len(settings)} blocks of {n_subsets} subsets", file=sys.stderr)
+    log.info(f"searching {len(settings)} blocks of {n_subsets} subsets")
     started = time.perf_counter()
     at_once = cluster.cores() if own_ray else None
     summaries, failed = search_blocks(evidence, settings, config.objective, out, at_once)
     took = time.perf_counter() - started
     for n, why in failed.items():
-        print(f"block {settings[n].name} failed and is left out: {why}", file=sys.stderr)
+        log.warning(f"block {settings[n].name} failed and is left out: {why}")
     if not summaries:
         raise RuntimeError(f"every block failed; the first: {next(iter(failed.values()))}")
     weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])

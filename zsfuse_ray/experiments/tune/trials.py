@@ -1,7 +1,6 @@
 """Ray Tune over blocks: a trial searches one whole block, so that its own cost is small beside the search."""
 
 import os
-import sys
 import time
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from zsfuse_ray.experiments.tune.configurations import block_of
 from zsfuse_ray.experiments.tune.summary import Summary, from_table, summarise, to_table
 from zsfuse_ray.method.search import Objective
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.progress import Progress
 
 LOGS, TRIALS, BEST = "ray_tune", "trials", "best"
 
@@ -32,6 +32,7 @@ def search_blocks(
     Tune's own logs and state lie in LOGS: the dashboard and TensorBoard show the trials while they run, and
     after a stop of any kind Tune resumes with those that are missing. at_once: how many run side by side.
     """
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # a stopped search resumes by its tables
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other one prints tables even where verbose is 0
     trainable = tune.with_resources(
         tune.with_parameters(BlockTrial, evidence=evidence, settings=settings, objective=objective, out=out),
@@ -54,7 +55,7 @@ def search_blocks(
                 storage_path=out.root,
                 storage_filesystem=out.fs,
                 verbose=0,
-                callbacks=[_Progress(len(settings))],
+                callbacks=[_Watch(len(settings))],
             ),
         )
     results: ResultGrid = tuner.fit()
@@ -131,22 +132,17 @@ class BlockTrial(Trainable):
             return None  # written by a job that was killed meanwhile
 
 
-class _Progress(tune.Callback):
-    """A line on stderr for finished blocks, every few seconds."""
+class _Watch(tune.Callback):
+    """Shows finished blocks."""
 
     def __init__(self, total: int):
-        self.total, self.done, self.tried, self.best = total, 0, 0, float("-inf")
-        self.started = self.printed = time.monotonic()
+        self.done, self.progress = 0, Progress("searched", total, "blocks")
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """Count the block, and print."""
+        """Count the block."""
         self.done += 1
-        self.tried += result["configurations"]
-        self.best = max(self.best, result["score"])
-        if time.monotonic() - self.printed > 10 or self.done == self.total:
-            self.printed = time.monotonic()
-            rate = self.tried / (self.printed - self.started)
-            line = (
-                f"  {self.done} of {self.total} blocks, {self.tried:,} configurations ({rate:,.0f} a second)"
-            )
-            print(f"{line}, best in-sample {self.best:.4f}", file=sys.stderr, flush=True)
+        self.progress.update(self.done)
+
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        """Show the last state; blocks that failed are not finished."""
+        self.progress.end(complete=self.done == self.progress.total)

@@ -1,0 +1,101 @@
+"""How a command runs as a process: its messages on stderr, its exit code, how it stops on a signal."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from zsfuse_ray.errors import InputError, RunError, redact
+
+SHUTDOWN_S = 7.0  # that Ray gets to end its processes after a signal
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the process is: what stops on Ctrl-C stops on it too."""
+
+
+def run_job(
+    main: Callable[[list[str]], int], argv: list[str], stopped: str = "stopped; the same command resumes"
+) -> NoReturn:
+    """Run a command's main and exit with its code.
+
+    An InputError is one line on stderr and exit code 2, a RunError its lines and exit code 1. Ctrl-C and
+    SIGTERM print `stopped` and exit with 130 and 143.
+    """
+    with messages_on_stderr(), sigterm_raises():
+        try:
+            code = main(argv)
+        except InputError as error:
+            print(f"error: {redact(str(error))}", file=sys.stderr)
+            code = 2
+        except RunError as error:
+            print(redact(str(error)), file=sys.stderr)
+            code = 1
+        except KeyboardInterrupt as interrupt:
+            _stop(stopped, 143 if isinstance(interrupt, Terminated) else 130)
+    sys.exit(code)
+
+
+class _Lines(logging.Handler):
+    """Messages as plain lines on stderr, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+        sys.stderr.flush()
+
+
+@contextmanager
+def messages_on_stderr() -> Iterator[None]:
+    """Show what the package logs, from INFO on, while the block runs."""
+    logger, handler = logging.getLogger("zsfuse_ray"), _Lines()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise Terminated on SIGTERM while the block runs, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """End the process within seconds, and with it a Ray that it started."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
+    print(f"\n{message}" if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
+    limit = threading.Timer(SHUTDOWN_S, os._exit, [code])
+    limit.daemon = True
+    limit.start()
+    ray = sys.modules.get("ray")  # not imported for this
+    if ray is not None and ray.is_initialized():
+        with open(os.devnull, "w") as nowhere:  # its threads report the connections that end
+            os.dup2(nowhere.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
+            ray.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit: threads of libraries that still run have ended it with a segmentation fault.
+    os._exit(code)
