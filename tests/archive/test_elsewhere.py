@@ -180,6 +180,7 @@ def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, ca
     assert run["models"]["alm"]["prompts"] == 2
     assert run["time"]["audio_hours_this_time"] == 0
     before = times(out)
+    caplog.clear()
     caplog.set_level("INFO")
     assert label_table(first, "").record == run
     assert caplog.messages == [f"{out.uri} is complete; nothing to do"]

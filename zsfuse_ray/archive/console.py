@@ -21,6 +21,8 @@ from zsfuse_ray.runs.progress import duration
 
 log = logging.getLogger(__name__)
 
+ONE_SIDED = 0.9  # share of speech time of one label from which a warning is due
+
 
 def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     """State what models without training or with known figures are worth; returns these figures."""
@@ -94,6 +96,8 @@ def stopped(error: ray.exceptions.RayError) -> InputError | RunError:
 def print_result(result: RunResult, max_reject_rate: float) -> int:
     """Print what a run came to; its exit code: 1 where more failed than is allowed."""
     print(summary(result.record, result.uri), flush=True)
+    if line := one_sided(result.record["counts"]):
+        log.warning(line)
     return exit_code(result.record["counts"], max_reject_rate)
 
 
@@ -119,12 +123,13 @@ def _of_labels(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
     lines = [
         hours(counts),
-        "labels by speech time: " + ", ".join(f"{n} {s:.0%}" for n, s in _largest(counts["label_shares"])),
+        *label_lines(counts),
     ]
-    lines += [*reject_lines(counts), *repetition_lines(run)]
+    lines += [*reject_lines(counts), *repetition_lines(run), *model_lines(run["models"])]
+    look = f"import pandas as pd; print(pd.read_parquet('{uri}/segments').iloc[:, :5])"
     lines += [
         f"tables: {uri}/segments  recordings  rejects   run: {uri}/{RUN}",
-        f"look:   python -c \"import pandas as pd; print(pd.read_parquet('{uri}/segments'))\"",
+        f'look:   python -c "{look}"',
     ]
     return "\n".join(lines)
 
@@ -155,6 +160,36 @@ def hours(counts: Mapping[str, Any]) -> str:
         f"{counts['audio_hours']:.2f} h of audio in {counts['recordings']:,} recordings, "
         f"{counts['speech_hours']:.2f} h of speech in {counts['segments']:,} segments"
     )
+
+
+def label_lines(counts: Mapping[str, Any]) -> list[str]:
+    """The share of speech time of each label, the largest first, and how confident its segments are."""
+    median = counts.get("median_confidence", {})
+    shares = [
+        f"{name} {share:.0%}" + (f" ({median[name]:.2f})" if name in median else "")
+        for name, share in _largest(counts["label_shares"])
+    ]
+    return [f"labels by speech time (median confidence): {', '.join(shares)}"]
+
+
+def one_sided(counts: Mapping[str, Any]) -> str | None:
+    """A warning where one label takes nearly all of the speech, else None."""
+    name, share = max(counts["label_shares"].items(), key=lambda item: item[1], default=("", 0.0))
+    if share <= ONE_SIDED:
+        return None
+    return (
+        f"warning: {share:.0%} of the speech is labelled {name}; listen to a few segments before you rely on "
+        "that: models often fall back on one label for speech unlike their training data"
+    )
+
+
+def model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on what the models were trained on and their licences, as far as their cards say."""
+    parts = []
+    for facts in models.values():
+        data = ", ".join(facts.get("trained_on", ())) or "data that its card does not name"
+        parts.append(f"{facts['model']} was trained on {data} (licence: {facts['licence'] or 'not stated'})")
+    return ["models: " + "; ".join(parts)] if parts else []
 
 
 def reject_lines(counts: Mapping[str, Any]) -> list[str]:

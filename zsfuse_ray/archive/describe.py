@@ -1,5 +1,6 @@
 """The models of a run: what run.json records of them, and the labels and prompts they are asked for."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,15 @@ from zsfuse_ray.config.models import EncoderOptions, ModelOptions
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
-from zsfuse_ray.method.labels import map_labels
+from zsfuse_ray.method.labels import label_warnings, map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
 
 if TYPE_CHECKING:
     from zsfuse_ray.models.alm import AudioLanguageModel
+
+
+log = logging.getLogger(__name__)
 
 
 def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
@@ -38,11 +42,15 @@ def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Embedded prompts of an ALM (B, P, C, D), its logit scale, how many each repeat b truncates."""
+    """Embedded prompts of an ALM (B, P, C, D), its logit scale, how many each repeat b truncates.
+
+    unknown: labels that its text encoder has no word for.
+    """
 
     bank: NDArray[np.float32]
     scale: float
     truncated: dict[str, int]
+    unknown: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -60,12 +68,27 @@ def load_models(
         facts[key] = _facts(spec, model)
         if key == prompted and config is not None:
             bank, truncated = embed_bank(model, config.labels, config)
-            prompts = Prompts(bank, model.scale, truncated)
+            prompts = Prompts(bank, model.scale, truncated, unknown_words(model, config.labels))
     return facts, prompts
+
+
+def unknown_words(model: "AudioLanguageModel", labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels with a word that the ALM's tokenizer does not have whole, in any form that a prompt gives it."""
+    tokenizer = getattr(model, "tokenizer", None)  # a third party's class may be without one
+    if tokenizer is None:
+        return ()
+    unknown = getattr(tokenizer, "unk_token", None)
+
+    def is_known(word: str) -> bool:
+        forms = (tokenizer.tokenize(form) for form in (word, f" {word}"))
+        return any(len(pieces) == 1 and pieces[0] != unknown for pieces in forms)
+
+    return tuple(label for label in labels if not all(map(is_known, label.split())))
 
 
 def _facts(spec: ModelSpec, model: Any) -> dict[str, Any]:
     facts = {"model": str(spec), "revision": model.revision, "licence": model.licence}
+    facts["trained_on"] = list(getattr(model, "trained_on", ()))
     facts |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
     if model.kind == "alm":
         return facts | {"dim": model.dim, "scale": model.scale}
@@ -98,6 +121,9 @@ def make_labelling(
     InputError where the specialist has none of the labels.
     """
     check_labels(config, facts)
+    own = facts["specialist"]["labels"] if "specialist" in facts else None
+    for line in label_warnings(config.labels, own, "alm" in facts, prompts.unknown if prompts else ()):
+        log.warning(f"warning: {line}")
     bank = prompts.bank if prompts else None
     return Labelling(
         labels=config.labels,
@@ -108,6 +134,7 @@ def make_labelling(
         temperature=config.temperature,
         fusion=config.fusion,
         weight=config.weight,
+        unsure_below=config.unsure_below,
     )
 
 

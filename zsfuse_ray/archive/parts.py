@@ -22,7 +22,13 @@ from zsfuse_ray.archive.passes import Encoded
 from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.reading import Rows, read_part
 from zsfuse_ray.archive.schemas import OUTCOME, SPAN
-from zsfuse_ray.archive.summaries import Repetition, list_rejects, part_counts, summarise_recordings
+from zsfuse_ray.archive.summaries import (
+    Repetition,
+    confidence_counts,
+    list_rejects,
+    part_counts,
+    summarise_recordings,
+)
 from zsfuse_ray.errors import redact
 from zsfuse_ray.method.labelling import Labelling, label_columns
 from zsfuse_ray.runs.folder import REJECTS, Output
@@ -30,8 +36,8 @@ from zsfuse_ray.runs.folder import REJECTS, Output
 pc: Any = pyarrow.compute
 
 SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + place in the item
-# What every table of segments begins with.
-PLACED = ("recording_uri", "recording_id", "item_id", "segment_id", "start_s", "end_s", "speech_prob")
+# The columns of a table of segments that say where each lies: the label follows the first three.
+PLACED = ("recording_uri", "start_s", "end_s", "speech_prob", "recording_id", "item_id", "segment_id")
 BY_TIME = [("recording_id", "ascending"), ("start_s", "ascending")]
 
 
@@ -74,10 +80,11 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
         lengths.append(rows.segments.select(["item_id", "start_s", "samples", "sample_rate"]))
     done = pa.concat_tables(outcomes)
     segments = pa.concat_tables(pieces or [_flat_segments(_no_rows(task), recordings, task)]).sort_by(BY_TIME)
-    labels = task.labelling.labels if task.labelling else ()
+    labels = task.labelling.names if task.labelling else ()
     summary = summarise_recordings(recordings, done, segments, labels)
     rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary)
     counts = part_counts(recordings, done, summary, rejects, labels, inputs)
+    counts["confidence"] = confidence_counts(segments, labels)
     every = pa.concat_tables(lengths) if lengths else pa.schema(list(SPAN)).empty_table()
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
@@ -145,16 +152,18 @@ def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa
     starts = np.flatnonzero(np.diff(item_ids, prepend=-1))
     place = np.arange(len(item_ids)) - np.repeat(starts, np.diff(starts, append=len(item_ids)))
     columns: dict[str, Any] = {
+        **{name: segments[name] for name in ("start_s", "end_s", "speech_prob")},
         "recording_uri": source["uri"],
         "recording_id": recording_ids,
         "item_id": segments["item_id"],
         "segment_id": pa.array(item_ids * SEGMENTS_PER_ITEM + place, pa.int64()),
     }
-    return columns | {name: segments[name] for name in ("start_s", "end_s", "speech_prob")}, source
+    return {name: columns[name] for name in PLACED}, source
 
 
 def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask) -> pa.Table:
-    columns, source = place_segments(rows, recordings)
+    placed, source = place_segments(rows, recordings)
+    columns = {name: placed.pop(name) for name in ("recording_uri", "start_s", "end_s")}
     if task.labelling is not None:
         alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
         values: tuple[NDArray | None, ...] = (
@@ -164,6 +173,7 @@ def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask) -> pa.Tabl
         )
         for name, column in label_columns(task.labelling, *values).items():
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None)
+    columns |= placed
     carry(columns, source)
     return pa.table(columns)
 

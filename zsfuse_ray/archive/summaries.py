@@ -170,6 +170,25 @@ def part_counts(
     }
 
 
+def confidence_counts(segments: pa.Table, labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many segments of each label have each confidence, in whole percent: label → percent → count."""
+    counts: dict[str, dict[str, int]] = {}
+    for label in labels:
+        own = segments.filter(pc.equal(segments["label"], label))["confidence"].to_numpy()
+        percents, numbers = np.unique(np.rint(100 * own).astype(int), return_counts=True)
+        counts[label] = {str(percent): int(n) for percent, n in zip(percents, numbers, strict=True)}
+    return counts
+
+
+def _median_percent(counts: Mapping[str, int]) -> int | None:
+    """The median of whole percents (of two middle ones the lower), None without any."""
+    if not counts:
+        return None
+    percents = sorted(map(int, counts))
+    totals = np.cumsum([counts[str(percent)] for percent in percents])
+    return percents[int(np.searchsorted(totals, (totals[-1] + 1) // 2))]
+
+
 def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of counts, number by number and name by name."""
     total: dict[str, Any] = {}
@@ -183,7 +202,10 @@ def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of a run for run.json from the sum of its parts'; ``label_shares`` are of speech time."""
+    """The counts of a run for run.json from the sum of its parts'; ``label_shares`` are of speech time.
+
+    ``median_confidence``: of the segments of each label, to two digits; labels without any are left out.
+    """
     speech = max(total["speech_s"], 1e-9)
     names = ("recordings", "items", "unreadable", "segments")
     return {
@@ -193,5 +215,10 @@ def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
         "failures": total["failures"],
         "rejects": dict(sorted(total["rejects"].items())),
         "label_shares": {name: seconds / speech for name, seconds in total["label_s"].items()},
+        "median_confidence": {
+            name: percent / 100
+            for name, counts in total.get("confidence", {}).items()
+            if (percent := _median_percent(counts)) is not None
+        },
         "encoder_inputs": total["encoder_inputs"],
     }

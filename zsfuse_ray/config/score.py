@@ -17,7 +17,7 @@ from zsfuse_ray.config.models import (
 )
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labels import label_set
+from zsfuse_ray.method.labels import UNSURE, label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -79,7 +79,7 @@ DECIDED = ("item_s", *ENCODING)
 # What decides how encoded segments are labelled, beside the models and the copies of the audio.
 LABELLING = (
     *("labels", "templates", "words", "text_repeats", "separator"),
-    *("ensemble", "temperature", "fusion", "weight"),
+    *("ensemble", "temperature", "fusion", "weight", "unsure_below"),
 )
 
 
@@ -106,6 +106,9 @@ class ScoreConfig(ModelOptions, RunConfig):
     temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
     fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
     weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
+    unsure_below: Fraction = option(
+        0.0, f"label {UNSURE} where the most probable label has less than this; 0 labels every segment"
+    )
     keep_encoded: bool = option(True, "no deletes encoded/ at the end; other labels then need the audio")
 
     def __post_init__(self) -> None:
@@ -114,6 +117,8 @@ class ScoreConfig(ModelOptions, RunConfig):
         super().__post_init__()
         names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_set(names))
+        if self.unsure_below and UNSURE in self.labels:
+            raise InputError(f'--unsure-below: "{UNSURE}" is among the labels; rename one')
 
     @property
     def source(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
-from zsfuse_ray.method.labels import column, map_labels
+from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
 
 
@@ -21,6 +21,7 @@ class Labelling:
 
     text: (P, C, D), the embedded prompts of all text repeats, None without an ALM; scale: the ALM's.
     specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
+    unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     """
 
     labels: tuple[str, ...]
@@ -31,6 +32,12 @@ class Labelling:
     temperature: float
     fusion: Rule
     weight: float
+    unsure_below: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the column label may hold: the label set, and UNSURE where there is a threshold."""
+        return (*self.labels, UNSURE) if self.unsure_below else self.labels
 
     @property
     def inside(self) -> NDArray[np.bool_]:
@@ -94,11 +101,13 @@ def label_columns(
 
     label (texts), confidence (the label's probability), entropy (nats) and p_LABEL of the fused posterior;
     specialist_LABEL of the labels it covers; alm_LABEL. All but label are float32. Of equally probable labels
-    the first wins.
+    the first wins. An unsure segment keeps the probability of its most probable label as its confidence.
     """
     fused, specialist, alm = posteriors(labelling, embeddings, logits, vectors)
     labels = np.array(labelling.labels, dtype=object)[fused.argmax(axis=1)]
-    values: list[NDArray[Any]] = [labels, fused.max(axis=1), entropy(fused), *fused.T]
+    confidence = fused.max(axis=1)
+    labels[confidence < labelling.unsure_below] = UNSURE
+    values: list[NDArray[Any]] = [labels, confidence, entropy(fused), *fused.T]
     if specialist is not None:
         values += [*specialist.T[labelling.inside]]
     if alm is not None:

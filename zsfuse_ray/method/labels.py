@@ -1,7 +1,8 @@
 """Emotion names: synonyms, a user's label set, and how one label set maps onto another."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,9 @@ _CODES: dict[str, tuple[str, ...]] = {
     "surprised": ("sur", "u", "ps", "pleasant surprise", "pleasant_surprise", "pleasant_surprised"),
 }
 
+UNSURE = "unsure"  # in place of a label whose probability is below a threshold
+
+_WORDS = [word for words in SYNONYMS.values() for word in words]
 _CANONICAL = {word: name for table in (SYNONYMS, _CODES) for name, words in table.items() for word in words}
 
 
@@ -77,6 +81,27 @@ def label_set(names: Sequence[str]) -> tuple[str, ...]:
             raise InputError(f'labels "{first}" and "{label}" would share a table column; rename one')
         seen[canonical(label)] = columns[column(label)] = label
     return labels
+
+
+def label_warnings(
+    labels: Sequence[str], specialist: Sequence[str] | None, alm: bool, unknown: Collection[str] = ()
+) -> list[str]:
+    """Return a line for each label that is probably misspelled or that no model knows.
+
+    specialist: its own labels, None without one; alm: whether there is an ALM; unknown: labels that the
+    ALM's text encoder does not have as words.
+    """
+    covered = map_labels(specialist, labels).any(axis=0) if specialist else np.zeros(len(labels), bool)
+    lines = []
+    for label, is_covered in zip(labels, covered, strict=True):
+        near = [] if canonical(label) in SYNONYMS else get_close_matches(label, _WORDS, n=1, cutoff=0.8)
+        if near and not is_covered:
+            lines.append(f'label "{label}" is close to a known emotion word: did you mean "{near[0]}"?')
+        elif not (is_covered or alm):
+            lines.append(f'label "{label}" is not among those of the specialist, the only model: it gets 0')
+        elif not is_covered and label in unknown:
+            lines.append(f'label "{label}" is a word that no model knows: its probability means little')
+    return lines
 
 
 def map_labels(source: Sequence[str], target: Sequence[str]) -> NDArray[np.bool_]:

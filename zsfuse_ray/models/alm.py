@@ -47,12 +47,13 @@ class AudioLanguageModel(ABC):
 
     def __init__(self, source: Checkpoint, dtype: torch.dtype):
         self.revision, self.licence, self.dtype = source.revision, source.licence, dtype
+        self.trained_on = source.trained_on
 
     @classmethod
     def of_parts(cls, network: Any, extractor: Any, tokenizer: Any) -> Self:
         """Return the model of parts in memory, computing in float32; InputError where they do not fit."""
         model = cls.__new__(cls)
-        model.revision, model.licence, model.dtype = None, None, torch.float32
+        model.revision, model.licence, model.trained_on, model.dtype = None, None, (), torch.float32
         model.put_together("the new model", network.eval(), extractor, tokenizer)
         return model
 

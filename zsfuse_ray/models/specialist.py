@@ -12,6 +12,7 @@ class Specialist(Protocol):
     to it. labels: in the order of the logits. vector_dim: size of the vector that the last classification
     layer reads, None where the network gives access to none. same_length: padding would change the results,
     so only clips of equal length may share a batch. revision: of the checkpoint, None where there is none.
+    trained_on: data sets that its card names.
     """
 
     kind: Literal["specialist"]
@@ -20,6 +21,7 @@ class Specialist(Protocol):
     vector_dim: int | None
     revision: str | None
     licence: str | None
+    trained_on: tuple[str, ...]
     sample_rate: int
     window: int | None
     same_length: bool

@@ -29,8 +29,12 @@ def card(
     licences: of each corpus, where known. The front matter's licence is that of the start where all data
     allow as much, else "other".
     """
+    corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
+    named = "; ".join(sorted({licences[name] for name in corpora if name in licences}))
     front = {
         "license": "other" if licences or not about.get("start_licence") else about["start_licence"],
+        **({"license_name": named} if named else {}),
+        "datasets": corpora,
         "library_name": "transformers",
         "pipeline_tag": "audio-classification" if about["family"] == "classifier" else "feature-extraction",
         "tags": ["speech", "emotion", "zsfuse_ray"],

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -41,6 +42,7 @@ class Checkpoint:
     folder: Path
     config: dict[str, Any]
     file: Path | None = None
+    trained_on: tuple[str, ...] = ()  # data sets that its card names
 
     @property
     def weights(self) -> Path:
@@ -62,7 +64,8 @@ def resolve(checkpoint: str) -> Checkpoint:
     """
     folder = local_folder(checkpoint)
     if file := _local_file(folder):
-        return Checkpoint(checkpoint, _hash([file]), licence_in(file.parent), True, file.parent, {}, file)
+        licence, data = card_of(file.parent)
+        return Checkpoint(checkpoint, _hash([file]), licence, True, file.parent, {}, file, data)
     if place := hub_file(checkpoint):
         commit, file = find_file(checkpoint, *place)
         return Checkpoint(checkpoint, commit, None, False, file.parent if file else Path(), {}, file)
@@ -73,8 +76,8 @@ def resolve(checkpoint: str) -> Checkpoint:
             "(config.json, preprocessor_config.json, model.safetensors), or with one .pt or .pth file"
         )
     if not is_local:
-        if folder.is_absolute() or checkpoint.startswith((".", "~")) or folder.exists():
-            raise InputError(f"no such checkpoint folder: {checkpoint}")
+        if _means_a_folder(checkpoint, folder):
+            raise InputError(f"no such checkpoint folder: {checkpoint}{_nearest_path(folder)}")
         folder = hub_config(checkpoint).parent
     try:
         config = _parsed((folder / "config.json").read_text(encoding="utf-8"))
@@ -83,7 +86,8 @@ def resolve(checkpoint: str) -> Checkpoint:
     if not isinstance(config, dict):
         raise InputError(f"{checkpoint}: config.json is not an object")
     revision = _hash([folder / "config.json", *_weight_files(folder)]) if is_local else folder.name
-    return Checkpoint(checkpoint, revision, licence_in(folder), is_local, folder, config)
+    licence, data = card_of(folder)
+    return Checkpoint(checkpoint, revision, licence, is_local, folder, config, trained_on=data)
 
 
 def _parsed(text: str) -> Any:
@@ -116,6 +120,28 @@ def local_folder(checkpoint: str) -> Path:
     if is_stored(checkpoint):
         return mirrored(checkpoint)
     return WEIGHTS / checkpoint if checkpoint in SHIPPED else Path(checkpoint).expanduser()
+
+
+def _means_a_folder(checkpoint: str, folder: Path) -> bool:
+    """Whether a name that is no folder can only be a mistyped one, and no hub id (OWNER/NAME)."""
+    if folder.is_absolute() or checkpoint.startswith((".", "~")) or folder.exists():
+        return True
+    parts = folder.parts
+    return len(parts) > 2 or (len(parts) == 2 and Path(parts[0]).is_dir()) or _near_names(folder) != []
+
+
+def _near_names(path: Path) -> list[str]:
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    return get_close_matches(path.name, names, n=1, cutoff=0.75)
+
+
+def _nearest_path(path: Path) -> str:
+    """What of a missing path there is: a folder of nearly that name, or the last part that exists."""
+    while not path.parent.exists():
+        path = path.parent
+    if near := _near_names(path):
+        return f" (did you mean {path.parent / near[0]}?)"
+    return f" ({path.parent} exists, but has no {path.name})"
 
 
 def _local_file(path: Path) -> Path | None:
@@ -163,16 +189,29 @@ def _hash(files: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def licence_in(folder: Path) -> str | None:
-    """Return the licence that README.md's front matter names."""
-    readme = folder / "README.md"
+def card_of(folder: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Return the licence and the names of the data sets that README.md's front matter states.
+
+    A licence "other" is known by its license_name, as on the hub.
+    """
+    fields = _front_matter(folder / "README.md")
+    licence = fields.get("license")
+    if licence == "other":
+        licence = fields.get("license_name") or licence
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    data = fields.get("datasets") or ()
+    names = tuple(map(str, data)) if isinstance(data, list) else (str(data),) if data else ()
+    return str(licence) if licence else None, names
+
+
+def _front_matter(readme: Path) -> dict[str, Any]:
     if not readme.is_file():
-        return None
+        return {}
     _, opening, rest = readme.read_text(encoding="utf-8", errors="replace")[:100_000].partition("---\n")
     front, closing, _ = rest.partition("\n---")
     try:
         fields = yaml.safe_load(front) if opening and closing else None
     except yaml.YAMLError:
-        return None
-    licence = fields.get("license") if isinstance(fields, dict) else None
-    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence and str(licence)
+        return {}
+    return fields if isinstance(fields, dict) else {}

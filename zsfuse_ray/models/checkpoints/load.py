@@ -9,7 +9,7 @@ import torch
 from transformers.utils import logging
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.models.checkpoints.find import Checkpoint, has_weights, licence_in
+from zsfuse_ray.models.checkpoints.find import Checkpoint, card_of, has_weights
 from zsfuse_ray.models.checkpoints.hub import fetch_file, hub_file, snapshot
 
 
@@ -22,7 +22,8 @@ def download(source: Checkpoint) -> Checkpoint:
         path = fetch_file(name, *place, source.revision)
         return replace(source, folder=path.parent, file=path)
     folder = snapshot(name, source.revision)
-    return replace(source, folder=folder, licence=licence_in(folder))
+    licence, trained_on = card_of(folder)
+    return replace(source, folder=folder, licence=licence, trained_on=trained_on)
 
 
 def load_part(part: Any, source: Checkpoint, **options: Any) -> Any:

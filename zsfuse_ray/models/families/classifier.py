@@ -43,7 +43,7 @@ class Classifier:
         source = resolve(checkpoint)
         self.labels = _labels(source)
         source = download(source)
-        self.revision, self.licence = source.revision, source.licence
+        self.revision, self.licence, self.trained_on = source.revision, source.licence, source.trained_on
         self.device, self.dtype = torch.device(device), dtype
 
         extractor = load_part(AutoFeatureExtractor, source)

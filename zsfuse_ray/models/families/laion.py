@@ -65,7 +65,7 @@ class Laion(Clap):
     ):
         source, weights = read_laion(checkpoint)
         AudioLanguageModel.__init__(self, source, dtype)
-        self.licence = source.licence or LICENCE
+        self.licence, self.trained_on = source.licence or LICENCE, source.trained_on
 
         config = config_of(weights, checkpoint)
         try:

@@ -58,6 +58,7 @@ class LaionPackage(AudioLanguageModel):
         source, weights = read_laion(checkpoint)
         super().__init__(source, dtype)
         self.licence = source.licence or LICENCE
+        self.trained_on = source.trained_on
 
         config = config_of(weights, checkpoint)
         channels = config.audio_config.patch_embeds_hidden_size

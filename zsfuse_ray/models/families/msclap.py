@@ -57,7 +57,7 @@ class MsClap(AudioLanguageModel):
     ):
         source = download(resolve(checkpoint))
         super().__init__(source, dtype)
-        self.licence = source.licence or self.about.licence
+        self.licence, self.trained_on = source.licence or self.about.licence, source.trained_on
 
         weights = read_weights(source, keys=["model"])
         year = next((year for year in YEARS if all(mark in weights for mark in year.marks)), None)

@@ -72,6 +72,7 @@ class Odyssey:
         source = download(source)
         self.revision: str | None = source.revision
         self.licence: str | None = source.licence or self.about.licence
+        self.trained_on = source.trained_on
         self.device, self.dtype = torch.device(device), dtype
 
         weights = read_weights(source)

@@ -74,7 +74,7 @@ class Paraclap(Dual):
             )
         source = download(source)
         AudioLanguageModel.__init__(self, source, dtype)
-        self.licence = source.licence or self.about.licence
+        self.licence, self.trained_on = source.licence or self.about.licence, source.trained_on
 
         weights = self.renamed(read_weights(source))
         network = fill(self._network(weights, checkpoint), _ours(weights), checkpoint, self.family, _UNUSED)

@@ -104,6 +104,7 @@ class VoxProfile:
         source = download(source)
         self.revision: str | None = source.revision
         self.licence: str | None = source.licence or self.about.licence
+        self.trained_on = source.trained_on
         self.device, self.dtype = torch.device(device), dtype
 
         weights = without_adapters(read_weights(source), checkpoint)
