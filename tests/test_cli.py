@@ -26,6 +26,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture, argv: list[str]) -
     code, out, err = said(capsys, *argv)
     assert (code, err) == (0, "")
     assert re.findall(r"^  (\w+)  +[A-Z]", out, re.M) == list(VERBS)
+    assert "\n    zsfuse score --input demo --output out\n" in out
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -34,7 +35,7 @@ def test_a_verbs_help_begins_with_how_it_is_called(capsys: pytest.CaptureFixture
     assert code == 0
     assert out.startswith(f"usage: zsfuse {verb} ")
     assert f"\n    zsfuse {verb} --" in out
-    assert "\n  --output OUTPUT" in out
+    assert "\n  --output FOLDER" in out
 
 
 def test_the_version(capsys: pytest.CaptureFixture) -> None:

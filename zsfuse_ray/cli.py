@@ -22,6 +22,16 @@ from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.process import run_job
 
+_OVERVIEW = """\
+usage: zsfuse VERB [options]
+
+{verbs}
+
+zsfuse VERB --help lists the options of a verb. A first try, which needs no network:
+
+    zsfuse score --input demo --output out
+"""
+
 # What a verb imports itself (Ray, torch) is slow, and only for a command line that is right.
 
 
@@ -45,7 +55,7 @@ def run(argv: list[str] | None = None) -> NoReturn:
 def main(argv: list[str]) -> int:
     """Run the verb that a command line begins with; returns its exit code. InputError for an unknown verb."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_help())
+        print(_help(), end="")
         return 0
     if argv[0] == "--version":
         print(f"zsfuse_ray {__version__}")
@@ -251,4 +261,4 @@ def parse(kind: type[Config], argv: list[str], verb: Callable[..., int]) -> tupl
 def _help() -> str:
     firsts = {name: (inspect.getdoc(verb) or "").splitlines()[0] for name, verb in VERBS.items()}
     verbs = "\n".join(f"  {name:12}{first}" for name, first in firsts.items())
-    return f"usage: zsfuse VERB [options]\n\n{verbs}\n\nzsfuse VERB --help lists the options of a verb."
+    return _OVERVIEW.format(verbs=verbs)

@@ -1,6 +1,7 @@
 """Options of ``python -m dev.mini``, which builds the offline default anew."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -16,14 +17,24 @@ PARTS = ("text", "specialist", "alm", "figures", "install")
 class MiniConfig(Options):
     """Which corpora, where to, and which parts."""
 
-    corpora: str = option("", "folder that holds ravdess, emodb and nemo, each as published")
-    output: str = option("", "folder for models, checkpoints and figures")
-    parts: Words = option(
-        PARTS[:4], "what to make, in this order; install copies the models into the package"
+    needed: ClassVar[Mapping[str, Any]] = {"corpora": "corpora", "output": "build"}
+
+    corpora: str = option(
+        "", "folder that holds ravdess, emodb and nemo, each as published", "input", "FOLDER"
     )
-    leave_out: Words = option((), "corpora that nothing is trained on, to measure a copy on them zero-shot")
-    epochs: Annotated[int, Field(ge=0)] = option(0, "of both trainings; 0 is what their recipes have")
-    seed: Annotated[int, Field(ge=0)] = option(0, "same seed, same weights")
+    output: str = option("", "folder for models, checkpoints and figures", "output", "FOLDER")
+    parts: Words = option(
+        PARTS[:4], "what to make, in this order; install copies the models into the package", "output"
+    )
+    leave_out: Words = option(
+        (), "corpora that nothing is trained on, to measure a copy on them zero-shot", "input"
+    )
+    epochs: Annotated[int, Field(ge=0)] = option(
+        0, "epochs of both trainings; 0 takes those of their recipes", "training"
+    )
+    seed: Annotated[int, Field(ge=0)] = option(
+        0, "seed of everything random; the same seed gives the same weights", "training"
+    )
 
     def __post_init__(self) -> None:
         for name in ("corpora", "output"):

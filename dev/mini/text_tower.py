@@ -13,9 +13,9 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -41,21 +41,33 @@ _FREQUENT = 100_000  # of the vectors' words, from which those near to emotions 
 class TextTowerConfig(Options):
     """What the small text encoder is made of."""
 
-    output: str = option("", "folder for the text encoder")
+    needed: ClassVar[Mapping[str, Any]] = {"output": "text_tower"}
+
+    output: str = option("", "folder for the text encoder", "output", "FOLDER")
     teacher: str = option(
-        "", "sentence encoder (hub id or folder) of BERT's kind with mean pooling, if not MiniLM"
+        "",
+        "sentence encoder (hub id or folder) of BERT's kind with mean pooling; by default MiniLM",
+        "models",
+        "MODEL",
     )
     vectors: str = option(
-        "", "folder with static word vectors (.npy) and their words (.parquet), if not GloVe"
+        "",
+        "folder with static word vectors (.npy) and their words (.parquet); by default GloVe",
+        "models",
+        "FOLDER",
     )
-    width: Annotated[int, Field(ge=32, le=384)] = option(128, "size of the outputs")
-    layers: Annotated[int, Field(ge=1, le=12)] = option(2, "layers")
+    width: Annotated[int, Field(ge=32, le=384)] = option(128, "size of the outputs", "models")
+    layers: Annotated[int, Field(ge=1, le=12)] = option(2, "number of layers", "models")
     words: Annotated[int, Field(ge=0, le=100_000)] = option(
-        20_000, "words near to emotion words in the vocabulary"
+        20_000, "words near to emotion words in the vocabulary", "training"
     )
-    learned: Annotated[int, Field(ge=0, le=100_000)] = option(5000, "how many of them have lessons")
-    steps: Annotated[int, Field(ge=1)] = option(2500, "training steps of 96 texts")
-    seed: Annotated[int, Field(ge=0)] = option(0, "same seed, same weights")
+    learned: Annotated[int, Field(ge=0, le=100_000)] = option(
+        5000, "how many of these words are trained on", "training"
+    )
+    steps: Annotated[int, Field(ge=1)] = option(2500, "training steps of 96 texts", "training")
+    seed: Annotated[int, Field(ge=0)] = option(
+        0, "seed of everything random; the same seed gives the same weights", "training"
+    )
 
     def __post_init__(self) -> None:
         if not self.output:

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from jobs_support import run_process, scored, speech, tables, write_wav
 
+from zsfuse_ray.config.options import defaults
+from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.method.fusion import fuse
 
 LABELS = ("angry", "happy", "sad", "neutral", "bored")  # the untrained specialist does not know the last
@@ -172,6 +174,9 @@ def test_pools_of_their_own_give_the_same_rows(run_job, tmp_path):
     scored(run_job("score", *common, tmp_path / "one"))
     scored(run_job("score", *common, tmp_path / "two", "--pools", "separate"))
     assert tables(tmp_path / "one")["segments"].equals(tables(tmp_path / "two")["segments"])
+    # and what --help shows as defaults is what such a run records
+    shown = {name: value for name, value in defaults(ScoreConfig).items() if name not in OPERATIONAL}
+    assert json.loads((tmp_path / "one" / "run.json").read_text())["config"] == shown | {"input": "demo"}
 
 
 def test_four_repetitions_of_three_seconds_are_three_inputs(run_job, tmp_path):

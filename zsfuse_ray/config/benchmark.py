@@ -23,34 +23,53 @@ class BenchmarkConfig(EncoderOptions):
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
 
-    input: str = option("demo", "archive that decode, encode and end are measured on, as score takes it")
-    corpus: Words = option((), "labelled clips of search and naive, such as ravdess:FOLDER")
+    input: str = option(
+        "demo",
+        "archive that decode, encode and end are measured on, as zsfuse score takes it",
+        "input",
+        "PATH",
+    )
+    corpus: Words = option((), "labelled clips for search and naive, such as ravdess:FOLDER", "input")
     output: str = option(
-        "", "folder for benchmark.json and benchmark.md; without it the table is printed only"
+        "",
+        "folder for benchmark.json and benchmark.md; without it the table is only printed",
+        "output",
+        "FOLDER",
     )
     parts: Words = option(
         (),
-        f"of {','.join(PARTS)}; by default {','.join(USUAL)}, and with --corpus {','.join(ON_CLIPS)}",
+        f"what is measured, of {','.join(PARTS)}; --corpus adds {','.join(ON_CLIPS)} to the default",
+        "measurements",
     )
-    repeats: Annotated[int, Field(ge=1, le=100)] = option(3, "times everything is measured; memory once")
+    repeats: Annotated[int, Field(ge=1, le=100)] = option(
+        3, "repeats of every measurement but memory, which runs once", "measurements"
+    )
     sample_s: Annotated[float, Field(gt=0)] = option(
-        1800.0, "seconds of the archive that decode and encode are measured on"
+        1800.0, "seconds of the archive that decode and encode are measured on", "measurements"
     )
     label_segments: Numbers = option(
-        (200_000,), "segments of the archives of random values that label is measured on"
+        (200_000,), "numbers of segments of the random archives that label is measured on", "measurements"
     )
-    scratch: str = option("", "folder for the temporary tables of label; by default the system's")
+    scratch: str = option(
+        "", "folder for the temporary tables of label; by default the system's", "output", "FOLDER"
+    )
     templates: Annotated[int, Field(ge=2, le=17)] = option(
-        16, "prompt templates that search, naive and memory have to choose from"
+        16, "number of prompt templates that search, naive and memory choose from", "measurements"
     )
-    naive_clips: Annotated[int, Field(ge=2)] = option(32, "clips that naive embeds anew")
-    naive_configurations: Annotated[int, Field(ge=1)] = option(5, "configurations of naive, each time anew")
-    memory_segments: Annotated[int, Field(ge=100)] = option(100_000, "segments of memory's random evidence")
+    naive_clips: Annotated[int, Field(ge=2)] = option(
+        32, "clips that naive embeds anew for each configuration", "measurements"
+    )
+    naive_configurations: Annotated[int, Field(ge=1)] = option(
+        5, "configurations that naive measures; the rest is extrapolated", "measurements"
+    )
+    memory_segments: Annotated[int, Field(ge=100)] = option(
+        100_000, "random segments that memory searches on", "measurements"
+    )
     memory_blocks: Annotated[int, Field(ge=1, le=16)] = option(
-        2, "whole blocks (all subsets × 101 weights) that memory searches, of 16"
+        2, "blocks (all subsets × 101 weights) that memory searches, of 16", "measurements"
     )
     memory_minutes: Annotated[float, Field(gt=0)] = option(
-        4.0, "minutes after which memory stops the search and reports its progress"
+        4.0, "minutes after which memory stops the search and reports its progress", "measurements"
     )
 
     def __post_init__(self) -> None:

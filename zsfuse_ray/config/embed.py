@@ -19,7 +19,7 @@ class EmbedConfig(RunConfig):
     default_preset: ClassVar[str | None] = "mini"
 
     audio_repeats: Repeats = option(
-        (1, 2, 3, 4), "a: copies of the audio; each distinct input is encoded once"
+        (1, 2, 3, 4), "a: copies of the audio; each distinct input is encoded once", "models"
     )
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
-from zsfuse_ray.config.models import RULES_HELP, TUNED, FusionName
+from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName
 from zsfuse_ray.config.options import CHECKED, Fraction, option
 from zsfuse_ray.errors import InputError
 
@@ -19,15 +19,20 @@ class EvaluateConfig(LabelledOptions):
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     folds: Annotated[int, Field(ge=2, le=100)] = option(
-        5, "speaker-independent folds of a corpus with neither splits nor folds of its own"
+        5, "speaker-independent folds of a corpus with neither splits nor folds of its own", "protocol"
     )
     weight: Fraction | None = option(
         None,
-        "w of one more fusion, measured as it stands beside those that are chosen, with the most copies of "
-        "--audio-repeats and --text-repeats, which are then 1 by default",
+        "weight w of one more fusion, measured beside those that are chosen, with the most copies of "
+        "--audio-repeats and --text-repeats, which are then 1 by default; by default there is none",
+        "fusion",
     )
-    temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the fusion that --weight gives")
-    fusion: FusionName = option("linear", f"rule of the fusion that --weight gives: {RULES_HELP}")
+    temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature T of the fusion of --weight", "fusion"
+    )
+    fusion: FusionName = option(
+        "linear", f"rule of the fusion of --weight: {RULES_HELP}", "fusion", RULE_NAMES
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.models import OF_TABLE, ModelOptions
-from zsfuse_ray.config.options import CHECKED, Fraction, Repeats, Words, option
+from zsfuse_ray.config.options import CHECKED, RAY_ADDRESS_HELP, Fraction, Repeats, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import label_set
 
@@ -19,28 +19,35 @@ class LabelledOptions(ModelOptions):
     preset_folder: ClassVar[str | None] = "models"
     default_preset: ClassVar[str | None] = "mini"
 
-    input: Words = option(
-        (), "manifests (csv, jsonl, parquet with columns uri, emotion, speaker), separated by commas"
-    )
-    corpus: Words = option((), "corpora as NAME:FOLDER, such as ravdess:FOLDER,emodb:FOLDER")
+    needed: ClassVar[Mapping[str, Any]] = {"input": "clips.csv", "output": "out"}
+
+    input: Words = option((), "manifests (csv, jsonl, parquet with columns uri, emotion, speaker)", "input")
+    corpus: Words = option((), "corpora as NAME:FOLDER, such as ravdess:FOLDER,emodb:FOLDER", "input")
     embeddings: str | None = option(
-        None, "embedding table of zsfuse embed over labelled clips, in place of --input and --corpus"
+        None,
+        "output of zsfuse embed or of score on a manifest with emotions, in place of --input and --corpus; "
+        "its models are the default",
+        "input",
+        "FOLDER",
     )
     splits: str | None = option(
-        None, "csv of corpus, speaker, split, or mini, in place of the corpora's own splits and folds"
+        None,
+        "csv of corpus, speaker, split, or mini, in place of the splits and folds of the corpora",
+        "input",
+        "FILE",
     )
-    output: str = option("", "folder or s3:// prefix for tables and figures")
-    labels: Words = option((), "only clips with these labels; by default all")
-    audio_repeats: Repeats = option((1, 2, 3, 4), "a to choose from: copies of the audio")
-    text_repeats: Repeats = option((1, 2, 3, 4), "b to choose from: copies of the prompt")
+    output: str = option("", "folder or s3:// prefix for tables and figures", "output", "FOLDER")
+    labels: Words = option((), "take the clips with these labels only; by default all", "input")
+    audio_repeats: Repeats = option((1, 2, 3, 4), "a to choose from: copies of the audio", "search")
+    text_repeats: Repeats = option((1, 2, 3, 4), "b to choose from: copies of the prompt", "search")
     resamples: Annotated[int, Field(ge=100, le=100_000)] = option(
-        2000, "draws of the bootstrap over speakers that gives the intervals"
+        2000, "bootstrap samples of the speakers for the 95 % intervals", "protocol"
     )
-    max_reject_rate: Fraction = option(0.05, "share of clips that may fail before the job exits with 1")
-    ray_address: str | None = option(
-        None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
+    max_reject_rate: Fraction = option(
+        0.05, "share of clips that may fail before the job exits with 1", "input"
     )
-    overwrite: bool = option(False, "delete what an earlier run of this job left in the output folder")
+    ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
+    overwrite: bool = option(False, "delete what another run left in the output folder", "output")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,28 +20,40 @@ _NAMED = (
 class EncoderOptions(Options):
     """The models, their audio, and the actors that hold them."""
 
-    alm: str = option("dual:mini-alm", f"audio-language model, {_NAMED}")
-    specialist: str = option("classifier:mini-specialist", f"specialist, {_NAMED}")
-    audio_repeats: Repeats = option((1,), "a: copies of the audio; scores of several are averaged")
+    alm: str = option("dual:mini-alm", f"audio-language model: {_NAMED}", "models", "MODEL")
+    specialist: str = option("classifier:mini-specialist", f"specialist: {_NAMED}", "models", "MODEL")
+    audio_repeats: Repeats = option(
+        (1,), "a: copies of the audio; the scores of several are averaged", "models"
+    )
     long: Literal["windows", "crop"] = option(
-        "windows", "segments beyond a model's window: averaged windows, or cropped"
+        "windows", "a segment longer than the window of a model: averaged windows, or one crop", "models"
     )
     crop: Literal["head", "seeded"] = option(
-        "head", "which part of a repeated signal longer than the window is kept"
+        "head",
+        "part of a repeated segment that is kept where it is longer than the window: its head, or one at a "
+        "random place seeded by the segment",
+        "models",
     )
-    pools: Literal["shared", "separate"] = option("shared", "both models in each actor, or a pool for each")
+    pools: Literal["shared", "separate"] = option(
+        "shared", "shared: both models in each actor; separate: a pool of actors for each model", "cluster"
+    )
     encoders: Numbers | None = option(
-        None, "actors of a pool, MIN,MAX; by default one a GPU, or one a node without GPUs"
+        None, "actors of a pool; by default one per GPU, or without GPUs one per node", "cluster", "MIN[,MAX]"
     )
     gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
-        None, "GPUs of an actor, may be a fraction; 0 is CPU"
+        None,
+        "GPUs of an actor, may be a fraction; 0 runs it on CPUs; by default 1, or less where there are fewer "
+        "than pools",
+        "cluster",
     )
-    cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(None, "logical CPUs of an actor")
+    cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
+        None, "logical CPUs of an actor; by default 1, or 0 on a small cluster", "cluster"
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "auto is bfloat16 on a GPU, float32 on CPU"
+        "auto", "auto is bfloat16 on a GPU and float32 on a CPU", "models"
     )
     batch_s: Annotated[float, Field(gt=0)] | None = option(
-        None, "seconds of audio an encoder takes at once; 320 on a GPU, 40 on a CPU"
+        None, "seconds of audio in a batch; by default 320 on a GPU and 40 on a CPU", "cluster"
     )
 
     def __post_init__(self) -> None:
@@ -57,9 +69,10 @@ class EncoderOptions(Options):
         return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
 
 
-# The name of a fusion rule; the rules as --help lists them.
+# The name of a fusion rule; the rules, and their names, as --help lists them.
 FusionName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
 RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
+RULE_NAMES = f"{{{','.join(RULES)}}}"
 
 # In place of a model: those an embedding table was made with.
 OF_TABLE = "table"
@@ -75,14 +88,18 @@ TUNED = (
 class ModelOptions(EncoderOptions):
     """The models, and the prompts of the audio-language model."""
 
-    templates: Templates = option(TEMPLATES, "prompt templates with {} for the label, separated by |")
-    words: Annotated[int, Field(ge=1, le=10)] = option(
-        1, "words a label is put into templates with: itself, then synonyms"
+    templates: Templates = option(
+        TEMPLATES, "prompt templates with {} for the label", "labels and prompts", "TEXT|TEXT|…"
     )
-    text_repeats: Repeats = option((1,), "b: copies of the prompt; several join the ensemble")
-    separator: str = option(" ", "between copies of a prompt")
+    words: Annotated[int, Field(ge=1, le=10)] = option(
+        1, "words per label in the prompts: the label itself, then its synonyms", "labels and prompts"
+    )
+    text_repeats: Repeats = option(
+        (1,), "b: copies of the prompt; the prompts of several join the ensemble", "labels and prompts"
+    )
+    separator: str = option(" ", "text between the copies of a prompt", "labels and prompts")
     ensemble: Literal["embedding", "logit", "probability"] = option(
-        "embedding", "what is averaged over the prompts"
+        "embedding", "what is averaged over the prompts of a label", "labels and prompts"
     )
 
     def __post_init__(self) -> None:

@@ -5,8 +5,8 @@ Override order: command line (or keyword) > --tuned > --config > preset. Every o
 values are checked before anything else happens.
 """
 
-import argparse
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -17,6 +17,7 @@ import pydantic
 import yaml
 from pydantic import BeforeValidator, Field
 
+from zsfuse_ray.config.command_line import GROUPS, make_parser
 from zsfuse_ray.errors import InputError, nearest, redact
 
 PRESETS = resources.files("zsfuse_ray") / "presets"
@@ -42,12 +43,21 @@ Repeats = Annotated[
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+RAY_ADDRESS_HELP = (
+    "Ray cluster to join; auto is the one on this machine; by default RAY_ADDRESS, else a Ray of its own"
+)
+
 CHECKED = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def option(default: Any, text: str) -> Any:
-    """A field with its help text, shown by ``--help``."""
-    return dataclasses.field(default=default, metadata={"help": text})
+def option(default: Any, text: str, group: str, metavar: str | None = None) -> Any:
+    """A field with what ``--help`` shows: its text, below the heading group (one of GROUPS).
+
+    metavar: what stands for the value; by default what its type gives. With a | in it, the parts of a list
+    are separated by |, else by commas.
+    """
+    assert group in GROUPS, group
+    return dataclasses.field(default=default, metadata={"help": text, "group": group, "metavar": metavar})
 
 
 class Options:
@@ -56,6 +66,8 @@ class Options:
     preset_folder: ClassVar[str | None] = None
     default_preset: ClassVar[str | None] = None
     tuned_keys: ClassVar[tuple[str, ...]] = ()  # what a tuned.yaml may hold; none where there is no --tuned
+    needed: ClassVar[Mapping[str, Any]] = {}  # the options that the job cannot do without, with examples
+    replaced: ClassVar[Mapping[str, str]] = {}  # options that the job refuses, and what it has in their place
 
     @classmethod
     def takes_of_tuned(cls) -> set[str]:
@@ -120,31 +132,32 @@ def load_config(
 def parse(
     kind: type[Config], argv: Sequence[str], description: str, prog: str | None = None
 ) -> tuple[Config, str]:
-    """Read a command line into what `load_config` returns; its errors, and InputError for unknown options."""
-    known = presets(kind)
-    parser = _Parser(
+    """Read a command line into what `load_config` returns; its errors, and InputError for unknown options.
+
+    With --help it prints the help text and exits.
+    """
+    parser = partial(
+        make_parser,
+        _fields(kind),
         prog=prog,
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        presets=presets(kind),
+        default_preset=kind.default_preset,
+        takes_tuned=bool(kind.tuned_keys),
+        hidden=kind.replaced,
     )
-    if known:
-        default = f" (default {kind.default_preset})" if kind.default_preset else ""
-        parser.add_argument("--preset", help=f"named options: {', '.join(known)}{default}")
-        parser.add_argument("--config", help="YAML file of options; overrides the preset")
-    if kind.tuned_keys:
-        parser.add_argument("--tuned", help="tuned.yaml of zsfuse tune; overrides --config")
-    for field in _fields(kind):
-        default = "" if field.default in ("", None, False) else f" (default {_show(field.default)})"
-        parser.add_argument(
-            "--" + field.name.replace("_", "-"),
-            help=(field.metadata["help"] + default).replace("%", "%%"),
-            default=argparse.SUPPRESS,
-            action="store_true" if field.default is False else "store",
-        )
-    given = vars(parser.parse_args(argv))
+    given = vars(parser(defaults={}).parse_args(argv))
     preset, file, tuned = (given.pop(name, None) for name in ("preset", "config", "tuned"))
+    if given.pop("help", False):
+        print(parser(defaults=defaults(kind, preset)).format_help(), end="")
+        sys.exit(0)
     return load_config(kind, preset, config_file=file, tuned=tuned, **given)
+
+
+def defaults(kind: type[Options], preset: str | None = None) -> dict[str, Any]:
+    """What a job with a preset records of the options that its command line does not name."""
+    values = recorded(load_config(kind, preset, **kind.needed)[0])
+    return {name: value for name, value in values.items() if name not in kind.needed}
 
 
 def _text_of(name: str, file: str | Path) -> str:
@@ -213,19 +226,3 @@ def recorded(config: Options) -> dict[str, Any]:
 
 def _fields(kind: Any) -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(kind)
-
-
-def _show(value: Any) -> str:
-    if not isinstance(value, tuple):
-        return str(value)
-    return ",".join(map(str, value)) if len(value) < 10 else f"{len(value)} of them"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            name = next((word for word in unknown.split() if word.startswith("-")), unknown).split("=")[0]
-            raise InputError(f"unknown option {name}{nearest(name, known)}")
-        raise InputError(message)

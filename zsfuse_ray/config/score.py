@@ -9,13 +9,14 @@ from pydantic.dataclasses import dataclass
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
 from zsfuse_ray.config.models import (
     OF_TABLE,
+    RULE_NAMES,
     RULES_HELP,
     TUNED,
     EncoderOptions,
     FusionName,
     ModelOptions,
 )
-from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
+from zsfuse_ray.config.options import CHECKED, RAY_ADDRESS_HELP, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
 
@@ -24,24 +25,34 @@ from zsfuse_ray.method.labels import UNSURE, label_set
 class PlanConfig(Options):
     """Options of ``zsfuse plan``: what to read and how to slice it."""
 
+    needed: ClassVar[Mapping[str, Any]] = {"input": "demo", "output": "out"}
+
     input: str = option(
-        "", "folder, file, glob, s3:// prefix, manifest (csv, jsonl, parquet with a column uri), or demo"
+        "",
+        "folder, file, glob, s3://, https:// or hf:// URI, manifest (csv, jsonl, parquet with a column uri), "
+        "or demo",
+        "input",
+        "PATH",
     )
-    output: str = option("", "folder or s3:// prefix for the tables")
+    output: str = option("", "folder or s3:// prefix for the tables", "output", "FOLDER")
     item_s: float = option(
-        300.0, f"seconds of a recording that are scheduled as one; a multiple of {GRID_S:g}"
+        300.0,
+        f"seconds of the items that recordings are cut into; a multiple of {GRID_S:g}",
+        "segments",
     )
     vad: Vad = option(
-        "silero", "silero finds speech; none takes windows without their silent edges: for ready-cut clips"
+        "silero",
+        "silero detects speech; none takes windows without the silence at their ends, for ready-cut clips",
+        "segments",
     )
-    min_segment_s: float = option(0.5, "shortest segment in seconds")
-    max_segment_s: float = option(10.0, "longest segment in seconds")
-    vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts")
-    ray_address: str | None = option(
-        None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
+    min_segment_s: float = option(0.5, "shortest segment in seconds", "segments")
+    max_segment_s: float = option(10.0, "longest segment in seconds", "segments")
+    vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts", "segments")
+    ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
+    overwrite: bool = option(False, "delete the tables of another run in the output folder", "output")
+    prune: bool = option(
+        False, "drop recordings that are no longer in the archive; without it they are kept", "output"
     )
-    overwrite: bool = option(False, "delete another run's tables in the output folder")
-    prune: bool = option(False, "drop recordings that are gone from the archive; by default they are kept")
 
     def __post_init__(self) -> None:
         for name in (self.source, "output"):
@@ -69,12 +80,14 @@ class PlanConfig(Options):
 class RunConfig(EncoderOptions, PlanConfig):
     """Options of a job that encodes an archive with the models: the plan's and the encoders'."""
 
-    max_reject_rate: Fraction = option(0.05, "share of items that may fail before the job exits with 1")
+    max_reject_rate: Fraction = option(
+        0.05, "share of items that may fail before the job exits with 1", "input"
+    )
 
 
 # What decides the rows of encoded/, beside the archive, its items and the models.
 ENCODING = ("vad", "min_segment_s", "max_segment_s", "vad_threshold", "long", "crop", "precision")
-# What an embedding table has decided; it cannot be asked for when scoring from one.
+# What an embedding table has decided; it cannot be asked for with --embeddings.
 DECIDED = ("item_s", *ENCODING)
 # What decides how encoded segments are labelled, beside the models and the copies of the audio.
 LABELLING = (
@@ -100,16 +113,31 @@ class ScoreConfig(ModelOptions, RunConfig):
     tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     embeddings: str | None = option(
-        None, "embedding table of zsfuse embed or of score, in place of --input: no audio, no GPU"
+        None,
+        "output of zsfuse embed or score, in place of --input: no audio, no GPU; its models are the default",
+        "input",
+        "FOLDER",
     )
-    labels: Words = option(("emodb",), "label set, separated by commas, or the name of a corpus")
-    temperature: Annotated[float, Field(gt=0)] = option(1.0, "T of the ALM's softmax")
-    fusion: FusionName = option("linear", f"rule that combines the two posteriors: {RULES_HELP}")
-    weight: Fraction = option(0.5, "w: share of the ALM; 0 is the specialist alone")
+    labels: Words = option(
+        ("emodb",), "label set, or the name of a corpus for its labels", "labels and prompts"
+    )
+    temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature T of the softmax over the ALM's scores", "fusion"
+    )
+    fusion: FusionName = option(
+        "linear", f"rule that combines the two posteriors: {RULES_HELP}", "fusion", RULE_NAMES
+    )
+    weight: Fraction = option(
+        0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
+    )
     unsure_below: Fraction = option(
-        0.0, f"label {UNSURE} where the most probable label has less than this; 0 labels every segment"
+        0.0,
+        f"label segments {UNSURE} whose most probable label has less than this; 0 labels every segment",
+        "labels and prompts",
     )
-    keep_encoded: bool = option(True, "no deletes encoded/ at the end; other labels then need the audio")
+    keep_encoded: bool = option(
+        True, "no deletes encoded/ at the end; other labels then need the audio again", "output"
+    )
 
     def __post_init__(self) -> None:
         if self.input and self.embeddings:

@@ -1,13 +1,14 @@
 """Options of ``zsfuse tune``."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
-from zsfuse_ray.config.models import RULES_HELP, FusionName
+from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, FusionName
 from zsfuse_ray.config.options import CHECKED, Repeats, comma_separated, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES
@@ -36,21 +37,35 @@ Separators = Annotated[
 class TuneConfig(LabelledOptions):
     """Options of ``zsfuse tune``: labelled clips, what is tried, how it is chosen."""
 
+    # What is chosen from has options of its own; those of one model's run have no effect here.
+    replaced: ClassVar[Mapping[str, str]] = {
+        "words": "word-counts",
+        "separator": "separators",
+        "ensemble": "ensembles",
+    }
+
     parts: Annotated[tuple[Literal["train", "dev", "test"], ...], BeforeValidator(comma_separated)] = option(
         ("dev",),
-        "which parts of clips that have splits are chosen on; train where no model was trained on it",
+        "splits whose clips are chosen on; train only if no model was trained on it",
+        "protocol",
     )
     folds: Annotated[int, Field(ge=3, le=50)] = option(
-        5, "speaker-independent folds, each once the outer one"
+        5, "speaker-independent outer folds of the nested estimate", "protocol"
     )
-    separators: Separators = option((" ",), "between copies of a prompt, to choose from, divided by |")
-    word_counts: Repeats = option((1,), "words a label is put into templates with, to choose from")
-    ensembles: Ensembles = option(("embedding", "logit"), "ensemble rules to choose from")
-    fusions: Fusions = option(tuple(RULES), f"fusion rules to choose from: {RULES_HELP}")
-    temperatures: Temperatures = option((1.0,), "T to choose from")
-    objective: Literal["ua", "wa", "macro_f1", "nll"] = option("ua", "what is to be best")
+    separators: Separators = option(
+        (" ",), "texts between the copies of a prompt, to choose from", "search", "TEXT|TEXT|…"
+    )
+    word_counts: Repeats = option((1,), "words per label in the prompts, to choose from", "search")
+    ensembles: Ensembles = option(("embedding", "logit"), "ensemble rules to choose from", "search")
+    fusions: Fusions = option(
+        tuple(RULES), f"fusion rules to choose from: {RULES_HELP}", "search", f"{RULE_NAMES},…"
+    )
+    temperatures: Temperatures = option((1.0,), "temperatures T to choose from", "search")
+    objective: Literal["ua", "wa", "macro_f1", "nll"] = option(
+        "ua", "figure that is optimised: UA, WA, macro-F1 or the negative log-likelihood", "protocol"
+    )
     choose: Literal["one_se", "best"] = option(
-        "one_se", "the simplest configuration within one standard error of the best, or the best"
+        "one_se", "the simplest configuration within one standard error of the best, or the best", "protocol"
     )
 
     def __post_init__(self) -> None:
@@ -61,14 +76,8 @@ class TuneConfig(LabelledOptions):
             raise InputError(f"{len(self.templates)} templates; at most {MOST_TEMPLATES} can be searched")
         if len(set(self.templates)) < len(self.templates):
             raise InputError("a template is there twice; keep one")
-        # What is chosen from has options of its own; those of one model's run have no effect here.
-        for name, instead in (
-            ("words", "word-counts"),
-            ("separator", "separators"),
-            ("ensemble", "ensembles"),
-        ):
-            default = type(self).__dataclass_fields__[name].default
-            if getattr(self, name) != default:
+        for name, instead in self.replaced.items():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise InputError(f"--{name} is chosen here: use --{instead}")
         if max(self.word_counts) > 1 and "probability" in self.ensembles:
             raise InputError("--ensembles probability takes --word-counts 1 only")

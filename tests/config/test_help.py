@@ -1,0 +1,138 @@
+"""``--help`` of every verb: what it shows as a default is what a run would record, and can be typed."""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from dev.mini.options import MiniConfig
+from zsfuse_ray.config.benchmark import BenchmarkConfig
+from zsfuse_ray.config.command_line import GROUPS
+from zsfuse_ray.config.embed import EmbedConfig
+from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.options import Options, load_config, parse, presets, recorded
+from zsfuse_ray.config.score import PlanConfig, ScoreConfig
+from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.config.tune import TuneConfig
+from zsfuse_ray.errors import InputError
+
+VERBS = {
+    "plan": PlanConfig, "score": ScoreConfig, "embed": EmbedConfig, "tune": TuneConfig, "train": TrainConfig,
+    "evaluate": EvaluateConfig, "benchmark": BenchmarkConfig, "dev.mini": MiniConfig,
+}  # fmt: skip
+CASES = [(verb, preset) for verb, kind in VERBS.items() for preset in (None, *presets(kind))]
+
+
+@pytest.fixture
+def help_of(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def shown(kind: type[Options], *argv: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            parse(kind, [*argv, "--help"], "a job", "zsfuse job")
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    return shown
+
+
+def options_of(text: str) -> dict[str, str]:
+    """What help shows beside the name of each option: how its value is written, its text, its default."""
+    entries = re.split(r"^  (?:-h, )?--([\w-]+)", text, flags=re.M)[1:]
+    bodies = [re.split(r"\n\n", body)[0] for body in entries[1::2]]
+    return {name: " ".join(body.split()) for name, body in zip(entries[::2], bodies, strict=True)}
+
+
+def default_in(body: str) -> str | None:
+    found = re.search(r" \(default (.*)\)$", body)
+    return found[1] if found else None
+
+
+@pytest.mark.parametrize(("verb", "preset"), CASES)
+def test_a_default_is_what_a_run_records(help_of, verb: str, preset: str | None) -> None:
+    kind: Any = VERBS[verb]
+    shown = options_of(help_of(kind, *(["--preset", preset] if preset else [])))
+    asked = {} if preset is None else {"preset": preset}
+    config, _ = load_config(kind, **asked, **kind.needed)
+    for name, value in recorded(config).items():
+        option = name.replace("_", "-")
+        if name in kind.replaced:
+            assert option not in shown
+            continue
+        default = default_in(shown[option])
+        if name in kind.needed or value in (None, "", []):
+            assert default is None, option
+            continue
+        assert default is not None, option
+        typed = {name: " " if default == "a space" else default}
+        assert recorded(load_config(kind, **asked, **kind.needed | typed)[0]) == recorded(config), option
+
+
+def test_the_defaults_of_score_are_those_of_its_preset(help_of) -> None:
+    usual, paper = (options_of(help_of(ScoreConfig, *argv)) for argv in ([], ["--preset", "paper"]))
+    assert default_in(usual["weight"]) == "0.45"
+    assert default_in(usual["temperature"]) == "1.21"
+    assert default_in(usual["labels"]) == "angry,happy,sad,neutral,fearful,disgust,surprised"
+    assert default_in(paper["weight"]) == "0.5"
+    assert default_in(paper["alm"]) == "clap:laion/larger_clap_general"
+    assert default_in(paper["labels"]) == "angry,happy,neutral,sad"
+    assert default_in(usual["preset"]) == "mini"
+
+
+def test_what_depends_on_the_machine_is_said_in_words(help_of) -> None:
+    shown = options_of(help_of(ScoreConfig))
+    for name in ("encoders", "gpus-per-encoder", "cpus-per-encoder", "batch-s", "ray-address"):
+        assert "by default" in shown[name], name
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "shown"),
+    [
+        (ScoreConfig, "ensemble", "{embedding,logit,probability} "),
+        (ScoreConfig, "fusion", "{linear,loglinear} "),
+        (ScoreConfig, "preset", "{mini,paper,untrained} "),
+        (ScoreConfig, "keep-encoded", "[{yes,no}] "),
+        (ScoreConfig, "output", "FOLDER "),
+        (ScoreConfig, "weight", "NUMBER "),
+        (ScoreConfig, "batch-s", "NUMBER "),
+        (ScoreConfig, "labels", "LIST "),
+        (ScoreConfig, "encoders", "MIN[,MAX] "),
+        (ScoreConfig, "separator", "TEXT "),
+        (TuneConfig, "parts", "{train,dev,test},… "),
+        (TuneConfig, "fusions", "{linear,loglinear},… "),
+        (TrainConfig, "snr-db", "LOW,HIGH "),
+    ],
+)
+def test_how_a_value_is_written(help_of, kind: type[Options], option: str, shown: str) -> None:
+    assert options_of(help_of(kind))[option].startswith(shown)
+
+
+@pytest.mark.parametrize("kind", VERBS.values())
+def test_options_are_in_groups_that_fit_a_screen(help_of, kind: type[Options]) -> None:
+    text = help_of(kind)
+    found = re.split(r"\n\n(?=[\w -]+:\n)", text)[1:]
+    titles = [group.split(":")[0] for group in found]
+    assert titles == ["options", *(title for title in GROUPS if title in titles)]
+    assert all(len(group.splitlines()) < 60 for group in found)
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in kind.replaced:
+            group = found[titles.index(field.metadata["group"])]
+            assert f"\n  --{field.name.replace('_', '-')} " in group
+
+
+def test_a_flag_is_switched_on_and_off() -> None:
+    def trained(*argv: str) -> TrainConfig:
+        return parse(TrainConfig, ["--init", "a", "--output", "b", "--train", "c.csv", *argv], "")[0]
+
+    assert not trained().weighted_layers
+    assert trained("--weighted-layers", "--seed", "3").weighted_layers
+    assert trained("--preset", "finetune").weighted_layers
+    assert not trained("--preset", "finetune", "--weighted-layers", "no").weighted_layers
+    with pytest.raises(InputError, match="--weighted-layers maybe: "):
+        trained("--weighted-layers", "maybe")
+
+
+def test_help_with_a_preset_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="no preset papers"):
+        parse(ScoreConfig, ["--help", "--preset", "papers"], "")
