@@ -40,6 +40,7 @@ class LabelledOptions(ModelOptions):
     ray_address: str | None = option(
         None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
     )
+    dashboard: bool = option(False, "start an own Ray with its dashboard, and print where it is")
     overwrite: bool = option(False, "delete what an earlier run of this job left in the output folder")
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ class PlanConfig(Options):
     ray_address: str | None = option(
         None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
     )
+    dashboard: bool = option(False, "start an own Ray with its dashboard, and print where it is")
     overwrite: bool = option(False, "delete another run's tables in the output folder")
     prune: bool = option(False, "drop recordings that are gone from the archive; by default they are kept")
 
@@ -133,6 +134,6 @@ class ScoreConfig(ModelOptions, RunConfig):
 
 
 # Options of where and with what the work is done; all others decide the result.
-_WHERE = {"output", "overwrite", "ray_address"}
+_WHERE = {"output", "overwrite", "ray_address", "dashboard"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
 OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded"})

@@ -165,6 +165,7 @@ class TrainConfig(Options):
     ray_address: str | None = option(
         None, "Ray cluster to join (auto: the one here); else RAY_ADDRESS, else an own Ray"
     )
+    dashboard: bool = option(False, "start an own Ray with its dashboard, and print where it is")
     overwrite: bool = option(False, "delete another training in the output folder")
 
     def __post_init__(self) -> None:
@@ -211,5 +212,5 @@ def _changed(config: TrainConfig, names: tuple[str, ...]) -> str | None:
 # Options of where and with what the work is done; all others decide the result.
 OPERATIONAL = frozenset((
     "output", "workers", "gpus_per_worker", "cpus_per_worker", "checkpoint_steps", "max_failures",
-    "max_reject_rate", "ray_address", "overwrite",
+    "max_reject_rate", "ray_address", "dashboard", "overwrite",
 ))  # fmt: skip

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
+import ray.exceptions
 from ray._private.log import PlainRayHandler
 from ray.data import DataContext
 
@@ -34,13 +36,13 @@ class Pool:
     threads: int
 
 
-def connect(address: str | None, *, streams: bool = False) -> bool:
+def connect(address: str | None, dashboard: bool = False, *, streams: bool = False) -> bool:
     """Join the cluster of ``address`` or RAY_ADDRESS (which ``ray job submit`` sets); without, start a Ray.
 
     Returns whether it started one. That gets more logical CPUs than there are cores, so that actors can never
     take the last one from the steps that feed them. A Ray that merely runs on this machine is left alone: it
-    may be another job's own and end with it. streams: the object store need not hold more than what is on its
-    way from stage to stage.
+    may be another job's own and end with it. dashboard: start one with its dashboard, and print where it
+    is. streams: the object store need not hold more than what is on its way from stage to stage.
     """
     if ray.is_initialized():
         return False
@@ -56,15 +58,31 @@ def connect(address: str | None, *, streams: bool = False) -> bool:
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         try:
-            ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise InputError(f"no Ray cluster at {address}: {error}") from None
+            joined = ray.init(address=address, **quiet)
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            why = str(error).splitlines()[0]
+            raise InputError(
+                f"no Ray cluster at {address} (one that asks for a token needs RAY_AUTH_MODE=token): {why}"
+            ) from None
+        if dashboard:
+            _print_dashboard(joined.dashboard_url)
         return False
     own = cores()
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
     store = {"object_store_memory": STREAM_STORE_BYTES * own} if streams else {}
-    ray.init(address="local", num_cpus=own + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
+    cpus = own + OWN_STEPS + 1
+    started = ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **store, **quiet)
+    if dashboard:
+        _print_dashboard(started.dashboard_url)
     return True
+
+
+def _print_dashboard(url: str | None) -> None:
+    """Where a browser finds it; nothing for a cluster without one."""
+    if url:
+        asks = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it where it starts itself
+        token = " (it asks for the token that ray get-auth-token prints)" if asks else ""
+        print(f"dashboard: http://{url}{token}", file=sys.stderr, flush=True)
 
 
 def cores() -> int:

@@ -51,7 +51,7 @@ def train(config: TrainConfig, preset: str, command: str) -> int:
     if earlier and earlier.get("status") == "complete":
         print(f"{out.uri} is complete; nothing to do", file=sys.stderr)
         return 0
-    own_ray = cluster.connect(config.ray_address)
+    own_ray = cluster.connect(config.ray_address, config.dashboard)
     scaling = scaling_for(config, ray.cluster_resources())
     if config.overwrite:
         clear(out)

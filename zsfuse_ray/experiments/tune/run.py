@@ -53,7 +53,7 @@ def tune(config: TuneConfig, preset: str) -> tuple[Output, dict[str, Any]]:
         print(f"{out.uri} is finished: nothing to do", file=sys.stderr)
         return out, done
     names = models_of(config, table, every=True)
-    own_ray = cluster.connect(config.ray_address)
+    own_ray = cluster.connect(config.ray_address, config.dashboard)
     labels = label_set(clips)
     text, models = templates_and_models(config, labels, names, table)
     plan = {"versions": versions(), "config": decides}
