@@ -158,8 +158,8 @@ def tune(argv: list[str]) -> int:
     tune.json and figures/; trials/ with every subset of every block, best/ with the best of each number of
     templates and each weight.
 
-    On a Ray cluster, the same command (its dashboard, or tensorboard --logdir out/ray_tune, shows the
-    trials):
+    On a Ray cluster, the same command (its dashboard, as --dashboard does here, or tensorboard --logdir
+    out/ray_tune, shows the trials):
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
             python jobs/tune.py --input s3://bucket/clips.csv --output s3://bucket/tuning

@@ -36,7 +36,7 @@ OTHER = {
     **{"separator": ", ", "ensemble": "logit", "temperature": 2.0, "fusion": "loglinear", "weight": 0.25},
     **{"output": "other", "overwrite": True, "ray_address": "auto", "pools": "separate", "encoders": (1, 2)},
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
-    **{"prune": True, "keep_encoded": False},
+    **{"prune": True, "keep_encoded": False, "dashboard": True},
     **{"vad": "none", "min_segment_s": 1.0, "max_segment_s": 8.0, "vad_threshold": 0.25, "long": "crop"},
     **{"crop": "seeded", "precision": "float32"},
 }

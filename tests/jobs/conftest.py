@@ -24,7 +24,7 @@ LOGICAL_CPUS = 6
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Environment in which jobs run on a cluster made by ``ray start --head``, with token authentication."""
-    port, dashboard = free_ports(2)
+    (port,) = free_ports(1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for name in ("RAY_ADDRESS", "AWS_ENDPOINT_URL"):
         environment.pop(name, None)
@@ -33,8 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     start = [
         f"--num-cpus={LOGICAL_CPUS}",
         f"--port={port}",
-        f"--dashboard-port={dashboard}",
-        "--include-dashboard=true",
+        "--include-dashboard=false",
     ]
     log = (tmp_path_factory.mktemp("ray") / "log").open("wb")
     # --block: the cluster ends with this process' family, where `ray stop` ends every Ray of the machine
@@ -52,11 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
     try:
         wait_for(ready, 300, "Ray")
-        yield {
-            **environment,
-            "RAY_ADDRESS": f"127.0.0.1:{port}",
-            "DASHBOARD": f"http://127.0.0.1:{dashboard}",
-        }
+        yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         head.wait(timeout=60)

@@ -1,14 +1,17 @@
 """Tuning real files on a real Ray: what is written is what scoring and evaluating take."""
 
 import json
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from jobs_support import ROOT, lines, scored, speech, wait_for, write_wav
+from tensorboardX.proto import event_pb2
 
 LABELS = ("angry", "happy", "sad")
 SPEAKERS = ("a", "b", "c", "d", "e", "f")
@@ -53,7 +56,26 @@ def test_it_ends_well_and_says_what_was_found(tuned):
     assert str(out / "tuned.yaml") in said
     assert any("encoded 36, 1 could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 6
-    assert list((out / "ray_tune").rglob("events.out.tfevents*"))  # TensorBoard's
+
+
+def test_tensorboard_has_every_blocks_score(tuned):
+    _, out, _ = tuned
+    result = json.loads((out / "tune.json").read_text())
+    files = list((out / "ray_tune").rglob("events.out.tfevents*"))
+    scores = [scalars(file)["ray/tune/score"] for file in files]
+    assert len(scores) == result["search"]["blocks"]
+    assert max(scores) == pytest.approx(result["systems"]["best"]["in_sample"])
+
+
+def scalars(file: Path) -> dict[str, float]:
+    """Last value of each tag of an event file: records of length, its checksum, an event, its checksum."""
+    content, found, place = file.read_bytes(), {}, 0
+    while place < len(content):
+        (length,) = struct.unpack_from("<Q", content, place)
+        event = event_pb2.Event.FromString(content[place + 12 : place + 12 + length])
+        found |= {one.tag: one.simple_value for one in event.summary.value}
+        place += 12 + length + 4
+    return found
 
 
 def test_every_configuration_was_tried_and_is_there(tuned):

@@ -49,7 +49,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         return RunResult(out, run)
     parts = table.plan.parts()
     stale = parts if config.overwrite else stale_parts(out, parts, digest)
-    own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, streams=True)
+    own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, config.dashboard, streams=True)
     check_labels(config, facts)
     specs = {"alm": parse_spec(config.alm, "alm")} if "alm" in keys else {}
     _, prompts = look_at_models(specs, facts, "alm", config)

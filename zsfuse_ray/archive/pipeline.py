@@ -53,7 +53,7 @@ def plan(config: PlanConfig) -> tuple[Plan, float | None]:
         clear(out)
     there = read_plan(config, out)
     changes = compare(there, listing)
-    own_ray = cluster.connect(config.ray_address)
+    own_ray = cluster.connect(config.ray_address, config.dashboard)
     made = _extended(config, out, listing, there, changes)
     cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
     cost = seconds_per_hour(made, config)
@@ -198,7 +198,7 @@ def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, 
     """Join Ray where it is needed; whether it is our own. InputError where it has no room for the models."""
     own_ray = False
     if encodes or parts > FEW_PARTS:
-        own_ray = cluster.connect(config.ray_address, streams=True)
+        own_ray = cluster.connect(config.ray_address, config.dashboard, streams=True)
     if encodes:
         cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(wanted))
     return own_ray

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.models import OF_TABLE, ModelOptions
-from zsfuse_ray.config.options import CHECKED, RAY_ADDRESS_HELP, Fraction, Repeats, Words, option
+from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Repeats, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import label_set
 
@@ -47,6 +47,7 @@ class LabelledOptions(ModelOptions):
         0.05, "share of clips that may fail before the job exits with 1", "input"
     )
     ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
+    dashboard: bool = option(False, DASHBOARD_HELP, "cluster")
     overwrite: bool = option(False, "delete what another run left in the output folder", "output")
 
     def __post_init__(self) -> None:

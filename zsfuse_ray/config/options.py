@@ -46,6 +46,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 RAY_ADDRESS_HELP = (
     "Ray cluster to join; auto is the one on this machine; by default RAY_ADDRESS, else a Ray of its own"
 )
+DASHBOARD_HELP = "show the dashboard of a Ray of its own, and print its address"
 
 CHECKED = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 

@@ -16,7 +16,7 @@ from zsfuse_ray.config.models import (
     FusionName,
     ModelOptions,
 )
-from zsfuse_ray.config.options import CHECKED, RAY_ADDRESS_HELP, Fraction, Options, Words, option
+from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Options, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
 
@@ -49,6 +49,7 @@ class PlanConfig(Options):
     max_segment_s: float = option(10.0, "longest segment in seconds", "segments")
     vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts", "segments")
     ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
+    dashboard: bool = option(False, DASHBOARD_HELP, "cluster")
     overwrite: bool = option(False, "delete the tables of another run in the output folder", "output")
     prune: bool = option(
         False, "drop recordings that are no longer in the archive; without it they are kept", "output"
@@ -166,6 +167,6 @@ class ScoreConfig(ModelOptions, RunConfig):
 
 
 # Options of where and with what the work is done; all others decide the result.
-_WHERE = {"output", "overwrite", "ray_address"}
+_WHERE = {"output", "overwrite", "ray_address", "dashboard"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
 OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded"})

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.augmentation import AugmentationOptions, Count, NotNegative, Positive
-from zsfuse_ray.config.options import CHECKED, RAY_ADDRESS_HELP, Fraction, Numbers, Templates, Words, option
+from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Numbers, Templates, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
@@ -186,6 +186,7 @@ class TrainConfig(AugmentationOptions):
         0.05, "share of clips that may be unreadable before the job exits with 1", "input"
     )
     ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
+    dashboard: bool = option(False, DASHBOARD_HELP, "cluster")
     overwrite: bool = option(False, "delete another training in the output folder", "output")
 
     def __post_init__(self) -> None:
@@ -231,5 +232,5 @@ def _changed(config: TrainConfig, names: tuple[str, ...]) -> str | None:
 # Options of where and with what the work is done; all others decide the result.
 OPERATIONAL = frozenset((
     "output", "workers", "gpus_per_worker", "cpus_per_worker", "checkpoint_steps", "max_failures",
-    "max_reject_rate", "ray_address", "overwrite",
+    "max_reject_rate", "ray_address", "dashboard", "overwrite",
 ))  # fmt: skip

@@ -87,6 +87,6 @@ class TuneConfig(LabelledOptions):
 
 # Options of where and with what the work is done; all others decide the result.
 OPERATIONAL = frozenset(
-    {"output", "overwrite", "ray_address", "max_reject_rate", "resamples"}
+    {"output", "overwrite", "ray_address", "dashboard", "max_reject_rate", "resamples"}
     | {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
 )

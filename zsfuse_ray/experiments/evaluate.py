@@ -49,7 +49,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
     names = models_of(config, table)
     used = {"alm": "none", "specialist": "none"} | {kind_of(key): name for key, name in names.items()}
     config = build(EvaluateConfig, resolved(config) | used)
-    own_ray = cluster.connect(config.ray_address)
+    own_ray = cluster.connect(config.ray_address, config.dashboard)
     text, models = embedded_prompts(config, names, label_sets, table, [(config.words, config.separator)])
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray.exceptions
 from ray._private.log import PlainRayHandler
 from ray.data import DataContext
 
@@ -41,13 +42,13 @@ class Pool:
     threads: int
 
 
-def connect(address: str | None, *, streams: bool = False) -> bool:
+def connect(address: str | None, dashboard: bool = False, *, streams: bool = False) -> bool:
     """Join the cluster of ``address`` or RAY_ADDRESS (which ``ray job submit`` sets); without, start a Ray.
 
     Returns whether it started one. That gets more logical CPUs than there are cores, so that actors can never
     take the last one from the steps that feed them. A Ray that merely runs on this machine is left alone: it
-    may be another job's own and end with it. streams: the object store need not hold more than what is on its
-    way from stage to stage.
+    may be another job's own and end with it. dashboard: start one with its dashboard, and print where it
+    is. streams: the object store need not hold more than what is on its way from stage to stage.
     """
     if ray.is_initialized():
         return False
@@ -60,36 +61,52 @@ def connect(address: str | None, *, streams: bool = False) -> bool:
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     if address := address or os.environ.get("RAY_ADDRESS"):
         try:
-            _init(address=address, **quiet)
-        except ConnectionError as error:
-            raise InputError(f"no Ray cluster at {address}: {error}") from None
+            joined = _init(address=address, **quiet)
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            why = str(error).splitlines()[0]
+            raise InputError(
+                f"no Ray cluster at {address} (one that asks for a token needs RAY_AUTH_MODE=token): {why}"
+            ) from None
+        if dashboard:
+            _show_dashboard(joined.dashboard_url)
         return False
     log.info("starting Ray (about 10 s)")
     own = cores()
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
     store = {"object_store_memory": STREAM_STORE_BYTES * own} if streams else {}
-    _init(address="local", num_cpus=own + OWN_STEPS + 1, include_dashboard=False, **store, **quiet)
+    cpus = own + OWN_STEPS + 1
+    started = _init(address="local", num_cpus=cpus, include_dashboard=dashboard, **store, **quiet)
+    if dashboard:
+        _show_dashboard(started.dashboard_url)
     return True
 
 
-def _init(**options: Any) -> None:
-    """ray.init, but what SIGTERM does stays, and of what Ray's C++ prints a line about its log level goes."""
+def _init(**options: Any) -> Any:
+    """ray.init, but what SIGTERM does stays, and the line that Ray's C++ prints about its log level goes."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
-    sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as printed:
         os.dup2(printed.fileno(), 2)
         try:
-            ray.init(**options)
+            return ray.init(**options)
         finally:
             os.dup2(saved, 2)
             os.close(saved)
             printed.seek(0)
-            lines = [line for line in printed if b"Set ray log level from" not in line]
-            sys.stderr.write(b"".join(lines).decode(errors="replace"))
-    if main:
-        signal.signal(signal.SIGTERM, handler)
+            for line in printed:
+                if b"Set ray log level from" not in line:
+                    sys.stderr.write(line.decode(errors="replace"))
+            if main:
+                signal.signal(signal.SIGTERM, handler)
+
+
+def _show_dashboard(url: str | None) -> None:
+    """Where a browser finds it; nothing for a cluster without one."""
+    if url:
+        asks = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it where it starts itself
+        token = " (it asks for the token that ray get-auth-token prints)" if asks else ""
+        log.info(f"dashboard: http://{url}{token}")
 
 
 def cores() -> int:

@@ -66,7 +66,7 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     if earlier and earlier.get("status") == "complete":
         log.info(f"{out.uri} is complete; nothing to do")
         return TrainResult(out, earlier)
-    own_ray = cluster.connect(config.ray_address)
+    own_ray = cluster.connect(config.ray_address, config.dashboard)
     scaling = scaling_for(config, ray.cluster_resources())
     if config.overwrite:
         clear(out)

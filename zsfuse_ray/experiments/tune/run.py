@@ -56,7 +56,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
         log.info(f"{out.uri} is complete; nothing to do")
         return Result(out, done)
     names = models_of(config, table, every=True)
-    own_ray = cluster.connect(config.ray_address)
+    own_ray = cluster.connect(config.ray_address, config.dashboard)
     labels = label_set(clips)
     text, models = templates_and_models(config, labels, names, table)
     plan = {"versions": versions(), "config": decides}
