@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
-from ray._private.log import PlainRayHandler
 from ray.data import DataContext
 
 from zsfuse_ray.config.models import EncoderOptions
@@ -48,8 +47,8 @@ def connect(address: str | None, *, streams: bool = False) -> bool:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, PlainRayHandler):
-            handler.setLevel(logging.ERROR)
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)  # the console's; the file keeps all
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
     # Ray's own 32 are processes that cost a small run ten seconds; one reads 128 footers at a time
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
