@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import ray
 import s3fs
-from jobs_support import ROOT, free_ports, wait_for
 
+from tests.jobs.jobs_support import ROOT, free_ports, wait_for
 from zsfuse_ray import errors
 
 LOGICAL_CPUS = 6

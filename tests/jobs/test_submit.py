@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from jobs_support import ROOT, tables
+from tests.jobs.jobs_support import ROOT, tables
 
 
 def test_ray_job_submit(cluster, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from jobs_support import ROOT, lines, scored, speech, wait_for, write_wav
+
+from tests.jobs.jobs_support import ROOT, lines, scored, speech, wait_for, write_wav
 
 LABELS = ("angry", "happy", "sad")
 SPEAKERS = ("a", "b", "c", "d", "e", "f")
