@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from jobs_support import speech, write_wav
 
 import zsfuse_ray
+from tests.jobs.jobs_support import speech, write_wav
 from zsfuse_ray import Labeller
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.errors import InputError

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
-from encoded_folders import Small, small_archive
-from growing_archives import write_wav
+
+from tests.archive.encoded_folders import Small, small_archive
+from tests.archive.growing_archives import write_wav
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from encoded_folders import (
+from tests.archive.encoded_folders import (
     LABELLING,
     Small,
     embedding_of,
     output_of,
 )
-
 from zsfuse_ray.archive.layout import RECORDINGS, SEGMENTS
 from zsfuse_ray.archive.parts import (
     LabelTask,

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from growing_archives import config, content, grow, rows_of
 
+from tests.archive.growing_archives import config, content, grow, rows_of
 from zsfuse_ray.archive.layout import plan_file
 from zsfuse_ray.errors import InputError
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment, small_archive
 
+from tests.archive.encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment, small_archive
 from zsfuse_ray.archive import describe, elsewhere
 from zsfuse_ray.archive.console import exit_code
 from zsfuse_ray.archive.describe import Prompts

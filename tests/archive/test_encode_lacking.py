@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoded_folders import MODELS, REPEATS, Small, embedding_of, every_segment, write_pass
 
+from tests.archive.encoded_folders import MODELS, REPEATS, Small, embedding_of, every_segment, write_pass
 from zsfuse_ray.archive import encode as module
 from zsfuse_ray.archive.encode import Spent, encode_lacking
 from zsfuse_ray.archive.passes import Computed, Encoded, Pass, ToEncode, add_pass, drop_passes, read_passes

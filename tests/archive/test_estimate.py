@@ -1,6 +1,6 @@
 import pytest
-from encoded_folders import MODELS
 
+from tests.archive.encoded_folders import MODELS
 from zsfuse_ray.archive.estimate import BYTES_A_SEGMENT, SEGMENT_S, encoded_bytes
 
 

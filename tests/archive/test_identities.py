@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from listed_files import manifest, touch
 
+from tests.archive.listed_files import manifest, touch
 from zsfuse_ray.archive.listing import KEY, VERSION, list_archive
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ray
-from encoded_folders import BOTH, LABELLING, Small
 
+from tests.archive.encoded_folders import BOTH, LABELLING, Small
 from zsfuse_ray.archive import label as module
 from zsfuse_ray.archive.label import Labelled, label, peak_memory_mb, stale_parts
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, TABLES, part_file

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from listed_files import manifest, touch
 
+from tests.archive.listed_files import manifest, touch
 from zsfuse_ray.archive.listing import KEY, VERSION, carry, list_archive
 from zsfuse_ray.audio.files import SIDECARS, check_scheme
 from zsfuse_ray.audio.manifest import read_manifest

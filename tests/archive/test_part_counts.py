@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from encoded_folders import (
+
+from tests.archive.encoded_folders import (
     BOTH,
     LABELS,
     Small,
 )
-from labelled_parts import TABLES, expected_columns, label_all, tables, task_of
-
+from tests.archive.labelled_parts import TABLES, expected_columns, label_all, tables, task_of
 from zsfuse_ray.archive.layout import LABELLED
 from zsfuse_ray.archive.parts import (
     label_part,

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from encoded_folders import (
+
+from tests.archive.encoded_folders import (
     BOTH,
     COLUMNS,
     LABELLING,
@@ -15,8 +16,7 @@ from encoded_folders import (
     every_segment,
     planned_rows,
 )
-from labelled_parts import TABLES, expected_columns, label_all, tables, task_of
-
+from tests.archive.labelled_parts import TABLES, expected_columns, label_all, tables, task_of
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, part_file
 from zsfuse_ray.archive.parts import (
     SEGMENTS_PER_ITEM,

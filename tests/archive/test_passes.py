@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from encoded_folders import BOTH, CONFIG, MODELS, Small
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.archive.encoded_folders import BOTH, CONFIG, MODELS, Small
 from zsfuse_ray.archive.layout import PASSES
 from zsfuse_ray.archive.passes import (
     Computed,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from growing_archives import config, content, grow, rows_of, write_wav
 
+from tests.archive.growing_archives import config, content, grow, rows_of, write_wav
 from zsfuse_ray.archive import bundles
 from zsfuse_ray.archive.layout import PLAN, plan_file
 from zsfuse_ray.archive.plan import open_plan, read_plan

@@ -6,10 +6,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from encoded_folders import BOTH, DIM, MODELS, REPEATS, Rows, Small, embedding_of, every_segment, output_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.archive.encoded_folders import (
+    BOTH,
+    DIM,
+    MODELS,
+    REPEATS,
+    Rows,
+    Small,
+    embedding_of,
+    every_segment,
+    output_of,
+)
 from zsfuse_ray.archive import reading as module
 from zsfuse_ray.archive.packing import pack_values
 from zsfuse_ray.archive.passes import Computed, Encoded

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from encoded_folders import Small, every_segment
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.archive.encoded_folders import Small, every_segment
 from zsfuse_ray.archive.schemas import SPAN, segment_seed
 from zsfuse_ray.archive.summaries import Repetition, run_counts, summed
 from zsfuse_ray.method.amplify import effect

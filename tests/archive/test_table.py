@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoded_folders import (
+
+from tests.archive.encoded_folders import (
     BOTH,
     DIM,
     MODELS,
@@ -17,7 +18,6 @@ from encoded_folders import (
     planned_rows,
     write_plan,
 )
-
 from zsfuse_ray.archive.layout import PASSES, PLAN, plan_file
 from zsfuse_ray.archive.passes import Computed, drop_passes
 from zsfuse_ray.archive.table import key_of, open_table, read_table

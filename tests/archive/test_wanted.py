@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from encoded_folders import MODELS, Small
 
+from tests.archive.encoded_folders import MODELS, Small
 from zsfuse_ray.archive.describe import is_model
 from zsfuse_ray.archive.passes import Computed, Pass, ToEncode
 from zsfuse_ray.archive.wanted import (

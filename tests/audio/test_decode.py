@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds import chirp, write
 
+from tests.audio.sounds import chirp, write
 from zsfuse_ray.audio.decode import DecodeError, Pcm, decode, probe
 from zsfuse_ray.audio.sources import AudioError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds import chirp, write
 
+from tests.audio.sounds import chirp, write
 from zsfuse_ray.audio import sources
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.sources import SourceError, open_audio

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from sounds import chirp
 
+from tests.audio.sounds import chirp
 from zsfuse_ray.audio.statistics import BINS, RATE, SIZE, log_mel_statistics
 
 CLIP = chirp(2.0, RATE)

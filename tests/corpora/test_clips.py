@@ -2,8 +2,8 @@ import logging
 
 import pyarrow as pa
 import pytest
-from fake_corpora import clips, refusal
 
+from tests.corpora.fake_corpora import clips, refusal
 from zsfuse_ray.corpora.clips import (
     CLIPS,
     check_classes,

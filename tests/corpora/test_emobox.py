@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_corpora import columns, refusal, touch, write
 
+from tests.corpora.fake_corpora import columns, refusal, touch, write
 from zsfuse_ray.corpora.readers import read
 
 EMODB = {"03a01Wa": "anger", "08a01La": "boredem", "16b10Fb": "happy"}

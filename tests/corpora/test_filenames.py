@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from fake_corpora import by_stem, columns, refusal, touch, write
 
+from tests.corpora.fake_corpora import by_stem, columns, refusal, touch, write
 from zsfuse_ray.corpora.filenames import parse_crema_d, parse_emodb, parse_nemo, parse_ravdess, parse_tess
 from zsfuse_ray.corpora.readers import read
 

@@ -2,8 +2,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from fake_corpora import columns, refusal, touch, write
 
+from tests.corpora.fake_corpora import columns, refusal, touch, write
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.readers import read
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pyarrow as pa
-from fake_corpora import columns, refusal, touch, write
 
+from tests.corpora.fake_corpora import columns, refusal, touch, write
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.load import concatenated, load
 

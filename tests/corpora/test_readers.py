@@ -4,8 +4,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fake_corpora import columns, refusal, touch, write
 
+from tests.corpora.fake_corpora import columns, refusal, touch, write
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.readers import OTHERS, read
 from zsfuse_ray.corpora.registry import CORPORA

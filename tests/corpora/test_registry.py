@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from fake_corpora import refusal, write
 
+from tests.corpora.fake_corpora import refusal, write
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.corpora.load import load

@@ -2,10 +2,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pyarrow as pa
-from fake_corpora import clips, refusal, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.corpora.fake_corpora import clips, refusal, write
 from zsfuse_ray.corpora.clips import check_splits
 from zsfuse_ray.corpora.readers import read
 from zsfuse_ray.corpora.splits import SHIPPED, folds, read_split

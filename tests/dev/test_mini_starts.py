@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 import soundfile
 import torch
-from training_support import table_of
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
@@ -15,6 +14,7 @@ from transformers import (
 )
 
 from dev.mini import starts
+from tests.training.training_support import table_of
 from zsfuse_ray.audio.demo import PROSODIES, speech_like
 from zsfuse_ray.corpora.clips import CLIPS
 

@@ -5,8 +5,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from synthetic import evidence, split_round
 
+from tests.experiments.synthetic import evidence, split_round
 from zsfuse_ray.experiments import baseline
 from zsfuse_ray.experiments.baseline import svm_posteriors
 

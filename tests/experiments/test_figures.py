@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
-from synthetic import clips, evidence, split_round
 
+from tests.experiments.synthetic import clips, evidence, split_round
 from zsfuse_ray.experiments.figures import figures, mean_over_corpora
 from zsfuse_ray.experiments.protocol import Protocol, protocol
 from zsfuse_ray.experiments.systems import FUSED, SINGLE_MEAN, Outcome, run_round

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pyarrow as pa
-from synthetic import LABELS, clips
 
+from tests.experiments.synthetic import LABELS, clips
 from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, embedding_column
 from zsfuse_ray.experiments.evidence import Text
 from zsfuse_ray.experiments.gather import gather

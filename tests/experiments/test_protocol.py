@@ -1,8 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthetic import clips
 
+from tests.experiments.synthetic import clips
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.protocol import protocol
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic import evidence
 
+from tests.experiments.synthetic import evidence
 from zsfuse_ray.experiments.evidence import Text
 from zsfuse_ray.experiments.settings import Setting, alm_posterior, fused_posterior
 from zsfuse_ray.method.fusion import fuse

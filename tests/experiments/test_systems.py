@@ -3,8 +3,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from synthetic import evidence, split_round
 
+from tests.experiments.synthetic import evidence, split_round
 from zsfuse_ray.experiments import systems
 from zsfuse_ray.experiments.evidence import Evidence, Text
 from zsfuse_ray.experiments.protocol import Round

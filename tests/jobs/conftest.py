@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import ray
 import s3fs
-from jobs_support import ROOT, free_ports, wait_for
 
+from tests.jobs.jobs_support import ROOT, free_ports, wait_for
 from zsfuse_ray import cli
 
 LOGICAL_CPUS = 6

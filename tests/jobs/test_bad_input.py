@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import soundfile
-from jobs_support import lines, scored, speech, tables, write_wav
+
+from tests.jobs.jobs_support import lines, scored, speech, tables, write_wav
 
 
 @pytest.mark.parametrize(

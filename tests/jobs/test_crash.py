@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jobs_support import ROOT, run_process, speech, tables, write_wav
+from tests.jobs.jobs_support import ROOT, run_process, speech, tables, write_wav
 
 # Python runs a module of this name at every start; in Ray's workers it makes one file deadly.
 DEADLY = """

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from jobs_support import lines, run_process, scored, speech, tables, write_wav
 
+from tests.jobs.jobs_support import lines, run_process, scored, speech, tables, write_wav
 from zsfuse_ray.archive.table import read_table
 from zsfuse_ray.runs.folder import Output
 

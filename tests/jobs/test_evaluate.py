@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from jobs_support import lines, scored, speech, write_wav
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from tests.jobs.jobs_support import lines, scored, speech, write_wav
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.method.zeroshot import softmax

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from jobs_support import scored, speech, tables, write_wav
+
+from tests.jobs.jobs_support import scored, speech, tables, write_wav
 
 
 def arguments(folder: Path) -> list:

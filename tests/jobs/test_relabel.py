@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from jobs_support import scored, speech, tables, write_wav
 
+from tests.jobs.jobs_support import scored, speech, tables, write_wav
 from zsfuse_ray import Labeller
 
 LABELS = "angry,happy,sad,neutral,bored"

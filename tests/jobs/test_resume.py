@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs_support import scored, speech, tables, wait_for, write_wav
+
+from tests.jobs.jobs_support import scored, speech, tables, wait_for, write_wav
 
 
 @pytest.fixture(scope="module")

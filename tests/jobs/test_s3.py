@@ -7,8 +7,9 @@ import time
 import pandas as pd
 import pytest
 import s3fs
-from jobs_support import lines, run_process, scored, speech, write_wav
-from training_support import EMOTIONS, start, tones
+
+from tests.jobs.jobs_support import lines, run_process, scored, speech, write_wav
+from tests.training.training_support import EMOTIONS, start, tones
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from jobs_support import run_process, scored, speech, tables, write_wav
 
+from tests.jobs.jobs_support import run_process, scored, speech, tables, write_wav
 from zsfuse_ray.config.options import defaults
 from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.method.fusion import fuse

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from jobs_support import ROOT, free_ports, tables, wait_for
+
+from tests.jobs.jobs_support import ROOT, free_ports, tables, wait_for
 
 LIMIT_BYTES = 600 << 20  # Ray refuses an upload of more than 512 MiB
 UPLOADED = {"jobs", "zsfuse_ray", "pyproject.toml", "cluster.yaml", "mine.yaml"}

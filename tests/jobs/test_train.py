@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from jobs_support import ROOT, lines, run_process, scored, tables, wait_for, write_wav
-from training_support import EMOTIONS, start, tones
 
+from tests.jobs.jobs_support import ROOT, lines, run_process, scored, tables, wait_for, write_wav
+from tests.training.training_support import EMOTIONS, start, tones
 from zsfuse_ray import cli, errors
 from zsfuse_ray.models.families.classifier import Classifier
 

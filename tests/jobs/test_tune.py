@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from jobs_support import ROOT, lines, scored, speech, wait_for, write_wav
 from tensorboardX.proto import event_pb2
+
+from tests.jobs.jobs_support import ROOT, lines, scored, speech, wait_for, write_wav
 
 LABELS = ("angry", "happy", "sad")
 SPEAKERS = ("a", "b", "c", "d", "e", "f")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import FAMILIES
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
+from tests.models.tiny_models import FAMILIES
 from zsfuse_ray.models.untrained import untrained_alm
 
 torch.set_num_threads(1)  # models this small only lose by more

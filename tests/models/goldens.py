@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from seeded_weights import seeded_state
 
+from tests.models.seeded_weights import seeded_state
 from zsfuse_ray.models.specialist import Specialist
 
 _FOLDER = Path(__file__).parent / "golden"

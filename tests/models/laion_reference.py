@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from seeded_weights import seeded_state
 from transformers import ClapConfig
 
+from tests.models.seeded_weights import seeded_state
 from zsfuse_ray.models.families.laion_package import _module
 from zsfuse_ray.models.untrained import byte_tokenizer
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from seeded_weights import seeded_state
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from tests.models.seeded_weights import seeded_state
 from zsfuse_ray.audio.resample import resample
 
 RATE = 44100

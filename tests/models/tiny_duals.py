@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from tiny_models import CONVOLUTIONS, SIZE, WHISPER
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -22,6 +21,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from tests.models.tiny_models import CONVOLUTIONS, SIZE, WHISPER
 from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
 from zsfuse_ray.models.untrained import byte_tokenizer
 

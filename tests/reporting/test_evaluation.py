@@ -1,8 +1,8 @@
 import copy
 
 import pytest
-from synthetic import clips, evidence
 
+from tests.experiments.synthetic import clips, evidence
 from zsfuse_ray.experiments.figures import figures
 from zsfuse_ray.experiments.protocol import protocol
 from zsfuse_ray.experiments.systems import run_round

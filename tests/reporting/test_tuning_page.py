@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
-from synthetic import config, evidence, searched
 
+from tests.experiments.synthetic import config, evidence, searched
 from zsfuse_ray.config.options import resolved
 from zsfuse_ray.experiments.tune.assess import assess
 from zsfuse_ray.experiments.tune.choice import choose

@@ -1,9 +1,12 @@
+import logging
+
 import pytest
+import ray
 
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.runs.cluster import OWN_STEPS, Pool, pools
+from zsfuse_ray.runs.cluster import OWN_STEPS, Pool, connect, pools
 
 CPUS = 64.0
 
@@ -93,3 +96,16 @@ def test_threads_of_an_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pools(config("--cpus-per-encoder 4"), resources, 3)[0].threads == 4
     assert pools(config("--cpus-per-encoder 0"), resources, 3)[0].threads == 1
     assert pools(config(), resources | {"GPU": 1.0}, 1)[0].threads == 1
+
+
+def test_ray_datas_lines_go_to_its_file_and_not_to_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_BACKEND_LOG_LEVEL", "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS"):
+        monkeypatch.setenv(name, "1")  # what connect sets is taken back
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    handlers = logging.getLogger("ray.data").handlers
+    file, console = (next(h for h in handlers if h.name == name) for name in ("file", "console"))
+    monkeypatch.setattr(file, "level", logging.INFO)
+    monkeypatch.setattr(console, "level", logging.INFO)
+    connect("127.0.0.1:1")
+    assert (file.level, console.level) == (logging.INFO, logging.ERROR)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_duals import AUDIO, TEXT, write_dual
-from training_support import EMOTIONS, RATE, clips_of, config_of, in_processes, table_of, tones
 from transformers import AutoModel
 
+from tests.models.tiny_duals import AUDIO, TEXT, write_dual
+from tests.training.training_support import EMOTIONS, RATE, clips_of, config_of, in_processes, table_of, tones
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import load, parse_spec
 from zsfuse_ray.models.untrained import byte_tokenizer, untrained_alm

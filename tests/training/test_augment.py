@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.functional import phase_vocoder
-from training_support import RATE
 
+from tests.training.training_support import RATE
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.training import augment

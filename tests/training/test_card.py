@@ -1,8 +1,8 @@
 """What a training says: the line of an epoch, and the card of the model."""
 
 import yaml
-from training_support import table_of
 
+from tests.training.training_support import table_of
 from zsfuse_ray.training.card import card
 from zsfuse_ray.training.watch import line
 

@@ -7,8 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_support import EMOTIONS, clips_of, config_of, in_processes, start, table_of, tones
 
+from tests.training.training_support import (
+    EMOTIONS,
+    clips_of,
+    config_of,
+    in_processes,
+    start,
+    table_of,
+    tones,
+)
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.training import loop
 from zsfuse_ray.training.specialist import Specialist

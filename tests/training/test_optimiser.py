@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import FAMILIES
 from torch import nn
 
+from tests.models.tiny_models import FAMILIES
 from zsfuse_ray.training.optimiser import Average, depths, layerwise_groups, learned, lr_factor
 from zsfuse_ray.training.pretrained import HEAD
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES
-from training_support import EMOTIONS, RATE, config_of, start, table_of, tones
 from transformers import (
     Wav2Vec2FeatureExtractor,
     WavLMConfig,
@@ -15,6 +13,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from tests.models.tiny_models import FAMILIES
+from tests.training.training_support import EMOTIONS, RATE, config_of, start, table_of, tones
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.training.loop import gradients

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
-from jobs_support import speech, write_wav
 
+from tests.jobs.jobs_support import speech, write_wav
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.training import clips
 from zsfuse_ray.training.clips import StoredClips, decoded_clip

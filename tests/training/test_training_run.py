@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from training_support import config_of
 
+from tests.training.training_support import config_of
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.training.run import _placed, scaling_for
 

@@ -1,6 +1,6 @@
 import torch.distributed as dist
-from training_support import in_processes
 
+from tests.training.training_support import in_processes
 from zsfuse_ray.training.worker import first_problem
 
 

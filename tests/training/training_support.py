@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from tiny_models import FAMILIES
 
+from tests.models.tiny_models import FAMILIES
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.corpora.clips import CLIPS

@@ -7,7 +7,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.models import OF_TABLE, ModelOptions
-from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Repeats, Words, option
+from zsfuse_ray.config.options import (
+    CHECKED,
+    DASHBOARD_HELP,
+    RAY_ADDRESS_HELP,
+    Fraction,
+    Repeats,
+    Words,
+    option,
+)
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import label_set
 

@@ -16,7 +16,15 @@ from zsfuse_ray.config.models import (
     FusionName,
     ModelOptions,
 )
-from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Options, Words, option
+from zsfuse_ray.config.options import (
+    CHECKED,
+    DASHBOARD_HELP,
+    RAY_ADDRESS_HELP,
+    Fraction,
+    Options,
+    Words,
+    option,
+)
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
 

@@ -8,7 +8,16 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.augmentation import AugmentationOptions, Count, NotNegative, Positive
-from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Numbers, Templates, Words, option
+from zsfuse_ray.config.options import (
+    CHECKED,
+    DASHBOARD_HELP,
+    RAY_ADDRESS_HELP,
+    Fraction,
+    Numbers,
+    Templates,
+    Words,
+    option,
+)
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic import LABELS, config, evidence, searched
 
+from tests.experiments.synthetic import LABELS, config, evidence, searched
 from zsfuse_ray.experiments.tune.assess import ALM_BEST, BEST, CHOSEN, SPECIALIST, STACKED, assess
 from zsfuse_ray.experiments.tune.choice import choose
 from zsfuse_ray.experiments.tune.curves import weight_curve

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic import config, evidence
 
 import zsfuse_ray.experiments.tune.summary as summary_module
+from tests.experiments.synthetic import config, evidence
 from zsfuse_ray.experiments.tune.configurations import block_of, distinct_settings
 from zsfuse_ray.experiments.tune.summary import from_table, summarise, to_table, training_sets
 from zsfuse_ray.method.search import fold_scores, sizes, subsets

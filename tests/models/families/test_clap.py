@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from seeded_weights import seeded_state
-from speech_clips import podcast_clips
-from tiny_models import speechlike
 from torch.nn.functional import normalize
 from transformers import AutoTokenizer, ClapAudioConfig, ClapConfig, ClapFeatureExtractor, ClapModel
 
+from tests.models.seeded_weights import seeded_state
+from tests.models.speech_clips import podcast_clips
+from tests.models.tiny_models import speechlike
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import windows
 from zsfuse_ray.models.encoding import embed_clips

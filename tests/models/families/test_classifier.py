@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 import torch
-from goldens import one_at_a_time
 from safetensors.torch import load_file, save_file
-from tiny_models import LABELS, speechlike
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
+from tests.models.goldens import one_at_a_time
+from tests.models.tiny_models import LABELS, speechlike
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.models.untrained import untrained_specialist

@@ -11,9 +11,6 @@ import json
 
 import pytest
 import torch
-from goldens import golden, write_checkpoint
-from speech_clips import real_clips, synthetic_clips
-from tiny_models import CLASSIFIER_OF
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -35,6 +32,9 @@ from transformers import (
     WhisperForAudioClassification,
 )
 
+from tests.models.goldens import golden, write_checkpoint
+from tests.models.speech_clips import real_clips, synthetic_clips
+from tests.models.tiny_models import CLASSIFIER_OF
 from zsfuse_ray.models.encoding import classify_clips
 from zsfuse_ray.models.families.classifier import Classifier
 

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_duals import AUDIO, TEXT, write_dual
-from tiny_models import speechlike
 from torch import nn
 from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
 
+from tests.models.tiny_duals import AUDIO, TEXT, write_dual
+from tests.models.tiny_models import speechlike
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import load, parse_spec
 from zsfuse_ray.models.encoding import embed_clips

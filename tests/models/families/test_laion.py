@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from speech_clips import podcast_clips
-from tiny_models import speechlike
 from torch.nn.functional import normalize, pad
 
+from tests.models.speech_clips import podcast_clips
+from tests.models.tiny_models import speechlike
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import filled, windows
 from zsfuse_ray.models.checkpoints.find import resolve
@@ -24,7 +24,7 @@ from zsfuse_ray.models.families.laion_package import LaionPackage
 if find_spec("laion_clap") is None:
     pytest.skip("the extra laion is not installed", allow_module_level=True)
 
-from laion_reference import FILE, package, random_state, write
+from tests.models.laion_reference import FILE, package, random_state, write
 
 WINDOW = 480_000
 CLOSE = {"rtol": 0, "atol": 1e-4}

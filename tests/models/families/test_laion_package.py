@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from speech_clips import podcast_clips
 from transformers import RobertaModel, RobertaTokenizer
 
+from tests.models.speech_clips import podcast_clips
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.families.laion import Laion
 from zsfuse_ray.models.families.laion_package import LaionPackage
@@ -16,8 +16,17 @@ from zsfuse_ray.models.families.laion_package import LaionPackage
 if find_spec("laion_clap") is None:
     pytest.skip("the extra laion is not installed", allow_module_level=True)
 
-from laion_reference import package, random_state, write
-from test_laion import CLOSE, TEXTS, WINDOW, assert_audio_agrees, encoded, spread, tiled, voice
+from tests.models.families.test_laion import (
+    CLOSE,
+    TEXTS,
+    WINDOW,
+    assert_audio_agrees,
+    encoded,
+    spread,
+    tiled,
+    voice,
+)
+from tests.models.laion_reference import package, random_state, write
 
 
 def opened(folder, *network):

@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from msclap_checkpoints import (
+from torch.nn.functional import normalize, pad
+
+from tests.models.msclap_checkpoints import (
     LONG_TEXT,
     SECONDS,
     TEXTS,
@@ -31,8 +33,6 @@ from msclap_checkpoints import (
     write_bert_tokenizer,
     write_gpt2_tokenizer,
 )
-from torch.nn.functional import normalize, pad
-
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import effect, filled
 from zsfuse_ray.models.encoding import embed_clips, periodic

@@ -13,11 +13,11 @@ import json
 
 import pytest
 import torch
-from goldens import assert_rows_depend_on_their_clips_alone, golden, write_checkpoint
 from safetensors.torch import load_file, save_file
-from speech_clips import real_clips, synthetic_clips
-from tiny_models import speechlike
 
+from tests.models.goldens import assert_rows_depend_on_their_clips_alone, golden, write_checkpoint
+from tests.models.speech_clips import real_clips, synthetic_clips
+from tests.models.tiny_models import speechlike
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.encoding import classify_clips
 from zsfuse_ray.models.families.odyssey import LABELS, Odyssey

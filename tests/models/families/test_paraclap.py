@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded_weights import seeded_state
-from speech_clips import SECONDS, real_clips
-from tiny_models import speechlike
-from tiny_tokenizers import sentence_pieces, word_pieces
 from torch.nn.functional import softmax
 
+from tests.models.seeded_weights import seeded_state
+from tests.models.speech_clips import SECONDS, real_clips
+from tests.models.tiny_models import speechlike
+from tests.models.tiny_tokenizers import sentence_pieces, word_pieces
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import effects
 from zsfuse_ray.models.catalog import load, parse_spec
