@@ -16,6 +16,7 @@ COUNTS = {
     **{"recordings": 1200, "items": 2000, "unreadable": 100, "segments": 34_567, "failures": 105},
     **{"audio_hours": 12.345, "speech_hours": 6.5, "encoder_inputs": 70_000},
     **{"rejects": {"no_speech": 3, "corrupt": 105}, "label_shares": {"sad": 0.25, "angry": 0.75}},
+    **{"median_confidence": {"angry": 0.62}},
 }
 EFFECTS = {"1": {"same": 4}, "2": {"same": 3, "cropped": 1, "more": 0}, "3": {"same": 0}}
 
@@ -90,15 +91,23 @@ def test_changes_of_the_archive(changes: Changes, prune: bool, line: str, caplog
 
 def test_the_summary_of_labels() -> None:
     run = {"config": {"labels": ["sad", "angry"]}, "counts": COUNTS, "effective_repetition": EFFECTS}
-    run |= {"models": {"alm": {"prompts_truncated": {"1": 0, "8": 2}}}}
+    alm = {
+        "model": "clap:x",
+        "licence": "mit",
+        "trained_on": ["a", "b"],
+        "prompts_truncated": {"1": 0, "8": 2},
+    }
+    run |= {"models": {"alm": alm, "specialist": {"model": "classifier:y", "licence": None}}}
     assert console.summary(run, "out").splitlines() == [
         "12.35 h of audio in 1,200 recordings, 6.50 h of speech in 34,567 segments",
-        "labels by speech time: angry 75%, sad 25%",
+        "labels by speech time (median confidence): angry 75% (0.62), sad 25%",
         "rejects: 105 corrupt, 3 no_speech",
         "audio × 2: same input as without 75%, cropped 25%",
         "text × 8: 2 prompts were longer than the model reads and were cut",
+        "models: clap:x was trained on a, b (licence: mit); classifier:y was trained on data that its card "
+        "does not name (licence: not stated)",
         "tables: out/segments  recordings  rejects   run: out/run.json",
-        "look:   python -c \"import pandas as pd; print(pd.read_parquet('out/segments'))\"",
+        "look:   python -c \"import pandas as pd; print(pd.read_parquet('out/segments').iloc[:, :5])\"",
     ]
     run = {"config": {"labels": ["sad"]}, "counts": COUNTS | {"rejects": {}}, "models": {}}
     assert len(console.summary(run, "out").splitlines()) == 4
@@ -140,6 +149,16 @@ def test_a_result_is_printed_with_its_exit_code(capsys) -> None:
     assert console.print_result(result, 0.5) == 0
     assert console.print_result(result, 0.0) == 1
     assert capsys.readouterr().out == 2 * (console.summary(run, "out") + "\n")
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.9, False), (0.91, True)])
+def test_a_label_that_takes_nearly_all_is_warned_of(share: float, warned: bool, caplog) -> None:
+    counts = COUNTS | {"label_shares": {"sad": share, "angry": 1 - share}, "failures": 0}
+    run = {"config": {"labels": ["sad", "angry"]}, "counts": counts, "models": {}}
+    assert console.print_result(RunResult(Output("out", cast(Any, None), "out"), run), 0.0) == 0
+    assert [line.startswith("warning: 91% of the speech is labelled sad; ") for line in caplog.messages] == [
+        True
+    ] * warned
 
 
 def test_a_store_that_went_away_is_one_line() -> None:

@@ -1,6 +1,7 @@
 """Counts and rejects of each part, with all recordings and with some dropped."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -30,8 +31,11 @@ def test_the_counts_of_each_part(small: Small) -> None:
         segments = [segment for row in rows for segment in row["segments"]]
         seconds = [segment["end_s"] - segment["start_s"] for segment in segments]
         spoken = dict.fromkeys(LABELS, 0.0)
+        confidence: dict[str, Counter[str]] = {name: Counter() for name in LABELS}
         for segment, length in zip(segments, seconds, strict=True):
-            spoken[expected_columns(segment)["label"]] += length
+            columns = expected_columns(segment)
+            spoken[columns["label"]] += length
+            confidence[columns["label"]][str(round(100 * columns["confidence"]))] += 1
         assert counts.pop("effective_repetition").keys() == {"alm"}
         assert counts == {
             "recordings": part.end - part.first,
@@ -43,6 +47,7 @@ def test_the_counts_of_each_part(small: Small) -> None:
             "failures": int(part.number > 0),  # silence is none
             "rejects": [{}, {"corrupt": 1, "no_speech": 1}, {"corrupt": 1}][part.number],
             "label_s": {name: pytest.approx(value) for name, value in spoken.items()},
+            "confidence": {name: dict(counted) for name, counted in confidence.items()},
             "encoder_inputs": sum(row["encoder_inputs"] for row in rows),
         }
         json.dumps(counts)  # NumPy's numbers would not go into a file

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.archive.encoded_folders import Small, every_segment
 from zsfuse_ray.archive.schemas import SPAN, segment_seed
-from zsfuse_ray.archive.summaries import Repetition, run_counts, summed
+from zsfuse_ray.archive.summaries import Repetition, confidence_counts, median_percent, run_counts, summed
 from zsfuse_ray.method.amplify import effect
 
 RATE = 48_000
@@ -42,6 +42,7 @@ def test_counts_for_the_record_of_a_run() -> None:
     one = {"recordings": 3, "items": 7, "unreadable": 1, "segments": 5, "audio_s": 1800.0, "speech_s": 900.0}
     one |= {"failures": 2, "rejects": {"no_speech": 1, "corrupt": 2}, "encoder_inputs": 9}
     one |= {"label_s": {"sad": 600.0, "angry": 300.0}, "effective_repetition": {"alm": {}}}
+    one |= {"confidence": {"sad": {"40": 2, "71": 1, "100": 1}, "angry": {"33": 1}, "bored": {}}}
     found = run_counts(summed([one, one]))
     assert found == {
         **{
@@ -55,9 +56,23 @@ def test_counts_for_the_record_of_a_run() -> None:
         **{"audio_hours": pytest.approx(1.0), "speech_hours": pytest.approx(0.5)},
         **{"rejects": {"corrupt": 4, "no_speech": 2}},
         **{"label_shares": {"sad": pytest.approx(2 / 3), "angry": pytest.approx(1 / 3)}},
+        **{"median_confidence": {"sad": 0.4, "angry": 0.33}},
     }
     assert list(found["rejects"]) == ["corrupt", "no_speech"]
     json.dumps(found)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1), st.integers(1, 4))
+def test_the_median_of_counted_parts_is_that_of_all(values: list[float], parts: int) -> None:
+    """The lower one of two middle values, to whole percent."""
+    tables = [
+        pa.table({"label": ["sad"] * len(own), "confidence": pa.array(own, pa.float32())})
+        for own in (values[n::parts] for n in range(parts))
+    ]
+    total = summed(confidence_counts(table, ["sad", "angry"]) for table in tables)
+    expected = sorted(np.rint(100 * np.array(values, np.float32)).astype(int))[(len(values) - 1) // 2]
+    assert median_percent(total["sad"]) == expected
+    assert median_percent(total["angry"]) is None
 
 
 def test_shares_of_an_archive_without_speech_are_0() -> None:

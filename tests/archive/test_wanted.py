@@ -34,6 +34,7 @@ IDENTITIES = {"alm": "dual:1", "specialist": "classifier:2"}
 OTHER = {
     **{"labels": ("sad", "happy"), "templates": ("a {} voice",), "words": 2, "text_repeats": (1, 2)},
     **{"separator": ", ", "ensemble": "logit", "temperature": 2.0, "fusion": "loglinear", "weight": 0.25},
+    "unsure_below": 0.5,
     **{"output": "other", "overwrite": True, "ray_address": "auto", "pools": "separate", "encoders": (1, 2)},
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
     **{"prune": True, "keep_encoded": False, "dashboard": True},

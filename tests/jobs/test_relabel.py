@@ -23,6 +23,7 @@ OPTIONS = {
     "temperature": 2.5,
     "fusion": "loglinear",
     "weight": 0.2,
+    "unsure_below": 0.25,
 }
 
 

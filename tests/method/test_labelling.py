@@ -156,3 +156,18 @@ def test_probabilities_sum_to_1_and_weights_have_their_limits(seed, weight, rule
     if labelling.inside.all():
         at_0 = posteriors(replace(labelling, weight=0.0), embeddings, logits, None)[0]
         np.testing.assert_array_equal(at_0, specialist)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.4, 0.6, 1.0])
+def test_a_segment_below_the_threshold_is_unsure_and_keeps_its_probabilities(threshold: float) -> None:
+    labels = ("happy", "sad", "bored")
+    certain = Labelling(labels, None, 1.0, labels, "embedding", 1.0, "linear", 0.5)
+    logits = np.random.default_rng(0).normal(size=(50, 3))
+    before = label_columns(certain, None, logits, None)
+    unsure = replace(certain, unsure_below=threshold)
+    after = label_columns(unsure, None, logits, None)
+    below = before["confidence"] < threshold
+    assert (after["label"] == np.where(below, "unsure", before["label"])).all()
+    assert all(np.array_equal(after[name], before[name]) for name in before if name != "label")
+    assert set(after["label"]) <= set(unsure.names)
+    assert unsure.names == (labels if threshold == 0 else (*labels, "unsure"))

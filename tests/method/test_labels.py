@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labels import SYNONYMS, canonical, column, label_set, map_labels
+from zsfuse_ray.method.labels import (
+    SYNONYMS,
+    canonical,
+    column,
+    label_set,
+    label_warnings,
+    map_labels,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +103,23 @@ def test_map_labels_permutes_with_its_labels(source: list[str], target: list[str
         assert canonical(source[s]) == canonical(target[c])
     assert mapping.sum() == 7  # all but calm, some in other words
     assert not mapping[source.index("calm")].any()
+
+
+@pytest.mark.parametrize(
+    ("label", "specialist", "alm", "said"),
+    [
+        ("happyy", None, True, 'did you mean "happy"?'),
+        ("suprised", ["happy"], True, 'did you mean "surprised"?'),
+        ("surprise", ["happy"], True, None),  # a known word
+        ("happyy", ["happyy"], True, None),  # odd, but the specialist's own
+        ("sarcastic", ["happy", "sad"], True, None),  # what an ALM is for
+        ("zorgon", None, True, "is a word that no model knows"),
+        ("zorgon", ["zorgon"], True, None),
+        ("calm", ["happy", "sad"], False, "its probability is 0"),
+        ("happy", ["Happiness"], False, None),
+    ],
+)
+def test_labels_that_are_warned_of(label: str, specialist: list[str] | None, alm: bool, said: str | None):
+    lines = label_warnings(["bored", label], [*specialist, "bored"] if specialist else None, alm, ["zorgon"])
+    assert len(lines) == (said is not None)
+    assert said is None or (said in lines[0] and f'"{label}"' in lines[0])

@@ -60,7 +60,9 @@ def test_a_card_tells_data_licence_command_and_figures(name):
         assert fact in card
     for text in (card, (WEIGHTS / name / "config.json").read_text()):
         assert not re.search(r"(?<![\w.:-])/(home|root|tmp|work|usr)/", text)
-    assert resolve(name).licence == "other"
+    found = resolve(name)
+    assert found.licence == "CC BY-NC-SA 4.0, non-commercial; free for research"
+    assert found.trained_on == ("emodb", "nemo", "ravdess")
 
 
 def test_figures_belong_to_the_weights():

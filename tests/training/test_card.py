@@ -39,7 +39,9 @@ def card_of(**changed: object) -> str:
 def test_the_card_says_where_the_weights_come_from() -> None:
     text = card_of()
     front, _, body = text.removeprefix("---\n").partition("\n---\n")
-    assert yaml.safe_load(front)["license"] == "other"
+    fields = yaml.safe_load(front)
+    assert (fields["license"], fields["license_name"]) == ("other", "free for research")
+    assert fields["datasets"] == ["emodb", "own"]
     assert body.splitlines()[0].startswith("Trained on emodb (free for research), own (licence not stated)")
     assert "| own | dev | 1 | 1 | sad 1 |" in body
     assert "zsfuse train --train 'my clips.csv' --init x" in body

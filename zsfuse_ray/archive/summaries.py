@@ -180,7 +180,7 @@ def confidence_counts(segments: pa.Table, labels: Sequence[str]) -> dict[str, di
     return counts
 
 
-def _median_percent(counts: Mapping[str, int]) -> int | None:
+def median_percent(counts: Mapping[str, int]) -> int | None:
     """The median of whole percents (of two middle ones the lower), None without any."""
     if not counts:
         return None
@@ -218,7 +218,7 @@ def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
         "median_confidence": {
             name: percent / 100
             for name, counts in total.get("confidence", {}).items()
-            if (percent := _median_percent(counts)) is not None
+            if (percent := median_percent(counts)) is not None
         },
         "encoder_inputs": total["encoder_inputs"],
     }

@@ -38,17 +38,46 @@ def test_revision_tells_two_trainings_of_one_model_apart(folder, monkeypatch, wh
     assert resolve(str(folder)).revision != before
 
 
+LICENCES = [
+    ("---\nlicense: mit\ntags: [a]\n---\n# Model", "mit"),
+    ("---\nlicense: [mit, cc-by-4.0]\n---\n", "mit, cc-by-4.0"),
+    ("---\ntags: [a]\n---\n", None),
+    ("---\nlicense: mit\n", None),
+    ("---\n{[\n---\n", None),
+    ("no front matter", None),
+    ("---\n!!python/object/apply:os.getcwd []\n---\n", None),
+]
+
+
+def test_the_card_names_licence_and_data(folder):
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: mine\ndatasets: [a, b]\n---\n")
+    assert (resolve(str(folder)).licence, resolve(str(folder)).trained_on) == ("mine", ("a", "b"))
+    (folder / "README.md").write_text("---\nlicense: other\ndatasets: a\n---\n")
+    assert (resolve(str(folder)).licence, resolve(str(folder)).trained_on) == ("other", ("a",))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "models/my_specalist",
+            r"no such checkpoint folder: models/my_specalist \(did you mean models/my_specialist\?\)",
+        ),
+        ("./my_specialist", r"\(\. exists, but has no my_specialist\)"),
+        ("models/other/deep/x", r"\(models exists, but has no other\)"),
+        ("model", r"\(did you mean models\?\)"),
+    ],
+)
+def test_a_missing_folder_gets_what_is_near_it_and_no_hub_is_asked(tmp_path, monkeypatch, name, said):
+    (tmp_path / "models" / "my_specialist").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        resolve(name)
+
+
 @pytest.mark.parametrize(
     ("readme", "licence"),
-    [
-        ("---\nlicense: mit\ntags: [a]\n---\n# Model", "mit"),
-        ("---\nlicense: [mit, cc-by-4.0]\n---\n", "mit, cc-by-4.0"),
-        ("---\ntags: [a]\n---\n", None),
-        ("---\nlicense: mit\n", None),
-        ("---\n{[\n---\n", None),
-        ("no front matter", None),
-        ("---\n!!python/object/apply:os.getcwd []\n---\n", None),
-    ],
+    LICENCES,
 )
 def test_licence(folder, readme, licence):
     (folder / "README.md").write_text(readme)
