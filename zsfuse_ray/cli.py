@@ -179,9 +179,13 @@ def tune(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     """Train a specialist or an audio-language model on labelled clips.
 
+        zsfuse train --train my_clips.csv --init mini-specialist --preset tiny --output my_specialist
         zsfuse train --corpus ravdess:FOLDER,emodb:FOLDER --splits mini --preset finetune \\
             --init microsoft/wavlm-large --output my_specialist
         zsfuse train --train train.csv --dev dev.csv --init FOLDER --output my_specialist --workers 4
+
+    The first needs no network. Where neither --dev nor a split names dev clips, a fifth of the speakers is
+    held out of training to choose the best epoch; --dev none trains on all and saves the last epoch.
 
     The output is a folder that zsfuse score takes as it is: --specialist my_specialist. On a Ray cluster, the
     same command, with an output that all machines reach:

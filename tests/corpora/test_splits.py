@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.corpora.fake_corpora import clips, refusal, write
 from zsfuse_ray.corpora.clips import check_splits
 from zsfuse_ray.corpora.readers import read
-from zsfuse_ray.corpora.splits import SHIPPED, folds, read_split
+from zsfuse_ray.corpora.splits import SHIPPED, folds, held_out_speakers, read_split
 
 
 def corpus(*shown: dict[str, int], name: str = "c") -> pa.Table:
@@ -73,6 +73,46 @@ def test_a_protocol_keeps_its_folds() -> None:
     assert "1 of 2 clips of own have no fold" in refusal(folds, some, 2)
     assert "at least 2" in refusal(folds, rest, 1)
     assert "name no speaker" in refusal(folds, clips({"corpus": "x"}, {"corpus": "x"}), 2)
+
+
+@settings(deadline=None, max_examples=80)
+@given(corpora, st.integers(0, 3))
+def test_labels_keep_speakers_when_some_are_held_out(table: pa.Table, seed: int) -> None:
+    rows = table.to_pylist()
+    held_out = held_out_speakers(table, seed=seed).get("c", ())
+    left = [row for row in rows if row["speaker"] not in held_out]
+    assert {row["emotion"] for row in left} == {row["emotion"] for row in rows}
+    assert held_out == tuple(sorted(set(held_out)))
+    assert held_out_speakers(table, seed=seed).get("c", ()) == held_out
+    if not held_out:  # as nobody could be
+        for speaker in {row["speaker"] for row in rows}:
+            others = {row["emotion"] for row in rows if row["speaker"] != speaker}
+            assert others < {row["emotion"] for row in rows}
+
+
+def test_a_fifth_of_the_speakers_is_held_out_of_each_corpus() -> None:
+    even = {"angry": 4, "happy": 4, "sad": 4}
+    table = pa.concat_tables(
+        [corpus(*[even] * 10), corpus(*[even] * 3, name="d"), corpus(even, name="alone")]
+    )
+    for seed in range(5):
+        held_out = held_out_speakers(table, seed=seed)
+        assert {name: len(speakers) for name, speakers in held_out.items()} == {"c": 2, "d": 1}
+    assert len({str(held_out_speakers(table, seed=seed)) for seed in range(5)}) > 1
+
+
+def test_held_out_speakers_show_all_labels_where_they_can() -> None:
+    """Whoever speaks most of the clips trains, and so does who alone has a label."""
+    most, some, one_label = {"angry": 90, "sad": 90}, {"angry": 4, "sad": 4}, {"angry": 8}
+    assert held_out_speakers(corpus(most, some, one_label)) == {"c": ("s1",)}
+    assert held_out_speakers(corpus({"calm": 1, "sad": 4}, {"sad": 4, "angry": 1})) == {}
+    assert held_out_speakers(corpus({"calm": 1, "sad": 4}, {"sad": 4})) == {"c": ("s1",)}
+
+
+def test_nobody_is_held_out_where_a_clip_may_be_of_anyone() -> None:
+    named = [{"corpus": "c", "speaker": f"s{i}", "emotion": "sad"} for i in range(5)]
+    assert held_out_speakers(clips(*named)) != {}
+    assert held_out_speakers(clips(*named, {"corpus": "c", "emotion": "sad"})) == {}
 
 
 def test_a_split_file(tmp_path: Path) -> None:

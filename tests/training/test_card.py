@@ -6,7 +6,7 @@ from tests.training.training_support import table_of
 from zsfuse_ray.training.card import card
 from zsfuse_ray.training.watch import line
 
-EPOCH = {"epoch": 2, "steps": 9, "loss": 1.5, "dev_ua": 0.5, "dev_macro_f1": 0.25, "score": 0.5, "lr": 1e-3}
+EPOCH = {"epoch": 2, "steps": 9, "loss": 1.5, "dev_ua": 0.5, "dev_macro_f1": 0.25, "lr": 1e-3}
 
 
 def test_the_line_of_an_epoch() -> None:
@@ -14,7 +14,7 @@ def test_the_line_of_an_epoch() -> None:
     assert said == "epoch 2/10  loss 1.5000  dev ua 50.0%  dev macro f1 25.0%  30.0 s  4 min left"
     assert line(EPOCH | {"seconds": 30.0}, 2).endswith("30.0 s  last")
     assert line({"epoch": 2, "step": 40, "resumed": 1.0}, 10) == "resumes from epoch 3/10, step 40"
-    assert line({"epoch": 2, "step": 40, "score": -1.0}, 10) == "checkpoint in epoch 3/10, step 40"
+    assert line({"epoch": 2, "step": 40, "checkpoint_rank": -1.0}, 10) == "checkpoint in epoch 3/10, step 40"
 
 
 def card_of(**changed: object) -> str:
@@ -32,6 +32,7 @@ def card_of(**changed: object) -> str:
         "options": {"lr": 1e-3},
         "versions": {"torch": "2"},
         "licences": {"emodb": "free for research"},
+        "held_out": {},
     }
     return card(**given | changed)  # pyright: ignore
 
@@ -50,4 +51,15 @@ def test_the_card_says_where_the_weights_come_from() -> None:
 
 
 def test_a_model_that_chose_no_epoch_says_so() -> None:
-    assert "no dev clips" in card_of(best={"epoch": 1, "score": 1})
+    without = [{"epoch": epoch, "steps": 9, "loss": 1.5, "lr": 1e-3} for epoch in (1, 2)]
+    text = card_of(history=without, best=without[-1])
+    assert "The last epoch, 2, is saved here; there were no dev clips to measure it on." in text
+    assert "optimistic" not in text
+    assert "score" not in text
+
+
+def test_the_card_names_who_was_held_out() -> None:
+    assert "held out" not in card_of()
+    names = tuple(f"{number:02}" for number in range(20))
+    said = f"Speakers held out of training for dev: {', '.join(names)}."
+    assert said in card_of(held_out={"emodb": names})

@@ -7,7 +7,7 @@ import pytest
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.training.data import counted, fingerprint, training_table
+from zsfuse_ray.training.data import about_dev, counted, fingerprint, training_table, with_dev_speakers
 
 
 def manifest(path: Path, *lines: str, columns: str = "uri,emotion,speaker,split") -> Path:
@@ -69,3 +69,79 @@ def test_a_fingerprint_tells_other_clips(tmp_path: Path) -> None:
     assert fingerprint(one) == fingerprint(one)
     assert fingerprint(one) != fingerprint(two)
     assert counted(one) == "2 train (t 2)"
+
+
+VOICES = [f"{s}{e},{e},{s},train" for s in range(5) for e in ("happy", "sad")]
+
+
+def held_out(train: Path, **options: object):
+    """The table after the choice of dev speakers, who they are, and the line that says so."""
+    config = build(TrainConfig, {"init": "a", "output": "b", "train": str(train)} | options)
+    found, speakers = with_dev_speakers(training_table(config), config)
+    return found, speakers, about_dev(found, config, speakers)
+
+
+@pytest.mark.parametrize("columns", ["uri,emotion,speaker", "uri,emotion,speaker,split"])
+def test_a_fifth_of_the_speakers_is_held_out_where_no_dev_clips_are_named(
+    tmp_path: Path, columns: str
+) -> None:
+    lines = [line if "split" in columns else line.removesuffix(",train") for line in VOICES]
+    found, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns=columns))
+    ((corpus, (speaker,)),) = speakers.items()
+    assert said == f"held out for dev: speakers {speaker} (20% of clips)"
+    assert corpus == "t"
+    of_split = {(row["split"], row["speaker"]) for row in found.to_pylist()}
+    assert of_split == {("dev" if str(s) == speaker else "train", str(s)) for s in range(5)}
+
+
+def test_the_seed_decides_who_is_held_out(tmp_path: Path) -> None:
+    train = manifest(tmp_path / "t.csv", *VOICES)
+    chosen = [held_out(train, seed=seed)[0] for seed in (0, 0, 1, 2, 3)]
+    assert fingerprint(chosen[0]) == fingerprint(chosen[1])
+    assert len({fingerprint(table) for table in chosen}) > 1
+
+
+def test_speakers_of_several_corpora_are_named_with_their_corpus(tmp_path: Path) -> None:
+    lines = [line.removesuffix("train") + corpus for line in VOICES for corpus in ("x", "y")]
+    train = manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker,corpus")
+    _, speakers, said = held_out(train)
+    ((_, (a,)), (_, (b,))) = speakers.items()
+    assert said == f"held out for dev: speakers x {a}; y {b} (20% of clips)"
+
+
+def test_nobody_is_held_out_beside_dev_clips_or_if_not_wanted(tmp_path: Path) -> None:
+    with_dev = manifest(tmp_path / "t.csv", *VOICES, "d,happy,9,dev")
+    assert held_out(with_dev)[1:] == ({}, None)
+    found, speakers, said = held_out(with_dev, dev="none")
+    assert (set(found["split"].to_pylist()), len(found), speakers) == ({"train"}, 10, {})
+    assert said == "no dev clips, so no epoch is measured and the last one is saved: --dev none"
+    columns = "uri,emotion,speaker"
+    dev = manifest(tmp_path / "d.csv", "c,sad,9", "d,happy,9", columns=columns)
+    assert held_out(manifest(tmp_path / "u.csv", *VOICES), dev=str(dev))[1:] == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["a,happy,", "b,sad,"], "2 of 2 clips name no speaker; --dev names dev clips"),
+        (["a,happy,1", "b,sad,1"], "no speaker can be held out without losing a label"),
+        (["a,happy,1", "b,sad,2"], "no speaker can be held out without losing a label"),
+    ],
+)
+def test_where_nobody_can_be_held_out_it_says_that_no_epoch_is_measured(
+    tmp_path: Path, lines: list[str], why: str
+) -> None:
+    found, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
+    assert speakers == {}
+    assert set(found["split"].to_pylist()) == {"train"}
+    assert said is not None
+    assert said.startswith("no dev clips, so no epoch is measured and the last one is saved: ")
+    assert why in said
+
+
+def test_a_long_list_of_speakers_is_cut(tmp_path: Path) -> None:
+    lines = [f"{s}{e},{e},{s:03}" for s in range(100) for e in ("happy", "sad")]
+    _, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
+    assert len(speakers["t"]) == 20
+    assert said is not None
+    assert said.endswith(" and 8 more (20% of clips)")

@@ -150,6 +150,21 @@ def test_it_stops_when_dev_figures_no_longer_rise(tmp_path: Path) -> None:
     assert len(history) == best + 3
 
 
+def test_without_dev_clips_no_epoch_has_a_score_and_the_last_is_ranked_best(tmp_path: Path) -> None:
+    config = config_of(start(tmp_path), epochs=3, batch_s=8, patience=1)
+    table = table_of([EMOTIONS[i % 3] for i in range(9)])
+    reported: list[dict[str, float]] = []
+    progress = loop.run(
+        Specialist(config, table),
+        clips_of(table, tones(9)),
+        config,
+        CPU,
+        lambda figures, _: reported.append(figures),
+    )
+    assert [set(row) for row in progress.history] == [{"epoch", "steps", "loss", "lr", "seconds"}] * 3
+    assert [row[loop.RANK] for row in reported] == [1, 2, 3]
+
+
 def test_equal_lengths_where_padding_would_change_results(tmp_path: Path) -> None:
     config = config_of(start(tmp_path, "wav2vec2-group"), epochs=1, speed=0.1, batch_s=4)
     table = table_of([EMOTIONS[i % 3] for i in range(N)], ["train"] * 15 + ["dev"] * (N - 15))

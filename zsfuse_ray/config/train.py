@@ -22,6 +22,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+NO_DEV = "none"  # as --dev: no dev clips, and nobody is held out
 _ALM = "audio-language model"  # the heading of the options of --task alm
 
 
@@ -60,7 +61,8 @@ class TrainConfig(AugmentationOptions):
     )
     dev: str | None = option(
         None,
-        "manifest of the clips that choose the best epoch; by default the clips of split dev",
+        "manifest of the clips that choose the best epoch, or none; by default the clips of split dev, else "
+        "those of a fifth of the speakers, held out of training",
         "input",
         "FILE",
     )
@@ -207,7 +209,7 @@ class TrainConfig(AugmentationOptions):
             raise InputError(
                 "name the training clips: --corpus ravdess:FOLDER, or --train MANIFEST, not both"
             )
-        if self.corpus and self.dev:
+        if self.corpus and self.dev and self.dev != NO_DEV:
             raise InputError("--dev goes with --train; with --corpus, --splits names the speakers of dev")
         if len(self.workers) > 2 or list(self.workers) != sorted(self.workers):
             raise InputError("--workers takes a number or MIN,MAX")

@@ -65,6 +65,51 @@ def folds(table: pa.Table, n: int = 5, seed: int = 0) -> pa.Table:
     return _with(table, "fold", pa.array(folds, pa.int32()))
 
 
+def held_out_speakers(table: pa.Table, parts: int = 5, seed: int = 0) -> dict[str | None, tuple[str, ...]]:
+    """Return speakers to measure on, by corpus: about one in `parts`, with as many of the labels as possible.
+
+    Every label of a corpus keeps clips of speakers that are not held out. No speaker is held out of a corpus
+    that has one alone, or whose labels each need all their speakers, or in which a clip names no speaker: it
+    may be of anyone.
+    """
+    names = np.array(table["corpus"].to_pylist(), dtype=object)
+    chosen = {}
+    for corpus in dict.fromkeys(names):
+        part = table.take(np.flatnonzero(names == corpus))
+        if not part["speaker"].null_count and (held_out := _held_out(part, parts, seed)):
+            chosen[corpus] = held_out
+    return chosen
+
+
+def _held_out(table: pa.Table, parts: int, seed: int) -> tuple[str, ...]:
+    """Names of the speakers to hold out of one corpus, sorted."""
+    speakers, clips = _speakers(table, "speakers to hold out")
+    labels, genders = (
+        _counts(clips, table[name].to_pylist(), len(speakers)) for name in ("emotion", "gender")
+    )
+    sizes = labels.sum(axis=1)
+    n = min(parts, len(speakers))
+    part = _balanced([labels, genders], n, seed)
+
+    def cost(some: list[int]) -> tuple[float, ...]:
+        share = sizes[some].sum() / sizes.sum()
+        lacking = (labels[some].sum(axis=0) == 0).sum()
+        return share > 0.5, lacking, abs(share - 1 / parts)
+
+    candidates = [_spared(np.flatnonzero(part == k), labels) for k in range(n)]
+    return tuple(sorted(speakers[i][1] for i in min(filter(None, candidates), key=cost, default=[])))
+
+
+def _spared(some: NDArray[np.intp], labels: NDArray[np.float64]) -> list[int]:
+    """Those of some speakers without whom every label still has clips; labels: (speakers, labels) counts."""
+    left, spared = labels.sum(axis=0), []
+    for speaker in some:
+        if (left - labels[speaker] > 0).all():
+            left = left - labels[speaker]
+            spared.append(int(speaker))
+    return spared
+
+
 def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArray[np.intp]:
     """Share speakers among n parts, the largest first, each to the part that has least of what they show.
 

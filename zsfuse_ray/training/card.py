@@ -8,6 +8,7 @@ import pyarrow as pa
 import yaml
 
 from zsfuse_ray.errors import redact
+from zsfuse_ray.training.data import HeldOut, listed
 
 # Options that name places: the command has them as the user wrote them.
 _PLACES = ("init", "text", "corpus", "train", "dev", "splits")
@@ -22,12 +23,13 @@ def card(
     options: Mapping[str, Any],
     versions: Mapping[str, str],
     licences: Mapping[str, str],
+    held_out: HeldOut,
 ) -> str:
     """Return the card's Markdown. about: Task.card(); best: the epoch that was saved, as in ``history``;
     command: the line that made it.
 
-    licences: of each corpus, where known. The front matter's licence is that of the start where all data
-    allow as much, else "other".
+    licences: of each corpus, where known. held_out: the speakers that were moved to dev. The front matter's
+    licence is that of the start where all data allow as much, else "other".
     """
     corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
     named = "; ".join(sorted({licences[name] for name in corpora if name in licences}))
@@ -39,8 +41,6 @@ def card(
         "pipeline_tag": "audio-classification" if about["family"] == "classifier" else "feature-extraction",
         "tags": ["speech", "emotion", "zsfuse_ray"],
     }
-    figures = {name: value for name, value in best.items() if name.startswith("dev_")}
-    shown = [f"{name} {value:.1%}" for name, value in figures.items()]
     facts = [
         f"- {name.replace('_', ' ')}: {_show(value)}" for name, value in about.items() if value is not None
     ]
@@ -58,6 +58,7 @@ def card(
         "|---|---|---|---|---|",
         *_data_rows(table),
         "",
+        *([f"Speakers held out of training for dev: {listed(held_out, most=None)}.", ""] if held_out else []),
         "# Training",
         "```",
         redact(command),
@@ -69,14 +70,26 @@ def card(
         "Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
         "",
         "# Figures",
-        f"Epoch {int(best['epoch'])} of {len(history)} is saved here: {', '.join(shown) or 'no dev clips'}. "
-        "They chose the epoch and so are optimistic: measure with zsfuse evaluate on other speakers.",
+        _figures_line(best, len(history)),
         "",
         "| " + " | ".join(history[-1]) + " |",
         "|" + "---|" * len(history[-1]),
         *("| " + " | ".join(f"{value:.5g}" for value in row.values()) + " |" for row in history),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _figures_line(best: Mapping[str, float], epochs: int) -> str:
+    shown = [f"{name} {value:.1%}" for name, value in best.items() if name.startswith("dev_")]
+    if not shown:
+        return (
+            f"The last epoch, {int(best['epoch'])}, is saved here; there were no dev clips to measure it on. "
+            "Measure it with zsfuse evaluate on speakers it was not trained on."
+        )
+    return (
+        f"Epoch {int(best['epoch'])} of {epochs} is saved here: {', '.join(shown)}. "
+        "They chose the epoch and so are optimistic: measure with zsfuse evaluate on other speakers."
+    )
 
 
 def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:

@@ -24,7 +24,10 @@ from zsfuse_ray.training.optimiser import Average, learned, lr_factor
 from zsfuse_ray.training.task import Batch, Task
 
 DEV_BATCH_S = {"cpu": 40, "cuda": 320}  # seconds of audio
-NO_SCORE = -1.0  # of a checkpoint within an epoch: never the best
+# What Ray Train ranks checkpoints by: the dev score, or without dev clips the number of the epoch, so that it
+# keeps the last one. It is no figure of the model, and stands in none of the files that a user reads.
+RANK = "checkpoint_rank"
+WITHIN_EPOCH = -1.0  # the rank of a checkpoint within an epoch: never the best
 
 
 @dataclass
@@ -117,12 +120,13 @@ def run(
             if within and progress.step < len(steps):
                 progress.seconds += time.monotonic() - began
                 began = time.monotonic()
-                report({"epoch": progress.epoch, "step": progress.step, "score": NO_SCORE}, state)
+                report({"epoch": progress.epoch, "step": progress.step, RANK: WITHIN_EPOCH}, state)
         with average.in_place():
             figures = evaluate(task, clips, config, device)
         progress.seconds += time.monotonic() - began
-        _close_epoch(progress, figures, task.score, len(steps), optimiser.param_groups[-1]["lr"])
-        report(progress.history[-1], state)
+        rank_of_epoch = figures.get(task.score, float(progress.epoch + 1))
+        _close_epoch(progress, figures, rank_of_epoch, len(steps), optimiser.param_groups[-1]["lr"])
+        report(progress.history[-1] | {RANK: rank_of_epoch}, state)
     return progress
 
 
@@ -188,18 +192,12 @@ def autocast(config: TrainConfig, device: torch.device) -> Callable[[], Any]:
     return lambda: torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
-def _close_epoch(progress: Progress, figures: dict[str, float], score: str, steps: int, lr: float) -> None:
+def _close_epoch(
+    progress: Progress, figures: dict[str, float], reached: float, steps: int, lr: float
+) -> None:
     progress.epoch += 1
-    reached = figures.get(score, float(progress.epoch))  # without dev clips the last epoch is the best
-    progress.history.append(
-        {
-            "epoch": progress.epoch,
-            "steps": steps,
-            "loss": progress.loss / max(progress.weight, 1e-12),
-            **figures,
-        }
-        | {"score": reached, "lr": lr, "seconds": progress.seconds}
-    )
+    row = {"epoch": progress.epoch, "steps": steps, "loss": progress.loss / max(progress.weight, 1e-12)}
+    progress.history.append(row | figures | {"lr": lr, "seconds": progress.seconds})
     if reached > progress.best:
         progress.best, progress.best_epoch = reached, progress.epoch
     progress.step, progress.loss, progress.weight, progress.seconds = 0, 0.0, 0.0, 0.0

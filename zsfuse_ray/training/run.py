@@ -31,9 +31,17 @@ from zsfuse_ray.runs.provenance import git_revision, versions
 from zsfuse_ray.runs.result import Result
 from zsfuse_ray.training.card import card
 from zsfuse_ray.training.clips import StoredClips, store_clips
-from zsfuse_ray.training.data import checked, counted, fingerprint, training_table
+from zsfuse_ray.training.data import (
+    HeldOut,
+    about_dev,
+    checked,
+    counted,
+    fingerprint,
+    training_table,
+    with_dev_speakers,
+)
 from zsfuse_ray.training.folder import CARD, CURVES, METRICS, RUN, STORAGE, clear, earlier_run, write_rejects
-from zsfuse_ray.training.loop import restore
+from zsfuse_ray.training.loop import RANK, restore
 from zsfuse_ray.training.tasks import task_class
 from zsfuse_ray.training.watch import Screen, start_watcher
 from zsfuse_ray.training.worker import load_state, train_worker
@@ -58,7 +66,7 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     """
     config = dataclasses.replace(config, init=_placed(config.init), text=_placed(config.text))
     out = Output.open(config.output)
-    table = training_table(config)
+    table, held_out = with_dev_speakers(training_table(config), config)
     rate = task_class(config).check(config, table)
     decides = {k: v for k, v in recorded(config).items() if k not in OPERATIONAL}
     decides |= {"clips": fingerprint(table), "revision": resolve(config.init).revision}
@@ -71,6 +79,9 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     if config.overwrite:
         clear(out)
     run = {"versions": versions(), "git": git_revision(), "preset": preset, "config": decides}
+    run["held_out"] = {str(corpus): list(speakers) for corpus, speakers in held_out.items()}
+    if line := about_dev(table, config, held_out):
+        log.info(line)
     out.write_json(RUN, run | {"status": "started"})
     try:
         stored = store_clips(table, rate, cluster.cores() if own_ray else None)
@@ -89,7 +100,7 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
         raise RunError(f"{redact(_why(error))}\n{stopped}") from None
     if result.return_value is not None:
         raise InputError(result.return_value)
-    best = save_best(config, table, result, out, command, decides)
+    best = save_best(config, table, result, out, command, decides, held_out)
     results = {"best": best, "clips": len(table), "rejects": len(stored.problems)}
     run |= {"status": "complete", "wall_s": time.monotonic() - started} | results
     out.write_json(RUN, run)
@@ -99,12 +110,14 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
 def summary(result: TrainResult) -> str:
     """What a person wants to see at the end: the epoch, its figures, how the model is used."""
     best = result.best
-    figures = {name: value for name, value in best.items() if name.startswith("dev_")}
-    shown = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in figures.items())
+    shown = [f"{n.replace('_', ' ')} {value:.1%}" for n, value in best.items() if n.startswith("dev_")]
+    epoch = f"epoch {int(best['epoch'])}" if shown else f"the last epoch, {int(best['epoch'])},"
     use = {"specialist": "--specialist", "alm": "--alm"}[result.record["config"]["task"]]
-    lines = [f"epoch {int(best['epoch'])} is in {result.out.uri}" + (f": {shown}" if shown else "")]
-    lines += [f"use:  zsfuse score --input ARCHIVE --output OUT {use} {result.out.uri}"]
-    return "\n".join(lines)
+    measured = ", ".join(shown) or "not measured, as there are no dev clips"
+    return (
+        f"{epoch} is in {result.out.uri}: {measured}\n"
+        f"use:  zsfuse score --input ARCHIVE --output OUT {use} {result.out.uri}"
+    )
 
 
 def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingConfig:
@@ -144,7 +157,7 @@ def _fit(
             storage_path=out.root,
             storage_filesystem=out.fs,
             failure_config=FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
+            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=RANK),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -160,9 +173,11 @@ def save_best(
     out: Output,
     command: str,
     decides: Mapping[str, Any],
+    held_out: HeldOut,
 ) -> dict[str, float]:
     """Write the best epoch's model and card to the output folder; returns that epoch's figures."""
-    best, figures = max(result.best_checkpoints or [], key=lambda checkpoint: checkpoint[1]["score"])
+    best, reported = max(result.best_checkpoints or [], key=lambda checkpoint: checkpoint[1][RANK])
+    figures = {name: value for name, value in reported.items() if name != RANK}
     state = load_state(best)
     task = task_class(config)(config, table)
     restore(task.module, state["weights"])
@@ -170,10 +185,10 @@ def save_best(
     with out.as_folder() as folder:
         task.save(folder)
     history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
-    text = card(task.card(), table, history, figures, command, decides, versions(), licences())
+    text = card(task.card(), table, history, figures, command, decides, versions(), licences(), held_out)
     out.write_bytes(CARD, text.encode())
     out.write_json(METRICS, {"best": figures, "epochs": history})
-    return dict(figures)
+    return figures
 
 
 def _report_problems(table: pa.Table, stored: StoredClips, out: Output, config: TrainConfig) -> None:

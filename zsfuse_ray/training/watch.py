@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tensorboardX import SummaryWriter
 
 from zsfuse_ray.runs.progress import duration
+from zsfuse_ray.training.loop import RANK
 
 LOOK_EVERY_S = 0.5
 
@@ -66,7 +67,7 @@ class Screen:
         for figures in ray.get(self.watcher.after.remote(self.shown)):
             self.shown += 1
             if "loss" in figures:
-                for name in figures.keys() - {"epoch", "score"}:
+                for name in figures.keys() - {"epoch", RANK}:
                     self.writer.add_scalar(name, figures[name], int(figures["epoch"]))
             log.info(line(figures, self.epochs))
 
