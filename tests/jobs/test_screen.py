@@ -1,0 +1,109 @@
+"""What a new user sees of ``zsfuse score`` with a Ray of its own, and how it stops on a signal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.jobs.jobs_support import ROOT, speech, write_wav
+
+EXPECTED = (
+    r"starting Ray \(about 10 s\)",
+    r"preset mini: small models for trying out; .*",
+    r" *\d+%  encoded \d\.\d\d of \d\.\d\d h of audio  .*",
+)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """A command line, and where its output goes."""
+    folder = tmp_path_factory.mktemp("screen")
+    for n in range(6):
+        write_wav(folder / "in" / f"{n}.wav", speech(30, seed=n))
+    out = folder / "out"
+    program = [sys.executable, "-m", "zsfuse_ray", "score", "--item-s", "20"]
+    return [*program, "--input", str(folder / "in"), "--output", str(out)], out
+
+
+def environment() -> dict[str, str]:
+    """As after the installation: nothing is set for Ray."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+def rays_of(parent: int) -> list[str]:
+    """Ray's processes that a process has started and that still run."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True)
+    rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()[1:]]
+    return [args for _, ppid, args in rows if int(ppid) == parent and "ray" in args]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "shown"),
+    [(signal.SIGTERM, 143, "starting Ray"), (signal.SIGINT, 130, "preset mini")],
+    ids=["SIGTERM while Ray starts", "SIGINT while it encodes"],
+)
+def test_a_signal_stops_it_in_one_line(command, number: signal.Signals, code: int, shown: str) -> None:
+    process = subprocess.Popen(
+        command[0], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    seen = threading.Event()
+
+    def read() -> None:
+        for line in process.stderr or ():
+            lines.append(line.rstrip("\n"))
+            if shown in line:
+                seen.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    assert seen.wait(180), lines
+    time.sleep(4)  # within ray.init, within the pass
+    started = rays_of(process.pid)
+    asked = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(timeout=60) == code
+    assert time.monotonic() - asked < 10
+    reader.join(timeout=10)
+    assert lines[-1] == "stopped; the same command resumes"
+    assert not [line for line in lines[:-1] if not any(re.fullmatch(known, line) for known in EXPECTED)]
+    assert process.stdout is not None
+    assert process.stdout.read() == ""
+    if code == 130:
+        assert started  # Ray's own processes, which end with it
+    wait_until = time.monotonic() + 20
+    while (left := rays_of(process.pid)) and time.monotonic() < wait_until:
+        time.sleep(0.5)
+    assert not left
+
+
+def test_progress_and_a_summary_are_all_that_is_shown(command) -> None:
+    """Run again after the two above."""
+    argv, out = command
+    done = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert not [line for line in lines if not any(re.fullmatch(known, line) for known in EXPECTED)], lines
+    segments = pd.read_parquet(out / "segments")
+    assert list(segments)[:5] == ["recording_uri", "start_s", "end_s", "label", "confidence"]
+    summary = done.stdout.splitlines()
+    hours = re.fullmatch(r"(.*) h of audio in 6 recordings, .* h of speech in (\d+) segments", summary[0])
+    assert hours
+    assert int(hours[2]) == len(segments)
+    last = [line for line in lines if "encoded" in line][-1:]
+    for line in last:  # the last state of the progress has the summary's hours
+        assert f"encoded {hours[1]} of {hours[1]} h of audio" in line
+    assert [line.split(" ")[0] for line in summary[1:]] == ["labels", "models:", "tables:", "look:"]
+    medians = segments.groupby("label").confidence.median()
+    for label, value in re.findall(r"(\w+) \d+% \((\d\.\d\d)\)", summary[1]):
+        assert abs(float(value) - medians[label]) < 0.06  # of an even number of segments the lower middle one
