@@ -57,14 +57,15 @@ def load_models(
     facts, prompts = {}, None
     for key, spec in specs.items():
         model: Any = load(spec)
-        facts[key] = _facts(spec, model)
+        facts[key] = facts_of(spec, model)
         if key == prompted and config is not None:
             bank, truncated = embed_bank(model, config.labels, config)
             prompts = Prompts(bank, model.scale, truncated)
     return facts, prompts
 
 
-def _facts(spec: ModelSpec, model: Any) -> dict[str, Any]:
+def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
+    """What run.json records of a loaded model, and the sizes of its outputs."""
     facts = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     facts |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
     if model.kind == "alm":

@@ -12,7 +12,7 @@ import ray.exceptions
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
-from zsfuse_ray.archive.estimate import seconds_per_hour
+from zsfuse_ray.archive.estimate import models_on_sample, seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
@@ -33,7 +33,7 @@ from zsfuse_ray.archive.wanted import (
     score_digest,
 )
 from zsfuse_ray.config.embed import EmbedConfig
-from zsfuse_ray.config.score import PlanConfig, RunConfig, ScoreConfig
+from zsfuse_ray.config.score import ArchiveOptions, PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import refuse_other_config
@@ -42,16 +42,23 @@ from zsfuse_ray.runs.ownership import refuse_other_config
 def plan(config: PlanConfig) -> int:
     """``zsfuse plan``: write the plan, or what is new to it, and print it. Returns the exit code."""
     out = Output.open(config.output)
+    wanted = requested(config, {}) if config.measure else {}
     listing = list_archive(config.input)
-    if config.overwrite:
-        clear(out)
-    there = read_plan(config, out)
+    there = None if config.overwrite else read_plan(config, out)
     changes = compare(there, listing)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
+    resources = ray.cluster_resources()
+    pools = cluster.pools(config, resources, cluster.worker_nodes()) if config.measure else []
+    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+        clear(out)
     made = _extended(config, out, listing, there, changes)
-    cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
+    cpus = cluster.cores() if own_ray else resources.get("CPU", 1)
     cost = seconds_per_hour(made, config)
     print(console.plan_text(made, None if cost is None else cost * made.total("hours") / cpus))
+    if config.measure:
+        print("measuring the models on a sample", file=sys.stderr, flush=True)
+        measured = models_on_sample(made, config, wanted, pools[0].num_gpus)
+        print(console.cost_text(made.total("hours"), measured, config.price))
     return 0
 
 
@@ -198,7 +205,7 @@ def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, 
 
 
 def _extended(
-    config: PlanConfig, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
+    config: ArchiveOptions, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
 ) -> Plan:
     """The plan with what is new to it; prints how the archive has changed."""
     if there is not None and there.increments:
