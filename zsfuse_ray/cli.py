@@ -68,17 +68,22 @@ def main(argv: list[str]) -> int:
 def plan(argv: list[str]) -> int:
     """Plan an archive: its content, how it is sliced, what it will take; zsfuse score starts from it.
 
-    Run again, it adds the recordings that are new or changed since.
+    Run again, it adds the recordings that are new or changed since. With --measure it tries the models on a
+    sample and says what they will take of a device, a GPU or a CPU core, and with --price what that costs.
 
         zsfuse plan --input my_folder --output out
+        zsfuse plan --input my_folder --output out --measure --preset paper --price 0.5
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
             python jobs/plan.py --input s3://bucket/podcasts --output s3://bucket/labels
     """
     config, _ = parse(PlanConfig, argv, plan)
-    from zsfuse_ray.archive.console import plan_text
+    from zsfuse_ray.archive.console import cost_text, plan_text
     from zsfuse_ray.archive.pipeline import plan as make_plan
 
-    print(plan_text(*make_plan(config)))
+    planned = make_plan(config)
+    print(plan_text(planned.plan, planned.decode_s))
+    if config.measure:
+        print(cost_text(planned.plan.total("hours"), planned.models, config.price))
     return 0
 
 

@@ -130,6 +130,27 @@ def test_the_plan_refuses_options_of_the_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--price", "1"), "--price is for what --measure measures: add --measure"),
+        (("--alm", "clap:x"), "--alm does nothing here: a plan has no models; add --measure"),
+        (("--audio-repeats", "1,2"), "--audio-repeats does nothing here"),
+        (("--preset", "paper"), "--alm does nothing here"),
+        (("--measure", "--price", "-1"), "--price -1: "),
+        (("--measure", "--alm", "none", "--specialist", "none"), "leave no model"),
+    ],
+)
+def test_models_of_a_plan_are_for_measuring(argv: tuple[str, ...], said: str) -> None:
+    assert said in refusal(*NEEDED, *argv, kind=PlanConfig)
+
+
+def test_a_plan_measures_the_models_it_is_told() -> None:
+    config, _ = parse(PlanConfig, [*NEEDED, "--measure", "--price", "0.5", "--preset", "paper"], "a job")
+    assert (config.measure, config.price, config.alm) == (True, 0.5, "clap:laion/larger_clap_general")
+    assert "unknown option --measure" in refusal(*NEEDED, "--measure")
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("weigth: 0.5", 'unknown option weigth (did you mean "weight"?)'),

@@ -1,6 +1,7 @@
 """Scoring real files on a real Ray: what comes out, and what a second run does."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,13 @@ def test_the_plan_can_be_made_first(run_job, tmp_path):
     assert "1 items" in said
     assert "encoded/ will take up to " in said
     plan = (out / "plan" / "plan.json").stat().st_mtime_ns
+    measured = ("--measure", "--price", "0.5", "--audio-repeats", "1,2")
+    said = scored(run_job("plan", "--input", tmp_path / "in", "--output", out, *measured))
+    (line,) = [line for line in said.splitlines() if line.startswith("models: ")]
+    assert re.search(
+        r"about \S+ s of one CPU core for an hour .* CPU core hours in all: about \S+ at 0.5", line
+    )
+    assert "with these models" in said
     scored(run_job("score", "--input", tmp_path / "in", "--output", out))
     assert (out / "plan" / "plan.json").stat().st_mtime_ns == plan
     assert len(tables(out)["segments"])
@@ -213,3 +221,13 @@ def test_a_cluster_too_small_is_told_at_once(run_job, tmp_path):
     assert done.returncode == 2
     assert "GPUs, the cluster has 0" in done.stderr
     assert not (tmp_path / "out" / "encoded").exists()
+    measured = ("--measure", "--gpus-per-encoder", "1")
+    done = run_job("plan", "--input", "demo", "--output", tmp_path / "planned", *measured)
+    assert done.returncode == 2
+    assert "GPUs, the cluster has 0" in done.stderr
+    assert not (tmp_path / "planned").exists()
+    scored(run_job("plan", "--input", "demo", "--output", tmp_path / "planned"))
+    done = run_job("plan", "--input", "demo", "--output", tmp_path / "planned", "--overwrite", *measured)
+    assert done.returncode == 2
+    assert (tmp_path / "planned" / "plan" / "plan.json").exists()  # nothing was deleted for it
+    scored(run_job("plan", "--input", "demo", "--output", tmp_path / "planned", "--overwrite"))

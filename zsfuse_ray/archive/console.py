@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.exceptions
 
@@ -18,6 +18,9 @@ from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.errors import InputError, RunError, redact
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.runs.progress import duration
+
+if TYPE_CHECKING:  # torch, which a driver does without
+    from zsfuse_ray.archive.measure import Measured
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,26 @@ def plan_text(plan: Plan, decode_s: float | None) -> str:
             f"about {took} to decode and find speech (measured on a sample of it); the models come on top"
         )
     return "\n".join(lines)
+
+
+def cost_text(hours: float, measured: "Measured | None", price: float | None) -> str:
+    """What the models will take of so many hours of audio; price: money for an hour of a device."""
+    if measured is None:
+        return "no speech was found in a sample of it, so the models are not measured"
+    device = "GPU" if measured.on_gpu else "CPU core"
+    device_hours = hours * measured.seconds_per_hour / 3600
+    text = (
+        f"models: about {measured.seconds_per_hour:.3g} s of one {device} for an hour of audio (measured on "
+        f"{measured.encoded_s:.0f} s of its speech), {_number(device_hours)} {device} hours in all"
+    )
+    if price is not None:
+        text += f": about {_number(device_hours * price)} at {price:g} an hour, decoding not counted"
+    size = encoded_bytes(hours, measured.models, measured.repeats)
+    return f"{text}\nencoded/ will take about {bytes_text(size)} with these models"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def bytes_text(size: float) -> str:

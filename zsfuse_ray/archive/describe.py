@@ -65,7 +65,7 @@ def load_models(
     facts, prompts = {}, None
     for key, spec in specs.items():
         model: Any = load(spec)
-        facts[key] = _facts(spec, model)
+        facts[key] = facts_of(spec, model)
         if key == prompted and config is not None:
             bank, truncated = embed_bank(model, config.labels, config)
             prompts = Prompts(bank, model.scale, truncated, unknown_words(model, config.labels))
@@ -86,7 +86,8 @@ def unknown_words(model: "AudioLanguageModel", labels: Sequence[str]) -> tuple[s
     return tuple(label for label in labels if not all(map(is_known, label.split())))
 
 
-def _facts(spec: ModelSpec, model: Any) -> dict[str, Any]:
+def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
+    """What run.json records of a loaded model, and the sizes of its outputs."""
     facts = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     facts["trained_on"] = list(getattr(model, "trained_on", ()))
     facts |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}

@@ -16,7 +16,7 @@ from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
 from zsfuse_ray.archive.probing import probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
-from zsfuse_ray.config.score import PlanConfig
+from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
@@ -66,7 +66,7 @@ def compare(plan: Plan | None, listing: pa.Table) -> Changes:
 
 
 def extend_plan(
-    config: PlanConfig, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes
+    config: ArchiveOptions, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes
 ) -> Plan:
     """Probe what is new or changed, cut it into items and write it as an increment; returns the whole plan.
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -12,7 +12,7 @@ import ray.exceptions
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
-from zsfuse_ray.archive.estimate import seconds_per_hour
+from zsfuse_ray.archive.estimate import models_on_sample, seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
@@ -34,30 +34,50 @@ from zsfuse_ray.archive.wanted import (
     score_digest,
 )
 from zsfuse_ray.config.embed import EmbedConfig
-from zsfuse_ray.config.score import PlanConfig, RunConfig, ScoreConfig
+from zsfuse_ray.config.score import ArchiveOptions, PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import refuse_other_config
 
+if TYPE_CHECKING:  # torch, which a driver does without
+    from zsfuse_ray.archive.measure import Measured
+
 log = logging.getLogger(__name__)
 
 
-def plan(config: PlanConfig) -> tuple[Plan, float | None]:
-    """``zsfuse plan``: write the plan, or what is new to it.
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it will take.
 
-    Returns it, and the seconds that decoding takes here, None where nothing could be tried.
+    decode_s: seconds to decode it all here, None where nothing could be tried; models: as measured on a
+    sample of it, None where that was not asked for.
     """
+
+    plan: Plan
+    decode_s: float | None
+    models: "Measured | None"
+
+
+def plan(config: PlanConfig) -> Planned:
+    """Write the plan of an archive, or what is new to it."""
     out = Output.open(config.output)
+    wanted = requested(config, {}) if config.measure else {}
     listing = list_archive(config.input)
-    if config.overwrite:
-        clear(out)
-    there = read_plan(config, out)
+    there = None if config.overwrite else read_plan(config, out)
     changes = compare(there, listing)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
+    resources = ray.cluster_resources()
+    pools = cluster.pools(config, resources, cluster.worker_nodes()) if config.measure else []
+    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+        clear(out)
     made = _extended(config, out, listing, there, changes)
-    cpus = cluster.cores() if own_ray else ray.cluster_resources().get("CPU", 1)
+    cpus = cluster.cores() if own_ray else resources.get("CPU", 1)
     cost = seconds_per_hour(made, config)
-    return made, None if cost is None else cost * made.total("hours") / cpus
+    measured = None
+    if config.measure:
+        log.info("measuring the models on a sample")
+        measured = models_on_sample(made, config, wanted, pools[0].num_gpus)
+    return Planned(made, None if cost is None else cost * made.total("hours") / cpus, measured)
 
 
 def score(config: ScoreConfig, preset: str) -> RunResult:
@@ -205,7 +225,7 @@ def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, 
 
 
 def _extended(
-    config: PlanConfig, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
+    config: ArchiveOptions, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
 ) -> Plan:
     """The plan with what is new to it; prints how the archive has changed."""
     if there is not None and there.increments:

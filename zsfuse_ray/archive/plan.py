@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.layout import OURS, PLAN, plan_file
-from zsfuse_ray.config.score import PlanConfig
+from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import claim
@@ -93,7 +93,7 @@ class Plan:
         return [self.out.path(plan_file(n, name)) for n in some]
 
 
-def read_plan(config: PlanConfig, out: Output) -> Plan | None:
+def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:
     """The output folder's plan, None where there is none yet.
 
     InputError where it is another archive's, or of another version.
@@ -122,6 +122,6 @@ def open_plan(out: Output) -> Plan:
     return Plan(out, plan.id, plan.identity, plan.columns, increments, ids)
 
 
-def plan_identity(config: PlanConfig) -> dict[str, Any]:
+def plan_identity(config: ArchiveOptions) -> dict[str, Any]:
     """What an archive's plan is of, and how it is cut: in another place it may be of nothing else."""
     return {"input": redact(config.input), "item_s": config.item_s}

@@ -41,15 +41,17 @@ def look_at_models(
     return {**loaded, **known}, prompts
 
 
-def where_there_is_room(work: Callable[..., T], *arguments: Any) -> T:
+def where_there_is_room(work: Callable[..., T], *arguments: Any, num_gpus: float = 0) -> T:
     """The result of work that loads models: in a Ray task where Ray runs, else in this process.
+
+    num_gpus: what the task takes of a machine's GPUs.
 
     The InputError of a task is raised here as it is.
     """
     if not ray.is_initialized():
         return work(*arguments)
     try:
-        return ray.get(ray.remote(num_cpus=1)(work).remote(*arguments))
+        return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(work).remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None

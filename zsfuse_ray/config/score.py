@@ -1,6 +1,7 @@
 """Options of ``zsfuse plan`` and ``zsfuse score``, and what every run over an archive shares."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -30,8 +31,8 @@ from zsfuse_ray.method.labels import UNSURE, label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class PlanConfig(Options):
-    """Options of ``zsfuse plan``: what to read and how to slice it."""
+class ArchiveOptions(Options):
+    """Options of every job over an archive: what to read, how to slice it, where to write."""
 
     needed: ClassVar[Mapping[str, Any]] = {"input": "demo", "output": "out"}
 
@@ -86,7 +87,34 @@ class PlanConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class RunConfig(EncoderOptions, PlanConfig):
+class PlanConfig(EncoderOptions, ArchiveOptions):
+    """Options of ``zsfuse plan``: an archive, and the models to measure on it."""
+
+    preset_folder: ClassVar[str | None] = "models"
+
+    measure: bool = option(
+        False, "load the models and measure on a sample of the archive what they will take", "models"
+    )
+    price: Annotated[float, Field(ge=0)] | None = option(
+        None,
+        "money for an hour of what --measure measures on: a GPU, or a CPU core where there is none",
+        "models",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.measure:
+            return
+        if self.price is not None:
+            raise InputError("--price is for what --measure measures: add --measure")
+        for field in fields(EncoderOptions):
+            if getattr(self, field.name) != field.default:
+                name = field.name.replace("_", "-")
+                raise InputError(f"--{name} does nothing here: a plan has no models; add --measure")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class RunConfig(EncoderOptions, ArchiveOptions):
     """Options of a job that encodes an archive with the models: the plan's and the encoders'."""
 
     max_reject_rate: Fraction = option(
