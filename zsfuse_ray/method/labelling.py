@@ -44,7 +44,7 @@ class Labelling:
         """Which labels the specialist covers, (C,)."""
         if self.specialist_labels is None:
             return np.zeros(len(self.labels), bool)
-        return map_labels(self.specialist_labels, self.labels).any(axis=0)
+        return np.logical_or.reduce(map_labels(self.specialist_labels, self.labels), axis=0)
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from zsfuse_ray.models.families.laion import Laion
 from zsfuse_ray.models.families.laion_package import LaionPackage
 
 if find_spec("laion_clap") is None:
-    pytest.skip("the extra laion is not installed", allow_module_level=True)
+    pytest.skip("laion-clap is not installed: pip install -e '.[laion]'", allow_module_level=True)
 
 from tests.models.families.test_laion import (
     CLOSE,
