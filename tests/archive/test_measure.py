@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from encoded_folders import MODELS
-from growing_archives import grow
 
+from tests.archive.encoded_folders import MODELS
+from tests.archive.growing_archives import grow
 from zsfuse_ray.archive import console, measure
 from zsfuse_ray.archive.estimate import encoded_bytes, models_on_sample
 from zsfuse_ray.archive.measure import Measured

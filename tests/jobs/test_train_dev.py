@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs_support import scored, write_wav
-from training_support import EMOTIONS, start, tones
+from tests.jobs.jobs_support import scored, write_wav
+from tests.training.training_support import EMOTIONS, start, tones
 
 
 def test_speakers_are_held_out_or_the_last_epoch_is_saved(run_job: Callable, tmp_path: Path) -> None:
