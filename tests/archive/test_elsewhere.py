@@ -183,7 +183,7 @@ def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, ca
     caplog.clear()
     caplog.set_level("INFO")
     assert label_table(first, "").record == run
-    assert caplog.messages == [f"{out.uri} is complete; nothing to do"]
+    assert caplog.messages == [f"{result.uri} is complete; nothing to do"]
     assert times(out) == before
     assert len(asked) == 1
 

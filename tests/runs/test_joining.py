@@ -28,22 +28,23 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     return calls
 
 
-def test_an_own_ray_has_a_dashboard_where_it_is_wanted(asked, capsys) -> None:
+def test_an_own_ray_has_a_dashboard_where_it_is_wanted(asked, caplog) -> None:
+    caplog.set_level("INFO")
     assert connect(None)
-    assert capsys.readouterr().err == ""
     assert connect(None, dashboard=True, streams=True)
     assert [call["include_dashboard"] for call in asked] == [False, True]
-    line = "dashboard: http://127.0.0.1:8265 (it asks for the token that ray get-auth-token prints)\n"
-    assert capsys.readouterr().err == line
+    line = "dashboard: http://127.0.0.1:8265 (it asks for the token that ray get-auth-token prints)"
+    assert caplog.messages == [*["starting Ray (about 10 s)"] * 2, line]
 
 
-def test_a_cluster_that_is_joined_is_asked_for_nothing(asked, capsys) -> None:
+def test_a_cluster_that_is_joined_is_asked_for_nothing(asked, caplog) -> None:
+    caplog.set_level("INFO")
     assert not connect("10.0.0.1:6379", dashboard=True)
     os.environ["RAY_ADDRESS"] = "10.0.0.2:6379"
     assert not connect(None, dashboard=True)
     assert [call["address"] for call in asked] == ["10.0.0.1:6379", "10.0.0.2:6379"]
     assert not any("include_dashboard" in call for call in asked)
-    assert capsys.readouterr().err.count("dashboard: http://127.0.0.1:8265") == 2
+    assert [line.startswith("dashboard: http://127.0.0.1:8265") for line in caplog.messages] == [True, True]
 
 
 @pytest.mark.parametrize("error", [ConnectionError, ray.exceptions.AuthenticationError])

@@ -98,7 +98,7 @@ def label_warnings(
         if near and not is_covered:
             lines.append(f'label "{label}" is close to a known emotion word: did you mean "{near[0]}"?')
         elif not (is_covered or alm):
-            lines.append(f'label "{label}" is not among those of the specialist, the only model: it gets 0')
+            lines.append(f'label "{label}" is not the specialist\'s, the only model: its probability is 0')
         elif not is_covered and label in unknown:
             lines.append(f'label "{label}" is a word that no model knows: its probability means little')
     return lines

@@ -53,8 +53,9 @@ def connect(address: str | None, dashboard: bool = False, *, streams: bool = Fal
         return False
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.ERROR)  # the console's; the file keeps all
+        # the console's, Ray's own; its file keeps all, and a program's handlers are the program's
+        if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
+            handler.setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
     # Ray's own 32 are processes that cost a small run ten seconds; one reads 128 footers at a time
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
