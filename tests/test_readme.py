@@ -5,8 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dev.mini.options import MiniConfig
+from zsfuse_ray import __version__
 from zsfuse_ray.cli import VERBS
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
@@ -79,6 +81,22 @@ def test_what_skips_without_laion_clap_runs_in_cis_second_environment() -> None:
     found = [path for path in (ROOT / "tests").rglob("test_*.py") if skips.search(path.read_text())]
     assert found
     assert {str(path.relative_to(ROOT)) for path in found} <= set(test.split())
+
+
+def test_contributing_pre_commit_and_ci_run_the_same_linters() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    linters = [hook["entry"] for hook in repository["hooks"]]
+    assert " && ".join(linters) in (ROOT / "CONTRIBUTING.md").read_text().splitlines()
+    assert "\n".join(linters) in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_citation_is_of_this_version_and_names_the_readmes_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == __version__
+    (paper,) = citation["references"]
+    assert {"type", "title", "authors"} <= set(paper)
+    assert f"]({paper['url']})" in (ROOT / "README.md").read_text()
 
 
 def test_links_lead_somewhere() -> None:

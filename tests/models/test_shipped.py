@@ -65,6 +65,19 @@ def test_a_card_tells_data_licence_command_and_figures(name):
     assert found.trained_on == ("emodb", "nemo", "ravdess")
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_licence_of_the_weights_is_that_of_the_cards_corpora(name):
+    (trained_on,) = re.findall(
+        r"^Trained on (.+): the use of", (WEIGHTS / name / "README.md").read_text(), re.M
+    )
+    terms = dict(re.findall(r"(\w+) \((.+?)\)", trained_on))
+    assert set(terms) == {"emodb", "nemo", "ravdess"}
+    licence = (WEIGHTS / "LICENSE.md").read_text()
+    assert f"`{name}`" in licence
+    for corpus, term in terms.items():
+        assert f"| {corpus} | {term}" in licence
+
+
 def test_figures_belong_to_the_weights():
     figures = quality(SPECS)
     assert figures is not None
