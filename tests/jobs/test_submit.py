@@ -67,14 +67,15 @@ def cluster_of_recipe(
     generate, start, _ = recipe()
     token = shell(generate, checkout, home)
     assert token.returncode == 0, token.stderr
-    port, dashboard = free_ports(2)
+    port, dashboard, agent = free_ports(3)  # another Ray of this machine may have the usual ones
     temporary = Path("/tmp") / f"zs{os.getpid()}"  # short: Ray puts sockets there, whose names are limited
     # --block: the cluster ends with this process' family, where `ray stop` ends every Ray of the machine
     start += f" --block --port={port} --dashboard-port={dashboard} --temp-dir={temporary}"
+    start += f" --dashboard-agent-listen-port={agent} --disable-usage-stats"
     log = tmp_path_factory.mktemp("ray") / "log"
     with log.open("wb") as file:
         head = subprocess.Popen(
-            start + " --disable-usage-stats",
+            start,
             shell=True,
             cwd=checkout,
             env=home,
