@@ -136,11 +136,24 @@ def test_the_plan_refuses_options_of_the_run() -> None:
         (("--alm", "clap:x"), "--alm does nothing here: a plan has no models; add --measure"),
         (("--audio-repeats", "1,2"), "--audio-repeats does nothing here"),
         (("--preset", "paper"), "--alm does nothing here"),
+    ],
+)
+def test_models_of_a_plan_are_for_measuring(argv: tuple[str, ...], said: str) -> None:
+    config, _ = parse(PlanConfig, [*NEEDED, *argv], "a job")
+    with pytest.raises(InputError) as refused:
+        config.check_models()
+    assert said in str(refused.value)
+    parse(PlanConfig, [*NEEDED, *argv, "--measure"], "a job")[0].check_models()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
         (("--measure", "--price", "-1"), "--price -1: "),
         (("--measure", "--alm", "none", "--specialist", "none"), "leave no model"),
     ],
 )
-def test_models_of_a_plan_are_for_measuring(argv: tuple[str, ...], said: str) -> None:
+def test_models_to_measure_are_checked(argv: tuple[str, ...], said: str) -> None:
     assert said in refusal(*NEEDED, *argv, kind=PlanConfig)
 
 

@@ -8,7 +8,14 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-STARTS = "from zsfuse_ray.runs.cluster import connect; connect(None, dashboard=True); input()"
+STARTS = """
+from zsfuse_ray.process import messages_on_stderr
+from zsfuse_ray.runs.cluster import connect
+
+with messages_on_stderr():
+    connect(None, dashboard=True)
+input()
+"""
 
 
 def test_the_dashboard_of_an_own_ray() -> None:

@@ -60,6 +60,7 @@ class Planned:
 
 def plan(config: PlanConfig) -> Planned:
     """Write the plan of an archive, or what is new to it."""
+    config.check_models()
     out = Output.open(config.output)
     wanted = requested(config, {}) if config.measure else {}
     listing = list_archive(config.input)

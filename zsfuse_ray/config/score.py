@@ -101,8 +101,8 @@ class PlanConfig(EncoderOptions, ArchiveOptions):
         "models",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_models(self) -> None:
+        """InputError for options of models where none is measured: they would do nothing."""
         if self.measure:
             return
         if self.price is not None:

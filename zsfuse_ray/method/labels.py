@@ -91,7 +91,7 @@ def label_warnings(
     specialist: its own labels, None without one; alm: whether there is an ALM; unknown: labels that the
     ALM's text encoder does not have as words.
     """
-    covered = map_labels(specialist, labels).any(axis=0) if specialist else np.zeros(len(labels), bool)
+    covered = map_labels(specialist or (), labels).reshape(-1, len(labels)).any(axis=0).tolist()
     lines = []
     for label, is_covered in zip(labels, covered, strict=True):
         near = [] if canonical(label) in SYNONYMS else get_close_matches(label, _WORDS, n=1, cutoff=0.8)
