@@ -91,9 +91,10 @@ def label_warnings(
     specialist: its own labels, None without one; alm: whether there is an ALM; unknown: labels that the
     ALM's text encoder does not have as words.
     """
-    covered = map_labels(specialist or (), labels).reshape(-1, len(labels)).any(axis=0).tolist()
+    own = {canonical(name) for name in specialist or ()}
     lines = []
-    for label, is_covered in zip(labels, covered, strict=True):
+    for label in labels:
+        is_covered = canonical(label) in own
         near = [] if canonical(label) in SYNONYMS else get_close_matches(label, _WORDS, n=1, cutoff=0.8)
         if near and not is_covered:
             lines.append(f'label "{label}" is close to a known emotion word: did you mean "{near[0]}"?')
