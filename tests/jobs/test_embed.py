@@ -24,6 +24,10 @@ MEANT = [
 ]
 
 
+class Killed(BaseException):
+    """The end of a process that nothing in it can see coming."""
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     """A manifest of labelled slices, one of a file that is no audio."""
@@ -140,11 +144,11 @@ def test_a_run_that_was_killed_resumes(table, archive, run_job, tmp_path, monkey
     def dies(out, name, value):
         if value.get("status") == "complete" and not written:
             written.append(name)
-            raise KeyboardInterrupt
+            raise Killed
         write(out, name, value)
 
     monkeypatch.setattr(Output, "write_json", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         run_job("embed", *options(archive), "--output", folder)
     files = {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
     scored(run_job("embed", *options(archive), "--output", folder))
@@ -165,12 +169,12 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
 
     def dies(out, name, value):
         if len(value.get("passes", ())) == 2 and value["passes"][1]["complete"]:
-            raise KeyboardInterrupt
+            raise Killed
         write(out, name, value)
 
     monkeypatch.setattr(Output, "write_json", dies)
     more = ["--output", folder, *models, "--audio-repeats", "1,2,3,4"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         run_job("embed", *options(archive), *more)
     monkeypatch.undo()
     # what is complete can be used meanwhile
