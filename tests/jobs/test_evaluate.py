@@ -47,7 +47,7 @@ def test_it_ends_well_and_says_where_everything_is(evaluated):
     assert "| ZS-Fuse |" in said
     assert str(out) in said
     assert any("UNTRAINED" in line for line in lines(done.stderr))
-    assert any("encoded 30, 1 could not be read" in line for line in lines(done.stderr))
+    assert any("1 of 31 clips could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 10
 
 

@@ -129,7 +129,7 @@ def test_a_model_is_trained_into_a_store_and_scores_from_there(store, s3, tmp_pa
         "training",
     }
     again = run_process(*command, "--epochs", "2", env=environment)
-    assert scored(again) == ""
+    assert scored(again) == said
     assert "nothing to do" in again.stderr
     other = run_process(*command, "--epochs", "3", env=environment)
     assert other.returncode == 2

@@ -55,7 +55,7 @@ def test_it_ends_well_and_says_what_was_found(tuned):
     said = scored(done)
     assert "| fusion, best of all |" in said
     assert str(out / "tuned.yaml") in said
-    assert any("encoded 36, 1 could not be read" in line for line in lines(done.stderr))
+    assert any("1 of 37 clips could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 6
 
 
@@ -119,7 +119,7 @@ def test_after_the_end_it_does_nothing(tuned, run_job):
     folder, out, first = tuned
     before = (out / "tune.json").read_bytes()
     again = run_job("tune", "--input", folder / "clips.csv", "--output", out, *OPTIONS)
-    assert "finished: nothing to do" in again.stderr
+    assert "is complete; nothing to do" in again.stderr
     assert scored(again) == scored(first)
     assert (out / "tune.json").read_bytes() == before
 
@@ -137,7 +137,7 @@ def test_it_resumes_with_the_blocks_that_are_missing(tuned, run_job):
     assert again.returncode == 0, again.stderr
     assert all(path.exists() for path in gone)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
-    assert not any("encoding" in line for line in lines(again.stderr))
+    assert not any("encoded" in line for line in lines(again.stderr))
     after = json.loads((out / "tune.json").read_text())
     for name, system in before["systems"].items():
         np.testing.assert_allclose(after["systems"][name]["nested"], system["nested"])
@@ -155,7 +155,7 @@ def test_killed_and_run_again_it_is_what_it_would_have_been(tuned, run_job, clus
     assert not (again / "tune.json").exists()
     done = run_job("tune", *arguments)
     assert done.returncode == 0, done.stderr
-    assert not any("encoding" in line for line in lines(done.stderr))
+    assert not any("encoded" in line for line in lines(done.stderr))
     expected, found = (json.loads((f / "tune.json").read_text()) for f in (out, again))
     assert found["tuned"] == expected["tuned"]
     for name, system in expected["systems"].items():
