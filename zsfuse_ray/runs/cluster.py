@@ -90,6 +90,10 @@ def _init(**options: Any) -> Any:
         os.dup2(printed.fileno(), 2)
         try:
             return ray.init(**options)
+        except SystemExit:  # what Ray's own handlers of SIGTERM raise while it starts
+            if callable(handler):
+                handler(signal.SIGTERM, None)
+            raise
         finally:
             os.dup2(saved, 2)
             os.close(saved)
