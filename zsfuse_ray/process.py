@@ -91,7 +91,7 @@ def _stop(message: str, code: int) -> NoReturn:
     limit = threading.Timer(SHUTDOWN_S, os._exit, [code])
     limit.daemon = True
     limit.start()
-    ray = sys.modules.get("ray")  # not imported for this
+    ray: Any = sys.modules.get("ray")  # not imported for this
     if hasattr(ray, "is_initialized") and ray.is_initialized():
         with open(os.devnull, "w") as nowhere:  # its threads report the connections that end
             os.dup2(nowhere.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
