@@ -161,6 +161,10 @@ def test_a_label_that_takes_nearly_all_is_warned_of(share: float, warned: bool, 
     ] * warned
 
 
+def test_threshold_that_makes_nearly_all_unsure_is_no_bias_of_the_models() -> None:
+    assert console.one_sided({"label_shares": {"sad": 0.02, "unsure": 0.98}}) is None
+
+
 def test_a_store_that_went_away_is_one_line() -> None:
     import ray.exceptions
 

@@ -67,7 +67,9 @@ def test_counts_for_the_record_of_a_run() -> None:
 def test_the_median_of_counted_parts_is_that_of_all(values: list[float], parts: int) -> None:
     """The lower one of two middle values, to whole percent."""
     tables = [
-        pa.table({"label": ["sad"] * len(own), "confidence": pa.array(own, pa.float32())})
+        pa.table(
+            {"label": pa.array(["sad"] * len(own), pa.string()), "confidence": pa.array(own, pa.float32())}
+        )
         for own in (values[n::parts] for n in range(parts))
     ]
     total = summed(confidence_counts(table, ["sad", "angry"]) for table in tables)

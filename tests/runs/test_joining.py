@@ -1,4 +1,4 @@
-"""Where a job joins or starts Ray: what is asked of it, and what is said. Ray itself is not started."""
+"""Arguments to ray.init and messages when a job joins or starts Ray, with ray.init replaced by a stand-in."""
 
 import os
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from zsfuse_ray.runs.cluster import connect
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """What ray.init is called with, in place of Ray."""
+    """The arguments of each call to ray.init, which starts nothing."""
     calls: list[dict] = []
 
     def init(**options):

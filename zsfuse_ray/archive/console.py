@@ -16,6 +16,7 @@ from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.errors import InputError, RunError, redact
+from zsfuse_ray.method.labels import UNSURE
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.runs.progress import duration
 
@@ -198,7 +199,7 @@ def label_lines(counts: Mapping[str, Any]) -> list[str]:
 def one_sided(counts: Mapping[str, Any]) -> str | None:
     """A warning where one label takes nearly all of the speech, else None."""
     name, share = max(counts["label_shares"].items(), key=lambda item: item[1], default=("", 0.0))
-    if share <= ONE_SIDED:
+    if share <= ONE_SIDED or name == UNSURE:
         return None
     return (
         f"warning: {share:.0%} of the speech is labelled {name}; listen to a few segments before you rely on "

@@ -172,12 +172,15 @@ def part_counts(
 
 def confidence_counts(segments: pa.Table, labels: Sequence[str]) -> dict[str, dict[str, int]]:
     """How many segments of each label have each confidence, in whole percent: label → percent → count."""
-    counts: dict[str, dict[str, int]] = {}
-    for label in labels:
-        own = segments.filter(pc.equal(segments["label"], label))["confidence"].to_numpy()
-        percents, numbers = np.unique(np.rint(100 * own).astype(int), return_counts=True)
-        counts[label] = {str(percent): int(n) for percent, n in zip(percents, numbers, strict=True)}
-    return counts
+    if not labels:
+        return {}
+    which = pc.index_in(segments["label"], pa.array(labels, pa.string())).to_numpy()
+    percents = np.rint(100 * segments["confidence"].to_numpy()).astype(np.int64)
+    table = np.bincount(101 * which + percents, minlength=101 * len(labels)).reshape(-1, 101)
+    return {
+        label: {str(percent): int(row[percent]) for percent in np.flatnonzero(row)}
+        for label, row in zip(labels, table, strict=True)
+    }
 
 
 def median_percent(counts: Mapping[str, int]) -> int | None:
