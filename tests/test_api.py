@@ -113,7 +113,7 @@ def test_wrong_options_are_refused() -> None:
         Labeller.from_preset("mini", lables=LABELS)
     with pytest.raises(InputError, match="no preset large"):
         Labeller.from_preset("large")
-    with pytest.raises(InputError, match="has no input"):
+    with pytest.raises(InputError, match="unknown option input"):
         Labeller.from_preset("mini", input="demo")
     with pytest.raises(AttributeError, match="no attribute 'Labeler'"):
         _ = zsfuse_ray.Labeler

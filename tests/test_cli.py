@@ -34,8 +34,8 @@ def test_a_verbs_help_begins_with_how_it_is_called(capsys: pytest.CaptureFixture
     code, out, _ = said(capsys, verb, "--help")
     assert code == 0
     assert out.startswith(f"usage: zsfuse {verb} ")
-    assert f"\n    zsfuse {verb} --" in out
-    assert "\n  --output FOLDER" in out
+    assert f"\n    zsfuse {verb} " in out
+    assert ("\n  --output FOLDER" in out) == (verb != "label")  # which prints
 
 
 def test_the_version(capsys: pytest.CaptureFixture) -> None:

@@ -13,7 +13,8 @@ from zsfuse_ray.cli import VERBS
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.label import LabelConfig
+from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
@@ -22,6 +23,7 @@ from zsfuse_ray.models.catalog import parse_spec
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
+    "label": LabelConfig,
     "score": ScoreConfig,
     "plan": PlanConfig,
     "evaluate": EvaluateConfig,
@@ -43,6 +45,7 @@ def commands() -> list[str]:
         found += re.findall(
             r"((?:zsfuse [a-z]+|python jobs/\w+\.py|python -m dev\.mini) +--[^#\n`]*)", joined
         )
+        found += re.findall(r"^ *(zsfuse label +[^#\n>-][^#\n>]*)", joined, re.M)
     return [command for command in found if not command.endswith(("--help", "--list-models"))]  # only print
 
 
@@ -56,7 +59,7 @@ def test_a_command_parses_as_written(command: str, tmp_path: Path, monkeypatch: 
     job = Path(script).stem
     assert job in VERBS if program == "zsfuse" else (ROOT / script).exists()
     config, _ = parse(CONFIGS[job], arguments, "")
-    if isinstance(config, ModelOptions):
+    if isinstance(config, PromptOptions):
         for kind in ("alm", "specialist"):
             if getattr(config, kind) != "none":
                 parse_spec(getattr(config, kind), kind)

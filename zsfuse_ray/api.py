@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.archive.bundles import bundle_items
 from zsfuse_ray.archive.describe import load_models, make_labelling, model_specs
-from zsfuse_ray.archive.listing import list_archive
+from zsfuse_ray.archive.listing import list_recording
 from zsfuse_ray.archive.packing import embeddings_of_bundle, unpack_values
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.probing import probe_recordings, with_headers
@@ -25,12 +25,10 @@ from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.sources import SourceError
+from zsfuse_ray.config.label import LabellerOptions
 from zsfuse_ray.config.options import load_config
-from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import label_columns
-
-_NOWHERE = {"input": "-", "output": "-"}  # options of an archive, which a Labeller has no use for
 
 
 class Labeller:
@@ -39,11 +37,11 @@ class Labeller:
         labeller = Labeller.from_preset("mini", labels=["angry", "happy", "sad", "neutral"])
         labeller.label("talk.mp3")
 
-    Options are those of ``zsfuse score``; the rows are those of its segments table (equal to 1e-3 where what
-    it keeps in float16 rounds the other way).
+    Options are those of ``zsfuse label``; the rows are those of the segments table of ``zsfuse score`` (equal
+    to 1e-3 where the float16 values of that table round the other way).
     """
 
-    def __init__(self, config: ScoreConfig, device: str | None = None) -> None:
+    def __init__(self, config: LabellerOptions, device: str | None = None) -> None:
         """device: "cpu" or "cuda", by default a GPU where torch finds one."""
         self.config = config
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
@@ -66,22 +64,20 @@ class Labeller:
 
         InputError for an unknown preset, option, label or model.
         """
-        if taken := _NOWHERE.keys() & options.keys():
-            raise InputError(f"a Labeller has no {min(taken)}: it labels what label() is given")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
         }
-        config, _ = load_config(ScoreConfig, preset, **_NOWHERE, **values)
+        config, _ = load_config(LabellerOptions, preset, **values)
         return cls(config, device)
 
     def label(self, audio: str | Path | ArrayLike, sample_rate: int | None = None) -> pd.DataFrame:
         """Return a row for each segment of speech: label, confidence, entropy, the posteriors, speech_prob.
 
-        audio: a file (a path or URI), whose rows are indexed by (file, start, end), as audformat's segmented
-        index is; or a waveform at sample_rate in Hz, floats in [-1, 1] or int16, shape (samples,) or
+        audio: a file (a path or URI), whose rows are indexed by (file, start, end), as in audformat's
+        segmented index; or a waveform at sample_rate in Hz, floats in [-1, 1] or int16, shape (samples,) or
         (channels, samples), whose rows are indexed by (start, end). start and end are timedeltas. Without
-        speech there are no rows. DecodeError or SourceError for a file that cannot be read; what breaks off
-        is labelled as far as it goes, with a warning.
+        speech there are no rows. DecodeError or SourceError for a file that cannot be read; of a truncated
+        file, the readable part is labelled, with a warning.
         """
         if isinstance(audio, str | Path):
             if sample_rate is not None:
@@ -127,9 +123,7 @@ class Labeller:
 
     def _bundles(self, file: str) -> Iterator[pa.Table]:
         """The file's items as a plan cuts them, one bundle after the other."""
-        row = list_archive(file)
-        if len(row) != 1:
-            raise InputError(f"{file}: {len(row)} recordings; label one, or all of them with zsfuse score")
+        row = list_recording(file)
         for name in ("recording_id", "plan_part"):
             row = row.append_column(name, pa.array([0], pa.int64()))
         headers = probe_recordings(row)

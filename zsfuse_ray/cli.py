@@ -15,6 +15,7 @@ from zsfuse_ray.config import options
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
@@ -122,6 +123,21 @@ def score(argv: list[str]) -> int:
     else:
         from zsfuse_ray.archive.elsewhere import label_table as label
     return print_result(label(config, preset), config.max_reject_rate)
+
+
+def label(argv: list[str]) -> int:
+    """Label a few audio files at once: prints one row per segment, without Ray and without an output folder.
+
+        zsfuse label talk.mp3
+        zsfuse label a.wav b.wav --labels angry,happy,sad,neutral
+        zsfuse label s3://bucket/talk.mp3 --format csv > labels.csv
+
+    The rows are those that zsfuse score writes to segments/. Exits with 1 if a file could not be read.
+    """
+    config, _ = parse(LabelConfig, argv, label)
+    from zsfuse_ray.label import print_labels
+
+    return print_labels(config)
 
 
 def embed(argv: list[str]) -> int:
@@ -258,7 +274,7 @@ def benchmark(argv: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
-    verb.__name__: verb for verb in (plan, score, embed, tune, train, evaluate, benchmark)
+    verb.__name__: verb for verb in (label, plan, score, embed, tune, train, evaluate, benchmark)
 }
 
 

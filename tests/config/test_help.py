@@ -11,6 +11,7 @@ from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.command_line import GROUPS
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Options, load_config, parse, presets, recorded
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
@@ -18,8 +19,9 @@ from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.errors import InputError
 
 VERBS = {
-    "plan": PlanConfig, "score": ScoreConfig, "embed": EmbedConfig, "tune": TuneConfig, "train": TrainConfig,
-    "evaluate": EvaluateConfig, "benchmark": BenchmarkConfig, "dev.mini": MiniConfig,
+    "label": LabelConfig, "plan": PlanConfig, "score": ScoreConfig, "embed": EmbedConfig,
+    "tune": TuneConfig, "train": TrainConfig, "evaluate": EvaluateConfig,
+    "benchmark": BenchmarkConfig, "dev.mini": MiniConfig,
 }  # fmt: skip
 CASES = [(verb, preset) for verb, kind in VERBS.items() for preset in (None, *presets(kind))]
 
@@ -57,7 +59,7 @@ def test_a_default_is_what_a_run_records(help_of, verb: str, preset: str | None)
     config, _ = load_config(kind, **asked, **kind.needed)
     for name, value in recorded(config).items():
         option = name.replace("_", "-")
-        if name in kind.replaced:
+        if name in kind.replaced or name == kind.positional:
             assert option not in shown
             continue
         default = default_in(shown[option])
@@ -116,7 +118,7 @@ def test_options_are_in_groups_that_fit_a_screen(help_of, kind: type[Options]) -
     assert titles == ["options", *(title for title in GROUPS if title in titles)]
     assert all(len(group.splitlines()) < 60 for group in found)
     for field in fields(kind):  # type: ignore[arg-type]
-        if field.name not in kind.replaced:
+        if field.name not in (*kind.replaced, kind.positional):
             group = found[titles.index(field.metadata["group"])]
             assert f"\n  --{field.name.replace('_', '-')} " in group
 

@@ -59,7 +59,7 @@ def equal(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> No
 
 
 def test_every_option_of_labelling_is_tried_here():
-    from zsfuse_ray.config.score import LABELLING
+    from zsfuse_ray.config.label import LABELLING
 
     assert set(OPTIONS) == set(LABELLING)
 

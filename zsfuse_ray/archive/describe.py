@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import kind_of
-from zsfuse_ray.config.models import EncoderOptions, ModelOptions
-from zsfuse_ray.config.score import ScoreConfig
+from zsfuse_ray.config.label import LabellingOptions
+from zsfuse_ray.config.models import ModelOptions, PromptOptions
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import label_warnings, map_labels
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def model_specs(config: EncoderOptions) -> dict[str, ModelSpec]:
+def model_specs(config: ModelOptions) -> dict[str, ModelSpec]:
     """The models a run names: "alm" and "specialist", and of several of a kind "alm2" …"""
     return {key: parse_spec(name, kind_of(key)) for key, name in config.models.items()}
 
@@ -59,7 +59,7 @@ class Prompts:
 
 
 def load_models(
-    specs: Mapping[str, ModelSpec], prompted: str | None = None, config: ScoreConfig | None = None
+    specs: Mapping[str, ModelSpec], prompted: str | None = None, config: LabellingOptions | None = None
 ) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
     """Load each model once: its facts, and the prompts of the config where it is the one `prompted`."""
     facts, prompts = {}, None
@@ -97,7 +97,7 @@ def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
 
 
 def embed_bank(
-    model: "AudioLanguageModel", labels: Sequence[str], config: ModelOptions
+    model: "AudioLanguageModel", labels: Sequence[str], config: PromptOptions
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
     """Return the embedded prompts (B, P, C, D), and how many were truncated by copies b of the text."""
     grid = prompt_grid(labels, config.templates, config.words)
@@ -115,7 +115,7 @@ def embed_bank(
 
 
 def make_labelling(
-    config: ScoreConfig, facts: Mapping[str, Mapping[str, Any]], prompts: Prompts | None
+    config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]], prompts: Prompts | None
 ) -> Labelling:
     """How outputs of the models ("alm", "specialist") with these facts become labels.
 
@@ -139,7 +139,7 @@ def make_labelling(
     )
 
 
-def check_labels(config: ScoreConfig, facts: Mapping[str, Mapping[str, Any]]) -> None:
+def check_labels(config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]]) -> None:
     """InputError where the specialist, if there is one among the models, has none of the labels."""
     specialist = facts.get("specialist")
     if specialist is not None and not map_labels(specialist["labels"], config.labels).any():

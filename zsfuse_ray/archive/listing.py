@@ -50,6 +50,14 @@ def list_archive(archive: str) -> pa.Table:
     return _identified(pa.table(columns), [file.get("version") for file in files])
 
 
+def list_recording(file: str) -> pa.Table:
+    """Return the row of one file, as `list_archive` does; InputError where it is none, or more than one."""
+    row = list_archive(file)
+    if len(row) != 1:
+        raise InputError(f"{file}: {len(row)} recordings; label one, or all of them with zsfuse score")
+    return row
+
+
 def own_columns(recordings: pa.Table) -> list[str]:
     """Names of the columns that a manifest brought along."""
     ours = ("recording_id", *LISTED)

@@ -9,9 +9,10 @@ from zsfuse_ray.archive.describe import is_model
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
+from zsfuse_ray.config.label import LABELLING
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded
-from zsfuse_ray.config.score import ENCODING, LABELLING, RunConfig, ScoreConfig
+from zsfuse_ray.config.score import ENCODING, RunConfig, ScoreConfig
 from zsfuse_ray.models.catalog import ModelSpec, named_in_data, parse_spec, revision_of, split_name
 
 PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling

@@ -55,15 +55,18 @@ def make_parser(
     default_preset: str | None = None,
     takes_tuned: bool = False,
     hidden: Collection[str] = (),
+    positional: str | None = None,
 ) -> Parser:
     """Return the parser of these options; --help is one of them, and only sets ``help``.
 
     defaults: the values of a run without these options, as they are to be shown; an option that is not among
     them, or has none, shows no default. hidden: options that are read, but not shown.
+    positional: the option whose values are words without a name.
     """
+    words = "FILE… " if positional else ""
     parser = Parser(
         prog=prog,
-        usage="%(prog)s [options]",  # a list of a hundred options helps nobody
+        usage=f"%(prog)s {words}[options]",  # a list of a hundred options helps nobody
         description=description,
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -86,7 +89,11 @@ def make_parser(
     for title in GROUPS:
         group = parser.add_argument_group(title)  # one without options is not shown
         for field in fields:
-            if field.metadata["group"] == title:
+            if field.name == positional and field.metadata["group"] == title:
+                group.add_argument(
+                    positional, nargs="*", metavar=field.metadata["metavar"], help=field.metadata["help"]
+                )
+            elif field.metadata["group"] == title:
                 _add(group, field, defaults.get(field.name), field.name in hidden)
     return parser
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.models import OF_TABLE, ModelOptions
+from zsfuse_ray.config.models import OF_TABLE, EncoderOptions, PromptOptions
 from zsfuse_ray.config.options import (
     CHECKED,
     DASHBOARD_HELP,
@@ -21,7 +21,7 @@ from zsfuse_ray.method.labels import label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LabelledOptions(ModelOptions):
+class LabelledOptions(PromptOptions, EncoderOptions):
     """Labelled clips, what is tried on them, and where the results go."""
 
     preset_folder: ClassVar[str | None] = "models"

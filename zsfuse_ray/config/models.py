@@ -17,8 +17,8 @@ _NAMED = (
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class EncoderOptions(Options):
-    """The models, their audio, and the actors that hold them."""
+class ModelOptions(Options):
+    """The models, and how they encode audio."""
 
     alm: str = option("dual:mini-alm", f"audio-language model: {_NAMED}", "models", "MODEL")
     specialist: str = option("classifier:mini-specialist", f"specialist: {_NAMED}", "models", "MODEL")
@@ -34,6 +34,28 @@ class EncoderOptions(Options):
         "random place seeded by the segment",
         "models",
     )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "auto is bfloat16 on a GPU and float32 on a CPU", "models"
+    )
+    batch_s: Annotated[float, Field(gt=0)] | None = option(
+        None, "seconds of audio per batch; by default 320 on a GPU and 40 on a CPU", "models"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alm == "none" and self.specialist == "none":
+            raise InputError("--alm none and --specialist none leave no model; name at least one")
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The models by their names in tables: "alm" and "specialist", and of several of a kind "alm2" …"""
+        return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ActorOptions(Options):
+    """The Ray actors that hold the models."""
+
     pools: Literal["shared", "separate"] = option(
         "shared", "shared: both models in each actor; separate: a pool of actors for each model", "cluster"
     )
@@ -49,24 +71,16 @@ class EncoderOptions(Options):
     cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
         None, "logical CPUs of an actor; by default 1, or 0 on a small cluster", "cluster"
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "auto is bfloat16 on a GPU and float32 on a CPU", "models"
-    )
-    batch_s: Annotated[float, Field(gt=0)] | None = option(
-        None, "seconds of audio in a batch; by default 320 on a GPU and 40 on a CPU", "cluster"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alm == "none" and self.specialist == "none":
-            raise InputError("--alm none and --specialist none leave no model; name at least one")
         if self.encoders and (len(self.encoders) > 2 or list(self.encoders) != sorted(self.encoders)):
             raise InputError("--encoders takes MIN or MIN,MAX")
 
-    @property
-    def models(self) -> dict[str, str]:
-        """The models by their names in tables: "alm" and "specialist", and of several of a kind "alm2" …"""
-        return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EncoderOptions(ModelOptions, ActorOptions):
+    """The models, and the actors that hold them."""
 
 
 # The name of a fusion rule; the rules, and their names, as --help lists them.
@@ -85,7 +99,7 @@ TUNED = (
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ModelOptions(EncoderOptions):
+class PromptOptions(ModelOptions):
     """The models, and the prompts of the audio-language model."""
 
     templates: Templates = option(

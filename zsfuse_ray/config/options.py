@@ -68,6 +68,7 @@ class Options:
     default_preset: ClassVar[str | None] = None
     tuned_keys: ClassVar[tuple[str, ...]] = ()  # what a tuned.yaml may hold; none where there is no --tuned
     needed: ClassVar[Mapping[str, Any]] = {}  # the options that the job cannot do without, with examples
+    positional: ClassVar[str | None] = None  # the option that is given as words without a name
     replaced: ClassVar[Mapping[str, str]] = {}  # options that the job refuses, and what it has in their place
 
     @classmethod
@@ -146,8 +147,9 @@ def parse(
         default_preset=kind.default_preset,
         takes_tuned=bool(kind.tuned_keys),
         hidden=kind.replaced,
+        positional=kind.positional,
     )
-    given = vars(parser(defaults={}).parse_args(argv))
+    given = vars(parser(defaults={}).parse_intermixed_args(argv))
     preset, file, tuned = (given.pop(name, None) for name in ("preset", "config", "tuned"))
     if given.pop("help", False):
         print(parser(defaults=defaults(kind, preset)).format_help(), end="")

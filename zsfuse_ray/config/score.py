@@ -7,31 +7,14 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.models import (
-    OF_TABLE,
-    RULE_NAMES,
-    RULES_HELP,
-    TUNED,
-    EncoderOptions,
-    FusionName,
-    ModelOptions,
-)
-from zsfuse_ray.config.options import (
-    CHECKED,
-    DASHBOARD_HELP,
-    RAY_ADDRESS_HELP,
-    Fraction,
-    Options,
-    Words,
-    option,
-)
+from zsfuse_ray.config.label import LabellingOptions, SegmentOptions
+from zsfuse_ray.config.models import OF_TABLE, EncoderOptions
+from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, option
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labels import UNSURE, label_set
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ArchiveOptions(Options):
+class ArchiveOptions(SegmentOptions):
     """Options of every job over an archive: what to read, how to slice it, where to write."""
 
     needed: ClassVar[Mapping[str, Any]] = {"input": "demo", "output": "out"}
@@ -44,19 +27,6 @@ class ArchiveOptions(Options):
         "PATH",
     )
     output: str = option("", "folder or s3:// prefix for the tables", "output", "FOLDER")
-    item_s: float = option(
-        300.0,
-        f"seconds of the items that recordings are cut into; a multiple of {GRID_S:g}",
-        "segments",
-    )
-    vad: Vad = option(
-        "silero",
-        "silero detects speech; none takes windows without the silence at their ends, for ready-cut clips",
-        "segments",
-    )
-    min_segment_s: float = option(0.5, "shortest segment in seconds", "segments")
-    max_segment_s: float = option(10.0, "longest segment in seconds", "segments")
-    vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts", "segments")
     ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
     dashboard: bool = option(False, DASHBOARD_HELP, "cluster")
     overwrite: bool = option(False, "delete the tables of another run in the output folder", "output")
@@ -68,22 +38,12 @@ class ArchiveOptions(Options):
         for name in (self.source, "output"):
             if not getattr(self, name):
                 raise InputError(f"--{name} is needed, for example --input demo --output out")
-        if self.item_s < GRID_S or self.item_s % GRID_S:
-            raise InputError(f"--item-s must be a multiple of {GRID_S:g} seconds, not {self.item_s:g}")
-        if not 0.1 <= self.min_segment_s <= self.max_segment_s / 2:
-            raise InputError("--min-segment-s must lie between 0.1 and half of --max-segment-s")
-        if not 1 <= self.max_segment_s <= 60:
-            raise InputError(f"--max-segment-s must lie between 1 and 60 seconds, not {self.max_segment_s:g}")
+        super().__post_init__()
 
     @property
     def source(self) -> str:
         """The option that names the input."""
         return "input"
-
-    @property
-    def segmentation(self) -> Segmentation:
-        """The voice activity options in the form the audio code takes."""
-        return Segmentation(self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -126,51 +86,17 @@ class RunConfig(EncoderOptions, ArchiveOptions):
 ENCODING = ("vad", "min_segment_s", "max_segment_s", "vad_threshold", "long", "crop", "precision")
 # What an embedding table has decided; it cannot be asked for with --embeddings.
 DECIDED = ("item_s", *ENCODING)
-# What decides how encoded segments are labelled, beside the models and the copies of the audio.
-LABELLING = (
-    *("labels", "templates", "words", "text_repeats", "separator"),
-    *("ensemble", "temperature", "fusion", "weight", "unsure_below"),
-)
-
-
-def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the label set of the corpus that the first name is, else the names as they are."""
-    # the readers' libraries are loaded only where a corpus may be meant: a wrong command line costs no time
-    from zsfuse_ray.corpora.registry import CORPORA
-
-    return CORPORA[names[0]].labels if names[0] in CORPORA else names
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ScoreConfig(ModelOptions, RunConfig):
+class ScoreConfig(LabellingOptions, RunConfig):
     """Options of ``zsfuse score``: what is encoded or read from a table, and how it is labelled."""
-
-    preset_folder: ClassVar[str | None] = "score"
-    default_preset: ClassVar[str | None] = "mini"
-    tuned_keys: ClassVar[tuple[str, ...]] = TUNED
 
     embeddings: str | None = option(
         None,
         "output of zsfuse embed or score, in place of --input: no audio, no GPU; its models are the default",
         "input",
         "FOLDER",
-    )
-    labels: Words = option(
-        ("emodb",), "label set, or the name of a corpus for its labels", "labels and prompts"
-    )
-    temperature: Annotated[float, Field(gt=0)] = option(
-        1.0, "temperature T of the softmax over the ALM's scores", "fusion"
-    )
-    fusion: FusionName = option(
-        "linear", f"rule that combines the two posteriors: {RULES_HELP}", "fusion", RULE_NAMES
-    )
-    weight: Fraction = option(
-        0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
-    )
-    unsure_below: Fraction = option(
-        0.0,
-        f"label segments {UNSURE} whose most probable label has less than this; 0 labels every segment",
-        "labels and prompts",
     )
     keep_encoded: bool = option(
         True, "no deletes encoded/ at the end; other labels then need the audio again", "output"
@@ -180,10 +106,6 @@ class ScoreConfig(ModelOptions, RunConfig):
         if self.input and self.embeddings:
             raise InputError("--input and --embeddings exclude each other: name an archive, or a table of it")
         super().__post_init__()
-        names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
-        object.__setattr__(self, "labels", label_set(names))
-        if self.unsure_below and UNSURE in self.labels:
-            raise InputError(f'--unsure-below: "{UNSURE}" is among the labels; rename one')
 
     @property
     def source(self) -> str:

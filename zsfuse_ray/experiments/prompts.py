@@ -1,4 +1,4 @@
-"""The models of an evaluation or a tuning: what they are, and the embeddings of all prompts."""
+"""The models of an evaluation or a tuning: their cards and the embeddings of all prompts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import embed_bank
 from zsfuse_ray.archive.room import where_there_is_room
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import build
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.clips import EncodedTable, check_revision, kind_of
@@ -23,19 +23,19 @@ Banks = dict[Text, NDArray[np.float32]]  # (P, C, D) by the form of the text
 
 
 def embedded_prompts(
-    config: ModelOptions,
+    config: PromptOptions,
     models: Mapping[str, str],
     label_sets: Mapping[str, Sequence[str]],
     table: EncodedTable | None,
     forms: Sequence[tuple[int, str]],
 ) -> tuple[dict[str, dict[str, Banks]], dict[str, Any]]:
-    """Load each model once, where there is room; embed every prompt of every label set.
+    """Load each model once, on a node with enough memory, and embed every prompt of every label set.
 
-    models: by their names in tables; label_sets: by what messages call them; forms: words a label and
-    separator of copies. P counts templates × words. Returns the prompts of each ALM and label set, and what
-    result tables hold of each model: id, revision, licence, labels of a specialist, how many prompts were cut
-    for each text repeat. InputError where a checkpoint is not what its family expects, is of another revision
-    than the table's, or a specialist covers none of the labels of a set.
+    models: by their keys in tables; label_sets: by their names in messages; forms: (words per label,
+    separator of copies). P counts templates × words. Returns the prompts of each ALM and label set, and each
+    model's card for the result: id, revision, licence, a specialist's labels, number of truncated prompts
+    per text repeat. InputError if a checkpoint does not fit its family, its revision differs from the
+    table's, or a specialist covers none of the labels of a set.
     """
     text: dict[str, dict[str, Banks]] = {}
     cards: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def embedded_prompts(
 
 def _load_and_embed(
     spec: ModelSpec,
-    config: ModelOptions,
+    config: PromptOptions,
     label_sets: Mapping[str, Sequence[str]],
     forms: Sequence[tuple[int, str]],
 ) -> tuple[dict[str, Any], dict[str, Banks]]:
@@ -69,13 +69,13 @@ def _load_and_embed(
     truncated: Counter[str] = Counter()
     for words, separator in forms:
         truncated.clear()
-        options = {field.name: getattr(config, field.name) for field in fields(ModelOptions)}
-        asked = build(ModelOptions, options | {"words": words, "separator": separator})
+        options = {field.name: getattr(config, field.name) for field in fields(PromptOptions)}
+        options_of_form = build(PromptOptions, options | {"words": words, "separator": separator})
         for name, labels in label_sets.items():
-            embeddings, cut = embed_bank(model, labels, asked)
+            embeddings, cut = embed_bank(model, labels, options_of_form)
             truncated.update(cut)
             for b, bank in zip(config.text_repeats, embeddings, strict=True):
-                if b > 1 or separator == forms[0][1]:  # without copies a separator separates nothing
+                if b > 1 or separator == forms[0][1]:  # with one copy the separator is unused
                     banks[name][Text(b, separator, words)] = bank
     return card | {"scale": model.scale, "prompts_truncated": dict(truncated)}, banks
 

@@ -1,0 +1,118 @@
+"""Options of ``zsfuse label`` and `Labeller`: how audio becomes labels, without an archive or a cluster."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
+from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
+from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import UNSURE, label_set
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SegmentOptions(Options):
+    """How recordings are cut into items, and items into segments."""
+
+    item_s: float = option(
+        300.0,
+        f"seconds of the items that recordings are cut into; a multiple of {GRID_S:g}",
+        "segments",
+    )
+    vad: Vad = option(
+        "silero",
+        "silero detects speech; none takes windows without the silence at their ends, for ready-cut clips",
+        "segments",
+    )
+    min_segment_s: float = option(0.5, "shortest segment in seconds", "segments")
+    max_segment_s: float = option(10.0, "longest segment in seconds", "segments")
+    vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts", "segments")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.item_s < GRID_S or self.item_s % GRID_S:
+            raise InputError(f"--item-s must be a multiple of {GRID_S:g} seconds, not {self.item_s:g}")
+        if not 0.1 <= self.min_segment_s <= self.max_segment_s / 2:
+            raise InputError("--min-segment-s must lie between 0.1 and half of --max-segment-s")
+        if not 1 <= self.max_segment_s <= 60:
+            raise InputError(f"--max-segment-s must lie between 1 and 60 seconds, not {self.max_segment_s:g}")
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """The voice activity options in the form the audio code takes."""
+        return Segmentation(self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold)
+
+
+# What decides how encoded segments are labelled, beside the models and the copies of the audio.
+LABELLING = (
+    *("labels", "templates", "words", "text_repeats", "separator"),
+    *("ensemble", "temperature", "fusion", "weight", "unsure_below"),
+)
+
+
+def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the label set of the corpus that the first name is, else the names as they are."""
+    # the readers' libraries are loaded only where a corpus may be meant: a wrong command line costs no time
+    from zsfuse_ray.corpora.registry import CORPORA
+
+    return CORPORA[names[0]].labels if names[0] in CORPORA else names
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LabellingOptions(PromptOptions):
+    """The models, the prompts, and how their outputs become labels."""
+
+    preset_folder: ClassVar[str | None] = "score"
+    default_preset: ClassVar[str | None] = "mini"
+    tuned_keys: ClassVar[tuple[str, ...]] = TUNED
+
+    labels: Words = option(
+        ("emodb",), "label set, or the name of a corpus for its labels", "labels and prompts"
+    )
+    temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature T of the softmax over the ALM's scores", "fusion"
+    )
+    fusion: FusionName = option(
+        "linear", f"rule that combines the two posteriors: {RULES_HELP}", "fusion", RULE_NAMES
+    )
+    weight: Fraction = option(
+        0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
+    )
+    unsure_below: Fraction = option(
+        0.0,
+        f"label segments {UNSURE} whose most probable label has less than this; 0 labels every segment",
+        "labels and prompts",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
+        object.__setattr__(self, "labels", label_set(names))
+        if self.unsure_below and UNSURE in self.labels:
+            raise InputError(f'--unsure-below: "{UNSURE}" is among the labels; rename one')
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LabellerOptions(LabellingOptions, SegmentOptions):
+    """Options of `Labeller`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LabelConfig(LabellerOptions):
+    """Options of ``zsfuse label``."""
+
+    needed: ClassVar[Mapping[str, Any]] = {"files": ("talk.mp3",)}
+    positional: ClassVar[str | None] = "files"
+
+    files: tuple[str, ...] = option((), "audio files or URIs", "input", "FILE")
+    format: Literal["table", "csv", "jsonl"] = option(
+        "table", "table shows the main columns; csv and jsonl have all of them", "output"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.files:
+            raise InputError("name the file to label, for example zsfuse label talk.mp3")
