@@ -1,4 +1,4 @@
-"""Corpora in their true layouts, with empty audio: reading labels opens none."""
+"""Fake corpora in the real layouts, with empty audio files: reading labels does not open them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from zsfuse_ray.errors import InputError
 
 
 def touch(folder: Path, *names: str) -> str:
-    """The folder, with empty files of these names."""
+    """Create empty files of these names in the folder; return the folder."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def write(path: Path, *lines: str) -> str:
 
 
 def refusal(call, *args, **options) -> str:
-    """The one line a user sees."""
+    """Return the message of the InputError that the call raises; it must be a single line."""
     with pytest.raises(InputError) as caught:
         call(*args, **options)
     message = str(caught.value)
@@ -34,7 +34,7 @@ def refusal(call, *args, **options) -> str:
 
 
 def clips(*rows: dict) -> pa.Table:
-    """A table of clips; what a row does not say is null, but each has a uri of its own."""
+    """Return a table of clips; missing values are null, except for the URI."""
     full = [dict.fromkeys(CLIPS.names) | {"uri": f"{i}.wav"} | row for i, row in enumerate(rows)]
     return pa.Table.from_pylist(full, schema=CLIPS)
 
@@ -44,5 +44,5 @@ def by_stem(table: pa.Table) -> dict[str, dict]:
 
 
 def columns(table: pa.Table, *names: str) -> dict[str, tuple]:
-    """From a file's stem to these columns."""
+    """Return a dict from file stem to the values of these columns."""
     return {stem: tuple(row[name] for name in names) for stem, row in by_stem(table).items()}

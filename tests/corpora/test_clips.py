@@ -20,7 +20,7 @@ def table(**columns: list) -> pa.Table:
     return pa.table({"uri": [f"{i}.wav" for i in range(size)], **columns})
 
 
-def test_names_become_canonical_and_own_labels_stay() -> None:
+def test_normalises_known_names_and_keeps_own_labels() -> None:
     given = table(emotion=["Anger", " happiness ", "Sarcastic", "PS"], gender=["F", "Male", "unknown", "x"])
     tidy = labelled(given, corpus="mine")
     assert tidy.schema == CLIPS
@@ -30,7 +30,7 @@ def test_names_become_canonical_and_own_labels_stay() -> None:
     assert tidy["start_s"].null_count == tidy["fold"].null_count == 4
 
 
-def test_splits_folds_and_corpora_are_read_as_they_are_called() -> None:
+def test_normalises_splits_folds_corpora_and_speakers() -> None:
     given = table(
         emotion=["sad"] * 5,
         split=["Training", "validation", "test", "", None],
@@ -45,16 +45,16 @@ def test_splits_folds_and_corpora_are_read_as_they_are_called() -> None:
     assert tidy["speaker"].to_pylist() == ["01", None, None, "x", None]
 
 
-def test_own_columns_are_carried_along() -> None:
+def test_keeps_extra_columns() -> None:
     given = table(emotion=["sad", "calm"], style=["loud", None], rating=[1, 2], size=[7, 8], deep=[[1], [2]])
     tidy = labelled(given)
     assert tidy.column_names == [*CLIPS.names, "style", "rating"]
     assert tidy["rating"].to_pylist() == [1, 2]
 
 
-def test_what_is_wrong_with_labels() -> None:
-    said = refusal(labelled, table(emotions=["sad"], who=["me"]), "list.csv")
-    assert said == 'list.csv: no label column emotion among uri, emotions, who; rename "emotions"?'
+def test_invalid_labels_are_errors() -> None:
+    message = refusal(labelled, table(emotions=["sad"], who=["me"]), "list.csv")
+    assert message == 'list.csv: no label column emotion among uri, emotions, who; rename "emotions"?'
     assert 'rename "label"?' in refusal(labelled, table(label=["sad"]))
     assert "rename" not in refusal(labelled, table(who=["me"]))
     assert "1 of 3 clips have no emotion" in refusal(labelled, table(emotion=["sad", " ", "none"]))
@@ -64,25 +64,25 @@ def test_what_is_wrong_with_labels() -> None:
 
 
 @pytest.mark.parametrize("fold", [0, -1, 1.5, "0", "first", "1.5"])
-def test_a_fold_is_a_whole_number_from_1_on(fold: object) -> None:
-    said = refusal(labelled, table(emotion=["sad", "sad"], fold=[fold, None]))
-    assert "fold must hold whole numbers from 1 on" in said
+def test_folds_must_be_integers_from_1(fold: object) -> None:
+    message = refusal(labelled, table(emotion=["sad", "sad"], fold=[fold, None]))
+    assert "fold must contain integers from 1" in message
 
 
-def test_a_slip_in_a_known_name_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+def test_warns_about_misspelt_names(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert label_set(labelled(table(emotion=["hapy", "tense"]))) == ("hapy", "tense")
     assert [record.getMessage() for record in caplog.records] == [
-        'the table: label "hapy" is taken as your own (did you mean "happy"?)'
+        'the table: label "hapy" is unknown and used as given (did you mean "happy"?)'
     ]
 
 
-def test_the_label_set_has_one_order() -> None:
+def test_label_set_order() -> None:
     given = clips(*({"emotion": name} for name in ("zany", "sad", "angry", "brisk", "sad")))
     assert label_set(given) == ("angry", "sad", "brisk", "zany")
 
 
-def test_clips_are_chosen_by_label() -> None:
+def test_with_labels_selects_clips_by_label() -> None:
     given = clips(
         {"emotion": "sad"},
         {"emotion": "happy"},
@@ -92,13 +92,13 @@ def test_clips_are_chosen_by_label() -> None:
     assert refusal(with_labels, given, ["min"]) == 'no clip is labelled "min" (did you mean "mine"?)'
 
 
-def test_two_labels_are_needed() -> None:
+def test_check_classes_requires_two_labels() -> None:
     check_classes(clips({"emotion": "sad"}, {"emotion": "mine"}))
     assert 'x.csv: every clip is labelled "sad"' in refusal(check_classes, clips({"emotion": "sad"}), "x.csv")
     assert "no labelled clip" in refusal(check_classes, clips())
 
 
-def test_a_speaker_in_two_splits_is_named() -> None:
+def test_speaker_in_two_splits_is_an_error() -> None:
     rows = [
         {"corpus": "a", "speaker": "1", "split": "train"},
         {"corpus": "b", "speaker": "1", "split": "test"},  # another corpus' speaker 1
@@ -114,8 +114,8 @@ def test_a_speaker_in_two_splits_is_named() -> None:
     check_splits(bad, may_share=("a",))
 
 
-def test_a_clip_in_two_splits_is_named() -> None:
+def test_clip_in_two_splits_is_an_error() -> None:
     once = {"uri": "x.wav", "start_s": 1.0, "split": "train"}
     check_splits(clips(once, once, once | {"start_s": 2.0, "split": "test"}))
-    said = refusal(check_splits, clips(once, once | {"split": "dev"}), may_share=("a",))
-    assert said == "clip x.wav is in both train and dev"
+    message = refusal(check_splits, clips(once, once | {"split": "dev"}), may_share=("a",))
+    assert message == "clip x.wav is in both train and dev"

@@ -18,7 +18,7 @@ def row(stem: str, emo: str, dataset: str = "emodb", folder: str = "wav") -> str
 
 
 def lists(folder: Path, dataset: str, parts: dict[str, dict[str, str]]) -> str:
-    """A data set's folder of EmoBox: parts from "test_fold_1" to its stems and labels."""
+    """Write an EmoBox folder of a data set; parts: from a name like "test_fold_1" to {stem: label}."""
     stems = {stem for rows in parts.values() for stem in rows}
     touch(folder / "downloads" / dataset / "wav", *(f"{stem}.wav" for stem in stems))
     for part, rows in parts.items():
@@ -27,14 +27,16 @@ def lists(folder: Path, dataset: str, parts: dict[str, dict[str, str]]) -> str:
     return str(folder / "data" / dataset)
 
 
-def test_folds_are_those_that_test_a_clip(tmp_path: Path) -> None:
+def test_fold_is_the_one_whose_test_part_has_the_clip(tmp_path: Path) -> None:
     parts = {}
     for fold, test in enumerate(EMODB, start=1):
         parts[f"test_fold_{fold}"] = {test: EMODB[test]}
         parts[f"train_fold_{fold}"] = {stem: emo for stem, emo in EMODB.items() if stem != test}
     root = lists(tmp_path, "emodb", parts)
     write(Path(root) / "emodb.jsonl", *(row(stem, emo) for stem, emo in EMODB.items()))
-    write(Path(root) / "fold_1" / "emodb_test_fold1.jsonl", '{"key": "a", "label": "anger"}')  # an older form
+    write(
+        Path(root) / "fold_1" / "emodb_test_fold1.jsonl", '{"key": "a", "label": "anger"}'
+    )  # an older format
     write(Path(root) / "fold_1" / "emodb_test_fold_1.json", "the same again")
     table = read(f"emobox:{root}")
     assert columns(table, "emotion", "speaker", "gender", "fold", "split", "corpus") == {
@@ -45,7 +47,7 @@ def test_folds_are_those_that_test_a_clip(tmp_path: Path) -> None:
     assert all(Path(uri).is_file() for uri in table["uri"].to_pylist())
 
 
-def test_the_parts_of_a_single_fold_are_splits(tmp_path: Path) -> None:
+def test_parts_of_a_single_fold_become_splits(tmp_path: Path) -> None:
     parts = {
         "train_fold_1": {"1001_DFA_ANG_XX": "ANG"},
         "valid_fold_1": {"1002_DFA_HAP_XX": "HAP"},
@@ -59,7 +61,7 @@ def test_the_parts_of_a_single_fold_are_splits(tmp_path: Path) -> None:
     }
 
 
-def test_one_list(tmp_path: Path) -> None:
+def test_single_list(tmp_path: Path) -> None:
     root = lists(tmp_path, "emodb", {"test_fold_2": EMODB, "train_fold_2": {"09a01Na": "Neutral"}})
     test = read(f"emobox:{root}/fold_2/emodb_test_fold_2.jsonl")
     assert set(columns(test, "fold", "split").values()) == {(2, "test")}
@@ -68,7 +70,7 @@ def test_one_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["dict", "list"])
-def test_a_json_list(tmp_path: Path, form: str) -> None:
+def test_json_list(tmp_path: Path, form: str) -> None:
     touch(tmp_path / "downloads/emodb/wav", *(f"{stem}.wav" for stem in EMODB))
     rows = [json.loads(row(stem, emo)) for stem, emo in EMODB.items()]
     content = {r.pop("key"): r for r in rows} if form == "dict" else rows
@@ -82,7 +84,7 @@ def test_a_json_list(tmp_path: Path, form: str) -> None:
     )
 
 
-def test_labels_go_through_the_label_map(tmp_path: Path) -> None:
+def test_labels_are_mapped_by_the_label_map(tmp_path: Path) -> None:
     emotions = {"a1": "01", "a2": "02", "a3": "11", "a4": "17"}
     root = lists(tmp_path, "mine", {"test_fold_1": emotions})
     names = {"01": "Boredom", "02": "Neutral", "11": "pain,groan", "17": "UnKnown"}
@@ -92,7 +94,7 @@ def test_labels_go_through_the_label_map(tmp_path: Path) -> None:
     assert columns(read(f"emobox:{root}/fold_1/mine_test_fold_1.jsonl"), "emotion") == expected
 
 
-def test_iemocap_counts_excitement_as_happiness(tmp_path: Path) -> None:
+def test_iemocap_merges_excited_into_happy(tmp_path: Path) -> None:
     emotions = {"Ses01F_impro04_F000": "exc", "Ses05M_script01_1_FXX0": "neu"}
     table = read(f"emobox:{lists(tmp_path, 'iemocap', {'test_fold_1': emotions})}")
     assert columns(table, "emotion", "speaker", "gender") == {
@@ -101,7 +103,7 @@ def test_iemocap_counts_excitement_as_happiness(tmp_path: Path) -> None:
     }
 
 
-def test_msp_podcast_has_classes_that_are_no_emotions(tmp_path: Path) -> None:
+def test_msp_podcast_classes_without_emotion_are_skipped(tmp_path: Path) -> None:
     rows = {"a": "A", "b": "X", "c": "O", "d": "U"}
     table = read(f"emobox:{lists(tmp_path, 'msppodcast', {'train_fold_1': rows})}")
     assert columns(table, "emotion", "corpus") == {
@@ -110,16 +112,16 @@ def test_msp_podcast_has_classes_that_are_no_emotions(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_wrong_with_lists(tmp_path: Path) -> None:
-    said = refusal(read, f"emobox:{touch(tmp_path / 'none', 'label_map.json', 'a.wav')}")
-    assert "no EmoBox list in it (looked for <dataset>_{train,valid,test}_fold_<n>.jsonl" in said
+def test_invalid_lists_are_errors(tmp_path: Path) -> None:
+    message = refusal(read, f"emobox:{touch(tmp_path / 'none', 'label_map.json', 'a.wav')}")
+    assert "contains no EmoBox list (looked for <dataset>_{train,valid,test}_fold_<n>.jsonl" in message
     path = write(tmp_path / "silent" / "emodb.jsonl", row("03a01Wa", "anger"))
-    assert "no audio downloads/emodb/wav/03a01Wa.wav in it or in a folder above it" in refusal(
+    assert "no audio downloads/emodb/wav/03a01Wa.wav in this folder or in any above it" in refusal(
         read, f"emobox:{path}"
     )
     for number, text in enumerate(["{nonsense", "[1]", '{"key": "a"}', '["a"]', '{"key": "a", "wav": "b"}']):
         path = write(tmp_path / f"bad{number}" / "emodb.jsonl", text)
-        said = refusal(read, f"emobox:{path}")
-        assert "not an EmoBox list" in said or "a has no" in said
+        message = refusal(read, f"emobox:{path}")
+        assert "not an EmoBox list" in message or "a has no" in message
     touch(tmp_path / "two", "a.jsonl", "b.jsonl")
-    assert "lists of a, b; name the folder of one" in refusal(read, f"emobox:{tmp_path}/two")
+    assert "lists of a, b; give the folder of one data set" in refusal(read, f"emobox:{tmp_path}/two")

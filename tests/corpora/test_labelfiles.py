@@ -31,7 +31,7 @@ def iemocap(root: Path) -> str:
         ),
         "[9.0000 - 9.5000]\tSes01F_impro01_F003\tsad\t[2.0, 2.0, 2.0]",  # its audio is missing
     )
-    # Single annotators' files lie one folder deeper and are not meant.
+    # Files of single annotators are one folder deeper and must be ignored.
     write(
         root / "Session1/dialog/EmoEvaluation/Categorical/Ses01F_impro01_e1_cat.txt",
         "[6.2901 - 8.2357]\tSes01F_impro01_F001\tang\t[2.5000, 2.5000, 2.5000]",
@@ -65,8 +65,8 @@ def test_iemocap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_iemocap_without_audio(tmp_path: Path) -> None:
     line = "[1.0000 - 2.0000]\tSes05M_impro01_M000\tang\t[2.0, 2.0, 2.0]"
     write(tmp_path / "Session5/dialog/EmoEvaluation/Ses05M_impro01.txt", line)
-    said = refusal(read, f"iemocap:{tmp_path}")
-    assert "1 labelled clips and no audio of any (looked for Ses05M_impro01_M000)" in said
+    message = refusal(read, f"iemocap:{tmp_path}")
+    assert "none of 1 labelled clips has audio (looked for Ses05M_impro01_M000)" in message
 
 
 def test_msp_podcast(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_msp_podcast(tmp_path: Path) -> None:
     }
 
 
-def test_msp_podcast_of_another_form(tmp_path: Path) -> None:
+def test_msp_podcast_without_the_expected_columns_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "labels_consensus.csv", "FileName,Emotion", "a.wav,N")
     assert "no column EmoClass among FileName, Emotion" in refusal(read, f"msp_podcast:{tmp_path}")
 
@@ -99,7 +99,7 @@ def meld(root: Path) -> str:
     folders = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
     for split, folder in folders.items():
         touch(root / folder, "dia0_utt0.mp4", "._dia0_utt0.mp4", "final_videos_testdia0_utt0.mp4")
-        # As published: one table holds Windows' quotation marks.
+        # As published: Windows-1252 quotation marks.
         row = f'1,"I\x92m {split}, really",Joey,joy,positive,0,0,8,21,"00:16:16,059","00:16:21,731"\n'
         head = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,"
         (root / f"{split}_sent_emo.csv").write_bytes((head + "StartTime,EndTime\n" + row).encode("latin-1"))
@@ -123,7 +123,7 @@ def test_meld(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     places = {row["split"]: Path(row["uri"]).parent.name for row in table.to_pylist()}
     assert places["train"] == "train_splits"
     assert places["dev"] == "dev_splits_complete"
-    assert "its own splits share 1 speakers" in caplog.text  # the protocol's; said, not refused
+    assert "its own splits share 1 speakers" in caplog.text  # part of the protocol: a warning, not an error
     caplog.clear()
     own = write(tmp_path / "own.csv", "corpus,speaker,split", "meld,Joey,train", "meld,A Waiter,test")
     assert sorted(load([f"meld:{tmp_path}"], own)["split"].to_pylist()) == ["test", *["train"] * 3]
@@ -131,6 +131,6 @@ def test_meld(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("name", ["iemocap", "msp_podcast", "meld"])
-def test_a_folder_without_tables(tmp_path: Path, name: str) -> None:
+def test_folder_without_label_tables_is_an_error(tmp_path: Path, name: str) -> None:
     root = touch(tmp_path, "a.wav")
-    assert f"{root}: no {name} in it (looked for " in refusal(read, f"{name}:{root}")
+    assert f"{root}: contains no {name} (looked for " in refusal(read, f"{name}:{root}")

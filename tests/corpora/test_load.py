@@ -7,7 +7,7 @@ from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.corpora.load import concatenated, load
 
 
-def test_sources_become_one_table(tmp_path: Path) -> None:
+def test_load_concatenates_sources(tmp_path: Path) -> None:
     touch(tmp_path, "e/03a01Fa.wav", "e/13a01Wa.wav", "r/03-01-03-01-01-01-17.wav")
     path = write(tmp_path / "own.csv", "uri,emotion,speaker,repetition", "a.wav,Sarcastic,me,second")
     table = load([f"emodb:{tmp_path}/e", f"ravdess:{tmp_path}/r", path])
@@ -20,7 +20,7 @@ def test_sources_become_one_table(tmp_path: Path) -> None:
     }
 
 
-def test_a_split_file_replaces_the_splits(tmp_path: Path) -> None:
+def test_split_file_replaces_the_splits(tmp_path: Path) -> None:
     touch(tmp_path, "e/03a01Fa.wav", "e/13a01Wa.wav", "e/16a01Wa.wav")
     table = load((f"emodb:{tmp_path}/e",), "mini")
     assert {stem: split for stem, (split,) in columns(table, "split").items()} == {
@@ -30,7 +30,7 @@ def test_a_split_file_replaces_the_splits(tmp_path: Path) -> None:
     assert "no split for speaker me of own" in refusal(load, (f"emodb:{tmp_path}/e", own), "mini")
 
 
-def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+def test_invalid_sources_are_errors(tmp_path: Path) -> None:
     assert "give a manifest or CORPUS:FOLDER" in refusal(load, [])
     one = write(tmp_path / "one.csv", "uri,emotion", "a.wav,sad", "b.wav,sadness")
     assert refusal(load, [one]) == f'{one}: every clip is labelled "sad"; at least two labels are needed'
@@ -42,7 +42,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     assert "a.wav is in both train and test" in refusal(load, [twice])
 
 
-def test_columns_of_two_types_become_text() -> None:
+def test_columns_of_mixed_types_become_text() -> None:
     tables = [
         pa.table({**{field.name: pa.nulls(1, field.type) for field in CLIPS}, **extra})
         for extra in ({"n": [1], "x": [1], "only": [True]}, {"n": [2.5], "x": ["a"]}, {"x": pa.nulls(1)})

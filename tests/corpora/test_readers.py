@@ -34,7 +34,7 @@ def manifest(folder: Path, suffix: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_manifest(tmp_path: Path, suffix: str) -> None:
+def test_manifest(tmp_path: Path, suffix: str) -> None:
     table = read(manifest(tmp_path, suffix))
     assert table.column_names == [*CLIPS.names, "style"]
     assert pa.schema(list(table.schema)[: len(CLIPS)]) == CLIPS
@@ -46,12 +46,12 @@ def test_a_manifest(tmp_path: Path, suffix: str) -> None:
     assert set(table["corpus"].to_pylist()) == {"mine"}
 
 
-def test_a_manifest_by_url(tmp_path: Path) -> None:
+def test_manifest_by_url(tmp_path: Path) -> None:
     path = manifest(tmp_path, ".csv")
     assert columns(read(f"file://{path}"), "emotion") == columns(read(path), "emotion")
 
 
-def test_a_manifest_without_labels(tmp_path: Path) -> None:
+def test_manifest_without_labels_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "uri,feeling", "a.wav,sad")
     assert refusal(read, path).startswith(
         f"{path}: no label column emotion among uri, start_s, end_s, size, feeling"
@@ -61,7 +61,7 @@ def test_a_manifest_without_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["uri", "file", "path", "filename", "file_name"])
-def test_a_folder_with_metadata(tmp_path: Path, name: str) -> None:
+def test_folder_with_metadata(tmp_path: Path, name: str) -> None:
     write(tmp_path / "my_corpus/metadata.csv", f"{name},emotion,speaker,duration_s", "x/a.wav,Joy,01,1.5")
     table = read(f"metadata:{tmp_path}/my_corpus/")
     assert columns(table, "uri", "emotion", "speaker", "corpus", "duration_s") == {
@@ -69,13 +69,13 @@ def test_a_folder_with_metadata(tmp_path: Path, name: str) -> None:
     }
 
 
-def test_a_folder_with_other_metadata(tmp_path: Path) -> None:
+def test_metadata_without_file_column_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "metadata.csv", "wave,emotion", "a.wav,Joy")
     assert "needs a column uri or file or path" in refusal(read, f"metadata:{tmp_path}")
-    assert "no metadata.csv in it" in refusal(read, f"metadata:{touch(tmp_path / 'x', 'a.wav')}")
+    assert "contains no metadata.csv" in refusal(read, f"metadata:{touch(tmp_path / 'x', 'a.wav')}")
 
 
-def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "corpus/wav/03a01Fa.wav")
     monkeypatch.chdir(tmp_path)
     assert read("emodb:corpus")["uri"].to_pylist() == [str(tmp_path / "corpus/wav/03a01Fa.wav")]
@@ -83,9 +83,9 @@ def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(read("emodb:.")) == 1
 
 
-def test_what_is_no_source(tmp_path: Path) -> None:
+def test_unknown_sources_are_errors(tmp_path: Path) -> None:
     assert refusal(read, "ravdes:/x") == "unknown corpus 'ravdes' (did you mean \"ravdess\"?)"
-    said = refusal(read, str(tmp_path))
-    assert all(name in said for name in (*CORPORA, *OTHERS, ".csv"))
+    message = refusal(read, str(tmp_path))
+    assert all(name in message for name in (*CORPORA, *OTHERS, ".csv"))
     assert "no such file" in refusal(read, f"{tmp_path}/none.csv")
     assert "cannot read ftp://" in refusal(read, "emodb:ftp://host/folder")

@@ -1,4 +1,4 @@
-"""The records of the corpora, and that a record is all a new corpus needs beside its reader."""
+"""The corpus records; a new corpus needs only a reader and a record."""
 
 import csv
 import logging
@@ -16,26 +16,26 @@ from zsfuse_ray.experiments.protocol import protocol
 from zsfuse_ray.method.labels import SYNONYMS, canonical, label_set
 
 
-def test_labels_are_label_sets_with_synonyms():
+def test_corpus_labels_are_valid_label_sets_with_synonyms():
     for corpus in CORPORA.values():
         assert label_set(corpus.labels) == corpus.labels
         assert {canonical(label) for label in corpus.labels} <= SYNONYMS.keys()
 
 
 @pytest.mark.parametrize("name", ["ravdess", "emodb", "nemo"])
-def test_labels_are_in_the_words_of_their_metadata(name: str, shared):
+def test_corpus_labels_match_the_metadata(name: str, shared):
     with open(shared / "corpora" / name / "metadata.csv") as file:
         assert {row["emotion"] for row in csv.DictReader(file)} == set(CORPORA[name].labels)
 
 
-def test_every_record_is_named_by_its_key_and_states_its_terms():
+def test_records_have_name_and_licence():
     for name, corpus in CORPORA.items():
         assert name == corpus.name
         assert corpus.looks_for
         assert licences()[name]
 
 
-def test_a_record_is_all_that_a_new_corpus_needs(
+def test_new_corpus_needs_only_a_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def read_lines(folder):
@@ -51,7 +51,7 @@ def test_a_record_is_all_that_a_new_corpus_needs(
     monkeypatch.setitem(CORPORA, "new", record)
     assert 'did you mean "new"' in refusal(read, f"neww:{tmp_path}")
     write(tmp_path / "empty" / "x.txt", "")
-    assert "no new in it (looked for a file new.txt)" in refusal(read, f"new:{tmp_path}/empty")
+    assert "contains no new (looked for a file new.txt)" in refusal(read, f"new:{tmp_path}/empty")
     lines = [
         f"{part}{n}.wav {label} me {part}"
         for part in ("train", "dev", "test")

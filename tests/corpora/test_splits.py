@@ -12,7 +12,7 @@ from zsfuse_ray.corpora.splits import SHIPPED, folds, held_out_speakers, read_sp
 
 
 def corpus(*shown: dict[str, int], name: str = "c") -> pa.Table:
-    """A corpus whose i-th speaker has so many clips of each emotion."""
+    """Return a corpus; shown[i] is the number of clips of the i-th speaker by emotion."""
     return clips(
         *(
             {"corpus": name, "speaker": f"s{i}", "emotion": emotion, "gender": ("male", "female")[i % 2]}
@@ -32,7 +32,7 @@ corpora = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(corpora, st.integers(2, 9), st.integers(0, 3))
-def test_folds_keep_speakers_together(table: pa.Table, n: int, seed: int) -> None:
+def test_folds_do_not_split_speakers(table: pa.Table, n: int, seed: int) -> None:
     speakers = set(table["speaker"].to_pylist())
     if len(speakers) < n:
         assert f"{len(speakers)} speakers, too few for {n} folds" in refusal(folds, table, n)
@@ -58,12 +58,12 @@ def test_folds_are_balanced() -> None:
     assert len({str(folds(table, 5, seed)["fold"].to_pylist()) for seed in range(5)}) == 5
 
 
-def test_no_fold_is_empty() -> None:
-    """Speakers who share neither emotion nor gender would go together as well as apart."""
+def test_no_fold_is_empty_without_shared_groups() -> None:
+    """Placing speakers without a common emotion or gender together would not unbalance the parts."""
     assert folds(corpus({"angry": 1}, {"happy": 1}), 2)["fold"].to_pylist() in ([1, 2], [2, 1])
 
 
-def test_a_protocol_keeps_its_folds() -> None:
+def test_existing_folds_are_kept() -> None:
     own = clips(*({"corpus": "own", "emotion": "sad", "fold": fold} for fold in (1, 2, 3, 3)))
     rest = corpus(*[{"angry": 2, "sad": 2}] * 5)
     folded = folds(pa.concat_tables([own, rest]), 5)
@@ -72,25 +72,25 @@ def test_a_protocol_keeps_its_folds() -> None:
     some = clips({"corpus": "own", "fold": 1}, {"corpus": "own"})
     assert "1 of 2 clips of own have no fold" in refusal(folds, some, 2)
     assert "at least 2" in refusal(folds, rest, 1)
-    assert "name no speaker" in refusal(folds, clips({"corpus": "x"}, {"corpus": "x"}), 2)
+    assert "have no speaker" in refusal(folds, clips({"corpus": "x"}, {"corpus": "x"}), 2)
 
 
 @settings(deadline=None, max_examples=80)
 @given(corpora, st.integers(0, 3))
-def test_labels_keep_speakers_when_some_are_held_out(table: pa.Table, seed: int) -> None:
+def test_every_label_keeps_clips_outside_the_held_out_speakers(table: pa.Table, seed: int) -> None:
     rows = table.to_pylist()
     held_out = held_out_speakers(table, seed=seed).get("c", ())
     left = [row for row in rows if row["speaker"] not in held_out]
     assert {row["emotion"] for row in left} == {row["emotion"] for row in rows}
     assert held_out == tuple(sorted(set(held_out)))
     assert held_out_speakers(table, seed=seed).get("c", ()) == held_out
-    if not held_out:  # as nobody could be
+    if not held_out:  # every speaker is the only one of some label
         for speaker in {row["speaker"] for row in rows}:
             others = {row["emotion"] for row in rows if row["speaker"] != speaker}
             assert others < {row["emotion"] for row in rows}
 
 
-def test_a_fifth_of_the_speakers_is_held_out_of_each_corpus() -> None:
+def test_holds_out_a_fifth_of_the_speakers_per_corpus() -> None:
     even = {"angry": 4, "happy": 4, "sad": 4}
     table = pa.concat_tables(
         [corpus(*[even] * 10), corpus(*[even] * 3, name="d"), corpus(even, name="alone")]
@@ -101,21 +101,21 @@ def test_a_fifth_of_the_speakers_is_held_out_of_each_corpus() -> None:
     assert len({str(held_out_speakers(table, seed=seed)) for seed in range(5)}) > 1
 
 
-def test_held_out_speakers_show_all_labels_where_they_can() -> None:
-    """Whoever speaks most of the clips trains, and so does who alone has a label."""
+def test_held_out_speakers_cover_all_labels_if_possible() -> None:
+    """The speaker with most clips, and the only speaker of a label, stay in training."""
     most, some, one_label = {"angry": 90, "sad": 90}, {"angry": 4, "sad": 4}, {"angry": 8}
     assert held_out_speakers(corpus(most, some, one_label)) == {"c": ("s1",)}
     assert held_out_speakers(corpus({"calm": 1, "sad": 4}, {"sad": 4, "angry": 1})) == {}
     assert held_out_speakers(corpus({"calm": 1, "sad": 4}, {"sad": 4})) == {"c": ("s1",)}
 
 
-def test_nobody_is_held_out_where_a_clip_may_be_of_anyone() -> None:
+def test_no_speaker_is_held_out_if_a_clip_has_no_speaker() -> None:
     named = [{"corpus": "c", "speaker": f"s{i}", "emotion": "sad"} for i in range(5)]
     assert held_out_speakers(clips(*named)) != {}
     assert held_out_speakers(clips(*named, {"corpus": "c", "emotion": "sad"})) == {}
 
 
-def test_a_split_file(tmp_path: Path) -> None:
+def test_split_file(tmp_path: Path) -> None:
     path = write(
         tmp_path / "s.csv", "corpus,speaker,split", "c,s0,training", "c,s1,dev", "c,s2,test", "d,s0,test"
     )
@@ -133,12 +133,12 @@ def test_a_split_file(tmp_path: Path) -> None:
     assert "no such file" in refusal(read_split, str(tmp_path / "none.csv"), table)
 
 
-def test_ids_of_speakers_stay_text(tmp_path: Path) -> None:
+def test_speaker_ids_are_read_as_text(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", "corpus,speaker,split", "c,03,test")
     assert read_split(path, clips({"corpus": "c", "speaker": "03"}))["split"].to_pylist() == ["test"]
 
 
-def test_the_shipped_split() -> None:
+def test_shipped_split() -> None:
     lines = Path(str(SHIPPED["mini"])).read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
     assert len({(corpus, speaker) for corpus, speaker, _ in rows}) == len(rows) == 24 + 10 + 9
@@ -154,11 +154,11 @@ def test_the_shipped_split() -> None:
     assert of["ravdess", "test"] == [f"Actor_{i}" for i in range(19, 25)]
 
 
-def test_the_shipped_split_on_the_real_corpora(shared: Path) -> None:
+def test_shipped_split_on_real_corpora(shared: Path) -> None:
     tables = [read(f"{name}:{shared / 'corpora' / name}") for name in ("nemo", "ravdess", "emodb")]
     number = Counter()
     for table in tables:
         split = read_split("mini", table)
         check_splits(split)
         number.update(split["split"].to_pylist())
-    assert number == {"train": 4103, "dev": 719, "test": 1634}  # 4103: as the trial trained
+    assert number == {"train": 4103, "dev": 719, "test": 1634}  # 4103: as in the trial training

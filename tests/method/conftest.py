@@ -1,5 +1,5 @@
 from hypothesis import settings
 
-# A busy machine must not fail a property test for being slow.
+# No deadline: property tests must not fail on a busy machine.
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")

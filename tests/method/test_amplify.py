@@ -23,9 +23,9 @@ FILLS: tuple[Fill, ...] = ("repeat_pad", "circular", "none")
 
 
 def reference(clip: NDArray, a: int, window: int | None, fill: Fill, start: int) -> NDArray:
-    """What the reference does: amplify, then fill as laion_clap and transformers, or as msclap, then crop.
+    """The reference: amplify, then fill as in laion_clap and transformers, or as in msclap, then crop.
 
-    start is where a crop begins in the amplified clip.
+    start: of the crop, in the amplified clip.
     """
     clip = np.tile(clip, a)
     if window is None:
@@ -40,7 +40,7 @@ def reference(clip: NDArray, a: int, window: int | None, fill: Fill, start: int)
 
 
 def periodic(clip: NDArray, offset: int, filled: int, window: int | None) -> NDArray:
-    """What (offset, filled) of a distinct input stands for."""
+    """Return the input that (offset, filled) identifies."""
     given = clip[(offset + np.arange(filled)) % len(clip)]
     return given if window is None else np.pad(given, (0, window - filled))
 
@@ -57,7 +57,7 @@ def cases(draw: st.DrawFn):
 
 @settings(max_examples=400)
 @given(cases())
-def test_inputs_equal_the_references_and_are_distinct(case):
+def test_inputs_equal_the_reference_and_are_distinct(case):
     clips, repeats, window, fill, seeds = case
     lengths = [len(clip) for clip in clips]
     distinct = distinct_inputs(lengths, repeats, window, fill, seeds)
@@ -70,7 +70,7 @@ def test_inputs_equal_the_references_and_are_distinct(case):
             assert which == i
             assert 0 <= offset < len(clip)
             assert np.array_equal(arrays[-1], periodic(clip, offset, given, window))
-        # The draw's random samples do not repeat, so only the repetition itself can make inputs equal.
+        # The random samples do not repeat, so inputs are equal only through repetition.
         for j, k in product(range(len(repeats)), repeat=2):
             same = distinct.index[i, j] == distinct.index[i, k]
             assert same == np.array_equal(arrays[j], arrays[k])
@@ -78,7 +78,7 @@ def test_inputs_equal_the_references_and_are_distinct(case):
 
 @settings(max_examples=300)
 @given(cases())
-def test_effect_is_what_happened_to_the_reference_input(case):
+def test_effect_matches_the_reference_input(case):
     clips, repeats, window, fill, seeds = case
     for i, clip in enumerate(clips):
         seed = None if seeds is None else seeds[i]
@@ -101,7 +101,7 @@ def test_effect_is_what_happened_to_the_reference_input(case):
 
 @settings(max_examples=50)
 @given(cases(), st.integers(0, 2**32 - 1))
-def test_encoding_distinct_inputs_scores_as_encoding_everything(case, seed: int):
+def test_distinct_inputs_give_the_same_posteriors_as_all_inputs(case, seed: int):
     clips, repeats, window, fill, seeds = case
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(500, 6))
@@ -130,7 +130,7 @@ def test_encoding_distinct_inputs_scores_as_encoding_everything(case, seed: int)
 
 
 def test_repeat_padding_never_adds_copies():
-    """The closed form: identical where a divides the number of whole copies, fewer copies otherwise."""
+    """Closed form: identical if a divides the number of whole copies, fewer copies otherwise."""
     for length, a in product(range(1, 101), range(1, 8)):
         copies = 100 // length
         expected = "same" if copies % a == 0 else "fewer"
@@ -145,7 +145,7 @@ def test_repeat_padding_never_adds_copies():
         (30, 2, 100, "repeat_pad", "fewer"),
         (25, 2, 100, "repeat_pad", "same"),
         (30, 4, 100, "repeat_pad", "cropped"),
-        (25, 5, 100, "repeat_pad", "same"),  # the window holds whole copies: cropping changes nothing
+        (25, 5, 100, "repeat_pad", "same"),  # the window is a whole number of copies: cropping has no effect
         (30, 2, 100, "none", "more"),
         (30, 4, 100, "none", "cropped"),
         (100, 4, 100, "none", "same"),
@@ -158,7 +158,7 @@ def test_effect(length: int, a: int, window: int | None, fill: Fill, expected: s
     assert effect(length, a, window, fill) == expected
 
 
-def test_seeded_circular_crop_is_a_shift():
+def test_seeded_circular_crop_only_shifts():
     seen = {effect(30, 9, 100, "circular", seed) for seed in range(50)}
     assert seen == {"same", "cropped"}
 
@@ -174,10 +174,10 @@ def test_effects_on_ravdess(shared):
         assert sum(counts[a].values()) == len(lengths) == 1440
 
 
-def test_crop_offset_draws_every_start_alike():
+def test_crop_offset_is_uniform():
     starts = np.array([crop_offset(90, 2, 170, "repeat_pad", seed) for seed in range(4400)])
     counts = np.bincount(starts)
-    assert len(counts) == 11  # 180 - 170 samples are left over: 11 starts
+    assert len(counts) == 11  # 180 - 170 = 10 excess samples: 11 starts
     assert counts.min() > 320  # 400 expected, standard deviation 19
     assert counts.max() < 480
 
@@ -199,7 +199,7 @@ def test_windows_cover_a_clip_in_order(length: int, window: int | None):
     assert len(parts) == (1 if window is None else -(-length // window))
 
 
-def test_refuses():
+def test_invalid_arguments_are_errors():
     with pytest.raises(InputError, match="not 0"):
         filled(10, 0, 100, "none")
     for length in (0, 101):
@@ -211,7 +211,7 @@ def test_refuses():
         distinct_inputs([1, 2], [1], 10, "none", seeds=[1])
 
 
-def test_numpy_lengths():
+def test_accepts_numpy_lengths():
     plain = distinct_inputs([3, 4], [1, 2], 10, "repeat_pad", [1, 2])
     other = distinct_inputs(np.array([3, 4]), np.array([1, 2]), 10, "repeat_pad", np.array([1, 2]))  # type: ignore
     assert other.inputs == plain.inputs

@@ -13,7 +13,7 @@ weights = st.floats(0, 1)
 
 
 def posteriors(rng: np.random.Generator, n: int, c: int, zeros: float = 0.0) -> NDArray:
-    """Posteriors from flat to nearly certain, a share of their entries exactly 0 but at least one above."""
+    """Return posteriors from flat to nearly one-hot; a share of entries is 0, at least one is positive."""
     x = rng.gamma(rng.choice([0.1, 1, 10], size=(n, 1)), size=(n, c)) + 1e-9
     keep = rng.random((n, c)) >= zeros
     keep[np.arange(n), rng.integers(0, c, n)] = True
@@ -22,7 +22,7 @@ def posteriors(rng: np.random.Generator, n: int, c: int, zeros: float = 0.0) -> 
 
 
 def brute_force(q: NDArray, p: NDArray, w: float, rule: str, inside: NDArray) -> NDArray:
-    """One row at a time: the ALM decides the mass m outside, fusion acts on 1 - m inside."""
+    """Row by row: the ALM's mass m on uncovered labels is kept, fusion distributes 1 - m on the others."""
     fused = p.copy()
     for row in range(len(p)):
         m = sum(p[row, c] for c in range(p.shape[1]) if not inside[c])
@@ -51,7 +51,7 @@ def test_fuse_equals_its_definition(rule, seed: int, weight: float):
 
 @pytest.mark.parametrize("rule", RULES)
 @given(seed=seeds, weight=weights)
-def test_fuse_gives_a_posterior_even_for_zeros(rule, seed: int, weight: float):
+def test_fuse_returns_a_posterior_for_zeros(rule, seed: int, weight: float):
     rng = np.random.default_rng(seed)
     inside = rng.permutation(6) < rng.integers(1, 7)
     q = np.zeros((8, 6))
@@ -65,7 +65,7 @@ def test_fuse_gives_a_posterior_even_for_zeros(rule, seed: int, weight: float):
 
 @pytest.mark.parametrize("rule", RULES)
 @given(seed=seeds)
-def test_weights_0_and_1_are_the_parts_to_the_bit(rule, seed: int):
+def test_weights_0_and_1_return_the_inputs_exactly(rule, seed: int):
     rng = np.random.default_rng(seed)
     q, p = posteriors(rng, 4, 5, zeros=0.3), posteriors(rng, 4, 5, zeros=0.3)
     np.testing.assert_array_equal(fuse(q, p, 0, rule, np.ones(5, bool)), q)
@@ -74,7 +74,7 @@ def test_weights_0_and_1_are_the_parts_to_the_bit(rule, seed: int):
 
 @pytest.mark.parametrize("rule", RULES)
 @given(seed=seeds, weight=weights)
-def test_permuting_labels_or_clips_permutes_the_fusion(rule, seed: int, weight: float):
+def test_fuse_is_equivariant_to_permutations(rule, seed: int, weight: float):
     rng = np.random.default_rng(seed)
     q, p, inside = posteriors(rng, 6, 5), posteriors(rng, 6, 5), np.arange(5) < 3
     labels, clips = rng.permutation(5), rng.permutation(6)
@@ -84,18 +84,18 @@ def test_permuting_labels_or_clips_permutes_the_fusion(rule, seed: int, weight: 
     np.testing.assert_allclose(shuffled, plain[clips][:, labels])
 
 
-def test_loglinear_without_a_common_label_is_linear():
+def test_loglinear_falls_back_to_linear_for_disjoint_supports():
     q, p = np.array([[1.0, 0, 0], [0.5, 0.5, 0]]), np.array([[0, 0.4, 0.6], [0, 0.4, 0.6]])
     fused = fuse(q, p, 0.25, "loglinear", np.ones(3, bool))
     np.testing.assert_allclose(fused, [[0.75, 0.1, 0.15], [0, 1, 0]])
 
 
-def test_alm_without_mass_inside_decides_alone():
+def test_alm_without_mass_on_covered_labels_is_unchanged():
     fused = fuse([[0.3, 0.7, 0]], [[0, 0, 1]], 0.5, "loglinear", np.array([True, True, False]))
     np.testing.assert_array_equal(fused, [[0, 0, 1]])
 
 
-def test_fuse_leaves_its_arguments_alone():
+def test_fuse_does_not_modify_its_arguments():
     q, p = np.array([[0.3, 0.7]]), np.array([[0.6, 0.4]])
     for weight in (0, 0.5, 1):
         fuse(q, p, weight, "linear", np.ones(2, bool))[:] = 9
@@ -104,18 +104,18 @@ def test_fuse_leaves_its_arguments_alone():
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
-def test_fuse_refuses_a_weight_outside_0_to_1(weight: float):
+def test_weight_outside_0_to_1_is_an_error(weight: float):
     with pytest.raises(InputError, match="between 0 and 1"):
         fuse([[0.5, 0.5]], [[0.5, 0.5]], weight, "linear", np.ones(2, bool))
 
 
 @pytest.mark.parametrize("rule", ["log-linear", "Linear", "geometric", ""])
-def test_an_unknown_rule_is_an_error_with_the_nearest_names(rule: str):
+def test_unknown_rule_is_an_error_with_the_nearest_names(rule: str):
     with pytest.raises(InputError, match=r"no fusion rule .*linear"):
         fuse([[0.5, 0.5]], [[0.5, 0.5]], 0.5, rule, np.ones(2, bool))
 
 
-def test_the_table_knows_its_rules_by_their_names():
+def test_rules_are_keyed_by_name():
     assert all(name == rule.name and rule.about for name, rule in RULES.items())
 
 
@@ -128,7 +128,7 @@ def test_specialist_on_labels():
 
 
 @given(seeds)
-def test_specialist_on_the_same_labels_is_permuted(seed: int):
+def test_specialist_on_permuted_labels_is_permuted(seed: int):
     rng = np.random.default_rng(seed)
     labels, order = ["happy", "sad", "angry", "neutral"], rng.permutation(4)
     q = posteriors(rng, 5, 4)
@@ -136,7 +136,7 @@ def test_specialist_on_the_same_labels_is_permuted(seed: int):
     np.testing.assert_allclose(mapped, q[:, order])
 
 
-def test_specialist_on_labels_refuses_strangers():
+def test_specialist_without_common_labels_is_an_error():
     with pytest.raises(InputError, match="none of the labels"):
         specialist_on_labels([[0.5, 0.5]], map_labels(["happy", "sad"], ["eerie", "smug"]))
 

@@ -1,4 +1,4 @@
-"""The columns of segments are what softmax, cosine scores and the fusion's definition give by hand."""
+"""The segment columns match manual computation by softmax, cosine scores and the fusion's definition."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from zsfuse_ray.method.labelling import Labelling, label_columns, posteriors
 
 LABELS = ("angry", "happy", "sad", "very bored")
 THEIRS = ("sad", "neutral", "anger", "joy")  # no boredom, and a label outside the set
-MEANS = {0: 2, 1: 3, 2: 0}  # place in LABELS -> place in THEIRS
+MEANS = {0: 2, 1: 3, 2: 0}  # index in LABELS -> index in THEIRS
 N, A, P, D = 5, 2, 3, 8
 
 
@@ -43,7 +43,7 @@ def exponentials(scores: list[float]) -> list[float]:
 
 
 def by_hand(row: int, weight: float, rule: str) -> tuple[list[float], list[float], list[float]]:
-    """Fused, specialist's and ALM's posterior of one segment, one number at a time."""
+    """Return the fused, the specialist's and the ALM's posterior of one segment, element by element."""
     scores = [
         np.mean([20.0 * float(EMBEDDINGS[row, a] @ TEXT[t, c]) for a in range(A) for t in range(P)]) / 2.0
         for c in range(len(LABELS))
@@ -63,7 +63,7 @@ def by_hand(row: int, weight: float, rule: str) -> tuple[list[float], list[float
 
 @pytest.mark.parametrize("rule", ["linear", "loglinear"])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_columns_are_those_computed_by_hand(weight: float, rule: str):
+def test_columns_match_manual_computation(weight: float, rule: str):
     labelling = replace(BOTH, weight=weight, fusion=rule)
     columns = label_columns(labelling, EMBEDDINGS, LOGITS, None)
     names = ["label", "confidence", "entropy", "p_angry", "p_happy", "p_sad", "p_very_bored"]
@@ -77,21 +77,21 @@ def test_columns_are_those_computed_by_hand(weight: float, rule: str):
         np.testing.assert_allclose([columns[name][row] for name in names[1:]], numbers, rtol=1e-5, atol=1e-7)
 
 
-def test_types_are_those_of_the_table():
+def test_column_types_match_the_table():
     columns = label_columns(BOTH, EMBEDDINGS, LOGITS, None)
     assert columns.pop("label").dtype == object
     assert {array.dtype for array in columns.values()} == {np.dtype(np.float32)}
     assert {array.shape for array in columns.values()} == {(N,)}
 
 
-def test_no_segments_give_the_same_columns_without_rows():
+def test_no_segments_give_empty_columns():
     some, none = (label_columns(BOTH, EMBEDDINGS[:n], LOGITS[:n], None) for n in (N, 0))
     assert {name: array.dtype for name, array in none.items()} == {k: v.dtype for k, v in some.items()}
     assert {array.shape for array in none.values()} == {(0,)}
 
 
 @pytest.mark.parametrize("ensemble", ["embedding", "logit", "probability"])
-def test_the_alm_alone_is_fused_as_it_is(ensemble):
+def test_alm_alone_is_the_fused_posterior(ensemble):
     labelling = replace(BOTH, specialist_labels=None, ensemble=ensemble)
     columns = label_columns(labelling, EMBEDDINGS, None, None)
     assert not any(name.startswith("specialist_") for name in columns)
@@ -101,7 +101,7 @@ def test_the_alm_alone_is_fused_as_it_is(ensemble):
     assert list(columns) == list(labelling.column_names)
 
 
-def test_the_specialist_alone_gives_uncovered_labels_nothing():
+def test_specialist_alone_gives_uncovered_labels_0():
     labelling = replace(BOTH, text=None)
     columns = label_columns(labelling, None, LOGITS, None)
     assert not any(name.startswith("alm_") for name in columns)
@@ -110,12 +110,12 @@ def test_the_specialist_alone_gives_uncovered_labels_nothing():
     assert list(columns) == list(labelling.column_names)
 
 
-def test_of_equals_the_first_label_wins():
+def test_ties_go_to_the_first_label():
     columns = label_columns(replace(BOTH, text=None), None, np.zeros((1, 4), np.float32), None)
     assert columns["label"].tolist() == ["angry"]
 
 
-def test_a_model_without_its_outputs_is_a_mistake_of_the_caller():
+def test_missing_model_outputs_raise_value_error():
     with pytest.raises(ValueError, match="needs embeddings"):
         posteriors(BOTH, None, LOGITS, None)
     with pytest.raises(ValueError, match="needs logits"):
@@ -124,7 +124,7 @@ def test_a_model_without_its_outputs_is_a_mistake_of_the_caller():
         posteriors(replace(BOTH, text=None, specialist_labels=None), None, None, None)
 
 
-def test_what_the_user_may_get_wrong_is_an_input_error():
+def test_user_errors_raise_input_error():
     with pytest.raises(InputError, match="no fusion rule"):
         label_columns(replace(BOTH, fusion="log_linear"), EMBEDDINGS, LOGITS, None)
     with pytest.raises(InputError, match="covers none of the labels"):
@@ -138,7 +138,7 @@ def test_what_the_user_may_get_wrong_is_an_input_error():
     n_labels=st.integers(2, 4),
     strength=st.sampled_from([0.1, 1.0, 30.0]),
 )
-def test_probabilities_sum_to_1_and_weights_have_their_limits(seed, weight, rule, n_labels, strength):
+def test_posteriors_sum_to_1_and_extreme_weights_return_the_inputs(seed, weight, rule, n_labels, strength):
     draw = np.random.default_rng(seed)
     labelling = replace(
         BOTH, labels=LABELS[:n_labels], text=TEXT[:, :n_labels], weight=weight, fusion=rule, scale=strength
@@ -159,7 +159,7 @@ def test_probabilities_sum_to_1_and_weights_have_their_limits(seed, weight, rule
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.6, 1.0])
-def test_a_segment_below_the_threshold_is_unsure_and_keeps_its_probabilities(threshold: float) -> None:
+def test_segment_below_the_threshold_is_unsure_and_keeps_its_probabilities(threshold: float) -> None:
     labels = ("happy", "sad", "bored")
     certain = Labelling(labels, None, 1.0, labels, "embedding", 1.0, "linear", 0.5)
     logits = np.random.default_rng(0).normal(size=(50, 3))

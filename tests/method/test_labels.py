@@ -38,7 +38,7 @@ def test_canonical(name: str, expected: str):
     assert canonical(name) == expected
 
 
-def test_every_word_belongs_to_one_emotion():
+def test_synonyms_do_not_overlap():
     for one, other in combinations(SYNONYMS, 2):
         assert not set(SYNONYMS[one]) & set(SYNONYMS[other])
     for name, words in SYNONYMS.items():
@@ -47,7 +47,7 @@ def test_every_word_belongs_to_one_emotion():
         assert {canonical(word) for word in words} == {name}
 
 
-def test_label_set_keeps_the_users_words_and_order():
+def test_label_set_keeps_wording_and_order():
     assert label_set([" Sadness", "happy ", "Wütend", "高兴"]) == ("sadness", "happy", "wütend", "高兴")
 
 
@@ -65,7 +65,7 @@ def test_label_set_keeps_the_users_words_and_order():
         (["very happy", "very_happy"], ['"very happy" and "very_happy"', "column"]),
     ],
 )
-def test_label_set_refuses(names: list[str], words: list[str]):
+def test_invalid_label_sets_are_errors(names: list[str], words: list[str]):
     with pytest.raises(InputError) as error:
         label_set(names)
     assert all(word in str(error.value) for word in words)
@@ -78,7 +78,7 @@ def test_column():
 
 
 @given(st.text(max_size=20))
-def test_column_is_safe_and_stable(label: str):
+def test_column_is_safe_and_idempotent(label: str):
     assert all(char.isalnum() or char == "_" for char in column(label).replace(" ", "?"))
     assert column(column(label)) == column(label)
 
@@ -96,30 +96,30 @@ MELD = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 
 @given(st.permutations(RAVDESS), st.permutations(MELD))
-def test_map_labels_permutes_with_its_labels(source: list[str], target: list[str]):
+def test_map_labels_with_permuted_labels(source: list[str], target: list[str]):
     mapping = map_labels(source, target)
     assert mapping.sum(axis=1).max() == 1
     for s, c in zip(*np.nonzero(mapping), strict=True):
         assert canonical(source[s]) == canonical(target[c])
-    assert mapping.sum() == 7  # all but calm, some in other words
+    assert mapping.sum() == 7  # all but calm, some as synonyms
     assert not mapping[source.index("calm")].any()
 
 
 @pytest.mark.parametrize(
-    ("label", "specialist", "alm", "said"),
+    ("label", "specialist", "alm", "warning"),
     [
         ("happyy", None, True, 'did you mean "happy"?'),
         ("suprised", ["happy"], True, 'did you mean "surprised"?'),
         ("surprise", ["happy"], True, None),  # a known word
-        ("happyy", ["happyy"], True, None),  # odd, but the specialist's own
-        ("sarcastic", ["happy", "sad"], True, None),  # what an ALM is for
-        ("zorgon", None, True, "is a word that no model knows"),
+        ("happyy", ["happyy"], True, None),  # unusual, but the specialist's own
+        ("sarcastic", ["happy", "sad"], True, None),  # an unknown word is valid with an ALM
+        ("zorgon", None, True, "is not in the vocabulary of any model"),
         ("zorgon", ["zorgon"], True, None),
-        ("calm", ["happy", "sad"], False, "its probability is 0"),
+        ("calm", ["happy", "sad"], False, "its score is always 0"),
         ("happy", ["Happiness"], False, None),
     ],
 )
-def test_labels_that_are_warned_of(label: str, specialist: list[str] | None, alm: bool, said: str | None):
+def test_label_warnings(label: str, specialist: list[str] | None, alm: bool, warning: str | None):
     lines = label_warnings(["bored", label], [*specialist, "bored"] if specialist else None, alm, ["zorgon"])
-    assert len(lines) == (said is not None)
-    assert said is None or (said in lines[0] and f'"{label}"' in lines[0])
+    assert len(lines) == (warning is not None)
+    assert warning is None or (warning in lines[0] and f'"{label}"' in lines[0])

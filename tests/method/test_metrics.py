@@ -52,7 +52,7 @@ def test_ua_and_wa_by_hand():
     assert wa(targets, predictions, 3) == pytest.approx(4 / 6)
 
 
-def test_no_clips_is_an_error():
+def test_metrics_of_no_clips_are_errors():
     for metric in (ua, wa, macro_f1):
         with pytest.raises(InputError, match="no labelled clips"):
             metric([], [], 3)
@@ -62,7 +62,7 @@ def test_no_clips_is_an_error():
 def test_ece_equals_its_definition(seed: int, bins: int):
     rng = np.random.default_rng(seed)
     posteriors = rng.dirichlet(np.full(4, rng.choice([0.1, 1, 10])), size=40)
-    posteriors[:4], posteriors[4:8] = np.eye(4), [0.5, 0.25, 0.25, 0]  # on the edges of bins
+    posteriors[:4], posteriors[4:8] = np.eye(4), [0.5, 0.25, 0.25, 0]  # on bin edges
     targets = rng.integers(0, 4, 40)
     edges = np.linspace(0, 1, bins + 1)
     total = 0.0
@@ -82,7 +82,7 @@ def test_nll():
 
 
 def clips(rng: np.random.Generator, n_speakers: int, n_each: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Clips of speakers who differ in how well they are understood: 0.6 of the time on average."""
+    """Return clips of speakers with different accuracies, 0.6 on average."""
     speakers = np.repeat([f"speaker {i}" for i in range(n_speakers)], n_each)
     skill = np.repeat(rng.beta(3, 2, n_speakers), n_each)
     targets = rng.integers(0, 3, len(speakers))
@@ -91,13 +91,13 @@ def clips(rng: np.random.Generator, n_speakers: int, n_each: int) -> tuple[NDArr
 
 
 def speaker_interval(targets, predictions, speakers, metric, n=1000, level=0.95) -> tuple[float, float]:
-    """The interval of a metric of three labels, by resampling speakers."""
+    """Return the interval of a metric over three labels, by resampling speakers."""
     draws = drawn(targets, predictions, list(speakers), 3, metric, n=n)
     return interval(draws, len(set(speakers)), level)
 
 
 def paired_interval(targets, a, b, speakers, metric, n=1000) -> tuple[float, float]:
-    """The interval of the metric of a less that of b, both on the same drawn speakers."""
+    """Return the interval of the metric of a minus that of b, on the same resampled speakers."""
     of_a, of_b = (drawn(targets, given, list(speakers), 3, metric, n=n) for given in (a, b))
     return interval(of_a - of_b, len(set(speakers)))
 
@@ -136,7 +136,7 @@ def test_paired_bootstrap():
     assert paired_interval(targets, b, a, speakers, "ua") == pytest.approx((-high, -low))
     assert paired_interval(targets, a, a, speakers, "ua") == (0, 0)
     alone = np.diff(speaker_interval(targets, a, speakers, "ua"))[0]
-    assert high - low < alone  # pairing cancels what both find hard
+    assert high - low < alone  # pairing cancels variation common to both
 
 
 def test_bootstrap_needs_two_speakers():
@@ -186,7 +186,7 @@ def test_reliability_adds_up_to_ece():
 
 @pytest.mark.parametrize("metric", [*METRICS, "ece"])
 def test_draws_average_over_groups(metric):
-    """Brute force: clips drawn with their speakers, the metric of each group, the mean of those."""
+    """Brute force: resample speakers, compute the metric of each group, average."""
     rng = np.random.default_rng(0)
     targets, _, speakers = clips(rng, 6, 8)
     posteriors = rng.dirichlet(np.ones(3), size=len(targets))

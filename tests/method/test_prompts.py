@@ -13,7 +13,7 @@ def test_templates_are_valid_and_distinct():
     "template",
     ["", "no place", "{} and {}", "{0}", "{label}", "{{}}", "{} {", "} {}", "}{", "{}" + "x" * 299],
 )
-def test_check_template_refuses(template: str):
+def test_invalid_templates_are_errors(template: str):
     with pytest.raises(InputError):
         check_template(template)
     with pytest.raises(InputError):
@@ -35,17 +35,17 @@ def test_prompt_grid_is_template_major():
     ]
 
 
-def test_prompt_grid_repeats_the_words_of_a_label_in_turn():
+def test_prompt_grid_cycles_through_few_words():
     column = [row[0] for row in prompt_grid(["frustrated", "happy"], ["{}"], words=5)]
     assert column == ["frustrated", "frustration", "exasperated", "frustrated", "frustration"]
     assert [row[0] for row in prompt_grid(["eerie", "happy"], ["{}"], words=3)] == ["eerie"] * 3
 
 
-def test_prompt_grid_takes_any_label():
+def test_prompt_grid_accepts_any_label():
     assert prompt_grid(["{x}", "100%"], ["a {}"]) == [["a {x}", "a 100%"]]
 
 
-def test_prompt_grid_refuses():
+def test_prompt_grid_invalid_arguments_are_errors():
     with pytest.raises(InputError, match="at least one template"):
         prompt_grid(["happy", "sad"], [])
     with pytest.raises(InputError, match="not 0"):

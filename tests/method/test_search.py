@@ -1,4 +1,4 @@
-"""The search over subsets and weights is what scoring each configuration by itself gives."""
+"""The search over subsets and weights gives the same scores as evaluating each configuration separately."""
 
 import tracemalloc
 
@@ -35,7 +35,7 @@ def block(audio, text, specialist, targets, folds, inside=None, **how) -> Block:
 
 
 def brute(p, specialist, targets, folds, inside, weight, how) -> list[float]:
-    """One configuration on each fold by the plain functions."""
+    """Evaluate one configuration on each fold with the plain functions."""
     fused = p if specialist is None else fuse(specialist, p, weight, how["fusion"], inside)
     found = []
     for fold in np.unique(folds):
@@ -69,14 +69,14 @@ def check(parts, inside, how, dtype) -> None:
 @pytest.mark.parametrize("objective", ["ua", "wa", "macro_f1", "nll"])
 @pytest.mark.parametrize("fusion", sorted(RULES))
 @pytest.mark.parametrize("ensemble", ["embedding", "logit", "probability"])
-def test_it_equals_brute_force(ensemble, fusion, objective):
+def test_search_equals_brute_force(ensemble, fusion, objective):
     how = {"ensemble": ensemble, "fusion": fusion, "objective": objective, "temperature": 0.7}
     check(data(1, n_prompts=2), None, how, np.float32)
 
 
 @pytest.mark.parametrize("objective", ["ua", "macro_f1", "nll"])
 @pytest.mark.parametrize("fusion", sorted(RULES))
-def test_labels_the_specialist_does_not_know(fusion, objective):
+def test_search_equals_brute_force_with_uncovered_labels(fusion, objective):
     audio, text, specialist, targets, folds = data(2, n_prompts=3)
     inside = np.array([True, True, False, True])
     specialist = specialist * inside / (specialist * inside).sum(axis=1, keepdims=True)
@@ -92,15 +92,15 @@ def test_labels_the_specialist_does_not_know(fusion, objective):
     st.sampled_from(sorted(RULES)),
     st.sampled_from([0.3, 1.0, 5.0]),
 )
-def test_it_equals_brute_force_on_any_numbers(seed, n_labels, ensemble, fusion, temperature):
+def test_search_equals_brute_force_on_random_data(seed, n_labels, ensemble, fusion, temperature):
     how = {"ensemble": ensemble, "fusion": fusion, "objective": "ua", "temperature": temperature}
     check(data(seed, n=12, n_labels=n_labels, n_prompts=2), None, how, np.float64)
 
 
 @pytest.mark.parametrize("fusion", sorted(RULES))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_of_equals_the_first_label_wins(fusion, dtype):
-    """Labels of the same prompt, a specialist that is undecided, one that is sure: ties at w = 0, 1, all."""
+def test_ties_go_to_the_first_label(fusion, dtype):
+    """Labels with equal prompts, uniform and one-hot specialist posteriors: ties at w = 0, 1 and all w."""
     audio, text, specialist, targets, folds = data(3, n_prompts=2)
     text[:, 2] = text[:, 0]
     specialist[:10] = 0.25
@@ -112,27 +112,27 @@ def test_of_equals_the_first_label_wins(fusion, dtype):
 
 
 @pytest.mark.parametrize("fusion", sorted(RULES))
-def test_without_a_specialist_the_alm_decides_alone(fusion):
+def test_search_without_a_specialist(fusion):
     audio, text, _, targets, folds = data(4, n_prompts=3)
     how = {"ensemble": "embedding", "fusion": fusion, "objective": "ua", "temperature": 1.0}
     check((audio, text, None, targets, folds), None, how, np.float32)
 
 
-def test_a_label_that_a_fold_lacks_does_not_count_there():
+def test_label_missing_from_a_fold_is_ignored_there():
     audio, text, specialist, targets, folds = data(5, n_prompts=2)
     targets[folds == 1] = np.where(targets[folds == 1] == 3, 0, targets[folds == 1])
     how = {"ensemble": "embedding", "fusion": "linear", "objective": "ua", "temperature": 1.0}
     check((audio, text, specialist, targets, folds), None, how, np.float32)
 
 
-def test_subsets_are_all_of_them_the_small_ones_first():
+def test_subsets_are_complete_and_sorted_by_size():
     found = subsets(5)
     assert len(set(found.tolist())) == 31
     assert (np.diff(sizes(found)) >= 0).all()
     assert members(np.array([0b10100], np.uint64), 5).tolist() == [[False, False, True, False, True]]
 
 
-def test_chunks_change_nothing():
+def test_chunking_does_not_change_scores():
     parts = data(6, n=300, n_prompts=6)
     b = block(*parts)
     masks = subsets(6)
@@ -142,7 +142,7 @@ def test_chunks_change_nothing():
 
 
 def test_memory_does_not_grow_with_subsets_and_weights():
-    """20,000 clips: all scores of 1,000 subsets would be 640 MB, of all weights a hundred times that."""
+    """20,000 clips: the scores of 1,000 subsets would take 640 MB, of all weights a hundred times that."""
     b = block(*data(7, n=20_000, n_labels=8, n_prompts=10))
     tracemalloc.start()
     for _ in fold_scores(b, subsets(10)[:200]):

@@ -22,7 +22,7 @@ def unit(rng: np.random.Generator, *shape: int) -> NDArray:
 def brute_force(
     audio: NDArray, text: NDArray, scale: float, ensemble: Ensemble, temperature: float
 ) -> NDArray:
-    """The definitions, one clip, input, prompt and label at a time."""
+    """The definitions, computed per clip, input, prompt and label."""
     n, a, _ = audio.shape
     p, c, _ = text.shape
     result = np.zeros((n, c))
@@ -52,20 +52,20 @@ def test_posterior_equals_its_definition(ensemble: Ensemble, seed: int, scale: f
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
-def test_one_prompt_and_no_amplification_is_plain_zero_shot(ensemble: Ensemble):
+def test_single_prompt_without_amplification_is_plain_zero_shot(ensemble: Ensemble):
     rng = np.random.default_rng(0)
     audio, text = unit(rng, 6, 8), unit(rng, 1, 4, 8)
     plain = scipy_softmax(14.3 * audio @ text[0].T, axis=1)
     np.testing.assert_allclose(posterior(audio, text, 14.3, ensemble), plain)
     np.testing.assert_allclose(posterior(audio[:, None], text, 14.3, ensemble), plain)
-    # b copies that are one input to the tower, and a copies that fill the window alike, change nothing
+    # repeated text inputs and identical amplified inputs do not change the posterior
     same_inputs = np.stack([audio] * 3, axis=1)
     np.testing.assert_allclose(posterior(same_inputs, text.repeat(3, axis=0), 14.3, ensemble), plain)
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
 @given(seed=seeds)
-def test_order_of_labels_permutes_and_order_of_prompts_does_not_matter(ensemble: Ensemble, seed: int):
+def test_posterior_follows_label_order_and_ignores_prompt_order(ensemble: Ensemble, seed: int):
     rng = np.random.default_rng(seed)
     audio, text = unit(rng, 5, 2, 7), unit(rng, 4, 6, 7)
     labels, prompts, clips = rng.permutation(6), rng.permutation(4), rng.permutation(5)
@@ -84,7 +84,7 @@ def test_float32_embeddings_are_scored_in_float64():
     )
 
 
-def test_prompts_that_cancel_score_zero():
+def test_cancelling_prompts_score_zero():
     text = np.array([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, 1.0]]])
     np.testing.assert_array_equal(scores([[0.6, 0.8]], text, 10), [[0, 8]])
 
@@ -95,7 +95,7 @@ def test_softmax_is_stable_along_any_axis():
     np.testing.assert_allclose(softmax(x, axis=0), scipy_softmax(x, axis=0))
 
 
-def test_refuses():
+def test_invalid_arguments_are_errors():
     rng = np.random.default_rng(0)
     audio, text = unit(rng, 5, 7), unit(rng, 2, 3, 7)
     with pytest.raises(ValueError, match="no scores"):
@@ -107,7 +107,7 @@ def test_refuses():
         fit_temperature(np.zeros((0, 3)), [])
 
 
-def test_fit_temperature_finds_the_temperature_of_its_data():
+def test_fit_temperature_recovers_the_true_temperature():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 4)) * 2
     targets = (softmax(logits).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)

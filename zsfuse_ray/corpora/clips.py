@@ -1,4 +1,4 @@
-"""The one form every labelled corpus is brought into: a table of clips, and what must hold of it."""
+"""The common table of labelled clips that every corpus is converted to, and its checks."""
 
 import logging
 from collections import defaultdict
@@ -12,22 +12,22 @@ import pyarrow.compute
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.method.labels import SYNONYMS, canonical
 
-pc: Any = pyarrow.compute  # its functions are made when it is imported: no type checker sees them
+pc: Any = pyarrow.compute  # its functions are generated at import: type checkers do not see them
 logger = logging.getLogger(__name__)
 
-# One row a clip. Extra columns (intensity, style, transcript, …) follow these.
+# One row per clip. Extra columns (intensity, style, transcript, …) follow these.
 CLIPS = pa.schema(
     [
         ("uri", pa.string()),
-        ("start_s", pa.float64()),  # null: from the file's start
-        ("end_s", pa.float64()),  # null: to its end
+        ("start_s", pa.float64()),  # null: start of the file
+        ("end_s", pa.float64()),  # null: end of the file
         ("emotion", pa.string()),  # canonical name, or the user's own in lower case
         ("speaker", pa.string()),
         ("gender", pa.string()),
-        ("sentence", pa.string()),  # the spoken text, or the corpus' code for it
+        ("sentence", pa.string()),  # the spoken text, or the corpus' identifier of it
         ("corpus", pa.string()),
         ("split", pa.string()),  # train, dev, test
-        ("fold", pa.int32()),  # from 1: the fold whose test part holds the clip
+        ("fold", pa.int32()),  # from 1: the fold whose test part contains the clip
     ]
 )
 
@@ -43,11 +43,11 @@ _NOTHING = ("", "unknown", "nan", "none", "null", "n/a", "na")
 
 
 def labelled(table: pa.Table, source: str = "the table", corpus: str | None = None) -> pa.Table:
-    """Return the table as CLIPS plus its extra columns: canonical emotions, tidy splits, genders and folds.
+    """Return the table as CLIPS plus its extra columns, with normalised emotions, splits, genders and folds.
 
-    ``corpus`` names the corpus of rows that do not. Known emotion names become canonical ("Anger" ->
-    "angry"); others are the user's own and only lower-cased. InputError, naming ``source``, where the label
-    column is missing, a clip has no label, or a split or fold cannot be read.
+    ``corpus`` fills missing corpus names. Known emotion names become canonical ("Anger" -> "angry"); others
+    are the user's own and only lower-cased. InputError, naming ``source``, if the label column is missing,
+    a clip has no label, or a split or fold is invalid.
     """
     names = table.column_names
     if "emotion" not in names:
@@ -56,14 +56,14 @@ def labelled(table: pa.Table, source: str = "the table", corpus: str | None = No
         hint = f'; rename "{close[0]}"?' if close else ""
         raise InputError(f"{source}: no label column emotion among {', '.join(names)}{hint}")
     if not len(table):
-        raise InputError(f"{source}: no labelled clip in it")
+        raise InputError(f"{source}: contains no labelled clips")
     columns = {name: table[name] for name in ("uri", "start_s", "end_s") if name in names}
     for name in ("emotion", "speaker", "gender", "sentence", "corpus", "split"):
         if name in names:
             columns[name] = _texts(table, name, source)
     emotions = columns["emotion"].to_pylist()
     if missing := emotions.count(None):
-        raise InputError(f"{source}: {missing} of {len(table)} clips have no emotion; leave them out")
+        raise InputError(f"{source}: {missing} of {len(table)} clips have no emotion; remove them")
     columns["emotion"] = pa.array([canonical(name) for name in emotions], pa.string())
     if "gender" in columns:
         lower = pc.utf8_lower(columns["gender"]).to_pylist()
@@ -87,19 +87,19 @@ def labelled(table: pa.Table, source: str = "the table", corpus: str | None = No
 
 
 def split_name(name: str | None, source: str) -> str | None:
-    """Return train, dev or test for what corpora call them; InputError for anything else."""
+    """Return train, dev or test for any of their usual names; InputError for anything else."""
     if name is None or (split := _SPLIT_NAMES.get(name.lower())):
         return None if name is None else split
     raise InputError(f"{source}: split {name!r} is unknown{nearest(name, SPLITS)}")
 
 
 def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
-    """A column as text, with null for words that mean unknown."""
+    """Return a column as text, with null for words that mean unknown."""
     try:
         texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
     except pa.ArrowException:
         raise InputError(f"{source}: column {name} must hold text") from None
-    nothing = ("",) if name == "emotion" else _NOTHING  # "none" may be somebody's label
+    nothing = ("",) if name == "emotion" else _NOTHING  # "none" may be a user's label
     return pc.if_else(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(nothing)), _NULL, texts)
 
 
@@ -112,26 +112,26 @@ def _folds(table: pa.Table, source: str) -> pa.ChunkedArray:
     except pa.ArrowException:
         folds = None
     if folds is None or pc.any(pc.less(folds, 1)).as_py():
-        raise InputError(f"{source}: column fold must hold whole numbers from 1 on")
+        raise InputError(f"{source}: column fold must contain integers from 1")
     return folds
 
 
 def _note_misspelt(labels: Sequence[str], source: str) -> None:
-    """Own labels are welcome; one that is nearly a known name is more likely a slip."""
+    """Warn about labels close to a known name: probably misspelt, although own labels are allowed."""
     for label in labels:
         if label not in SYNONYMS and (close := get_close_matches(label, SYNONYMS, n=1, cutoff=0.8)):
-            message = '%s: label "%s" is taken as your own (did you mean "%s"?)'
+            message = '%s: label "%s" is unknown and used as given (did you mean "%s"?)'
             logger.warning(message, source, label, close[0])
 
 
 def label_set(table: pa.Table) -> tuple[str, ...]:
-    """Emotions of the clips: the known ones in the order of ``method.labels``, then the user's own."""
+    """Return the emotions of the clips: known ones in the order of ``method.labels``, then the user's own."""
     present = set(table["emotion"].to_pylist())
     return (*(name for name in SYNONYMS if name in present), *sorted(present - set(SYNONYMS)))
 
 
 def with_labels(table: pa.Table, labels: Sequence[str]) -> pa.Table:
-    """Return the clips with one of these labels; InputError for a label that no clip has."""
+    """Return the clips with one of these labels; InputError for a label without clips."""
     wanted = [canonical(label) for label in labels]
     present = label_set(table)
     if unknown := next((label for label in wanted if label not in present), None):
@@ -140,15 +140,15 @@ def with_labels(table: pa.Table, labels: Sequence[str]) -> pa.Table:
 
 
 def check_classes(table: pa.Table, source: str = "the clips") -> None:
-    """InputError unless there are clips of at least two emotions."""
+    """Raise InputError unless there are clips of at least two emotions."""
     labels = label_set(table)
     if len(labels) < 2:
-        problem = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clip"
+        problem = f'every clip is labelled "{"".join(labels)}"' if labels else "no labelled clips"
         raise InputError(f"{source}: {problem}; at least two labels are needed")
 
 
 def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, ...]]:
-    """Speakers (corpus, name) with clips in several splits, and these splits; the nameless are skipped."""
+    """Return speakers (corpus, name) with clips in several splits, and these splits; ignores null names."""
     splits: dict[tuple[str | None, str], set[str]] = defaultdict(set)
     columns = (table[name].to_pylist() for name in ("corpus", "speaker", "split"))
     for corpus, speaker, split in zip(*columns, strict=True):
@@ -162,7 +162,7 @@ def shared_speakers(table: pa.Table) -> dict[tuple[str | None, str], tuple[str, 
 
 
 def check_splits(table: pa.Table, may_share: Collection[str] = ()) -> None:
-    """InputError for a clip, or for a speaker (but in corpora that ``may_share``), that is in two splits."""
+    """Raise InputError if a clip, or a speaker (except in corpora in ``may_share``), is in two splits."""
     shared = {who: splits for who, splits in shared_speakers(table).items() if who[0] not in may_share}
     if shared:
         corpus, speaker = who = min(shared, key=str)

@@ -1,7 +1,7 @@
 """EmoBox (Ma et al. 2024): its lists of clips, and its folds.
 
-A list holds rows of key, dataset, wav, emo, …, as .jsonl or as one .json (a list, or a dict by key). The
-audio lies where EmoBox asks for it: ``wav`` is relative to the folder that holds ``data`` and ``downloads``.
+A list has rows of key, dataset, wav, emo, …, as .jsonl or as one .json (a list, or a dict by key). The
+audio is in EmoBox's layout: ``wav`` is relative to the folder that contains ``data`` and ``downloads``.
 """
 
 import json
@@ -21,7 +21,7 @@ from zsfuse_ray.errors import InputError, redact
 
 _LIST = re.compile(r"(?P<dataset>.+?)(_(?P<part>train|valid|test)_fold_(?P<fold>\d+))?\.(?P<form>jsonl|json)")
 _CORPORA = {"cremad": "crema_d", "msppodcast": "msp_podcast"}
-# EmoBox names no speakers; the file names of these corpora do.
+# EmoBox lists no speakers; the file names of these corpora contain them.
 _SPEAKERS: dict[str, Callable[[str], Clip | None]] = {
     "ravdess": parse_ravdess,
     "emodb": parse_emodb,
@@ -34,10 +34,11 @@ _NO_EMOTION = ("no-agreement", "other", "unknown", "x", "o")
 
 
 def read_emobox(source: str) -> list[Clip]:
-    """Clips of one list, or of a data set's folder: with several folds ``fold`` is the one that tests a clip.
+    """Return the clips of one list or of a data set's folder.
 
-    With one fold its parts become ``split``. Labels go through label_map.json where it lies beside the list.
-    InputError where there is no list, or no audio where EmoBox keeps it.
+    With several folds, ``fold`` is the one whose test part contains the clip; with one fold, its parts become
+    ``split``. Labels are mapped by a label_map.json beside the list, if any. InputError if there is no list,
+    or no audio in EmoBox's layout.
     """
     is_list = source.lower().endswith((".json", ".jsonl"))
     folder = open_folder(source.rpartition("/")[0] or "." if is_list else source)
@@ -52,9 +53,9 @@ def read_emobox(source: str) -> list[Clip]:
         lists = {path: match for path, match in lists.items() if match["part"]}
     if not lists:
         what = "<dataset>_{train,valid,test}_fold_<n>.jsonl or <dataset>.jsonl"
-        raise InputError(f"{redact(source)}: no EmoBox list in it (looked for {what})")
+        raise InputError(f"{redact(source)}: contains no EmoBox list (looked for {what})")
     if len(datasets := sorted({match["dataset"] for match in lists.values()})) > 1:
-        raise InputError(f"{redact(source)}: lists of {', '.join(datasets)}; name the folder of one")
+        raise InputError(f"{redact(source)}: lists of {', '.join(datasets)}; give the folder of one data set")
     clips: dict[str, Clip] = {}
     has_folds = len({match["fold"] for match in lists.values()}) > 1
     for path, match in lists.items():
@@ -84,7 +85,7 @@ def _rows(folder: Folder, path: str) -> list[dict[str, Any]]:
 
 
 def _clip(row: dict[str, Any], labels: dict[str, str], source: str) -> Clip | None:
-    """The clip of a list's row, or None where the row has no emotion."""
+    """Return the clip of a list's row, or None if the row has no emotion."""
     if missing := next((name for name in ("wav", "emo") if not row[name]), None):
         raise InputError(f"{source}: {row['key']} has no {missing}")
     dataset = str(row["dataset"] or "emobox").lower()
@@ -95,7 +96,7 @@ def _clip(row: dict[str, Any], labels: dict[str, str], source: str) -> Clip | No
     if corpus == "iemocap":
         emotion = IEMOCAP_CLASSES.get(emotion, emotion)
     clip = {"uri": row["wav"], "corpus": corpus, "duration_s": row["length"]}
-    # "boredem" is EmoBox' own spelling, where the label map is missing.
+    # "boredem" is EmoBox's own spelling, seen without the label map.
     clip |= {"emotion": "boredom" if emotion == "boredem" else emotion}
     stem = os.path.splitext(os.path.basename(row["wav"]))[0]
     parsed = _SPEAKERS[corpus](stem) or {} if corpus in _SPEAKERS else {}
@@ -104,7 +105,7 @@ def _clip(row: dict[str, Any], labels: dict[str, str], source: str) -> Clip | No
 
 
 def _label_map(folder: Folder) -> dict[str, str]:
-    """The label map of the folder, or of the one above it; empty where neither has one."""
+    """Return the label map of the folder, or of its parent; empty if neither has one."""
     places = (folder.root, posixpath.dirname(folder.root))
     for path in (f"{place}/{name}" for place in places for name in _LABEL_MAPS):
         try:
@@ -119,7 +120,7 @@ def _label_map(folder: Folder) -> dict[str, str]:
 
 
 def _placed(clips: list[Clip], folder: Folder) -> list[Clip]:
-    """The clips with URIs, from the nearest folder at or above the lists' that holds any of their audio."""
+    """Return the clips with full URIs, from the nearest folder at or above the lists that has any audio."""
     fs, base = url_to_fs(folder.root)
     prefix = f"{folder.root.split('://')[0]}://" if "://" in folder.root else ""
     some = [clip["uri"] for clip in clips[:20]]
@@ -129,4 +130,4 @@ def _placed(clips: list[Clip], folder: Folder) -> list[Clip]:
     for place in places:
         if any(fs.exists(posixpath.join(place, wav)) for wav in some):
             return [clip | {"uri": prefix + posixpath.join(place, clip["uri"])} for clip in clips]
-    raise InputError(f"{redact(folder.root)}: no audio {some[0]} in it or in a folder above it")
+    raise InputError(f"{redact(folder.root)}: no audio {some[0]} in this folder or in any above it")

@@ -1,7 +1,7 @@
-"""Corpora that write everything into the names of their files.
+"""Corpora whose metadata is in the file names.
 
-``parse_NAME(stem)`` reads one file name into columns of a clip, or None for a file that is no clip of the
-corpus; the readers below it add what lies beside the files.
+``parse_NAME(stem)`` parses one file name into columns of a clip; None for a file that is not a clip of the
+corpus. ``read_NAME`` adds metadata from other files.
 """
 
 import re
@@ -45,7 +45,7 @@ _CREMA_D_SENTENCES = {
 def parse_ravdess(stem: str) -> Clip | None:
     """``03-01-05-02-01-01-12``: modality, channel, emotion, intensity, statement, repetition, actor.
 
-    Livingstone and Russo 2018. Songs (channel 02) and pictures without sound (modality 02) are left out.
+    Livingstone and Russo 2018. Songs (channel 02) and video without sound (modality 02) are excluded.
     """
     match = re.fullmatch(r"0[13]-01-0([1-8])-0([12])-(0[12])-0([12])-(\d\d)", stem)
     if not match:
@@ -72,7 +72,7 @@ def parse_emodb(stem: str) -> Clip | None:
 
 
 def parse_crema_d(stem: str) -> Clip | None:
-    """``1001_DFA_ANG_XX``: actor, sentence, emotion, level (Cao et al. 2014); demonstrations are none."""
+    """``1001_DFA_ANG_XX``: actor, sentence, emotion, level (Cao et al. 2014); excludes demonstrations."""
     match = re.fullmatch(r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)", stem)
     if not match:
         return None
@@ -95,7 +95,7 @@ def parse_nemo(stem: str) -> Clip | None:
 def parse_tess(stem: str) -> Clip | None:
     """``OAF_back_angry``: older or younger actress, word, emotion (Pichora-Fuller and Dupuis 2020).
 
-    The corpus itself has two files spelt ``OA_``; ``ps`` is a pleasant surprise.
+    Two files of the corpus begin with ``OA_``; ``ps`` is pleasant surprise.
     """
     emotions = "angry|disgust|fear|happy|neutral|ps|sad"
     match = re.fullmatch(rf"(OAF|OA|YAF)_([a-z]+)_({emotions})", stem, re.I)
@@ -107,7 +107,7 @@ def parse_tess(stem: str) -> Clip | None:
 
 
 def read_ravdess(folder: Folder) -> list[Clip]:
-    """Speech of RAVDESS; where a clip is there with and without pictures (01-…, 03-…), the sound alone."""
+    """Return the speech of RAVDESS; audio-only files (03-…) are preferred to audio-video (01-…)."""
     clips = _parsed(folder, parse_ravdess)
     if any(stem.startswith("03") for stem in clips):
         return [clip for stem, clip in clips.items() if stem.startswith("03")]
@@ -115,17 +115,17 @@ def read_ravdess(folder: Folder) -> list[Clip]:
 
 
 def read_emodb(folder: Folder) -> list[Clip]:
-    """EmoDB, the Berlin database of emotional speech."""
+    """Return the clips of EmoDB, the Berlin database of emotional speech."""
     return list(_parsed(folder, parse_emodb).values())
 
 
 def read_tess(folder: Folder) -> list[Clip]:
-    """TESS, the Toronto emotional speech set."""
+    """Return the clips of TESS, the Toronto emotional speech set."""
     return list(_parsed(folder, parse_tess).values())
 
 
 def read_crema_d(folder: Folder) -> list[Clip]:
-    """CREMA-D; genders from VideoDemographics.csv where it is there."""
+    """Return the clips of CREMA-D; genders from VideoDemographics.csv if present."""
     clips = list(_parsed(folder, parse_crema_d).values())
     for path in folder.named(r"VideoDemographics\.csv")[:1]:
         sex = {row["ActorID"]: row["Sex"] for row in folder.rows(path, ("ActorID", "Sex"))}
@@ -135,7 +135,7 @@ def read_crema_d(folder: Folder) -> list[Clip]:
 
 
 def read_nemo(folder: Folder) -> list[Clip]:
-    """nEMO; genders and sentences from data.tsv (as published) or metadata.csv where one is there."""
+    """Return the clips of nEMO; genders and sentences from data.tsv (as published) or metadata.csv."""
     clips = _parsed(folder, parse_nemo)
     for path in folder.named(r"(data\.tsv|metadata\.csv)")[:1]:
         for row in folder.rows(path):

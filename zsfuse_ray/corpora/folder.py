@@ -1,4 +1,4 @@
-"""The files of a corpus' folder, found by name: reading labels opens no audio."""
+"""The files of a corpus' folder, listed by name: reading labels opens no audio."""
 
 import csv
 import io
@@ -12,22 +12,22 @@ from zsfuse_ray.audio.files import check_scheme, is_sidecar, list_files
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.errors import InputError, redact
 
-# Where a clip is there in several forms, the first of these; containers with pictures last.
+# Of several formats of a clip, the first of these is used; video containers last.
 PREFERENCE = (".wav", ".flac", ".aiff", ".opus", ".ogg", ".mp3", ".m4a")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A corpus' folder: `root` absolute, `files` from relative path to URI, in a fixed order."""
+    """A corpus' folder: `root` is absolute, `files` maps relative paths to URIs, in a fixed order."""
 
     root: str
     files: dict[str, str]
 
     def audio(self) -> Iterator[tuple[str, str, str]]:
-        """Relative path, stem and URI of each file that may be audio; of several forms of a clip one.
+        """Yield relative path, stem and URI of each possible audio file, one format per clip.
 
-        Two files are one clip where their stems are equal, so a reader whose corpus repeats file names
-        from folder to folder looks at ``files`` itself.
+        Files with equal stems count as one clip; readers of corpora that repeat file names across folders
+        use ``files`` instead.
         """
         preferred: dict[str, tuple[int, str, str]] = {}
         for path, uri in self.files.items():
@@ -42,12 +42,12 @@ class Folder:
             yield path, stem, uri
 
     def named(self, pattern: str) -> list[str]:
-        """Relative paths whose end matches the regular expression, whatever the case."""
+        """Return the relative paths whose end matches the regular expression, ignoring case."""
         expression = re.compile(rf"(?:^|.*/){pattern}$", re.I)
         return [path for path in self.files if expression.match(path)]
 
     def text(self, path: str) -> str:
-        """A small text file, UTF-8 or else Windows-1252 (as spreadsheets write it)."""
+        """Return the content of a small text file: UTF-8, else Windows-1252 (written by spreadsheets)."""
         try:
             with open_audio(self.files[path]) as file:
                 content = file.read()
@@ -59,7 +59,7 @@ class Folder:
             return content.decode("cp1252", errors="replace")
 
     def rows(self, path: str, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
-        """A csv or tsv as dicts; InputError where one of `columns` is missing."""
+        """Return the rows of a csv or tsv as dicts; InputError if one of `columns` is missing."""
         delimiter = "\t" if path.lower().endswith(".tsv") else ","
         reader = csv.DictReader(io.StringIO(self.text(path), newline=""), delimiter=delimiter)
         names = reader.fieldnames or []
@@ -69,11 +69,11 @@ class Folder:
 
 
 def open_folder(root: str) -> Folder:
-    """List a corpus' folder; InputError where it is not there or empty."""
+    """List a corpus' folder; InputError if it is missing or empty."""
     check_scheme(root)
     is_local = "://" not in root or root.startswith("file://")
     if is_local and Path(root.removeprefix("file://")).expanduser().is_file():
-        raise InputError(f"{redact(root)}: a file, where the folder of a corpus is wanted")
+        raise InputError(f"{redact(root)} is a file; give the folder of the corpus")
     base = os.path.abspath(Path(root.removeprefix("file://")).expanduser()) if is_local else root.rstrip("/")
     uris = [file["uri"] for file in list_files(root)]
     return Folder(base, {uri.removeprefix(base).lstrip("/"): uri for uri in uris})

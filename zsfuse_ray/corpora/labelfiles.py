@@ -1,4 +1,4 @@
-"""Corpora that keep their labels in tables beside the audio: IEMOCAP, MSP-Podcast, MELD."""
+"""Corpora with labels in separate tables: IEMOCAP, MSP-Podcast, MELD."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 # The usual four classes: 5,531 clips. Excitement counts as happiness.
 IEMOCAP_CLASSES = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
-MSP_CLASSES = tuple("ASHUFDCN")  # O (other) and X (no agreement) are no emotions
+MSP_CLASSES = tuple("ASHUFDCN")  # without O (other) and X (no agreement)
 _MELD_CAST = {
     **dict.fromkeys(("Chandler", "Joey", "Ross"), "male"),
     **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),
@@ -22,7 +22,7 @@ _MELD_SPLITS = {"train": r"train", "dev": r"dev|val", "test": r"test"}
 
 
 def parse_iemocap(stem: str) -> Clip | None:
-    """``Ses01F_impro04_M012``: session, who wears the markers, dialogue, who speaks in which turn."""
+    """``Ses01F_impro04_M012``: session, wearer of the markers, dialogue, speaker and turn."""
     match = re.fullmatch(r"Ses0([1-5])[FM]_\w+_([FM])\w*\d+", stem)
     if not match:
         return None
@@ -34,8 +34,8 @@ def parse_iemocap(stem: str) -> Clip | None:
 def read_iemocap(folder: Folder) -> list[Clip]:
     """IEMOCAP (Busso et al. 2008): turns whose annotators agree on one of IEMOCAP_CLASSES; fold = session.
 
-    Reads SessionN/dialog/EmoEvaluation/*.txt, the transcriptions where they are there, and takes the audio
-    from SessionN/sentences/wav.
+    Reads SessionN/dialog/EmoEvaluation/*.txt, the transcriptions if present, and the audio in
+    SessionN/sentences/wav.
     """
     sentences: dict[str, str] = {}
     for path in folder.named(r"dialog/transcriptions/Ses[^/]*\.txt"):
@@ -59,9 +59,9 @@ def read_iemocap(folder: Folder) -> list[Clip]:
 
 
 def read_msp_podcast(folder: Folder) -> list[Clip]:
-    """MSP-Podcast: labels_consensus.csv and the audio anywhere below; eight classes (Lotfian and Busso 2019).
+    """MSP-Podcast: labels_consensus.csv, audio in any subfolder; eight classes (Lotfian and Busso 2019).
 
-    All test sets are split ``test``; the column ``split_set`` keeps the corpus' own name (Test1, …).
+    All test sets become split ``test``; the column ``split_set`` has the corpus' own name (Test1, …).
     """
     tables = folder.named(r"labels_consensus\.csv")
     if not tables:
@@ -85,14 +85,14 @@ def read_msp_podcast(folder: Folder) -> list[Clip]:
 def read_meld(folder: Folder) -> list[Clip]:
     """MELD: {train,dev,test}_sent_emo.csv; diaN_uttM.* in folders named after the split (Poria et al. 2019).
 
-    The same cast speaks in every split: its figures are never speaker-independent.
+    The same cast speaks in every split, so results are never speaker-independent.
     """
     clips, missing = [], []
     for split, pattern in _MELD_SPLITS.items():
         tables = folder.named(rf"{split}_sent_emo\.csv")
         if not tables:
             continue
-        # File names repeat from split to split; final_videos_testdia… are longer cuts and not meant.
+        # File names repeat across splits; final_videos_testdia… are longer cuts and are ignored.
         uris = {
             os.path.splitext(os.path.basename(path))[0]: uri
             for path, uri in folder.files.items()
@@ -110,12 +110,12 @@ def read_meld(folder: Folder) -> list[Clip]:
 
 
 def _count_missing(folder: Folder, missing: list[str], present: int) -> None:
-    """Note labelled clips without audio; InputError where none has any."""
+    """Warn about labelled clips without audio; InputError if none has audio."""
     where = redact(folder.root)
     if missing and not present:
         raise InputError(
-            f"{where}: {len(missing)} labelled clips and no audio of any (looked for {missing[0]})"
+            f"{where}: none of {len(missing)} labelled clips has audio (looked for {missing[0]})"
         )
     if missing:
-        logger.warning("%s: %d of %d labelled clips have no audio (%s, …) and are left out",
+        logger.warning("%s: %d of %d labelled clips have no audio (%s, …) and are skipped",
                        where, len(missing), len(missing) + present, missing[0])  # fmt: skip

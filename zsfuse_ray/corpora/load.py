@@ -1,4 +1,4 @@
-"""All the labelled clips a job asks for, in one table."""
+"""Load labelled clips from several sources into one table."""
 
 import logging
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 def load(sources: Sequence[str], split_file: str | None = None) -> pa.Table:
     """Read the sources (see ``readers.read``) into one table of CLIPS and all their extra columns.
 
-    ``split_file`` is a csv of corpus, speaker, split that replaces the sources' own splits; ``mini`` names
-    the one that came with the offline default. InputError where nothing is named, one emotion alone is
-    found, or a speaker or clip is in two splits.
+    ``split_file`` is a csv of corpus, speaker, split that replaces the sources' own splits; ``mini`` is the
+    split the shipped models were trained with. InputError if there are no sources, the clips have a single
+    emotion, or a speaker or clip is in two splits.
     """
     if not sources:
-        raise InputError("no labelled clips named: give a manifest or CORPUS:FOLDER")
+        raise InputError("no labelled clips given; give a manifest or CORPUS:FOLDER")
     tables = [read(source) for source in sources]
     table = concatenated(tables)
     if split_file:
@@ -31,7 +31,7 @@ def load(sources: Sequence[str], split_file: str | None = None) -> pa.Table:
     allowed: set[str] = set()
     for source, part in zip(sources, tables, strict=True):
         if not split_file and _may_share_speakers(source) and (shared := shared_speakers(part)):
-            message = "%s: its own splits share %d speakers; state so beside its figures"
+            message = "%s: its own splits share %d speakers; report this with the results"
             logger.warning(message, redact(source), len(shared))
             allowed |= {corpus for corpus, _ in shared if corpus is not None}
     check_splits(table, allowed)
@@ -39,13 +39,13 @@ def load(sources: Sequence[str], split_file: str | None = None) -> pa.Table:
 
 
 def _may_share_speakers(source: str) -> bool:
-    """Whether the source's own splits belong to a protocol that has speakers on both sides."""
+    """Return whether the source's own splits follow a protocol with shared speakers."""
     name = corpus_of(source)
     return name == "emobox" or (name in CORPORA and CORPORA[name].shares_speakers)
 
 
 def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of all rows; an extra column missing in one is null there, of two types it becomes text."""
+    """Return one table of all rows; missing extra columns are null, columns of mixed types become text."""
     types: dict[str, set[pa.DataType]] = {}
     for table in tables:
         for field in table.schema:

@@ -1,4 +1,4 @@
-"""From what a user names as a corpus to a table of labelled clips."""
+"""Read a source named by the user (a manifest or CORPUS:FOLDER) as a table of labelled clips."""
 
 import os
 
@@ -12,14 +12,14 @@ from zsfuse_ray.corpora.registry import CORPORA
 from zsfuse_ray.errors import InputError, nearest, redact
 
 OTHERS = ("emobox", "metadata")
-FILE_COLUMNS = ("uri", "file", "path", "filename", "file_name")  # how a metadata.csv names its files
+FILE_COLUMNS = ("uri", "file", "path", "filename", "file_name")  # possible file columns of a metadata.csv
 
 
 def read(source: str) -> pa.Table:
     """Return the clips of a manifest (csv, jsonl, parquet with uri and emotion) or of ``NAME:FOLDER``.
 
     NAME is one of CORPORA, ``emobox`` (a list or a data set's folder of EmoBox) or ``metadata`` (a folder
-    with a metadata.csv). No audio is opened. InputError where there is nothing to read.
+    with a metadata.csv). No audio is opened. InputError if there are no clips.
     """
     if (name := corpus_of(source)) is not None:
         return _read_corpus(name, source.partition(":")[2])
@@ -31,7 +31,7 @@ def read(source: str) -> pa.Table:
 
 
 def corpus_of(source: str) -> str | None:
-    """Return the tidied NAME of ``NAME:FOLDER``, known or not; None for a manifest."""
+    """Return the normalised NAME of ``NAME:FOLDER``, known or not; None for a manifest."""
     name, _, root = source.partition(":")
     if "/" in name or "." in name or not root or root.startswith("//"):
         return None
@@ -49,7 +49,7 @@ def _read_corpus(name: str, root: str) -> pa.Table:
         if not clips:
             looks_for = CORPORA[name].looks_for
             beside = f"; it has a metadata.csv: try metadata:{root}" if "metadata.csv" in folder.files else ""
-            raise InputError(f"{redact(root)}: no {name} in it (looked for {looks_for}{beside})")
+            raise InputError(f"{redact(root)}: contains no {name} (looked for {looks_for}{beside})")
     else:
         raise InputError(f"unknown corpus {name!r}{nearest(name, (*CORPORA, *OTHERS))}")
     columns = {key: None for clip in clips for key in clip}
@@ -60,6 +60,6 @@ def _read_corpus(name: str, root: str) -> pa.Table:
 def _read_metadata(root: str) -> pa.Table:
     folder = open_folder(root)
     if "metadata.csv" not in folder.files:
-        raise InputError(f"{redact(root)}: no metadata.csv in it")
+        raise InputError(f"{redact(root)}: contains no metadata.csv")
     table = read_manifest(folder.files["metadata.csv"], FILE_COLUMNS)
     return labelled(table, redact(root), corpus=os.path.basename(folder.root))

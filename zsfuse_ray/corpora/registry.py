@@ -1,4 +1,4 @@
-"""Every known corpus in one record: a new one is its reader and a record here."""
+"""Registry of the known corpora: to add one, write a reader and add a record here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from zsfuse_ray.corpora.folder import Folder
 class Corpus:
     """A corpus.
 
-    read: its folder -> clips, none where nothing of it is there; looks_for: what in the folder, for the error
-    then. licence: the terms its publisher states. labels: its usual label set, in the words and the order of
-    its metadata. merged: classes that the reader joins, as the usual protocol does. shares_speakers: whether
-    its own splits have speakers in common, which is then reported and not refused.
+    read: folder -> clips, empty if the folder does not contain the corpus; looks_for: what it looks for, for
+    the error message. licence: the publisher's terms. labels: its usual label set, in the words and order of
+    its metadata. merged: classes that the reader merges, as in the usual protocol. shares_speakers: its own
+    splits have speakers in common, which causes a warning instead of an error.
     """
 
     name: str

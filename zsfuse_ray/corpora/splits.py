@@ -1,4 +1,4 @@
-"""Splits and folds by speaker, so that no voice is in both training and testing."""
+"""Speaker-independent splits and folds."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -16,12 +16,12 @@ SHIPPED = {"mini": resources.files("zsfuse_ray.corpora") / "mini_split.csv"}
 
 
 def read_split(path: str, table: pa.Table) -> pa.Table:
-    """Give clips the split of their speaker in a csv of corpus, speaker, split (``mini``: the shipped one).
+    """Set the split of clips by speaker from a csv of corpus, speaker, split (``mini``: the shipped one).
 
-    InputError for a speaker who is not in the file, or is there with two splits.
+    InputError for a speaker who is missing from the file or has two splits in it.
     """
     if path not in SHIPPED and not path.lower().endswith(MANIFESTS):
-        raise InputError(f"{redact(path)}: neither a csv of corpus, speaker, split nor {', '.join(SHIPPED)}")
+        raise InputError(f"{redact(path)}: not a csv of corpus, speaker, split, nor {', '.join(SHIPPED)}")
     rows = read_texts(str(SHIPPED.get(path, path)), ("corpus", "speaker", "split"))
     splits: dict[tuple[str, str], str | None] = {}
     for row in rows:
@@ -40,14 +40,14 @@ def read_split(path: str, table: pa.Table) -> pa.Table:
 
 
 def folds(table: pa.Table, n: int = 5, seed: int = 0) -> pa.Table:
-    """Give every clip a fold, corpus by corpus: the protocol's where it has folds, else one of n by speaker.
+    """Assign every clip a fold, per corpus: the corpus' own folds if it has them, else n folds by speaker.
 
-    Fold k's test part is its clips; the others train. Corpora whose clips have folds already keep them,
-    whatever their number. InputError for a corpus with folds for some of its clips only, with fewer
-    speakers than folds, or with clips of unnamed speakers.
+    The clips of fold k are its test part; the others are for training. Existing folds are kept, whatever
+    their number. InputError for a corpus with folds for only some of its clips, with fewer speakers than
+    folds, or with clips without a speaker.
     """
     if n < 2:
-        raise InputError(f"{n} folds: at least 2 are needed")
+        raise InputError(f"folds must be at least 2, not {n}")
     folds = np.array(table["fold"].fill_null(0).to_pylist(), dtype=np.int32)
     names = np.array(table["corpus"].to_pylist(), dtype=object)
     for corpus in dict.fromkeys(names):
@@ -66,11 +66,11 @@ def folds(table: pa.Table, n: int = 5, seed: int = 0) -> pa.Table:
 
 
 def held_out_speakers(table: pa.Table, parts: int = 5, seed: int = 0) -> dict[str | None, tuple[str, ...]]:
-    """Return speakers to measure on, by corpus: about one in `parts`, with as many of the labels as possible.
+    """Return the speakers to hold out for testing, by corpus: about one in `parts`, covering most labels.
 
     Every label of a corpus keeps clips of speakers that are not held out. No speaker is held out of a corpus
-    that has one alone, or whose labels each need all their speakers, or in which a clip names no speaker: it
-    may be of anyone.
+    with a single speaker, with a clip without a speaker (it may be anyone's), or in which some label would
+    lose all its clips.
     """
     names = np.array(table["corpus"].to_pylist(), dtype=object)
     chosen = {}
@@ -82,7 +82,7 @@ def held_out_speakers(table: pa.Table, parts: int = 5, seed: int = 0) -> dict[st
 
 
 def _held_out(table: pa.Table, parts: int, seed: int) -> tuple[str, ...]:
-    """Names of the speakers to hold out of one corpus, sorted."""
+    """Return the names of the speakers to hold out of one corpus, sorted."""
     speakers, clips = _speakers(table, "speakers to hold out")
     labels, genders = (
         _counts(clips, table[name].to_pylist(), len(speakers)) for name in ("emotion", "gender")
@@ -101,7 +101,7 @@ def _held_out(table: pa.Table, parts: int, seed: int) -> tuple[str, ...]:
 
 
 def _spared(some: NDArray[np.intp], labels: NDArray[np.float64]) -> list[int]:
-    """Those of some speakers without whom every label still has clips; labels: (speakers, labels) counts."""
+    """Return those of some speakers whose removal leaves clips of every label; labels: (speakers, labels)."""
     left, spared = labels.sum(axis=0), []
     for speaker in some:
         if (left - labels[speaker] > 0).all():
@@ -111,17 +111,17 @@ def _spared(some: NDArray[np.intp], labels: NDArray[np.float64]) -> list[int]:
 
 
 def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArray[np.intp]:
-    """Share speakers among n parts, the largest first, each to the part that has least of what they show.
+    """Distribute speakers over n parts, the largest first, each to the part with the least of their groups.
 
-    ``counts``: (speakers, groups) each. No part stays empty: an empty one has nothing of anything.
-    scikit-learn's StratifiedGroupKFold can leave some empty, and refuses emotions rarer than n clips.
+    ``counts``: (speakers, groups) each. No part stays empty, since an empty one always has the least.
+    scikit-learn's StratifiedGroupKFold can leave parts empty, and rejects emotions with fewer than n clips.
     """
     shares = np.hstack([number / number.sum(axis=0) for number in counts])
     sizes = counts[0].sum(axis=1)
     order = np.random.default_rng(seed).permutation(len(sizes))
     load, clips, part = np.zeros((n, shares.shape[1])), np.zeros(n), np.zeros(len(sizes), dtype=np.intp)
     for speaker in order[np.argsort(-sizes[order], kind="stable")]:
-        # Of all ways to place this speaker, least added to the sum of the parts' squared shares.
+        # The part that adds least to the sum of squared shares over the parts.
         chosen = np.lexsort((clips, load @ shares[speaker]))[0]
         part[speaker] = chosen
         load[chosen] += shares[speaker]
@@ -130,11 +130,11 @@ def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArr
 
 
 def _speakers(table: pa.Table, what: str) -> tuple[list[tuple[str | None, str]], NDArray[np.intp]]:
-    """The speakers (corpus, name), sorted, and the place of each clip's among them."""
+    """Return the speakers (corpus, name), sorted, and the index of each clip's speaker among them."""
     who = list(zip(table["corpus"].to_pylist(), table["speaker"].to_pylist(), strict=True))
     if nameless := sum(speaker is None for _, speaker in who):
         raise InputError(
-            f"{what}: {nameless} of {len(who)} clips name no speaker; give a column speaker or split"
+            f"{what}: {nameless} of {len(who)} clips have no speaker; add a column speaker or split"
         )
     speakers = sorted(set(who), key=lambda one: (one[0] or "", one[1]))
     place = {one: i for i, one in enumerate(speakers)}
@@ -142,7 +142,7 @@ def _speakers(table: pa.Table, what: str) -> tuple[list[tuple[str | None, str]],
 
 
 def _counts(speakers: NDArray[np.intp], groups: Sequence[Any], n: int) -> NDArray[np.float64]:
-    """Number of clips of each of n speakers (rows) in each group (columns)."""
+    """Return the number of clips of each of n speakers (rows) in each group (columns)."""
     place = {group: i for i, group in enumerate(sorted(set(groups), key=str))}
     number = np.zeros((n, len(place)))
     for speaker, group in zip(speakers, groups, strict=True):

@@ -1,8 +1,8 @@
-"""Audio amplification: what an encoder's input really is when a clip is repeated.
+"""Audio amplification: the encoder input that results from repeating a clip.
 
-Repeating a clip a times (Kataria & Hu 2026) meets the model's own fill and crop, so that many (clip, a)
-give bit-identical input. Every input is a stretch of the clip's periodic extension, followed by zeros up
-to the window: (offset, filled) names it, and equal pairs need computing once.
+A clip is repeated a times (Kataria & Hu 2026); the model then applies its own fill and crop, so many
+(clip, a) pairs give bit-identical input. Every input is a slice of the clip's periodic extension, followed by
+zeros up to the window: (offset, filled) identifies it, and equal pairs are computed once.
 
 All lengths are in samples at the model's rate. A clip here is at most one window long; `windows` cuts
 longer ones.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.errors import InputError
 
 # repeat_pad: whole copies, then zeros (LAION, transformers). circular: copies up to the window (msclap).
-# none: the clip as it is.
+# none: the clip unchanged.
 Fill = Literal["repeat_pad", "circular", "none"]
 
 # same: bit-identical to one copy. fewer: fewer copies, more silence. cropped: cut at the window.
@@ -29,9 +29,9 @@ Effect = Literal["same", "fewer", "cropped", "more"]
 
 
 def filled(length: int, repeats: int, window: int | None, fill: Fill) -> int:
-    """Return how many samples of the periodic extension of a clip the encoder takes before zeros begin.
+    """Return how many samples of the clip's periodic extension precede the zeros in the encoder's input.
 
-    A model without a window has nothing to fill and takes all repeats. Raises InputError for repeats
+    A model without a window has nothing to fill and uses all repeats. Raises InputError for repeats
     below 1, ValueError for a clip that is empty or longer than the window.
     """
     if repeats < 1:
@@ -60,14 +60,14 @@ def windows(length: int, window: int | None) -> list[tuple[int, int]]:
 def crop_offset(length: int, repeats: int, window: int | None, fill: Fill, seed: int | None) -> int:
     """Return where in the clip's periodic extension the model's input starts.
 
-    0 where nothing is cropped, and for a head crop (seed None). A seed draws the start uniformly from
-    all possible crops, like the reference implementations but from (seed, repeats) alone rather than a
-    global random state; it is reduced modulo the length, the signal's period.
+    0 if nothing is cropped, and for a head crop (seed None). With a seed, the start is drawn uniformly from
+    all possible crops, as in the reference implementations, but from (seed, repeats) alone rather than a
+    global random state, and reduced modulo the length, the signal's period.
     """
     overflow = repeats * length - filled(length, repeats, window, fill)
     if seed is None or overflow <= 0:
         return 0
-    # A hash, not a Generator: building one for each clip costs ten times as much.
+    # A hash, not a Generator: constructing a Generator per clip costs ten times as much.
     digest = blake2b(f"{seed}:{repeats}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % (overflow + 1) % length
 
@@ -90,7 +90,7 @@ def distinct_inputs(
     fill: Fill,
     seeds: Sequence[int] | None = None,
 ) -> Distinct:
-    """Return the distinct inputs of every (clip, amplification); seeds (one a clip) make crops seeded."""
+    """Return the distinct inputs of all (clip, amplification) pairs; seeds: one per clip, for the crops."""
     inputs: list[tuple[int, int, int]] = []
     index = np.empty((len(lengths), len(repeats)), dtype=np.int64)
     for clip, seed, length in _clips(lengths, seeds):
@@ -112,9 +112,9 @@ def same_as(
     fill: Fill,
     seed: int | None = None,
 ) -> int | None:
-    """Return the first known amplification that gives the encoder just what a gives it, None if none does.
+    """Return the first known amplification whose encoder input equals that of a, None if there is none.
 
-    lengths: those of the windows that cover a clip, all of which must be the same.
+    lengths: of the windows that cover a clip; the inputs of all of them must be equal.
     """
     wanted = [_input(length, a, window, fill, seed) for length in lengths]
     for other in known:
@@ -124,7 +124,7 @@ def same_as(
 
 
 def effect(length: int, a: int, window: int | None, fill: Fill, seed: int | None = None) -> Effect:
-    """Return what amplification a does to a clip, relative to a = 1."""
+    """Return the effect of amplification a on a clip, relative to a = 1."""
     once = _input(length, 1, window, fill, seed)
     amplified = _input(length, a, window, fill, seed)
     if amplified == once:
@@ -141,9 +141,9 @@ def effects(
     fill: Fill,
     seeds: Sequence[int] | None = None,
 ) -> dict[int, dict[str, int]]:
-    """Return, for each amplification, how many clips each effect acts on (0 for those that act on none)."""
+    """Return the number of clips by amplification and effect, including zero counts."""
     counts = {a: dict.fromkeys(get_args(Effect), 0) for a in repeats}
-    # in an archive many clips are of one length: each length is looked at once
+    # many clips of an archive share a length: compute each length once
     alike = Counter((length, seed) for _, seed, length in _clips(lengths, seeds))
     for (length, seed), clips in alike.items():
         for a in counts:
@@ -152,12 +152,12 @@ def effects(
 
 
 def _input(length: int, repeats: int, window: int | None, fill: Fill, seed: int | None) -> tuple[int, int]:
-    """Return (offset, filled), which together name the input."""
+    """Return (offset, filled), which together identify the input."""
     return crop_offset(length, repeats, window, fill, seed), filled(length, repeats, window, fill)
 
 
 def _clips(lengths: Sequence[int], seeds: Sequence[int] | None) -> Iterator[tuple[int, int | None, int]]:
-    """Return (clip, seed, length) of each clip, as Python integers: NumPy's are slow one at a time."""
+    """Return (clip, seed, length) of each clip, as Python integers: NumPy scalars are slow."""
     plain = [int(length) for length in lengths]
     every = [None] * len(plain) if seeds is None else seeds
     return zip(range(len(plain)), every, plain, strict=True)

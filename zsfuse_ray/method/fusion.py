@@ -1,7 +1,6 @@
 """Late fusion of the specialist's posterior q with the ALM's posterior p: the rules and their application.
 
-A training-free rule is one record in RULES. Options, search, evaluation and tuning take the rules' names from
-there.
+Each training-free rule is one record in RULES; options, search, evaluation and tuning read the names from it.
 """
 
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from zsfuse_ray.errors import InputError, nearest
 
 Rule = str  # a name in RULES
 
-# Below this a specialist's mass on the label set is rounding noise, and renormalising would amplify it.
+# A specialist's mass on the label set below this is rounding noise that renormalising would amplify.
 _NO_MASS = 1e-12
 
 
@@ -23,13 +22,13 @@ _NO_MASS = 1e-12
 class FusionRule:
     """A training-free pool of two posteriors.
 
-    pool: (q, p, weight) -> the pooled values over the labels the specialist covers, up to a factor a clip.
-    Labels are the last axis, the leading axes of q and p broadcast, and q has been scaled to the mass of p on
-    these labels. At weight 0 it is q, at weight 1 p.
+    pool: (q, p, weight) -> the pooled values over the labels the specialist covers, up to a factor per clip.
+    Labels are the last axis, the leading axes of q and p broadcast, and q is already scaled to the mass of p
+    on these labels. At weight 0 the result is q, at weight 1 p.
 
-    straight: what is a straight line over the weight for every label, which lets `search` count the clips of
-    all weights at once. "posterior": the pool itself, of the same mass as p; "logarithm": its logarithm, up
-    to a term that all labels share. None: neither; the search then computes each weight.
+    straight: what is linear in the weight for every label; `search` then counts the clips of all weights at
+    once. "posterior": the pool itself, with the same mass as p; "logarithm": its logarithm, up to a term
+    common to all labels. None: neither; the search then computes each weight.
     """
 
     name: str
@@ -65,7 +64,7 @@ def find_rule(name: str) -> FusionRule:
 def specialist_on_labels(q: ArrayLike, mapping: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the specialist's posterior (n, S) on the label set, (n, C), by a mapping (S, C).
 
-    Unmapped mass is dropped and the rest renormalised; labels the specialist does not cover get 0. A row
+    Unmapped mass is dropped and the rest renormalised; labels the specialist does not cover are 0. A row
     without mapped mass carries no information on the label set and becomes uniform over the covered labels.
     """
     inside = mapping.any(axis=0)
@@ -85,10 +84,10 @@ def fuse(
 ) -> NDArray[np.float64]:
     """Return the fused posterior (n, C) for the ALM's share `weight`, 0 to 1 (Kataria & Hu 2026).
 
-    q: (n, C) from `specialist_on_labels`; p: (n, C); inside: (C,), labels the specialist covers. Outside
-    these the ALM alone decides; inside, fusion shares out what mass the ALM leaves there. Weight 1 is
-    exactly p; weight 0 is exactly q where the specialist covers every label. InputError for a rule that is
-    not in RULES and for a weight outside 0 to 1.
+    q: (n, C) from `specialist_on_labels`; p: (n, C); inside: (C,), labels the specialist covers. Other labels
+    keep the ALM's posterior; fusion redistributes the ALM's mass on the covered labels. Weight 1 is exactly
+    p; weight 0 is exactly q if the specialist covers every label. InputError for a rule that is not in RULES
+    and for a weight outside 0 to 1.
     """
     if not 0 <= weight <= 1:
         raise InputError(f"fusion weight must be between 0 and 1, not {weight}")
@@ -100,9 +99,9 @@ def fuse(
 def pool_inside(
     q: NDArray, p: NDArray, weight: float, rule: FusionRule, inside: NDArray[np.bool_]
 ) -> NDArray:
-    """Return what `fuse` defines, for arrays with labels on the last axis, in their own precision.
+    """Return the result of `fuse` for arrays with labels on the last axis, in their own precision.
 
-    The leading axes of q broadcast to those of p. The result may be q or p itself.
+    The leading axes of q broadcast to those of p. The result may be q or p itself, not a copy.
     """
     if weight == 1:
         return p
@@ -112,11 +111,11 @@ def pool_inside(
     share = 1.0 if covers_all else np.where(inside, p, 0).sum(axis=-1, keepdims=True)
     q = q * share
     pooled = rule.pool(q, p, weight)
-    if rule.straight != "posterior":  # which has the mass of p already
+    if rule.straight != "posterior":  # such a pool already has the mass of p
         pooled = pooled if covers_all else np.where(inside, pooled, 0)
         total = pooled.sum(axis=-1, keepdims=True)
         if (empty := total <= 0).any():
-            # without a common label a geometric pool has nothing to normalise; the linear one exists
+            # the supports of q and p are disjoint: a geometric pool has no mass; fall back to the linear one
             pooled = np.where(empty, _linear(q, p, weight), pooled)
             total = np.where(empty, share, total)
         pooled = pooled * (share / np.where(total > 0, total, 1.0))

@@ -1,7 +1,7 @@
-"""From what the models returned for some segments to the columns of the segments table.
+"""Convert model outputs for segments to columns of the segments table.
 
-Runs over an archive, runs from kept embeddings and `Labeller` all label here: a new column is added in
-`label_columns` and nowhere else.
+Archive runs, runs from stored embeddings and `Labeller` all label here: a new column is added only in
+`label_columns`.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
 
 @dataclass(frozen=True, eq=False)
 class Labelling:
-    """All that turns what the models return into posteriors and labels; computed once a run.
+    """Everything needed to turn model outputs into posteriors and labels; computed once per run.
 
-    text: (P, C, D), the embedded prompts of all text repeats, None without an ALM; scale: the ALM's.
+    text: (P, C, D), prompt embeddings for all text repeats, None without an ALM; scale: its logit scale.
     specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     """
@@ -36,7 +36,7 @@ class Labelling:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the column label may hold: the label set, and UNSURE where there is a threshold."""
+        """Possible values of the column label: the label set, and UNSURE if there is a threshold."""
         return (*self.labels, UNSURE) if self.unsure_below else self.labels
 
     @property
@@ -66,9 +66,9 @@ def posteriors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Return the fused, the specialist's and the ALM's posteriors of n segments, each (n, C).
 
-    embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S) of the
-    specialist; vectors: (n, V), the pooled ones its head reads, for trained fusion. What a labelling has no
-    model for is None, and so is its posterior; of one model alone the fused posterior is its own.
+    embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
+    specialist's; vectors: (n, V), the pooled vectors its head reads, for trained fusion. Arguments and
+    posteriors of a missing model are None; with a single model, the fused posterior is that model's.
     """
     alm = specialist = None
     if labelling.text is not None:
@@ -99,9 +99,9 @@ def label_columns(
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of n segments, each (n,), see `posteriors` for the arguments.
 
-    label (texts), confidence (the label's probability), entropy (nats) and p_LABEL of the fused posterior;
-    specialist_LABEL of the labels it covers; alm_LABEL. All but label are float32. Of equally probable labels
-    the first wins. An unsure segment keeps the probability of its most probable label as its confidence.
+    label (strings), confidence (the label's probability), entropy (nats) and p_LABEL of the fused posterior;
+    specialist_LABEL for the labels it covers; alm_LABEL. All but label are float32. Ties go to the first
+    label. The confidence of an unsure segment is the probability of its most probable label.
     """
     fused, specialist, alm = posteriors(labelling, embeddings, logits, vectors)
     labels = np.array(labelling.labels, dtype=object)[fused.argmax(axis=1)]

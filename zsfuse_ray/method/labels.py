@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
 
-# Canonical name -> words a prompt may use, the canonical name first. Only close synonyms: two words of
-# one entry cannot stand side by side in a label set.
+# Canonical name -> words a prompt may use, the canonical name first. Only close synonyms: a label set
+# cannot contain two words of one entry.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "angry": ("angry", "anger", "mad", "furious", "enraged"),
     "bored": ("bored", "boredom", "uninterested", "listless"),
@@ -26,7 +26,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "surprised": ("surprised", "surprise", "astonished", "amazed"),
 }
 
-# Spellings seen in metadata and model configs that no prompt should use.
+# Spellings found in metadata and model configs; not for prompts.
 _CODES: dict[str, tuple[str, ...]] = {
     "angry": ("ang", "a"),
     "bored": ("bor",),
@@ -42,25 +42,25 @@ _CODES: dict[str, tuple[str, ...]] = {
     "surprised": ("sur", "u", "ps", "pleasant surprise", "pleasant_surprise", "pleasant_surprised"),
 }
 
-UNSURE = "unsure"  # in place of a label whose probability is below a threshold
+UNSURE = "unsure"  # replaces a label whose probability is below the threshold
 
 _WORDS = [word for words in SYNONYMS.values() for word in words]
 _CANONICAL = {word: name for table in (SYNONYMS, _CODES) for name, words in table.items() for word in words}
 
 
 def canonical(name: str) -> str:
-    """Return the canonical emotion name: "Anger", " ang" -> "angry". Unknown names are only tidied."""
+    """Return the canonical emotion name: "Anger", " ang" -> "angry". Unknown names: stripped, lowercased."""
     plain = name.strip().lower()
     return _CANONICAL.get(plain, plain)
 
 
 def column(label: str) -> str:
-    """Return the label as a column suffix: lowercase, everything but letters and digits becomes "_"."""
+    """Return the label as a column suffix: lowercase, non-word characters replaced by "_"."""
     return re.sub(r"\W", "_", label.strip().lower())
 
 
 def label_set(names: Sequence[str]) -> tuple[str, ...]:
-    """Check a user's label set and return it stripped and lowercased, in order, in the user's own words.
+    """Validate a user's label set and return it stripped and lowercased, order and wording unchanged.
 
     Raises InputError for fewer than two labels, a label that is empty, longer than 60 characters or not
     printable, and for two labels that name the same emotion or would share a table column.
@@ -86,10 +86,10 @@ def label_set(names: Sequence[str]) -> tuple[str, ...]:
 def label_warnings(
     labels: Sequence[str], specialist: Sequence[str] | None, alm: bool, unknown: Collection[str] = ()
 ) -> list[str]:
-    """Return a line for each label that is probably misspelled or that no model knows.
+    """Return one line per label that is probably misspelled or unknown to every model.
 
-    specialist: its own labels, None without one; alm: whether there is an ALM; unknown: labels that the
-    ALM's text encoder does not have as words.
+    specialist: its own labels, None without one; alm: whether there is an ALM; unknown: labels missing from
+    the vocabulary of the ALM's text encoder.
     """
     own = {canonical(name) for name in specialist or ()}
     lines = []
@@ -99,17 +99,19 @@ def label_warnings(
         if near and not is_covered:
             lines.append(f'label "{label}" is close to a known emotion word: did you mean "{near[0]}"?')
         elif not (is_covered or alm):
-            lines.append(f'label "{label}" is not the specialist\'s, the only model: its probability is 0')
+            lines.append(
+                f'label "{label}" is not covered by the specialist, the only model: its score is always 0'
+            )
         elif not is_covered and label in unknown:
-            lines.append(f'label "{label}" is a word that no model knows: its probability means little')
+            lines.append(f'label "{label}" is not in the vocabulary of any model: its scores are unreliable')
     return lines
 
 
 def map_labels(source: Sequence[str], target: Sequence[str]) -> NDArray[np.bool_]:
-    """Return a boolean array (S, C): source label s means target label c.
+    """Return a boolean array (S, C): True if source label s denotes target label c.
 
-    Names match when their canonical names are equal. A source label matches at most one target, since a
-    label set names each emotion once; several sources may match one target.
+    Names match if their canonical names are equal. A source label matches at most one target, since a
+    label set contains each emotion once; several source labels may match one target.
     """
     names = [canonical(name) for name in label_set(target)]
     return np.array([[canonical(name) == other for other in names] for name in source], dtype=bool)

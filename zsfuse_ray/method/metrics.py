@@ -19,7 +19,7 @@ BINS = 15  # of confidence, for calibration
 
 
 def confusion(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> NDArray[np.int64]:
-    """Return clip counts (C, C), row the target, column the prediction."""
+    """Return clip counts (C, C); rows are targets, columns predictions."""
     return _confusions(targets, predictions, np.zeros(len(np.asarray(targets)), dtype=int), n_labels, 1)[0]
 
 
@@ -29,7 +29,7 @@ def ua(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> float:
 
 
 def wa(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> float:
-    """Return the share of clips predicted right."""
+    """Return the share of clips predicted correctly."""
     return float(_measure("wa", confusion(targets, predictions, n_labels)))
 
 
@@ -52,7 +52,7 @@ def nll(posteriors: ArrayLike, targets: ArrayLike) -> float:
 
 
 def recalls(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> NDArray[np.float64]:
-    """Return the recall of each label (C,), NaN for a label no clip has."""
+    """Return the recall of each label (C,), NaN for a label without clips."""
     counts = confusion(targets, predictions, n_labels)
     actual = counts.sum(axis=1)
     return np.where(actual > 0, np.diagonal(counts) / np.maximum(actual, 1), np.nan)
@@ -61,7 +61,7 @@ def recalls(targets: ArrayLike, predictions: ArrayLike, n_labels: int) -> NDArra
 def reliability(
     posteriors: ArrayLike, targets: ArrayLike, bins: int = BINS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the clips, mean confidence and accuracy of each bin of `ece`, NaN in an empty one."""
+    """Return clip count, mean confidence and accuracy of each bin of `ece`; NaN for an empty bin."""
     bin_of, confidence, right = _binned(posteriors, targets, bins)
     clips = np.bincount(bin_of, minlength=bins)
     some = np.where(clips > 0, clips, np.nan)
@@ -80,15 +80,15 @@ def drawn(
     n: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return the metric (n,) on n resamples of the speakers: equal speakers and seed draw alike.
+    """Return the metric (n,) on n bootstrap resamples of the speakers; deterministic in speakers and seed.
 
-    groups: (clips,) whose metrics are averaged, such as the folds of a cross-validation; a draw leaves out
-    groups without a clip. For "ece", predictions are posteriors (clips, C).
+    groups: (clips,) whose metrics are averaged, such as cross-validation folds; a group without clips in a
+    resample is skipped. For "ece", predictions are posteriors (clips, C).
     """
     targets, predictions = np.asarray(targets), np.asarray(predictions)
     clusters, counts = _resample(speakers, n, seed)
     names, group = np.unique(np.zeros(len(targets)) if groups is None else groups, return_inverse=True)
-    cells = group * counts.shape[1] + clusters  # one a group and speaker
+    cells = group * counts.shape[1] + clusters  # one per group and speaker
     n_cells = len(names) * counts.shape[1]
     if metric == "ece":
         of_cell = _gaps(predictions, targets, cells, n_cells)
@@ -114,9 +114,9 @@ def drawn(
 def interval(draws: NDArray[np.float64], n_speakers: int, level: float = 0.95) -> tuple[float, float]:
     """Return the expanded percentile interval (low, high) of resampled values (Hesterberg 2015, section 4.3).
 
-    Plain percentiles are too narrow for few speakers: they lack the factor sqrt(n / (n - 1)) and the t
-    distribution's tails (with 10 speakers they cover 89 % instead of 95, these 94). With three or four even
-    these are too narrow: there are too few ways to draw them.
+    Plain percentile intervals are too narrow for few speakers: they lack the factor sqrt(n / (n - 1)) and the
+    tails of the t distribution. With 10 speakers their coverage is 89 % instead of 95 %; that of the expanded
+    interval is 94 %. With three or four speakers it is too narrow as well: too few distinct resamples.
     """
     tail = stdtrit(n_speakers - 1, (1 - level) / 2) * np.sqrt(n_speakers / (n_speakers - 1))
     low, high = np.quantile(draws, [ndtr(tail), ndtr(-tail)])
@@ -126,7 +126,7 @@ def interval(draws: NDArray[np.float64], n_speakers: int, level: float = 0.95) -
 def _binned(
     posteriors: ArrayLike, targets: ArrayLike, bins: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return each clip's bin, its confidence, and whether the top label is right."""
+    """Return each clip's bin, its confidence, and whether the top label is correct."""
     posteriors = np.asarray(posteriors, dtype=np.float64)
     confidence = posteriors.max(axis=1)
     bin_of = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
@@ -134,7 +134,7 @@ def _binned(
 
 
 def _gaps(posteriors: ArrayLike, targets: ArrayLike, clusters: NDArray[np.int64], n_clusters: int) -> NDArray:
-    """Return, for each cluster, the summed gaps of each bin and then the number of clips."""
+    """Return, per cluster, the sum of (correct - confidence) in each bin, followed by the number of clips."""
     bin_of, confidence, right = _binned(posteriors, targets, BINS)
     cells = clusters * BINS + bin_of
     gaps = np.bincount(cells, weights=right - confidence, minlength=n_clusters * BINS)
@@ -145,7 +145,7 @@ def _gaps(posteriors: ArrayLike, targets: ArrayLike, clusters: NDArray[np.int64]
 def _confusions(
     targets: ArrayLike, predictions: ArrayLike, clusters: NDArray[np.int64], n_labels: int, n_clusters: int
 ) -> NDArray[np.int64]:
-    """Return one confusion matrix a cluster, (n_clusters, C, C)."""
+    """Return one confusion matrix per cluster, (n_clusters, C, C)."""
     targets, predictions = np.asarray(targets), np.asarray(predictions)
     if len(targets) == 0:
         raise InputError("no labelled clips to score")
@@ -163,11 +163,11 @@ def _measure(metric: Metric, confusions: NDArray[np.int64]) -> NDArray[np.float6
         each, present = right / np.maximum(actual, 1), actual > 0
     else:
         each, present = 2 * right / np.maximum(actual + predicted, 1), actual + predicted > 0
-    return each.sum(axis=-1) / present.sum(axis=-1)  # an absent label has 0 here
+    return each.sum(axis=-1) / present.sum(axis=-1)  # `each` is 0 for an absent label
 
 
 def _resample(speakers: Sequence[str], n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each clip's speaker (clips,) and how often each resample drew each speaker (n, speakers)."""
+    """Return each clip's speaker index (clips,) and the draws of each speaker per resample (n, speakers)."""
     names, clusters = np.unique(np.asarray(speakers), return_inverse=True)
     if len(names) < 2:
         raise InputError(f"an interval over speakers needs at least two speakers, got {len(names)}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import SYNONYMS, canonical
 
-# Seen in published zero-shot speech emotion work.
+# From published work on zero-shot speech emotion recognition.
 TEMPLATES: tuple[str, ...] = (
     "this person is feeling {}.",
     "this person is feeling {}",
@@ -28,7 +28,7 @@ TEMPLATES: tuple[str, ...] = (
 
 
 def check_template(template: str) -> str:
-    """Return the template if a label fits into it; InputError otherwise."""
+    """Return the template if it has exactly one placeholder for the label; InputError otherwise."""
     if len(template) > 300 or not template.isprintable():
         raise InputError(f"template {template[:60]!a} must be at most 300 printable characters")
     if "{}" not in template or template.count("{") != 1 or template.count("}") != 1:
@@ -39,10 +39,10 @@ def check_template(template: str) -> str:
 
 
 def prompt_grid(labels: Sequence[str], templates: Sequence[str], words: int = 1) -> list[list[str]]:
-    """Return the prompt bank: P = len(templates) * words rows of one prompt a label.
+    """Return the prompt bank: P = len(templates) * words rows with one prompt per label.
 
-    Word 0 of a label is the user's own; the next ones are its synonyms. A label with fewer words than
-    `words` repeats them in turn, so every row names every label.
+    Word 0 of a label is the user's own; the next ones are its synonyms. A label with fewer than `words`
+    words cycles through them, so every row has a prompt for every label.
     """
     if not templates:
         raise InputError(f'a prompt bank needs at least one template, such as "{TEMPLATES[0]}"')

@@ -1,16 +1,16 @@
-"""Every prompt subset and every fusion weight at once, by arithmetic on the prompts' scores.
+"""Search over all prompt subsets and fusion weights, computed from per-prompt scores.
 
-Prompt t gives clip i and label c the score S[t, i, c]; a subset of the prompts is then a masked mean of S
-(for `embedding` divided by the norm of the mean text embedding, which their Gram matrix gives), and nothing
-has to be encoded again. Along the fusion weight, linear fusion is a straight line for every label, log-linear
-fusion one in the logarithm; so the weights with which a label wins are an interval between crossings, and
-clips that are right are counted for all weights at once by where their interval begins and ends. That costs
-clips × labels a subset, where trying each weight would cost weights × clips × labels. What has no such lines
-is computed weight by weight: NLL, log-linear fusion with labels the specialist does not cover, and rules
-without them (`FusionRule.straight`).
+Prompt t gives clip i and label c the score S[t, i, c]. The scores of a prompt subset are a masked mean of S
+(for `embedding`, divided by the norm of the mean text embedding, computed from the Gram matrix), so nothing
+is encoded again. As a function of the fusion weight, linear fusion is linear for every label, log-linear
+fusion linear in the logarithm; the weights at which a label wins therefore form an interval between
+crossings, and correct clips are counted for all weights at once from the ends of these intervals. This costs
+clips × labels per subset instead of weights × clips × labels. Computed weight by weight instead: NLL,
+log-linear fusion with labels the specialist does not cover, and rules linear in neither sense
+(`FusionRule.straight`).
 
-The temperature is one number a block, tried on a grid as any other choice is: fitting it for each subset
-would cost more than the search, and fitting it once on all clips would let those that test take part.
+The temperature is one value per block, searched on a grid like any other choice: fitting it per subset would
+cost more than the search, and fitting it once on all clips would leak test clips.
 """
 
 from collections.abc import Iterator
@@ -26,19 +26,19 @@ from zsfuse_ray.method.zeroshot import Ensemble
 Objective = Literal["ua", "wa", "macro_f1", "nll"]
 
 STEPS = 100  # weights 0, 0.01, …, 1
-EXHAUSTIVE = 17  # prompts of which all subsets are tried: 131,071
-_CHUNK = 200_000  # scores in work at once: few enough for a core's cache, whatever the number of clips
-_NO_LOG = -1e4  # logarithm of no probability: finite, and beyond what any other can make up for
+EXHAUSTIVE = 17  # up to this many prompts all subsets are evaluated: 131,071
+_CHUNK = 200_000  # scores per chunk: fits a core's cache whatever the number of clips
+_NO_LOG = -1e4  # logarithm of probability 0: finite, but too low for any other term to compensate
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One (a, b, ensemble, fusion, temperature) with all that its subsets and weights are scored on.
+    """One (a, b, ensemble, fusion, temperature) and the data its subsets and weights are evaluated on.
 
-    scores: (T, n, C), scale times cosine of each prompt, see `prompt_scores`; norms of mean text embeddings
-    come from gram, (C, T, T), see `prompt_gram`. specialist: (n, C) posteriors on the label set, None for the
-    ALM alone, which leaves weight 1 as the only one. inside: (C,), labels the specialist covers. targets and
-    folds: (n,), folds from 0.
+    scores: (T, n, C), scale times cosine of each prompt, see `prompt_scores`; gram: (C, T, T), see
+    `prompt_gram`, for the norms of mean text embeddings. specialist: (n, C) posteriors on the label set, None
+    for the ALM alone, whose only weight is 1. inside: (C,), labels the specialist covers. targets and folds:
+    (n,), folds from 0.
     """
 
     scores: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Block:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Fusion weights that are tried, (W,)."""
+        """Fusion weights evaluated, (W,)."""
         return np.linspace(0, 1, STEPS + 1) if self.specialist is not None else np.ones(1)
 
 
@@ -70,13 +70,13 @@ def prompt_gram(text: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def subsets(n_prompts: int) -> NDArray[np.uint64]:
-    """Return every subset but the empty one as the bits of a number, those of few prompts first."""
+    """Return all non-empty subsets as bit masks, those with fewest prompts first."""
     numbers = np.arange(1, 2**n_prompts, dtype=np.uint64)
     return numbers[np.argsort(sizes(numbers), kind="stable")]
 
 
 def sizes(masks: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return how many prompts each subset has."""
+    """Return the number of prompts in each subset."""
     return members(masks, 64).sum(axis=1)
 
 
@@ -88,10 +88,10 @@ def members(masks: NDArray[np.uint64], n_prompts: int) -> NDArray[np.bool_]:
 def fold_scores(
     block: Block, masks: NDArray[np.uint64], dtype: DTypeLike = np.float32
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float64]]]:
-    """Yield (subsets, scores (subsets, F, W)), some subsets at a time: the objective on each fold.
+    """Yield (subsets, scores (subsets, F, W)) in chunks of subsets: the objective on each fold.
 
-    Higher is better: of `nll` it is the negative. Labels that tie go to the first, as `argmax` has it. Memory
-    is a few times that of the prompts' scores and some tens of MB, whatever the number of subsets.
+    Higher is better: `nll` is negated. Ties go to the first label, as in `argmax`. Memory is a few times that
+    of the prompts' scores plus some tens of MB, whatever the number of subsets.
     """
     parts = _parts(block, np.dtype(dtype))
     step = max(1, _CHUNK // max(part.scores[0].size for part in parts))
@@ -114,10 +114,10 @@ def fold_scores(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Clips that may be given one label: those whose label it is, for macro-F1 all; and cells to count by.
+    """Clips to count for one predicted label (those with this target; for macro-F1 all), and count cells.
 
-    scores: (T, C, m), of posteriors where these are averaged; specialist: (C, m) posteriors. cells:
-    (m,), the clips' folds, and for macro-F1 twice the fold, one more where it is the clip's own label.
+    scores: (T, C, m), posteriors if these are averaged; specialist: (C, m) posteriors. cells: (m,), the
+    clips' folds; for macro-F1 twice the fold, plus one if the label is the clip's target.
     """
 
     label: int
@@ -129,7 +129,7 @@ class _Part:
 def _parts(block: Block, dtype: np.dtype) -> list[_Part]:
     scores, specialist = block.scores.astype(dtype, copy=False), block.specialist
     n_labels = scores.shape[2]
-    if specialist is None:  # only weight 1 is kept, where it has no share
+    if specialist is None:  # placeholder: only weight 1 is kept, where it has no effect
         specialist = np.full(scores.shape[1:], 1 / n_labels)
     if block.ensemble == "probability":
         scores = _softmax(scores / dtype.type(block.temperature), axis=2)
@@ -148,9 +148,9 @@ def _parts(block: Block, dtype: np.dtype) -> list[_Part]:
 
 
 def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds: int) -> NDArray[np.float64]:
-    """Clips of each cell that are given the part's label at each weight, (K, cells, steps + 1).
+    """Number of clips in each cell predicted as the part's label at each weight, (K, cells, steps + 1).
 
-    Of `nll` it is the sum of their log probabilities of it.
+    For `nll`, the sum of the log posteriors of this label instead.
     """
     averaged = chosen @ part.scores.reshape(len(part.scores), -1)
     averaged = averaged.reshape(len(chosen), *part.scores.shape[1:])
@@ -167,7 +167,7 @@ def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds
         if straight == "posterior":
             assert p is not None
             begin, end = _interval(part.specialist if all_covered else _at_0(block, part, p), p, part.label)
-        else:  # a common factor of a clip's posteriors changes no order: scores do as their logarithms
+        else:  # a common factor per clip does not change the order: scores can stand in for log posteriors
             begin, end = _interval(_log(part.specialist), averaged if p is None else _log(p), part.label)
         base = (np.arange(len(chosen))[:, None] * n_cells + part.cells) * (STEPS + 2)
         n = len(chosen) * n_cells * (STEPS + 2)
@@ -189,10 +189,12 @@ def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds
 def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (begin, end), each (K, m): the label wins at weights begin ≤ w · steps < end.
 
-    Each label is a line from at_0, (C, m) or (K, C, m), at weight 0 to at_1, (K, C, m), at weight 1.
+    Each label's value is linear from at_0, (C, m) or (K, C, m), at weight 0 to at_1, (K, C, m), at weight 1.
     """
     kind = at_1.dtype.type
-    tie = kind(STEPS * np.finfo(kind).eps)  # a crossing is no more exact; one so near a weight is a tie there
+    tie = kind(
+        STEPS * np.finfo(kind).eps
+    )  # precision of a crossing; one this close to a weight is a tie there
     tiny, beyond = kind(1e-30), kind(STEPS + 0.5)
     low = np.full(at_1[:, 0].shape, -0.5, kind)
     high = np.full(low.shape, beyond)
@@ -200,7 +202,7 @@ def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int6
     for other in range(at_1.shape[1]):
         if other == label:
             continue
-        sign = kind(1 if label < other else -1)  # of equals the first label wins
+        sign = kind(1 if label < other else -1)  # ties go to the first label
         lead = at_0[label] - at_0[other] + sign * tiny
         loss = at_1[:, other] - at_1[:, label]
         loss += lead
@@ -215,13 +217,13 @@ def _interval(at_0: NDArray, at_1: NDArray, label: int) -> tuple[NDArray[np.int6
 
 
 def _at_0(block: Block, part: _Part, p: NDArray) -> NDArray:
-    """Linear fusion (K, C, m) at weight 0 where the specialist does not cover every label, see `fuse`."""
+    """Linear fusion (K, C, m) at weight 0 if the specialist does not cover every label, see `fuse`."""
     share = p[:, block.inside].sum(axis=1, keepdims=True)
     return np.where(block.inside[:, None], part.specialist * share, p)
 
 
 def _fused(block: Block, part: _Part, p: NDArray, weight: float) -> NDArray:
-    """The fused posterior (K, C, m) at one weight, as `fuse` has it."""
+    """The fused posterior (K, C, m) at one weight, as `fuse` defines it."""
     q, p = np.moveaxis(part.specialist, 0, -1), np.moveaxis(p, 1, -1)
     return np.moveaxis(pool_inside(q, p, weight, find_rule(block.fusion), block.inside), -1, 1)
 
@@ -229,7 +231,7 @@ def _fused(block: Block, part: _Part, p: NDArray, weight: float) -> NDArray:
 def _mean(
     block: Block, by_label: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """UA: each label of a fold counts the same; WA and NLL: each clip does. clips: (F, C) there are."""
+    """UA: equal weight per label in a fold; WA and NLL: equal weight per clip. clips: (F, C) clip counts."""
     if block.objective == "ua":
         of_clip = 1 / np.maximum(clips, 1) / np.maximum((clips > 0).sum(axis=1, keepdims=True), 1)
     else:
@@ -238,7 +240,7 @@ def _mean(
 
 
 def _f1(by_label: list[tuple[int, NDArray[np.float64]]], clips: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Macro-F1 over the labels that clips of the fold have or are given, as `metrics.macro_f1` has it."""
+    """Macro-F1 over the labels present in a fold's targets or predictions, as in `metrics.macro_f1`."""
     total, labels = np.zeros(1), np.zeros(1)
     for label, given in by_label:
         right = given[:, 1::2]

@@ -1,4 +1,4 @@
-"""Fusion by logistic regression on log posteriors, a comparator that is fitted on labelled clips."""
+"""Fusion by logistic regression on log posteriors: a baseline fitted on labelled clips."""
 
 from dataclasses import dataclass
 
@@ -37,12 +37,10 @@ def fit_stacked(q: ArrayLike, p: ArrayLike, targets: ArrayLike, n_labels: int, c
     if len(present) < 2:
         raise InputError(f"stacked fusion needs clips of at least two labels, got {len(present)}")
     model = LogisticRegression(C=c, max_iter=1000).fit(_log_posteriors(q, p, floor), targets)
-    # For two labels scikit-learn keeps only the second one's log odds.
+    # For two labels, scikit-learn stores only the log odds of the second.
     binary = len(present) == 2
     coef = np.zeros((n_labels, 2 * n_labels))
-    intercept = np.full(
-        n_labels, -1e9
-    )  # finite, as `softmax` takes scores; the probability is 0 all the same
+    intercept = np.full(n_labels, -1e9)  # finite, as `softmax` requires; the probability is still 0
     coef[present] = np.vstack([np.zeros_like(model.coef_), model.coef_]) if binary else model.coef_
     intercept[present] = [0, model.intercept_[0]] if binary else model.intercept_
     return Stacked(coef, intercept, floor)

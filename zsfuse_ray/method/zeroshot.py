@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from zsfuse_ray.errors import InputError
 
-# What is averaged over the prompt bank: text embeddings (renormalised), scores, or posteriors.
+# Averaged over the prompt bank: text embeddings (renormalised), scores, or posteriors.
 Ensemble = Literal["embedding", "logit", "probability"]
 
 
@@ -25,8 +25,8 @@ def scores(
 ) -> NDArray[np.float64]:
     """Return zero-shot scores (n, C), scale times cosine, aggregated over prompts.
 
-    audio: (n, D), or (n, A, D) for A amplified inputs a clip, whose scores are averaged. text: (P, C, D),
-    P prompts a label. Both normalised. `probability` averages posteriors and so has no scores.
+    audio: (n, D), or (n, A, D) for A amplified inputs per clip, whose scores are averaged. text: (P, C, D),
+    P prompts per label. Both normalised. `probability` averages posteriors and therefore has no scores.
     """
     if ensemble not in ("embedding", "logit"):
         raise ValueError(f'ensemble "{ensemble}" has no scores; posterior() computes it')
@@ -46,7 +46,7 @@ def posterior(
 ) -> NDArray[np.float64]:
     """Return the ALM posterior (n, C): softmax(scores / temperature), see `scores` for the arguments.
 
-    `probability` averages the posteriors of the prompts; amplified inputs are averaged before, as scores.
+    `probability` averages the prompts' posteriors; the scores of amplified inputs are averaged before that.
     """
     if not temperature > 0:
         raise InputError(f"temperature must be above 0, not {temperature}")
@@ -65,8 +65,8 @@ def fit_temperature(
 ) -> float:
     """Return the temperature that minimises the negative log-likelihood of scores (n, C) (Guo et al. 2017).
 
-    targets: (n,) label indices. The likelihood is convex in 1/T, so the minimum is the only one. Scores
-    that separate the labels perfectly give a T so low that posteriors round to 0 and 1.
+    targets: (n,) label indices. The likelihood is log-concave in 1/T, so its maximum is unique. Scores that
+    separate the labels perfectly give a T so low that posteriors round to 0 and 1.
     """
     scores = np.asarray(scores, dtype=np.float64)
     targets = np.asarray(targets)
@@ -81,6 +81,6 @@ def fit_temperature(
 
 
 def _mean_input(audio: ArrayLike) -> NDArray[np.float64]:
-    """Return (n, D), the mean over the amplified inputs of each clip where there are several."""
+    """Return (n, D), the mean over the amplified inputs of each clip if there are several."""
     audio = np.asarray(audio, dtype=np.float64)
     return audio.mean(axis=1) if audio.ndim == 3 else audio
