@@ -1,4 +1,4 @@
-"""A corpus of numbers: clips of speakers, and models whose outputs hold as much of a label as is wanted."""
+"""A synthetic corpus: clips with speakers, and model outputs with a chosen amount of label information."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ DIM = 16
 
 
 def clips(n_speakers: int = 12, n_each: int = 10, split: bool = True, fold: bool = False) -> pa.Table:
-    """CLIPS of one corpus; split: half of the speakers train, a quarter chooses, a quarter tests."""
+    """CLIPS of one corpus; split: half of the speakers in train, a quarter each in dev and test."""
     rows = []
     for s in range(n_speakers):
         part = None
@@ -46,7 +46,7 @@ def evidence(
     text_repeats: tuple[int, ...] = (1, 2),
     shuffled: bool = False,
 ) -> Evidence:
-    """alm, specialist: how much of the label is in their outputs, from 0 on. Template 0 is the best one."""
+    """alm, specialist: amount of label information in their outputs, from 0. Template 0 is the best."""
     rng = np.random.default_rng(seed)
     n = n_speakers * n_each
     targets = rng.integers(0, len(LABELS), n)
@@ -77,20 +77,20 @@ def evidence(
 
 
 def split_round(e: Evidence) -> Round:
-    """Half of the clips train, a quarter chooses, a quarter tests, by speakers."""
+    """Half of the clips in train, a quarter each in dev and test, by speaker."""
     n = len(e.targets)
     return Round(np.arange(n // 2), np.arange(n // 2, 3 * n // 4), np.arange(3 * n // 4, n))
 
 
 def config(templates: int = 4, **options: object) -> TuneConfig:
-    """A tuning of so many templates."""
+    """The configuration of a tuning with this many templates."""
     names = tuple(f"{n} {{}}" for n in range(templates))
     given = {"input": "clips.csv", "output": "out", "resamples": 200, "temperatures": "1", **options}
     return build(TuneConfig, {"templates": names, **given})
 
 
 def searched(e: Evidence, options: TuneConfig) -> Candidates:
-    """All blocks of the evidence."""
+    """Candidates of all blocks of the evidence."""
     settings = distinct_settings(e, options)
     blocks = [block_of(e, setting, options.objective) for setting in settings]
     return Candidates.of(settings, blocks[0].weights, [summarise(block)[0] for block in blocks])

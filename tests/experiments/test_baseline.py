@@ -20,7 +20,7 @@ def posteriors(targets=DATA.targets, features=DATA.features, train=ROUND.train, 
     return found
 
 
-def test_it_predicts_what_scikit_learn_does():
+def test_predictions_equal_scikit_learn():
     found, about = posteriors()
     options = {"C": about["C"], "gamma": about["gamma × features"] / 8, "class_weight": "balanced"}
     reference = make_pipeline(StandardScaler(), OneVsRestClassifier(SVC(**options)))
@@ -31,21 +31,21 @@ def test_it_predicts_what_scikit_learn_does():
     assert balanced_accuracy_score(DATA.targets[ROUND.test], expected) > 0.5
 
 
-def test_other_clips_labels_do_not_matter():
+def test_labels_of_other_clips_have_no_effect():
     targets = DATA.targets.copy()
     targets[len(ROUND.train) :] = np.random.default_rng(0).permutation(targets[len(ROUND.train) :])
     assert (posteriors(targets)[0] == posteriors()[0]).all()
 
 
-def test_training_clips_are_answered_for_by_other_speakers():
-    """Features that name the speaker, whose clips all have one label: known by heart, or not at all."""
+def test_training_clips_get_out_of_fold_predictions():
+    """Features identify the speaker, whose clips share one label: only in-fold training could fit them."""
     targets = np.repeat(np.arange(12) % 4, 20)
     features = np.repeat(np.random.default_rng(0).normal(size=(12, 8)), 20, axis=0).astype(np.float32)
     found, _ = posteriors(targets, features, np.arange(240))
     assert (found.argmax(axis=1) == targets).mean() < 0.6
 
 
-def test_a_label_nobody_trained_on_is_never_found():
+def test_untrained_label_is_never_predicted():
     train = ROUND.train[DATA.targets[ROUND.train] != 2]
     found, _ = posteriors(train=train)
     assert 2 not in found[ROUND.test].argmax(axis=1)
@@ -60,13 +60,13 @@ def test_two_labels():
 
 
 @pytest.mark.parametrize("alike", ["speakers", "targets"])
-def test_there_is_none_without_two_speakers_and_labels(alike):
+def test_none_without_two_speakers_and_two_labels(alike):
     given = {"speakers": DATA.speakers, "targets": DATA.targets}
     given[alike] = np.full_like(given[alike], given[alike][0])
     assert svm_posteriors(DATA.features, given["targets"], given["speakers"], ROUND.train, 4) is None
 
 
-def test_of_many_clips_it_takes_a_sample(monkeypatch):
+def test_large_training_sets_are_subsampled(monkeypatch):
     whole, _ = posteriors()
     monkeypatch.setattr(baseline, "MOST_CLIPS", 60)
     sampled, _ = posteriors()

@@ -37,7 +37,7 @@ def file(tmp_path) -> str:
     return str(tmp_path / "noise.wav")
 
 
-def test_clips_are_decoded_whole_and_slices_where_they_lie(file):
+def test_clips_are_decoded_whole_and_slices_at_their_offsets(file):
     table = clip_table((file, None, None), (file, 2.0, 3.5), (file, 9.0, None), (file + "x", None, None))
     (row,) = decode_bundles(_bundles(table), WHOLE, 3600.0).to_pylist()
     spans = {span["item_id"]: (span["start_s"], span["end_s"]) for span in row["segments"]}
@@ -63,7 +63,7 @@ def test_many_clips_become_several_bundles():
     )
 
 
-def test_statistics_take_the_place_of_the_audio(file):
+def test_statistics_replace_the_audio(file):
     decoded = decode_bundles(_bundles(clip_table((file, 1.0, 3.0), (file, 4.0, 5.0))), WHOLE, 3600.0)
     rows = decoded.to_pylist()[0]
     encoded = pa.Table.from_pylist(
@@ -79,7 +79,7 @@ def test_statistics_take_the_place_of_the_audio(file):
 
 
 def bundle(clips: list[int], values: np.ndarray, reasons: dict[int, str]) -> dict:
-    """A row of the last stage: clips encoded, their embeddings (n, 2, 3), and why the others were not."""
+    """A row of the last stage: encoded clips, their embeddings (n, 2, 3), and the reasons of the others."""
     span = {"start_s": 0.0, "end_s": 1.0, "speech_prob": 1.0, "samples": 8, "sample_rate": 8}
     done = {"planned_s": 0.0, "audio_s": 1.0}
     items = [
@@ -103,7 +103,7 @@ def bundle(clips: list[int], values: np.ndarray, reasons: dict[int, str]) -> dic
     }
 
 
-def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
+def test_encoded_columns_follow_the_order_of_the_clips():
     table = clip_table(*[(f"{n}.wav", None, None) for n in range(6)])
     first, second = np.arange(12.0).reshape(2, 2, 3), np.arange(12.0, 24).reshape(2, 2, 3)
     second[1, 0, 0] = np.nan
@@ -126,7 +126,7 @@ def test_rows_come_back_in_the_order_of_the_clips_beside_what_was_encoded():
 
 
 @pytest.mark.parametrize(("lost", "code"), [(0, 0), (5, 0), (6, 1)])
-def test_too_many_unreadable_clips_end_with_1(lost, code, caplog):
+def test_exit_code_1_above_max_reject_rate(lost, code, caplog):
     counts = [{"encoded": 60 - lost, "rejected": 0, "more": 1}, {"encoded": 40, "rejected": lost}]
     assert exit_code(counts, 0.05) == code
     said = "\n".join(caplog.messages)

@@ -1,4 +1,4 @@
-"""What is wrong with clips, splits and output is one line, before Ray starts and a model loads."""
+"""Invalid clips, splits and output give a one-line error before Ray starts and any model loads."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def test_no_dev_split(tmp_path):
     path = manifest(tmp_path, with_split(GOOD, c="train"))
     said = refusal(tmp_path, path)
     assert "no clip is in split dev" in said
-    assert "leave the splits away" in said
+    assert "omit the splits for folds by speaker" in said
 
 
 def test_no_test_split(tmp_path):
@@ -95,11 +95,11 @@ def test_fewer_speakers_than_folds(tmp_path):
     assert "4 speakers, too few for 5 folds" in refusal(tmp_path, path)
 
 
-def test_a_label_nobody_has(tmp_path):
+def test_label_without_clips(tmp_path):
     assert 'no clip is labelled "angry"' in refusal(tmp_path, manifest(tmp_path, GOOD), labels="sad,angry")
 
 
-def test_a_checkpoint_that_is_not_there(tmp_path):
+def test_missing_checkpoint(tmp_path):
     said = refusal(tmp_path, manifest(tmp_path, GOOD), specialist=f"classifier:{tmp_path}/none")
     assert f"{tmp_path}/none" in said
 

@@ -25,7 +25,7 @@ def reference(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_figures_are_scikit_learns():
+def test_metrics_equal_scikit_learn():
     targets = DATA.targets[ONE.rounds[0].test]
     for name, system in TABLE["systems"].items():
         if name in ("chance", SINGLE_MEAN):
@@ -37,7 +37,7 @@ def test_figures_are_scikit_learns():
         assert system["recall"] == pytest.approx(recall_score(targets, predictions, average=None))
 
 
-def test_a_mean_over_prompts_is_the_mean_of_their_figures():
+def test_mean_over_prompts_is_the_mean_of_their_metrics():
     targets = DATA.targets[ONE.rounds[0].test]
     singles = [reference(targets, p.argmax(axis=1)) for p in TESTED[0].posteriors[SINGLE_MEAN]]
     for metric in singles[0]:
@@ -45,7 +45,7 @@ def test_a_mean_over_prompts_is_the_mean_of_their_figures():
         assert TABLE["systems"][SINGLE_MEAN][metric]["value"] == pytest.approx(expected)
 
 
-def test_figures_of_folds_are_averaged():
+def test_metrics_of_folds_are_averaged():
     table = clips(n_each=20, split=False)
     plan = protocol(table, "numbers", 3, None)
     tested = [run_round(DATA, r, "embedding") for r in plan.rounds]
@@ -62,7 +62,7 @@ def test_figures_of_folds_are_averaged():
     assert len(found["choices"]) == 3
 
 
-def test_intervals_hold_the_figures_and_pairs_share_their_draws():
+def test_intervals_contain_the_values_and_pairs_share_their_draws():
     for name, system in TABLE["systems"].items():
         if name != "chance":
             for metric in ("ua", "wa", "macro_f1", "ece"):
@@ -94,7 +94,7 @@ def test_the_table_is_plain_json_without_nan():
     assert json.loads(json.dumps(TABLE, allow_nan=False)) == TABLE
 
 
-def test_unnamed_or_single_speakers_have_no_intervals():
+def test_no_intervals_for_unknown_or_single_speakers():
     for speakers in (np.full(len(DATA.targets), "a"), np.full(len(DATA.targets), "")):
         table, draws = figures(replace(DATA, speakers=speakers), ONE, TESTED, 100)
         assert table["systems"][FUSED]["ua"]["low"] is None
@@ -102,7 +102,7 @@ def test_unnamed_or_single_speakers_have_no_intervals():
         assert not draws
 
 
-def test_what_amplification_does_not_change_is_counted():
+def test_no_op_amplification_is_counted():
     alm = DATA.alms["alm"]
     twice = alm.audio[2].copy()
     twice[:60] = alm.audio[1][:60]
@@ -111,7 +111,7 @@ def test_what_amplification_does_not_change_is_counted():
     assert table["amplification"]["same_input"] == [1.0, 60 / len(twice), 0.0]
 
 
-def test_labels_the_specialist_lacks_are_named():
+def test_labels_outside_the_specialist_are_listed():
     inside = np.array([True, False, True, True])
     specialist = replace(DATA.specialists["specialist"], inside=inside)
     table, _ = figures(replace(DATA, specialists={"specialist": specialist}), ONE, TESTED, 100)
@@ -119,7 +119,7 @@ def test_labels_the_specialist_lacks_are_named():
     assert TABLE["unknown_to_specialist"] == []
 
 
-def test_the_mean_over_corpora_is_of_systems_that_all_have():
+def test_mean_over_corpora_covers_only_common_systems():
     other = replace_posteriors(TESTED[0], FUSED, TESTED[0].posteriors["specialist"])
     table, draws = figures(DATA, ONE, [other], 500, seed=1)
     del table["systems"]["svm"], draws["svm"]

@@ -1,4 +1,4 @@
-"""Evidence is what the columns of encoded clips hold, on the label set of the clips."""
+"""Evidence equals the columns of the encoded clips, on the clips' label set."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ MODELS = {"alm": {"scale": 7.0}, "specialist": {"labels": ["sad", "Anger", "othe
 
 
 def encoded() -> tuple[pa.Table, dict[str, np.ndarray]]:
-    """Clips, the third without a speaker, with columns of each kind; and these as arrays."""
+    """Clips, the third without a speaker, with columns of each kind; and the columns as arrays."""
     table = clips(n_speakers=2, n_each=4)
     speakers = [None if n == 2 else name for n, name in enumerate(table["speaker"].to_pylist())]
     table = table.set_column(table.column_names.index("speaker"), "speaker", pa.array(speakers, pa.string()))
@@ -26,7 +26,7 @@ def encoded() -> tuple[pa.Table, dict[str, np.ndarray]]:
     return table, arrays
 
 
-def test_it_holds_every_column_of_the_clips():
+def test_evidence_contains_every_column():
     table, arrays = encoded()
     banks = {Text(1): np.ones((2, 4, 5), np.float32)}
     e = gather(table, None, LABELS, (1, 3), {"alm": banks}, MODELS)
@@ -43,7 +43,7 @@ def test_it_holds_every_column_of_the_clips():
     np.testing.assert_array_equal(e.features, arrays[LOG_MEL])
 
 
-def test_a_specialist_is_brought_to_the_label_set():
+def test_specialist_is_mapped_to_the_label_set():
     table, arrays = encoded()
     e = gather(table, None, LABELS, (), {}, {"specialist": MODELS["specialist"]})
     assert e.alm is None

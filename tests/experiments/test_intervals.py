@@ -1,4 +1,4 @@
-"""Records of figures with their intervals, as the metrics give them."""
+"""Records of metrics with their intervals."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_a_value_is_the_mean_over_groups():
 
 
 @pytest.mark.parametrize("metric", ["ua", "wa", "macro_f1", "ece"])
-def test_an_interval_is_of_the_drawn_values(metric):
+def test_interval_comes_from_the_draws(metric):
     p = predictions(1.0)
     draws = p.draws(metric, 300, seed=3)
     low, high = metrics.interval(draws, 8)
@@ -45,7 +45,7 @@ def test_a_difference_is_paired():
 
 
 @pytest.mark.parametrize("speakers", [np.full(240, "a"), np.where(SPEAKERS == "s3", "", SPEAKERS)])
-def test_without_two_named_speakers_there_is_none(speakers):
+def test_no_interval_without_two_known_speakers(speakers):
     p = predictions(1.0, speakers)
     assert p.n_speakers == (1 if "a" in speakers else 0)
     assert p.draws("ua", 100) is None

@@ -1,9 +1,9 @@
-"""Prompts of every form are embedded once, by a model that is loaded once."""
+"""Every form of the prompts is embedded once, by a model that is loaded once."""
 
 import numpy as np
 import pytest
 
-from zsfuse_ray.config.models import ModelOptions
+from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import build
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments import prompts
@@ -11,7 +11,7 @@ from zsfuse_ray.experiments.evidence import Text
 from zsfuse_ray.models.catalog import load, parse_spec
 
 ALM, SPECIALIST = "dual:untrained", "classifier:untrained"
-CONFIG = build(ModelOptions, {"templates": ("{}", "a {} voice"), "text_repeats": (1, 2)})
+CONFIG = build(PromptOptions, {"templates": ("{}", "a {} voice"), "text_repeats": (1, 2)})
 
 
 def test_a_bank_for_each_label_set_and_form(monkeypatch):
@@ -43,7 +43,7 @@ def test_a_specialist_has_labels_and_no_banks():
     assert not banks
 
 
-def test_a_specialist_of_other_labels_is_refused():
+def test_specialist_without_common_labels_is_rejected():
     sets = {"one": ("sad", "bored"), "two": ("bored", "tired")}
     said = "--specialist s covers none of the labels of two, bored, tired; its own are sad, calm"
     with pytest.raises(InputError, match=said):

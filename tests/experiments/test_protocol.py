@@ -28,14 +28,14 @@ def test_splits_become_one_round():
     assert "mini" in found.facts["splits"]
 
 
-def test_without_training_speakers_the_baseline_learns_on_dev():
+def test_without_train_split_the_baseline_trains_on_dev():
     table = clips()
     split = [None if s == "train" else s for s in table["split"].to_pylist()]
     (one,) = protocol(edited(table, split=split), "numbers", 5, None).rounds
     assert one.train.tolist() == one.dev.tolist()
 
 
-def test_without_splits_every_speaker_is_tested_once_and_never_seen_before():
+def test_without_splits_folds_test_every_speaker_once_without_overlap():
     table = clips(split=False)
     found = protocol(table, "numbers", 4, None)
     speakers = np.array(table["speaker"].to_pylist())
@@ -55,10 +55,10 @@ def test_a_corpus_keeps_its_own_folds():
     assert [set(fold[r.test]) for r in found.rounds] == [{1}, {2}, {3}]
 
 
-def test_speakers_who_are_in_two_folds_are_said():
+def test_speakers_in_two_folds_are_reported():
     table = clips(split=False)
     found = protocol(edited(table, fold=[1 + i % 2 for i in range(len(table))]), "numbers", 5, None)
-    assert found.facts["speaker_overlap"] == "12 speakers are in testing and before"
+    assert found.facts["speaker_overlap"] == "12 speakers are in the test part and in train or dev"
 
 
 def test_clips_in_no_split_are_counted_and_left_out():
@@ -70,30 +70,30 @@ def test_clips_in_no_split_are_counted_and_left_out():
 
 
 @pytest.mark.parametrize("missing", ["dev", "test"])
-def test_a_missing_part_is_said(missing):
+def test_missing_part_is_rejected(missing):
     table = clips()
     split = ["train" if s == missing else s for s in table["split"].to_pylist()]
     with pytest.raises(InputError, match=f"numbers: no clip is in split {missing}"):
         protocol(edited(table, split=split), "numbers", 5, None)
 
 
-def test_one_label_alone_is_said():
+def test_single_label_is_rejected():
     table = clips()
     with pytest.raises(InputError, match='numbers: every clip is labelled "sad"'):
         protocol(edited(table, emotion=["sad"] * len(table)), "numbers", 5, None)
 
 
-def test_too_few_speakers_are_said():
+def test_too_few_speakers_are_rejected():
     with pytest.raises(InputError, match="numbers has 3 speakers, too few for 5 folds"):
         protocol(clips(3, split=False), "numbers", 5, None)
 
 
-def test_merged_classes_are_said():
+def test_merged_classes_are_reported():
     assert protocol(clips(), "numbers", 5, None).facts["merged"] == "none"
     assert "excited" in protocol(clips(), "iemocap", 5, None).facts["merged"]
 
 
-def test_unnamed_speakers_are_said():
+def test_unknown_speakers_are_reported():
     table = clips()
     found = protocol(edited(table, speaker=[None] * len(table)), "numbers", 5, None)
     assert "unknown" in found.facts["speaker_overlap"]

@@ -1,4 +1,4 @@
-"""A setting's posteriors are those of the method's own functions."""
+"""A setting's posteriors equal those of the method's functions."""
 
 from dataclasses import replace
 
@@ -18,19 +18,19 @@ ROWS = np.arange(10, 50)
 
 
 @pytest.mark.parametrize("prompts", [None, [2], [0, 3]])
-def test_the_alms_are_of_the_chosen_copies_and_prompts(prompts):
+def test_alm_posterior_uses_the_chosen_copies_and_prompts(prompts):
     text = ALM.text[Text(1)] if prompts is None else ALM.text[Text(1)][prompts]
     expected = posterior(ALM.audio[2][ROWS], text, ALM.scale, "logit", 1.5)
     np.testing.assert_array_equal(alm_posterior(DATA, SETTING, ROWS, prompts), expected)
 
 
-def test_fused_ones_are_of_the_chosen_rule():
+def test_fused_posterior_uses_the_chosen_rule():
     alm = alm_posterior(DATA, SETTING, ROWS, [0, 1])
     expected = fuse(KNOWN.posterior[ROWS], alm, 0.3, "loglinear", KNOWN.inside)
     np.testing.assert_array_equal(fused_posterior(DATA, SETTING, 0.3, ROWS, [0, 1]), expected)
 
 
-def test_without_weight_the_specialist_is_alone_where_it_covers_all_labels():
+def test_weight_0_is_the_specialist_if_it_covers_all_labels():
     np.testing.assert_array_equal(fused_posterior(DATA, SETTING, 0.0, ROWS), KNOWN.posterior[ROWS])
     part = replace(KNOWN, inside=np.array([True, True, False, True]))
     lacking = replace(DATA, specialists={"specialist": part})
@@ -38,13 +38,13 @@ def test_without_weight_the_specialist_is_alone_where_it_covers_all_labels():
     np.testing.assert_allclose(fused[:, 2], alm_posterior(DATA, SETTING, ROWS)[:, 2])
 
 
-def test_without_a_specialist_the_alm_is_alone():
+def test_without_specialist_the_posterior_is_the_alms():
     alone = replace(SETTING, specialist=None)
     expected = alm_posterior(DATA, SETTING, ROWS)
     np.testing.assert_array_equal(fused_posterior(DATA, alone, 0.3, ROWS), expected)
 
 
-def test_names_differ_by_all_but_the_separator():
+def test_names_differ_in_all_options_but_the_separator():
     others = [
         replace(SETTING, a=3),
         replace(SETTING, text=Text(2)),

@@ -58,7 +58,7 @@ def ua_of(posteriors: np.ndarray, rows: np.ndarray) -> float:
     return ua(DATA.targets[rows], posteriors.argmax(axis=1), 4)
 
 
-def test_every_system_of_the_table_is_there():
+def test_every_system_of_the_table_is_present():
     assert set(DONE.posteriors) == set(NAMES) - {GIVEN}
     for name, parts in DONE.posteriors.items():
         assert len(parts) == (5 if name == SINGLE_MEAN else 1)
@@ -67,7 +67,7 @@ def test_every_system_of_the_table_is_there():
             np.testing.assert_allclose(part.sum(axis=1), 1, atol=1e-9)
 
 
-def test_test_speakers_labels_change_neither_choices_nor_predictions():
+def test_labels_of_test_speakers_change_neither_choices_nor_predictions():
     targets = DATA.targets.copy()
     targets[ROUND.test] = np.random.default_rng(0).permutation(targets[ROUND.test])
     assert (targets != DATA.targets).any()
@@ -80,7 +80,7 @@ def test_test_speakers_labels_change_neither_choices_nor_predictions():
     assert shuffled.weight_curve["test"] != DONE.weight_curve["test"]
 
 
-def test_test_speakers_audio_changes_no_choice():
+def test_audio_of_test_speakers_changes_no_choice():
     rng = np.random.default_rng(0)
     audio, features = {a: array.copy() for a, array in ALM.audio.items()}, DATA.features.copy()
     for array in (*audio.values(), features):
@@ -89,13 +89,13 @@ def test_test_speakers_audio_changes_no_choice():
     assert outcome(other).choices == DONE.choices
 
 
-def test_dev_speakers_labels_do_matter():
+def test_labels_of_dev_speakers_change_choices():
     targets = DATA.targets.copy()
     targets[ROUND.dev] = np.random.default_rng(0).permutation(targets[ROUND.dev])
     assert outcome(replace(DATA, targets=targets)).choices[FUSED] != DONE.choices[FUSED]
 
 
-def test_fusion_is_the_best_of_all_on_dev():
+def test_chosen_fusion_has_the_best_dev_ua():
     best = 0.0
     for setting, weight, rule in product(SETTINGS, WEIGHTS, RULES):
         alm = alm_posterior(DATA, fitted(DATA, ROUND.dev, setting), ROUND.dev)
@@ -109,7 +109,7 @@ def test_fusion_is_the_best_of_all_on_dev():
     assert (DONE.posteriors[FUSED][0] == expected).all()
 
 
-def test_amplification_and_prompt_are_the_best_on_dev():
+def test_chosen_amplification_and_prompt_have_the_best_dev_ua():
     grid = {(s.a, s.text.b): ua_of(alm_posterior(DATA, s, ROUND.dev), ROUND.dev) for s in SETTINGS}
     chosen = DONE.choices[AMPLIFIED]
     assert grid[chosen["a"], chosen["b"]] == max(grid.values())
@@ -119,7 +119,7 @@ def test_amplification_and_prompt_are_the_best_on_dev():
     assert singles[DONE.choices[SINGLE_BEST]["prompt"]] == max(singles)
 
 
-def test_of_equals_the_simplest_is_chosen():
+def test_ties_go_to_the_simplest_choice():
     prompt = ALM.text[Text(1)][:1]
     alm = replace(
         ALM,
@@ -135,7 +135,7 @@ def test_of_equals_the_simplest_is_chosen():
 
 
 @pytest.mark.parametrize(("alm", "specialist"), [(0.0, 1.5), (2.0, 0.0)])
-def test_a_model_without_information_does_little_harm(alm, specialist):
+def test_uninformative_model_hardly_lowers_ua(alm, specialist):
     data = evidence(1, alm=alm, specialist=specialist, n_each=80, **COPIES)
     test = split_round(data).test
     done = outcome(data, split_round(data))
@@ -145,7 +145,7 @@ def test_a_model_without_information_does_little_harm(alm, specialist):
     assert found[FUSED] > max(found[SPECIALIST], found[AMPLIFIED]) - 0.03
 
 
-def test_the_temperature_has_the_best_likelihood():
+def test_temperature_maximises_the_likelihood():
     setting = Setting(2, Text(4), "embedding", "linear", 1.0)
     found = fitted(DATA, ROUND.dev, setting)
     raw = scores(ALM.audio[2][ROUND.dev], ALM.text[Text(4)], ALM.scale)
@@ -166,7 +166,7 @@ def test_stacked_is_fitted_on_dev():
     assert (DONE.posteriors[STACKED][0] == model.predict(KNOWN.posterior[ROUND.test], alm["test"])).all()
 
 
-def test_a_given_fusion_is_measured_as_it_is_and_changes_nothing_else():
+def test_given_fusion_is_measured_unchanged_and_changes_nothing_else():
     done = outcome(DATA, given=Fusion(Setting(2, Text(4), "logit", "loglinear", 1.7), 0.35))
     alm = posterior(ALM.audio[2][ROUND.test], ALM.text[Text(4)], ALM.scale, "logit", 1.7)
     expected = fuse(KNOWN.posterior[ROUND.test], alm, 0.35, "loglinear", KNOWN.inside)
@@ -175,7 +175,7 @@ def test_a_given_fusion_is_measured_as_it_is_and_changes_nothing_else():
     assert done.choices == DONE.choices
 
 
-def test_labels_the_specialist_lacks_are_the_alms():
+def test_labels_outside_the_specialist_come_from_the_alm():
     inside = np.array([True, True, False, True])
     masked = KNOWN.posterior * inside
     known = replace(KNOWN, posterior=masked / masked.sum(axis=1, keepdims=True), inside=inside)
@@ -198,6 +198,6 @@ def test_without_a_model_its_systems_are_left_out(missing, left):
     assert set(outcome(replace(DATA, **missing)).posteriors) == left
 
 
-def test_without_a_baseline_there_is_no_fusion_with_it(monkeypatch):
+def test_without_svm_there_is_no_fusion_with_it(monkeypatch):
     monkeypatch.setattr(systems, "svm_posteriors", lambda *_: None)
     assert set(NAMES) - set(outcome(DATA).posteriors) == {"svm", FUSED_SVM, GIVEN}

@@ -19,11 +19,11 @@ def gain(value: float, low: float | None) -> dict:
         (0.3, 0.02, None, "may help"),
     ],
 )
-def test_an_evaluation_is_honest(weight, value, low, said):
+def test_verdict_of_an_evaluation(weight, value, low, said):
     assert said in of_evaluation(gain(value, low), [weight], 20)
 
 
-def test_few_speakers_are_named():
+def test_few_speakers_are_mentioned():
     assert "though 3 test speakers are few" in of_evaluation(gain(0.02, 0.01), [0.3], 3)
     assert "though 3 speakers are few" in of_tuning(gain(0.02, 0.01), 3)
     assert "few" not in of_evaluation(gain(0.02, 0.01), [0.3], 10) + of_tuning(gain(0.02, 0.01), 10)
@@ -35,20 +35,20 @@ def test_few_speakers_are_named():
         (
             -0.01,
             -0.03,
-            "does not help: -1.0 points of UA (95 % interval -3.0 to +4.0) on speakers not chosen",
+            "does not help: -1.0 points of UA (95 % interval -3.0 to +4.0) on speakers it was not chosen on",
         ),
-        (0.0, None, "does not help: +0.0 points of UA on speakers not chosen on, so w = 0 is written"),
+        (0.0, None, "does not help: +0.0 points of UA on speakers it was not chosen on, so w = 0"),
         (0.02, -0.01, "may help: +2.0 points"),
-        (0.02, None, "may help: +2.0 points of UA against the specialist alone, but the interval holds 0"),
+        (0.02, None, "may help: +2.0 points of UA against the specialist alone; the interval contains 0"),
         (0.02, 0.01, "Fusion helps: +2.0 points of UA (95 % interval +1.0 to +4.0)"),
     ],
 )
-def test_a_tuning_is_honest(value, low, said):
+def test_verdict_of_a_tuning(value, low, said):
     assert said in of_tuning(gain(value, low), 20)
 
 
-def test_a_weight_of_0_has_its_reason():
+def test_verdict_gives_the_reason_for_weight_0():
     assert "the best weight is 0" in of_no_weight(gain(0.02, None), None, "ua")
     said = of_no_weight(gain(0.02, None), 0.0123, "ua")
     assert "within one standard error of the best (0.012 of ua), so w = 0 is written" in said
-    assert said.endswith("without regard to simplicity: +2.0 points of UA.")
+    assert said.endswith("With --choose best: +2.0 points of UA.")

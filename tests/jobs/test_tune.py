@@ -53,7 +53,7 @@ def tuned(run_job, tmp_path_factory):
 def test_it_ends_well_and_says_what_was_found(tuned):
     _, out, done = tuned
     said = scored(done)
-    assert "| fusion, best of all |" in said
+    assert "| fusion, best configuration |" in said
     assert str(out / "tuned.yaml") in said
     assert any("1 of 37 clips could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 6

@@ -1,4 +1,4 @@
-"""The line every model has to beat: a support vector machine on log-mel statistics, minutes to fit."""
+"""The baseline: a support vector machine on log-mel statistics, fitted in minutes."""
 
 from itertools import product
 from typing import Any
@@ -14,11 +14,11 @@ from sklearn.svm import SVC
 from zsfuse_ray.method.metrics import ua
 from zsfuse_ray.method.zeroshot import fit_temperature, softmax
 
-STRENGTHS = (1.0, 10.0)  # C to choose from
-REACHES = (1.0, 0.1)  # gamma times the number of features; the smaller, the nearer to a linear machine
+STRENGTHS = (1.0, 10.0)  # grid for C
+REACHES = (1.0, 0.1)  # grid for gamma × number of features; small values approach a linear kernel
 INNER_FOLDS = 4
-MOST_CLIPS = 6000  # a fit takes seconds up to here, and grows with the square; of more, a sample
-_NEVER = 5.0  # how far below its lowest score a clip's score for a label lies that no training clip has
+MOST_CLIPS = 6000  # larger sets are subsampled: fitting time grows with the square of the size
+_NEVER = 5.0  # a label without training clips scores this far below the clip's lowest score
 
 
 def svm_posteriors(
@@ -28,11 +28,11 @@ def svm_posteriors(
     train: NDArray[np.intp],
     n_labels: int,
 ) -> tuple[NDArray[np.float64], dict[str, float]] | None:
-    """Return posteriors (n, C) of all clips by an SVM fitted on the training clips; and what was chosen.
+    """Return posteriors (n, C) of all clips from an SVM fitted on the training clips, and the choices.
 
     features: (n, F). C and gamma are chosen by UA, the temperature of the softmax over decision values by
-    likelihood, both on inner folds of the training speakers, which give the training clips' own posteriors
-    too. None where the training clips have one label alone, or fewer than two speakers.
+    likelihood, both on inner folds over the training speakers. The training clips' own posteriors are
+    out-of-fold predictions. None if the training clips have only one label or fewer than two speakers.
     """
     groups = np.asarray(speakers, dtype=str)[train]
     folds = min(INNER_FOLDS, len(set(groups)))
@@ -55,7 +55,7 @@ def svm_posteriors(
 
 
 def _svm(strength: float, gamma: float) -> Pipeline:
-    # one machine a label: their margins make better posteriors than the votes of pairs
+    # one-vs-rest: its margins give better posteriors than pairwise votes
     options: Any = {"C": strength, "gamma": gamma, "class_weight": "balanced"}
     return make_pipeline(StandardScaler(), OneVsRestClassifier(SVC(**options)))
 
@@ -70,7 +70,7 @@ def _fit(model: Pipeline, features: NDArray, targets: NDArray) -> Pipeline:
 def _inner_scores(
     model: Pipeline, features: NDArray, targets: NDArray, groups: NDArray, folds: int, n_labels: int
 ) -> NDArray[np.float64]:
-    """Decision values of each clip by the model fitted on the other folds of speakers."""
+    """Out-of-fold decision values, with folds over speakers."""
     scores = np.empty((len(features), n_labels))
     for others, held in GroupKFold(folds).split(features, targets, groups):
         if len(set(targets[others])) < 2:
@@ -81,7 +81,7 @@ def _inner_scores(
 
 
 def _scores(model: Pipeline, features: NDArray, n_labels: int) -> NDArray[np.float64]:
-    """Decision values (n, C); for two labels scikit-learn gives the second one's alone."""
+    """Decision values (n, C); for two labels scikit-learn returns only those of the second."""
     values = model.decision_function(features)
     values = np.column_stack([-values, values]) if values.ndim == 1 else values
     scores = np.tile(values.min(axis=1, keepdims=True) - _NEVER, n_labels)

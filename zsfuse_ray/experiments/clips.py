@@ -1,7 +1,7 @@
 """Labelled clips and their encodings: from one pass over the audio, or from an embedding table.
 
-This module alone touches the archive: its decoder and encoders, and its tables. What comes after (prompts,
-fusion, choices, figures) is arithmetic on arrays.
+Only this module uses the archive's decoder, encoders and tables. Everything after it (prompts, fusion,
+choices, figures) is arithmetic on arrays.
 """
 
 import json
@@ -37,18 +37,18 @@ from zsfuse_ray.runs.progress import Progress
 from zsfuse_ray.runs.tally import start_tally
 
 CLIPS_PER_BUNDLE = 32
-# A clip is encoded whole but for its silent edges; what is longer than two hours is no clip.
+# A clip is encoded whole except for silence at its ends; two hours is the upper limit.
 WHOLE = Segmentation(vad="none", min_segment_s=0.05, max_segment_s=7200.0)
 _OVERRUN_S = 3600.0
 log = logging.getLogger(__name__)
 
-_ROW = "table_row"  # of a clip that is a segment of an embedding table
+_ROW = "table_row"  # row of the embedding table that a clip comes from
 
 
 def labelled_clips(config: LabelledOptions) -> tuple[pa.Table, EncodedTable | None]:
-    """The clips that a configuration names, with their labels; and the table they are from, if it is one.
+    """The labelled clips of a configuration, and the embedding table they come from (None for audio).
 
-    InputError where there are no emotions, no clip of a wanted label, or a speaker or clip is in two splits.
+    InputError without emotion labels or clips of a requested label, or if splits share a speaker or clip.
     """
     table = None
     if config.embeddings:
@@ -60,7 +60,7 @@ def labelled_clips(config: LabelledOptions) -> tuple[pa.Table, EncodedTable | No
 
 
 def _segments(table: EncodedTable, splits: str | None) -> pa.Table:
-    """The segments of a table whose archive was labelled clips, as clips with their _ROW."""
+    """The segments of a table that was embedded from labelled clips, as clips with their _ROW."""
     source = f"--embeddings {table.uri}"
     clips = labelled(table.segments.rename_columns({"recording_uri": "uri"}), source, "the table")
     clips = clips.append_column(_ROW, pa.array(range(len(clips)), pa.int64()))
@@ -72,7 +72,7 @@ def _segments(table: EncodedTable, splits: str | None) -> pa.Table:
 
 
 def table_identity(table: EncodedTable) -> bytes:
-    """Bytes that differ for every table, also for one that was made anew in the same place."""
+    """Bytes that identify a table; they differ for a table that was rebuilt in the same place."""
     return (
         json.dumps([table.table.plan.id, table.models], sort_keys=True).encode()
         + str(len(table.segments)).encode()
@@ -80,11 +80,11 @@ def table_identity(table: EncodedTable) -> bytes:
 
 
 def models_of(config: LabelledOptions, table: EncodedTable | None, every: bool = False) -> dict[str, str]:
-    """The models' own names, by their names in tables; those with random weights are named on the screen.
+    """Map each model's key in tables to its --alm or --specialist name; warns of random weights.
 
-    From audio the configuration's. From a table those that are named, else its first of each kind, or with
-    ``every`` all. InputError for a checkpoint that is missing or not reachable, a model that the table was
-    made without, or audio repeats that it lacks.
+    For audio, the configured models. For a table, the named ones, else its first of each kind (all of them
+    with ``every``). InputError for a checkpoint that is missing or unreachable, and for a model or audio
+    repeats that the table lacks.
     """
     models = config.models if table is None else {}
     if table is not None:
@@ -101,25 +101,25 @@ def models_of(config: LabelledOptions, table: EncodedTable | None, every: bool =
     for key, name in models.items():
         spec = parse_spec(name, kind_of(key))
         if spec.checkpoint == UNTRAINED:
-            log.warning(f"UNTRAINED {spec}: random weights, its figures mean nothing")
-        elif table is None or kind_of(key) == "alm":  # of a specialist the table has all that is needed
+            log.warning(f"UNTRAINED {spec}: random weights, its results are meaningless")
+        elif table is None or kind_of(key) == "alm":  # a specialist's logits are in the table
             revision_of(spec)
     return models
 
 
 def check_revision(table: EncodedTable | None, key: str, revision: str | None) -> None:
-    """InputError where a table was made with another revision of this model than the one that is there."""
+    """InputError if the table was embedded with another revision of this model than the current one."""
     if table is not None and table.models[key]["revision"] != revision:
         raise InputError(
-            f"{table.uri} was made with revision {table.models[key]['revision']} of "
-            f"{table.models[key]['model']}, which is {revision} now; embed with it first"
+            f"{table.uri} was embedded with revision {table.models[key]['revision']} of "
+            f"{table.models[key]['model']}, whose revision is now {revision}; run zsfuse embed again"
         )
 
 
 def audio_of(
     clips: pa.Table, table: EncodedTable | None, key: str, repeats: Sequence[int]
 ) -> dict[int, NDArray[np.float32]]:
-    """An ALM's normalised embeddings (n, D) of clips of `encode` or of a table, by copies of the audio."""
+    """An ALM's normalised embeddings (n, D), by copies of the audio; clips: from `encode` or from a table."""
     if table is None:
         return {a: matrix(clips, embedding_column(a)) for a in repeats}
     audio = table.audio(repeats, key)[clips[_ROW].to_numpy()]
@@ -127,21 +127,21 @@ def audio_of(
 
 
 def logits_of(clips: pa.Table, table: EncodedTable | None, key: str) -> NDArray[np.float32]:
-    """A specialist's logits (n, S) of such clips, over its own labels."""
+    """A specialist's logits (n, S) over its own labels; clips as in `audio_of`."""
     return matrix(clips, LOGITS) if table is None else table.logits(key)[clips[_ROW].to_numpy()]
 
 
 def encode(
     clips: pa.Table, config: EncoderOptions, own_ray: bool, log_mel: bool = False
 ) -> tuple[pa.Table, pa.Table]:
-    """Return the clips that could be encoded, in order, with new columns; and REJECTS of what could not.
+    """Return the encoded clips, in order, with new columns; and REJECTS rows for the others.
 
-    A clip that breaks off is in both: what there is of it is encoded. InputError where that is none.
+    A truncated clip is in both: its readable part is encoded. InputError if no clip can be encoded.
 
-    clips: uri, start_s and end_s (null: to the file's start and end), corpus, and others that are carried.
-    New columns, all FixedSizeList of float32: ``embedding_column(a)`` for each of the audio repeats,
-    normalised, where there is an ALM; LOGITS over the specialist's own labels, where there is one; LOG_MEL
-    (``audio.statistics``) where asked for. own_ray: whether Ray is one of our own on this machine.
+    clips: uri, start_s and end_s (null: the file's start and end), corpus; other columns are carried along.
+    New columns, all FixedSizeList of float32: with an ALM, ``embedding_column(a)`` for each audio repeat,
+    normalised; with a specialist, LOGITS over its own labels; with ``log_mel``, LOG_MEL
+    (``audio.statistics``). own_ray: whether this process started Ray on this machine.
     """
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
     tasks = {
@@ -169,7 +169,7 @@ def encode(
     if len(kept) < len(clips):
         log.info(f"{len(clips) - len(kept)} of {len(clips):,} clips could not be read")
     if not len(kept):
-        raise InputError(f"none of the clips could be read; the first: {rejects['message'][0].as_py()}")
+        raise InputError(f"none of the clips could be read; first error: {rejects['message'][0].as_py()}")
     return kept, rejects
 
 
@@ -177,7 +177,7 @@ def _bundles(clips: pa.Table) -> pa.Table:
     items = []
     for n, row in enumerate(clips.select(["uri", "start_s", "end_s"]).to_pylist()):
         begin = row["start_s"] or 0.0
-        # where no end is given the last item reaches to the audio's own
+        # without end_s the item ends at the end of the audio
         length = 0.0 if row["end_s"] is None else row["end_s"] - begin
         place = {"slice_start_s": begin, "slice_end_s": row["end_s"], "start_s": 0.0, "end_s": length}
         items.append(
@@ -192,8 +192,8 @@ def _bundles(clips: pa.Table) -> pa.Table:
 
 
 def _without_audio(batch: pa.Table, log_mel: bool) -> pa.Table:
-    """Encoded rows with their audio → the same rows with its statistics, or without anything, instead."""
-    torch.set_num_threads(1)  # tasks run side by side, one a core
+    """Encoded rows with audio → the same rows with log-mel statistics (or empty bytes) instead."""
+    torch.set_num_threads(1)  # tasks run in parallel, one per core
     names = [name for name in batch.schema.names if name != "pcm"]
     schema = pa.schema([*(batch.schema.field(name) for name in names), (LOG_MEL, pa.large_binary())])
     rows = []
@@ -209,16 +209,16 @@ def _without_audio(batch: pa.Table, log_mel: bool) -> pa.Table:
 
 
 def exit_code(counts: Iterable[Mapping[str, int]], max_reject_rate: float) -> int:
-    """Return 1, with a line on stderr, where more clips were rejected than is allowed; else 0.
+    """Return 1, and log an error, if more clips were rejected than allowed; else 0.
 
-    counts: clips "encoded" and "rejected", as evaluation.json and tune.json have them.
+    counts: clips "encoded" and "rejected", as in evaluation.json and tune.json.
     """
     pairs = [(each["encoded"], each["rejected"]) for each in counts]
     done, lost = (sum(values) for values in zip(*pairs, strict=True))
     if lost <= max_reject_rate * (done + lost):
         return 0
     log.error(
-        f"{lost} of {done + lost} clips could not be read (allowed are {max_reject_rate:.1%}, "
-        "--max-reject-rate); reasons are in rejects/"
+        f"{lost} of {done + lost} clips could not be read (--max-reject-rate allows {max_reject_rate:.1%}); "
+        "reasons are in rejects/"
     )
     return 1

@@ -15,7 +15,7 @@ REJECTS = pa.schema([(name, pa.string()) for name in ("uri", "corpus", "stage", 
 
 
 def embedding_column(repeats: int) -> str:
-    """Name of the column of ALM embeddings of audio repeated so often."""
+    """Name of the column of ALM embeddings of the audio repeated ``repeats`` times."""
     return f"alm_a{repeats}"
 
 
@@ -26,10 +26,10 @@ def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
 
 
 def encoded_clips(clips: pa.Table, encoded: pa.Table, repeats: Sequence[int]) -> tuple[pa.Table, pa.Table]:
-    """Return the clips of bundles' rows, in order, with new columns; and REJECTS of the others.
+    """Return the encoded clips, in order, with new columns; and REJECTS rows for the others.
 
-    encoded: rows of `encoded_schema` with LOG_MEL, whose item_id are rows of clips. A clip that breaks off is
-    in both.
+    encoded: rows of `encoded_schema` with LOG_MEL, whose item_id are rows of clips. A truncated clip is in
+    both.
     """
     places: list[int] = []
     rejects: list[tuple[int, str, str, str]] = []
@@ -45,7 +45,7 @@ def encoded_clips(clips: pa.Table, encoded: pa.Table, repeats: Sequence[int]) ->
             if ok:
                 places.append(segment["item_id"])
             else:
-                message = "a model gave values that are not finite"
+                message = "a model returned non-finite values"
                 rejects.append((segment["item_id"], "encode", "not_finite", message))
         rejects += _failures(row)
     order = np.argsort(places, kind="stable")
@@ -58,7 +58,7 @@ def encoded_clips(clips: pa.Table, encoded: pa.Table, repeats: Sequence[int]) ->
 
 
 def _values(row: dict[str, Any], repeats: Sequence[int]) -> dict[str, NDArray[np.float32]]:
-    """The arrays (segments, size) of one row, by their column."""
+    """The arrays (segments, size) of one row, by column."""
     n = len(row["segments"])
     values: dict[str, NDArray[np.float32]] = {}
     of_logits, _ = model_columns("specialist")
@@ -80,7 +80,7 @@ def _failures(row: dict[str, Any]) -> list[tuple[int, str, str, str]]:
         if item["reason"] is not None:
             failures.append((item["item_id"], item["stage"], item["reason"], item["message"]))
         elif item["item_id"] in silent:
-            failures.append((item["item_id"], "decode", "no_audio", "there is no audio in the clip"))
+            failures.append((item["item_id"], "decode", "no_audio", "the clip contains no audio"))
     return failures
 
 

@@ -36,15 +36,15 @@ OURS = (EVALUATION, PREDICTIONS, "evaluation.md", "figures", REJECTS)
 
 
 def evaluate(config: EvaluateConfig, preset: str) -> Result:
-    """Evaluate and write evaluation.json, predictions and rejects; the record is that of evaluation.json.
+    """Evaluate and write evaluation.json, predictions and rejects; the result's record is evaluation.json.
 
-    InputError, before any model is loaded, for what is wrong with the clips, the splits or the output.
+    InputError, before any model is loaded, for invalid clips, splits or output.
     """
     out = Output.open(config.output)
     claim(out, record=EVALUATION, what="evaluation", ours=OURS, decides=None, overwrite=config.overwrite)
     clips, table = labelled_clips(config)
     label_sets = {corpus: label_set(_of(clips, corpus)) for corpus in clips["corpus"].unique().to_pylist()}
-    for corpus in label_sets:  # what can be wrong with them is printed before hours are spent
+    for corpus in label_sets:  # fail before hours of encoding
         protocol(_of(clips, corpus), corpus, config.folds, config.splits)
     names = models_of(config, table)
     used = {"alm": "none", "specialist": "none"} | {kind_of(key): name for key, name in names.items()}
@@ -53,7 +53,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
     text, models = embedded_prompts(config, names, label_sets, table, [(config.words, config.separator)])
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()
-        log.info("from a table there is no SVM: it reads the audio itself")
+        log.info("--embeddings: the SVM baseline is left out, as it needs the audio")
     else:
         encoded, rejects = encode(clips, config, own_ray, log_mel=True)
 
@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
         part = _of(encoded, corpus)
         if not len(part):
             first = _of(rejects, corpus)["message"][0].as_py()
-            raise InputError(f"{corpus}: none of its clips could be read; the first: {first}")
+            raise InputError(f"{corpus}: none of its clips could be read; first error: {first}")
         plan = protocol(part, corpus, config.folds, config.splits)
         banks = {key: of_corpora[corpus] for key, of_corpora in text.items()}
         evidence = gather(part, table, labels, config.audio_repeats, banks, models)
@@ -95,14 +95,14 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
 
 
 def _run_rounds(evidence: Evidence, plan: Protocol, config: EvaluateConfig) -> list[Outcome]:
-    """The rounds side by side: fitting the SVM is what takes time."""
+    """Run the rounds in parallel: fitting the SVM takes most of the time."""
     shared, given = ray.put(evidence), _given(config, evidence)
-    work: Any = ray.remote(num_cpus=1)(run_round)  # Ray's types have no optional arguments
+    work: Any = ray.remote(num_cpus=1)(run_round)  # Ray's type stubs lack optional arguments
     return ray.get([work.remote(shared, r, config.ensemble, given) for r in plan.rounds])
 
 
 def _given(config: EvaluateConfig, evidence: Evidence) -> Fusion | None:
-    """The fusion that the user wants measured as score would apply it."""
+    """The fusion with the user's --weight, measured as score would apply it."""
     if config.weight is None:
         return None
     text = Text(max(config.text_repeats), config.separator, config.words)
@@ -118,14 +118,14 @@ def _of(clips: pa.Table, corpus: str | None) -> pa.Table:
 def _prediction_rows(
     part: pa.Table, labels: Sequence[str], plan: Protocol, tested: Sequence[Outcome]
 ) -> pa.Table:
-    """One row a test clip: what it is, its round, and each system's posterior over its corpus' labels."""
+    """One row per test clip: its metadata, its round, and each system's posterior over its corpus' labels."""
     rows = np.concatenate([r.test for r in plan.rounds])
     table = part.select(["uri", "start_s", "end_s", "corpus", "speaker", "emotion"]).take(pa.array(rows))
     rounds = [n for n, r in enumerate(plan.rounds, start=1) for _ in r.test]
     table = table.append_column("round", pa.array(rounds, pa.int32()))
     table = table.append_column("labels", pa.array([list(labels)] * len(rows)))
     for name in tested[0].posteriors:
-        if len(tested[0].posteriors[name]) == 1:  # not the mean over prompts
+        if len(tested[0].posteriors[name]) == 1:  # not SINGLE_MEAN
             values = np.concatenate([done.posteriors[name][0] for done in tested])
             table = table.append_column(name, pa.array(values.tolist(), pa.list_(pa.float64())))
     return table

@@ -1,4 +1,4 @@
-"""All that an evaluation or a tuning works on: labelled clips, and what the models gave for them."""
+"""The data of an evaluation or a tuning: labelled clips and the models' outputs for them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Text:
-    """How a template becomes text: b copies with a separator between, of so many words a label."""
+    """How a template is filled: b copies joined by a separator, with this many words per label."""
 
     b: int = 1
     separator: str = " "
@@ -19,7 +19,7 @@ class Text:
 class Alm:
     """An ALM's embeddings, normalised.
 
-    audio: by copies a, (n, D) of the clips; text: by form, (P, C, D) of the prompts.
+    audio: (n, D) of the clips, by copies a; text: (P, C, D) of the prompts, by form.
     """
 
     audio: dict[int, NDArray[np.float32]]
@@ -29,7 +29,7 @@ class Alm:
 
 @dataclass(frozen=True, eq=False)
 class Specialist:
-    """A specialist's posteriors (n, C) on the label set, and which labels it covers, ``inside`` (C,)."""
+    """A specialist's posteriors (n, C) on the label set; ``inside`` (C,): the labels it covers."""
 
     posterior: NDArray[np.float64]
     inside: NDArray[np.bool_]
@@ -37,11 +37,11 @@ class Specialist:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Labelled clips of one label set, and the outputs of the models by their names in tables.
+    """Labelled clips of one label set, and the models' outputs, by the models' keys in tables.
 
-    targets (n,) are places in labels; speakers (n,) are empty where unnamed. folds (n,) count from 0 and
-    share no speaker; all 0 where rounds are formed otherwise. features (n, F): log-mel statistics, None
-    where there was no audio.
+    targets (n,) are indices into labels; speakers (n,) are empty where unknown. folds (n,) count from 0 and
+    share no speaker; all 0 if the rounds do not use them. features (n, F): log-mel statistics, None
+    without audio.
     """
 
     labels: tuple[str, ...]
@@ -59,7 +59,7 @@ class Evidence:
 
     @property
     def n_prompts(self) -> int:
-        """P: number of prompts a label."""
+        """P: number of prompts per label."""
         return len(next(iter(next(iter(self.alms.values())).text.values())))
 
     @property

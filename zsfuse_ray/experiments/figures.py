@@ -1,4 +1,4 @@
-"""Figures of merit of every system on one corpus, with intervals over speakers; what the JSON table holds."""
+"""Metrics of every system on one corpus, with intervals over speakers, as in evaluation.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,15 +26,15 @@ from zsfuse_ray.experiments.verdicts import of_evaluation
 from zsfuse_ray.method import metrics
 
 METRICS: tuple[Drawable, ...] = ("ua", "wa", "macro_f1", "ece")
-Draws = dict[str, NDArray[np.float64]]  # UA of each system on resamples of the speakers
+Draws = dict[str, NDArray[np.float64]]  # UA of each system on resampled speakers
 
 
 def figures(
     evidence: Evidence, protocol: Protocol, tested: Sequence[Outcome], resamples: int, seed: int = 0
 ) -> tuple[dict[str, Any], Draws]:
-    """Return the JSON table of one corpus, and each system's drawn UA (for means over corpora).
+    """Return the JSON table of one corpus, and each system's resampled UA (for means over corpora).
 
-    Every metric is {"value", "low", "high"}; low and high are None where there are fewer than two speakers.
+    Every metric is {"value", "low", "high"}; low and high are None for fewer than two speakers.
     """
     systems: dict[str, Any] = {}
     drawn_ua: Draws = {}
@@ -86,7 +86,7 @@ def figures(
 
 
 def predicted(evidence: Evidence, protocol: Protocol, tested: Sequence[Outcome], system: str) -> Predictions:
-    """One system's predictions of the test clips of all rounds, and of all prompts if they are averaged."""
+    """One system's predictions on the test clips of all rounds (and of all prompts, for SINGLE_MEAN)."""
     rows, groups, posteriors = [], [], []
     for n, (r, done) in enumerate(zip(protocol.rounds, tested, strict=True)):
         for p, part in enumerate(done.posteriors[system]):
@@ -100,7 +100,7 @@ def predicted(evidence: Evidence, protocol: Protocol, tested: Sequence[Outcome],
 
 
 def mean_over_corpora(tables: Mapping[str, Any], draws: Mapping[str, Draws]) -> dict[str, Any]:
-    """UA averaged over the corpora, for systems that all have; speakers are drawn in each by itself."""
+    """UA averaged over corpora, for systems present in all; speakers are resampled within each corpus."""
     common = [name for name in NAMES if all(name in table["systems"] for table in tables.values())]
     speakers = sum(table["protocol"]["test_speakers"] for table in tables.values())
     drawn = {
@@ -123,7 +123,7 @@ def mean_over_corpora(tables: Mapping[str, Any], draws: Mapping[str, Draws]) -> 
 
 
 def _amplification(alm: Alm, tested: Sequence[Outcome]) -> dict[str, Any]:
-    """UA by copies of audio and text; and in which share of the clips copies of the audio change nothing."""
+    """UA by copies of audio and text, and the share of clips for which copies of the audio are a no-op."""
     table: dict[str, Any] = {"a": list(alm.audio), "b": [text.b for text in alm.text]}
     once = alm.audio[1]
     table["same_input"] = [float((audio == once).all(axis=1).mean()) for audio in alm.audio.values()]
@@ -147,7 +147,7 @@ def _details(predictions: Predictions) -> dict[str, Any]:
 
 
 def _by_chance(predictions: Predictions) -> dict[str, float]:
-    """The figures, to be expected, of naming each label equally often by lot."""
+    """Expected metrics of uniform random predictions."""
     share = np.bincount(predictions.targets, minlength=predictions.n_labels) / len(predictions.targets)
     guess = 1 / predictions.n_labels
     f1 = 2 * share * guess / (share + guess)

@@ -25,9 +25,9 @@ def gather(
     models: Mapping[str, Any],
     folds: NDArray[np.int64] | None = None,
 ) -> Evidence:
-    """The evidence of clips that were encoded, or that a table holds.
+    """The evidence of encoded clips or of a table's clips.
 
-    text: each ALM's prompts; models: what is known of each model. Speakers are named by corpus and name.
+    text: each ALM's prompts; models: each model's card. Speakers are identified by corpus and name.
     """
     alms, specialists = {}, {}
     for key, card in models.items():

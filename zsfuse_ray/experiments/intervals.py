@@ -1,4 +1,4 @@
-"""Figures of merit of predictions, each a record of its value and its interval over speakers."""
+"""Metrics of predictions, each a record of its value and its interval over speakers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from zsfuse_ray.method import metrics
 
 Drawable = Literal["ua", "wa", "macro_f1", "ece"]
-FEW_SPEAKERS = 10  # below, an interval is a rough one
+FEW_SPEAKERS = 10  # below this, intervals are rough
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Posteriors (m, C) of clips with targets and speakers (m,), empty where unnamed.
+    """Posteriors (m, C) of clips with targets and speakers (m,), empty where unknown.
 
-    groups: (m,) numbers, of a fold or a prompt: figures are means over the groups.
+    groups: (m,) numbers of a fold or a prompt; metrics are means over the groups.
     """
 
     posteriors: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Predictions:
 
     @property
     def n_speakers(self) -> int:
-        """Number of speakers; 0 where some are not named."""
+        """Number of speakers; 0 if any is unknown."""
         return 0 if (self.speakers == "").any() else len(set(self.speakers))
 
     def value(self, metric: str) -> float:
@@ -49,7 +49,7 @@ class Predictions:
         return getattr(metrics, metric)(self.targets[rows], self.labels[rows], self.n_labels)
 
     def draws(self, metric: Drawable, n: int, seed: int = 0) -> NDArray[np.float64] | None:
-        """Return the metric on n resamples of the speakers, whatever the posteriors the same ones.
+        """Return the metric on n resamples of the speakers; the same resamples for any posteriors.
 
         None for fewer than two speakers.
         """
@@ -73,13 +73,13 @@ class Predictions:
 
 
 def interval(value: float, draws: NDArray | None, n_speakers: int) -> dict[str, Any]:
-    """Return the record of a value: "value", and 95 % from "low" to "high", None where nothing was drawn."""
+    """Return the record of a value: "value", and its 95 % interval "low" to "high", None without draws."""
     low, high = (None, None) if draws is None else metrics.interval(draws, n_speakers)
     return {"value": value, "low": low, "high": high}
 
 
 def difference(a: Predictions, b: Predictions, resamples: int, seed: int = 0) -> dict[str, Any]:
-    """Return the record of the paired difference of two UAs, on the same drawn speakers."""
+    """Return the record of the paired difference of two UAs, on the same resampled speakers."""
     of_a, of_b = (each.draws("ua", resamples, seed) for each in (a, b))
     draws = None if of_a is None or of_b is None else of_a - of_b
     return interval(a.value("ua") - b.value("ua"), draws, a.n_speakers)

@@ -1,4 +1,4 @@
-"""Who trains, who chooses and who tests: the rounds of an evaluation, and facts beside its figures."""
+"""Train, dev and test parts: the rounds of an evaluation, and the facts reported with its metrics."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ from zsfuse_ray.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """Places of the clips that train, those that choose (dev) and those that test.
+    """Row indices of the train, dev (where choices are made) and test clips.
 
-    ``dev`` is ``train`` where a corpus has folds: nothing that is chosen was trained there, apart from the
-    SVM, whose posteriors of its own training clips come from inner folds.
+    With folds, ``dev`` is ``train``: only the SVM is trained there, and its posteriors of its own training
+    clips come from inner folds.
     """
 
     train: NDArray[np.intp]
@@ -28,17 +28,17 @@ class Round:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rounds of one corpus, and facts to state beside its figures."""
+    """The rounds of one corpus, and the facts reported with its metrics."""
 
     rounds: tuple[Round, ...]
     facts: dict[str, Any]
 
 
 def protocol(clips: pa.Table, corpus: str, n_folds: int, split_name: str | None) -> Protocol:
-    """Return a corpus' rounds: by its splits where it has some, else its own folds, else folds by speaker.
+    """Return a corpus' rounds: from its splits if any, else from its own folds, else from folds by speaker.
 
-    clips: the corpus' rows of CLIPS. split_name: what the user named, recorded in the protocol. InputError
-    where there is nothing to choose or to test on, one label alone, or speakers are too few.
+    clips: the corpus' rows of CLIPS. split_name: the user's --splits, recorded in the protocol. InputError
+    without dev or test clips, with a single label, or with too few speakers.
     """
     if len(label_set(clips)) < 2:
         raise InputError(f'{corpus}: every clip is labelled "{label_set(clips)[0]}"; at least two are needed')
@@ -59,7 +59,7 @@ def protocol(clips: pa.Table, corpus: str, n_folds: int, split_name: str | None)
         parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in numbers]
         rounds = tuple(Round(others, others, test) for others, test in parts)
         what = f"{len(numbers)} {'folds of the corpus' if own else 'folds by speaker'}"
-        averaged = f"mean over the {len(numbers)} folds, each tested by what was chosen on the others"
+        averaged = f"mean over the {len(numbers)} folds, each tested with the choices made on the others"
     sizes = {
         part: {"clips": len(rows), "speakers": _named(speaker[rows])}
         for part in ("train", "dev", "test")
@@ -80,12 +80,12 @@ def protocol(clips: pa.Table, corpus: str, n_folds: int, split_name: str | None)
 
 def _split_round(split: NDArray, corpus: str) -> Round:
     parts = {name: np.flatnonzero(split == name) for name in ("train", "dev", "test")}
-    for name, use in (("test", "to test on"), ("dev", "to choose on")):
+    for name, use in (("test", "tested on"), ("dev", "chosen on")):
         if not parts[name].size:
             there = ", ".join(part for part, rows in parts.items() if rows.size)
             raise InputError(
-                f"{corpus}: no clip is in split {name} ({there} alone), so there is nothing {use}; give some "
-                f'speakers split "{name}" or leave the splits away for folds by speaker'
+                f"{corpus}: no clip is in split {name} (only in {there}), so nothing can be {use}; assign "
+                f'some speakers to split "{name}", or omit the splits for folds by speaker'
             )
     train = parts["train"] if parts["train"].size else parts["dev"]
     return Round(train, parts["dev"], parts["test"])
@@ -101,7 +101,7 @@ def _shared(speakers: NDArray, r: Round) -> set[str]:
 
 
 def _overlap(shared: int, speakers: NDArray) -> str:
-    nameless = sum(name is None for name in speakers)
-    if nameless:
-        return f"unknown: {nameless} clips name no speaker"
-    return "none" if not shared else f"{shared} speakers are in testing and before"
+    unnamed = sum(name is None for name in speakers)
+    if unnamed:
+        return f"unknown: {unnamed} clips have no speaker"
+    return "none" if not shared else f"{shared} speakers are in the test part and in train or dev"

@@ -1,4 +1,4 @@
-"""One way to use the models, and the posteriors that it gives, by the plain functions of the method."""
+"""A setting of the method's options, and its posteriors, computed by the plain functions of ``method``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from zsfuse_ray.method.zeroshot import Ensemble, posterior
 
 @dataclass(frozen=True)
 class Setting:
-    """A choice of everything but prompts and fusion weight: copies, rules, temperature and models."""
+    """All options except prompts and fusion weight: copies, rules, temperature and models."""
 
     a: int
     text: Text
@@ -25,7 +25,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """A name for files and trials that no other setting of a tuning has, but for its separator."""
+        """A name for files and trials, unique within a tuning except for the separator."""
         words = f"_words{self.text.words}" if self.text.words > 1 else ""
         models = "".join(f"{name}_" for name in (self.alm, self.specialist) if name and name[-1].isdigit())
         return f"{models}a{self.a}_b{self.text.b}{words}_{self.ensemble}_{self.fusion}_T{self.temperature:g}"
@@ -34,7 +34,7 @@ class Setting:
 def alm_posterior(
     evidence: Evidence, setting: Setting, rows: NDArray, prompts: Sequence[int] | NDArray | None = None
 ) -> NDArray[np.float64]:
-    """Return the ALM's posteriors (rows, C) by these prompts, by default all."""
+    """Return the ALM's posteriors (rows, C) with these prompts (default: all)."""
     alm = evidence.alms[setting.alm]
     text = alm.text[setting.text]
     text = text if prompts is None else text[prompts]
@@ -48,7 +48,7 @@ def fused_posterior(
     rows: NDArray,
     prompts: Sequence[int] | NDArray | None = None,
 ) -> NDArray[np.float64]:
-    """Return the fused posteriors (rows, C) at the ALM's share `weight`; without a specialist the ALM's."""
+    """Return the fused posteriors (rows, C) at fusion weight ``weight``; without a specialist, the ALM's."""
     if setting.specialist is None:
         return alm_posterior(evidence, setting, rows, prompts)
     specialist = evidence.specialists[setting.specialist]

@@ -1,4 +1,4 @@
-"""The systems of the paper's table: every choice is made on dev clips, every prediction on test clips."""
+"""The systems of the paper's table: choices are made on dev clips, predictions on test clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from zsfuse_ray.method.stacking import fit_stacked
 from zsfuse_ray.method.zeroshot import Ensemble
 
 WEIGHTS = np.linspace(0, 1, 21)
-_SAME = 1e-9  # UA this close is equal, and the simpler choice is taken
+_SAME = 1e-9  # UAs this close are ties; the simpler choice wins
 
 CHANCE, SVM, SPECIALIST = "chance", "svm", "specialist"
 SINGLE_MEAN, SINGLE_BEST = "alm_single_mean", "alm_single_best"
@@ -44,14 +44,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Fusion:
-    """A choice of everything ZS-Fuse has to choose; dev_ua is what it was chosen by, None if by the user."""
+    """All choices of ZS-Fuse; dev_ua: the UA it was chosen by, None if the user gave it."""
 
     setting: Setting
     weight: float
     dev_ua: float | None = None
 
     def record(self) -> dict[str, Any]:
-        """The choice in plain values."""
+        """The choice as plain values."""
         how = self.setting
         record = {"w": self.weight, "rule": how.fusion, "a": how.a, "b": how.text.b}
         record["temperature"] = how.temperature
@@ -60,10 +60,10 @@ class Fusion:
 
 @dataclass(eq=False)
 class Outcome:
-    """What a round gives: posteriors of the test clips by system, choices, and curves for figures.
+    """The result of a round: posteriors of the test clips by system, choices, and curves for figures.
 
-    Of SINGLE_MEAN there is one array of posteriors a prompt. weight_curve: rule -> UA at each of WEIGHTS;
-    grid: (A, B) UA of the amplified ensemble; both on dev ("dev") and test ("test") clips.
+    SINGLE_MEAN has one array of posteriors per prompt. weight_curve: rule → UA at each of WEIGHTS; grid:
+    (A, B) UA of the amplified ensemble; both for "dev" and "test" clips.
     """
 
     posteriors: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def simple_first(evidence: Evidence, ensemble: Ensemble) -> list[Setting]:
-    """Return every (a, b) at temperature 1, the fewest copies first."""
+    """Return every (a, b) at temperature 1, fewest copies first."""
     assert evidence.alm is not None
     models = {"alm": next(iter(evidence.alms)), "specialist": next(iter(evidence.specialists), None)}
     pairs = product(evidence.alm.audio, evidence.alm.text)
@@ -84,7 +84,7 @@ def simple_first(evidence: Evidence, ensemble: Ensemble) -> list[Setting]:
 def fitted(
     evidence: Evidence, rows: NDArray, setting: Setting, prompts: Sequence[int] | None = None
 ) -> Setting:
-    """Return the setting at the temperature of the best likelihood on these clips."""
+    """Return the setting with the maximum-likelihood temperature on these clips."""
 
     def loss(log_t: float) -> float:
         tried = replace(setting, temperature=float(np.exp(log_t)))
@@ -94,18 +94,18 @@ def fitted(
 
 
 def choose_amplified(evidence: Evidence, rows: NDArray, settings: Sequence[Setting]) -> Setting:
-    """Return the setting of the best UA on these clips; of equals the first."""
+    """Return the setting with the best UA on these clips; the first of ties."""
     return max(settings, key=lambda s: round(_ua(evidence, rows, alm_posterior(evidence, s, rows)) / _SAME))
 
 
 def choose_prompt(evidence: Evidence, rows: NDArray, setting: Setting) -> int:
-    """Return the prompt of the best UA on these clips, alone."""
+    """Return the single prompt with the best UA on these clips."""
     prompts = range(evidence.n_prompts)
     return int(np.argmax([_ua(evidence, rows, alm_posterior(evidence, setting, rows, [p])) for p in prompts]))
 
 
 def choose_fusion(evidence: Evidence, rows: NDArray, settings: Sequence[Setting]) -> Fusion:
-    """Return the fusion of the best UA on these clips; of equals the smallest w, then the first setting."""
+    """Return the fusion with the best UA on these clips; of ties the smallest w, then the first setting."""
     specialist = evidence.specialist
     assert specialist is not None
     best, best_ua = None, -1.0
@@ -120,9 +120,9 @@ def choose_fusion(evidence: Evidence, rows: NDArray, settings: Sequence[Setting]
 
 
 def run_round(evidence: Evidence, r: Round, ensemble: Ensemble, given: Fusion | None = None) -> Outcome:
-    """Choose on dev clips, predict test clips, whose labels are used for the figures' curves alone.
+    """Choose on dev clips, predict test clips; test labels are used only for the curves of the figures.
 
-    ensemble: the rule of all systems of several prompts; given: one fusion that is measured as it is.
+    ensemble: the rule of all systems with several prompts; given: a fusion to measure unchanged.
     """
     done = Outcome()
     n_labels = len(evidence.labels)
@@ -184,21 +184,19 @@ def _fused(
         done.choices[name] = fusion.record()
     parts = {"dev": r.dev, "test": r.test}
     alm = {part: alm_posterior(evidence, chosen.setting, rows) for part, rows in parts.items()}
-    known = {part: specialist.posterior[rows] for part, rows in parts.items()}
-    stacked = fit_stacked(known["dev"], alm["dev"], evidence.targets[r.dev], len(evidence.labels))
-    done.posteriors[STACKED] = [stacked.predict(known["test"], alm["test"])]
+    q = {part: specialist.posterior[rows] for part, rows in parts.items()}
+    stacked = fit_stacked(q["dev"], alm["dev"], evidence.targets[r.dev], len(evidence.labels))
+    done.posteriors[STACKED] = [stacked.predict(q["test"], alm["test"])]
     for part, rows in parts.items():
         done.weight_curve[part] = {
-            rule: [
-                _ua(evidence, rows, fuse(known[part], alm[part], w, rule, specialist.inside)) for w in WEIGHTS
-            ]
+            rule: [_ua(evidence, rows, fuse(q[part], alm[part], w, rule, specialist.inside)) for w in WEIGHTS]
             for rule in RULES
         }
     if svm is not None:
         everywhere = np.ones(len(evidence.labels), bool)
         on_dev = fused_posterior(evidence, chosen.setting, chosen.weight, r.dev)
         weight, rule = max(
-            product(WEIGHTS, RULES),  # the first of equals: the least of the SVM
+            product(WEIGHTS, RULES),  # the first of ties: the smallest SVM weight
             key=lambda wr: round(_ua(evidence, r.dev, fuse(on_dev, svm[r.dev], *wr, everywhere)) / _SAME),
         )
         fused = fuse(done.posteriors[FUSED][0], svm[r.test], float(weight), rule, everywhere)

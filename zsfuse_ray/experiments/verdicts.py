@@ -7,46 +7,46 @@ from zsfuse_ray.experiments.intervals import FEW_SPEAKERS
 
 
 def of_evaluation(gain: Mapping[str, Any], weights: Sequence[float], n_speakers: int) -> str:
-    """Whether the fusion chosen on dev helps on test speakers.
+    """State whether the fusion chosen on dev helps on test speakers.
 
-    gain: the record of its UA less the specialist's; weights: those chosen, one a round.
+    gain: the record of its UA minus the specialist's; weights: the chosen ones, one per round.
     """
     if not any(weights):
         return "Fusion does not help: the weight chosen on dev is 0, so ZS-Fuse is the specialist alone."
     if gain["value"] <= 0:
         return f"Fusion does not help here: {points(gain)} against the specialist alone."
     if _unsure(gain):
-        return f"Fusion may help: {points(gain)} against the specialist alone, but the interval holds 0."
+        return f"Fusion may help: {points(gain)} against the specialist alone; the interval contains 0."
     return f"Fusion helps: {points(gain)} against the specialist alone{_few(n_speakers, 'test speakers')}."
 
 
 def of_tuning(gain: Mapping[str, Any], n_speakers: int) -> str:
-    """Whether the fusion that a tuning chose, of a weight above 0, helps on speakers not chosen on."""
+    """State whether a tuning's fusion, of a weight above 0, helps on speakers it was not chosen on."""
     few = _few(n_speakers, "speakers")
     if gain["value"] <= 0:
-        return f"Fusion does not help: {points(gain)} on speakers not chosen on, so w = 0 is written."
+        return f"Fusion does not help: {points(gain)} on speakers it was not chosen on, so w = 0 is written."
     if _unsure(gain):
-        return f"Fusion may help: {points(gain)} against the specialist alone, but the interval holds 0{few}."
+        return f"Fusion may help: {points(gain)} against the specialist alone; the interval contains 0{few}."
     return f"Fusion helps: {points(gain)} against the specialist alone{few}."
 
 
 def of_no_weight(best: Mapping[str, Any], error: float | None, objective: str) -> str:
-    """Why a tuning chose the specialist alone.
+    """State why a tuning chose the specialist alone.
 
-    best: the gain of the best fusion; error: the standard error within which the specialist alone is as good,
-    None where the best was chosen.
+    best: the gain of the best fusion; error: the standard error within which the specialist alone lies, None
+    for the rule "best".
     """
     if error is None:
         return "Fusion does not help: the best weight is 0."
     return (
         "Fusion does not help: the specialist alone is within one standard error of the best "
         f"({error:.3f} of {objective}), so w = 0 is written. "
-        f"The best, chosen without regard to simplicity: {100 * best['value']:+.1f} points of UA."
+        f"With --choose best: {100 * best['value']:+.1f} points of UA."
     )
 
 
 def points(gain: Mapping[str, Any]) -> str:
-    """A difference of UA, with its interval where there is one."""
+    """A difference of UA, with its interval if it has one."""
     text = f"{100 * gain['value']:+.1f} points of UA"
     if gain["low"] is None:
         return text

@@ -1,4 +1,4 @@
-"""The nested estimate has nothing of the speakers it is measured on."""
+"""The nested estimate is independent of the speakers it is measured on."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def tuned(e, options):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_shuffled_labels_are_chance_nested_and_above_it_in_sample(seed):
+def test_shuffled_labels_give_chance_nested_and_more_in_sample(seed):
     e = evidence(seed, templates=8, shuffled=True)
     _, table, _ = tuned(e, config(8))
     best = table["systems"][BEST]
@@ -31,7 +31,7 @@ def test_shuffled_labels_are_chance_nested_and_above_it_in_sample(seed):
     assert best["gap"] > 0.02
 
 
-def test_fusion_that_helps_helps_by_the_verdict_and_is_written():
+def test_helpful_fusion_has_a_positive_verdict_and_is_written():
     e = evidence(alm=2.5, specialist=0.8)
     _, table, result = tuned(e, config())
     assert table["differences"][BEST]["low"] > 0
@@ -42,7 +42,7 @@ def test_fusion_that_helps_helps_by_the_verdict_and_is_written():
     assert systems[STACKED]["nested"] > systems[SPECIALIST]["nested"]
 
 
-def test_an_alm_without_information_gets_no_weight():
+def test_uninformative_alm_gets_weight_0():
     e = evidence(alm=0.0, specialist=2.0)
     _, table, result = tuned(e, config())
     assert result["options"]["weight"] == 0
@@ -50,7 +50,7 @@ def test_an_alm_without_information_gets_no_weight():
     assert table["differences"][CHOSEN]["value"] <= 0
 
 
-def test_a_gain_that_is_none_on_other_speakers_writes_no_weight():
+def test_weight_0_is_written_without_gain_on_other_speakers():
     e = evidence(alm=2.5, specialist=0.8)
     options = config(choose="best")
     found = searched(e, options)
@@ -61,7 +61,7 @@ def test_a_gain_that_is_none_on_other_speakers_writes_no_weight():
     assert "w = 0 is written" in result["verdict"]
 
 
-def test_an_alm_that_does_as_well_alone_is_named():
+def test_verdict_mentions_an_alm_as_good_as_the_fusion():
     e = evidence(alm=2.5, specialist=0.8)
     options = config()
     found = searched(e, options)
@@ -72,7 +72,7 @@ def test_an_alm_that_does_as_well_alone_is_named():
     assert "The ALM alone does as well: UA 99.9 %" in written(e, found, options, table)["verdict"]
 
 
-def test_a_fold_is_predicted_by_what_the_other_folds_chose():
+def test_each_fold_is_predicted_by_the_choice_on_the_other_folds():
     e = evidence(alm=2.0)
     options = config()
     before = assess(e, searched(e, options), options)["systems"][BEST]["choices"][0]
@@ -82,8 +82,8 @@ def test_a_fold_is_predicted_by_what_the_other_folds_chose():
     assert assess(other, searched(other, options), options)["systems"][BEST]["choices"][0] == before
 
 
-def test_what_is_written_has_the_score_that_is_named():
-    """By the plain functions, from what tuned.yaml holds alone."""
+def test_written_options_reproduce_the_reported_score():
+    """Recomputed with the plain functions from the options of tuned.yaml."""
     e = evidence(alm=2.5, specialist=0.8)
     found, _, result = tuned(e, config())
     options = result["options"]
@@ -118,7 +118,7 @@ def test_other_objectives(objective):
         assert table["systems"][BEST]["nested"] == pytest.approx(-table["systems"][BEST]["nll"])
 
 
-def test_the_curve_begins_at_the_specialist():
+def test_weight_curve_starts_at_the_specialist():
     e = evidence()
     options = config()
     found = searched(e, options)
@@ -130,8 +130,8 @@ def test_the_curve_begins_at_the_specialist():
         assert all(point["low"] <= point["value"] <= point["high"] for point in curve[rule])
 
 
-def test_of_several_models_the_better_ones_are_found():
-    """An ALM and a specialist without information are there beside the good ones."""
+def test_best_of_several_models_is_chosen():
+    """An uninformative ALM and specialist are among the candidates."""
     good = evidence(alm=2.5, specialist=0.8, templates=2)
     poor = evidence(alm=0.0, specialist=0.0, templates=2)
     e = replace(

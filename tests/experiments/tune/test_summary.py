@@ -1,4 +1,4 @@
-"""A summary holds what is best, of everything there was."""
+"""A summary contains the best of all configurations."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def searched():
     return block_of(e, distinct_settings(e, config())[0], "ua")
 
 
-def test_each_place_is_the_maximum_over_its_subsets(searched):
+def test_each_entry_is_the_maximum_over_its_subsets(searched):
     summary, table = summarise(searched)
     masks = subsets(4)
     scores = np.concatenate([found for _, found in fold_scores(searched, masks)])
@@ -37,7 +37,7 @@ def test_each_place_is_the_maximum_over_its_subsets(searched):
     np.testing.assert_allclose(best, scores.mean(axis=1).max(axis=1)[np.argsort(masks)], rtol=1e-6)
 
 
-def test_a_table_holds_all_of_it(searched):
+def test_table_round_trip(searched):
     summary, _ = summarise(searched)
     again = from_table(to_table(summary, searched.weights))
     for name in ("score", "subset", "folds", "tried"):
@@ -58,8 +58,8 @@ def test_many_prompts_are_added_greedily(searched, monkeypatch):
         assert (greedy.subset[s, 1] & greedy.subset[s, 0, best] == greedy.subset[s, 0, best]).all()
 
 
-def test_what_is_proposed_beyond_greedy_selection_is_kept_where_it_is_better(monkeypatch):
-    """Of 10 prompts all 1,023 subsets are known: greedy selection misses the best, proposals come nearer."""
+def test_better_proposals_replace_greedy_subsets(monkeypatch):
+    """All 1,023 subsets of 10 prompts are known: greedy selection misses the best, proposals come closer."""
     e = evidence(seed=3, templates=10)
     searched = block_of(e, distinct_settings(e, config(10))[0], "ua")
     every, _ = summarise(searched)
@@ -76,7 +76,7 @@ def test_what_is_proposed_beyond_greedy_selection_is_kept_where_it_is_better(mon
     np.testing.assert_array_equal(again.subset, refined.subset)
 
 
-def test_the_left_out_fold_has_no_part_in_a_greedy_choice(searched, monkeypatch):
+def test_left_out_fold_does_not_affect_greedy_selection(searched, monkeypatch):
     monkeypatch.setattr(summary_module, "EXHAUSTIVE", 3)
     targets = searched.targets.copy()
     targets[searched.folds == 2] = np.random.default_rng(0).permutation(targets[searched.folds == 2])
@@ -85,7 +85,7 @@ def test_the_left_out_fold_has_no_part_in_a_greedy_choice(searched, monkeypatch)
     np.testing.assert_array_equal(before.score[2], after.score[2])
 
 
-def test_copies_that_change_nothing_are_no_block_of_their_own():
+def test_no_op_copies_get_no_block():
     e = evidence()
     options = config()
     assert len(distinct_settings(e, options)) == 2 * 2 * 2 * 2

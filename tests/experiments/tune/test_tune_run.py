@@ -1,4 +1,4 @@
-"""What is wrong with clips and output is one line, before Ray starts and a model loads."""
+"""Invalid clips and output give a one-line error before Ray starts and any model loads."""
 
 import csv
 from pathlib import Path
@@ -50,26 +50,26 @@ def test_fewer_speakers_than_folds(tmp_path):
     assert "lower --folds" in said
 
 
-def test_clips_with_splits_are_chosen_on_dev_alone(tmp_path):
+def test_with_splits_only_dev_clips_are_chosen_on(tmp_path):
     said = refusal(tmp_path, GOOD, columns=4)
     assert "2 speakers, too few for 3 folds (of --parts dev)" in said
 
 
-def test_a_part_that_is_not_there(tmp_path):
+def test_missing_part(tmp_path):
     rows = [row for row in GOOD if row[3] != "test"]
     said = refusal(tmp_path, rows, columns=4, parts="test")
-    assert "no clip is in --parts test; the clips' own are dev, train" in said
+    assert "no clip is in --parts test; the clips are in dev, train" in said
 
 
-def test_one_class_in_the_part_that_is_chosen_on(tmp_path):
+def test_single_class_in_the_chosen_part(tmp_path):
     rows = [row for row in GOOD if row[3] != "dev" or row[1] == "sad"]
     assert 'every clip to choose on is labelled "sad"' in refusal(tmp_path, rows, columns=4)
 
 
-def test_a_checkpoint_that_is_not_there(tmp_path):
+def test_missing_checkpoint(tmp_path):
     assert f"{tmp_path}/none" in refusal(tmp_path, GOOD, specialist=f"classifier:{tmp_path}/none")
 
 
-def test_a_strangers_folder(tmp_path):
+def test_foreign_folder(tmp_path):
     (tmp_path / "out" / "figures").mkdir(parents=True)
     assert "no tuning wrote it" in refusal(tmp_path, GOOD)

@@ -1,4 +1,4 @@
-"""How good a choice is on speakers that had no part in it, beside simpler ways to choose."""
+"""Nested estimates: how good a choice is on speakers it was not made on, and simpler systems to compare."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +25,14 @@ NAMES = {
     ALM_BEST: "ALM, best amplification and templates",
     "no_amplification": "fusion without amplification",
     STACKED: "stacked logistic regression",
-    BEST: "fusion, best of all",
+    BEST: "fusion, best configuration",
     CHOSEN: "fusion, simplest within one standard error",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class _Estimate:
-    """Posteriors (n, C) of clips by choices without their fold, the score in-sample, and the choices."""
+    """Posteriors (n, C) of clips by choices made without their fold, the in-sample score, and the choices."""
 
     posteriors: NDArray[np.float64]
     in_sample: float
@@ -40,11 +40,11 @@ class _Estimate:
 
 
 def assess(evidence: Evidence, candidates: Candidates, config: TuneConfig) -> dict[str, Any]:
-    """Return what tune.json holds: nested estimates, in-sample values and their gaps, bootstrap, choices.
+    """Return the estimates for tune.json: nested and in-sample scores, their gaps, intervals, choices.
 
-    Nested: for each fold, the choice is made by the mean over the other folds and predicts this one. No
-    speaker is in two folds, and nothing but the choice is learnt, so the other folds need no training of
-    their own. In-sample: the best mean over all folds, by the same clips that it is measured on.
+    Nested: for each fold, the choice made by the mean over the other folds predicts this fold. No speaker is
+    in two folds, and only the choice is fitted, so nothing else needs training per fold. In-sample: the
+    best mean over all folds, measured on the clips it was chosen on.
     """
     estimates: dict[str, _Estimate] = {}
     for name, (rule, only) in _ways(evidence, candidates).items():
@@ -77,7 +77,7 @@ def assess(evidence: Evidence, candidates: Candidates, config: TuneConfig) -> di
 
 
 def best_specialist(evidence: Evidence, left_out: int, objective: Objective) -> str:
-    """Return the specialist that is best alone on the folds but one (of n_folds: on all)."""
+    """Return the best single specialist on all folds except ``left_out`` (n_folds: on all folds)."""
     rows = np.flatnonzero(evidence.folds != left_out)
 
     def alone(key: str) -> float:
@@ -87,7 +87,7 @@ def best_specialist(evidence: Evidence, left_out: int, objective: Objective) -> 
 
 
 def score(predictions: Predictions, objective: Objective) -> float:
-    """Return what is searched for, the mean over folds; higher is better."""
+    """Return the objective, the mean over folds; higher is better (NLL is negated)."""
     value = predictions.value(objective)
     return -value if objective == "nll" else value
 
@@ -99,7 +99,7 @@ def _predictions(evidence: Evidence, posteriors: NDArray, rows: Any = slice(None
 
 
 def _ways(evidence: Evidence, candidates: Candidates) -> dict[str, tuple[Rule, Only]]:
-    """The ways to choose, by the systems that they give."""
+    """How each system is chosen: its rule and its restriction."""
     first = candidates.settings[0]
     all_prompts = Only(
         amplified=False,
@@ -132,12 +132,12 @@ def _by_fold(evidence: Evidence, chosen: list[Configuration]) -> NDArray[np.floa
 def _without_search(
     evidence: Evidence, alm: list[Configuration], objective: Objective
 ) -> dict[str, _Estimate]:
-    """The specialist alone, and stacked fusion of the best specialist and ALM, fitted on the other folds.
+    """The specialist alone; and stacked fusion of the best specialist and ALM, fitted on the other folds.
 
-    alm: the best ALM without each fold, and of all.
+    alm: the best ALM configuration without each fold, then on all folds.
     """
     n_labels = len(evidence.labels)
-    # of a single specialist nothing is chosen, so it has no gap
+    # with one specialist nothing is chosen, so its gap is 0
     keys = [best_specialist(evidence, k, objective) for k in range(evidence.n_folds + 1)]
     alone, stacked = (np.empty((len(evidence.targets), n_labels)) for _ in range(2))
     everywhere = stacked
@@ -145,7 +145,7 @@ def _without_search(
         specialist = evidence.specialists[key].posterior
         every = np.arange(len(evidence.targets))
         p = alm_posterior(evidence, one.setting, every, one.templates(evidence.n_prompts))
-        train = evidence.folds != k  # for the last, which leaves out none, all
+        train = evidence.folds != k  # the last k leaves out no fold
         model = fit_stacked(specialist[train], p[train], evidence.targets[train], n_labels)
         if k == evidence.n_folds:
             everywhere = model.predict(specialist, p)

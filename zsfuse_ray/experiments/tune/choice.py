@@ -1,4 +1,4 @@
-"""Which configuration: the best, or the simplest that is as good within the error of the measurement."""
+"""Choose a configuration: the best, or the simplest within one standard error of the best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Rule = Literal["one_se", "best"]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Summaries of all blocks: score, subset (B, F + 1, T, W), folds (B, F + 1, T, W, F)."""
+    """Summaries of all blocks; score, subset: (B, F + 1, T, W); folds: (B, F + 1, T, W, F)."""
 
     settings: tuple[Setting, ...]
     weights: NDArray[np.float64]
@@ -26,14 +26,14 @@ class Candidates:
 
     @classmethod
     def of(cls, settings: Sequence[Setting], weights: NDArray, summaries: Sequence[Summary]) -> "Candidates":
-        """Put the summaries of these blocks together."""
+        """Stack the summaries of the settings' blocks."""
         stacked = (np.stack([getattr(s, name) for s in summaries]) for name in ("score", "subset", "folds"))
         return cls(tuple(settings), weights, *stacked)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A configuration, its mean score on the folds it was chosen on, and the best one's standard error."""
+    """A configuration, its mean score on the folds it was chosen on, and the standard error of the best."""
 
     configuration: Configuration
     score: float
@@ -42,7 +42,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Only:
-    """What may be chosen from; None allows everything."""
+    """Restriction of the candidates; None: no restriction."""
 
     amplified: bool = True
     prompts: int | None = None
@@ -54,10 +54,10 @@ class Only:
 def choose(candidates: Candidates, training_set: int, rule: Rule, only: Only = Only()) -> Choice:
     """Choose by the mean score over the folds of one training set (see `Summary`).
 
-    one_se: the simplest configuration whose mean is no further from the best than the best's standard error
-    over these folds (Breiman et al. 1984, section 3.4.3). Simplest is the specialist alone (w = 0), then
-    fewer prompts, fewer copies (a · b), less of the ALM; of equally simple ones the better, then the first.
-    best: the best, of equals the simplest.
+    one_se: the simplest configuration whose mean is within one standard error of the best, where the error
+    is that of the best over these folds (Breiman et al. 1984, section 3.4.3). Simplest is the specialist
+    alone (w = 0), then fewer prompts, fewer copies (a · b), a smaller weight; ties go to the better score,
+    then to the first. best: the best score; ties go to the simplest.
     """
     mean = candidates.score[:, training_set]
     block, prompts, weight = np.nonzero(_allowed(candidates, only) & np.isfinite(mean))
@@ -70,7 +70,7 @@ def choose(candidates: Candidates, training_set: int, rule: Rule, only: Only = O
     near = np.flatnonzero(values >= values[top] - (error if rule == "one_se" else 0) - 10 * SAME)
     copies = np.array([setting.a * setting.text.b for setting in candidates.settings])
     fused = candidates.weights[weight[near]] > 0
-    # The last key counts most. Those of w = 0 differ in the first alone.
+    # lexsort: the last key is the primary one. At w = 0 the keys in `simple` are all 0.
     simple = [np.where(fused, key, 0) for key in (weight[near], copies[block[near]], prompts[near])]
     order = np.lexsort((block[near], -values[near], *simple, fused))
     one = near[order[0]]
@@ -84,7 +84,7 @@ def choose(candidates: Candidates, training_set: int, rule: Rule, only: Only = O
 
 
 def _allowed(candidates: Candidates, only: Only) -> NDArray[np.bool_]:
-    """Which (B, T, W) may be chosen."""
+    """Mask (B, T, W) of what may be chosen."""
     n_blocks, _, n_prompts, n_weights = candidates.score.shape
     allowed = np.ones((n_blocks, n_prompts, n_weights), bool)
     for b, setting in enumerate(candidates.settings):

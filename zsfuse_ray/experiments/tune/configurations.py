@@ -1,4 +1,4 @@
-"""What a tuning chooses from: the settings that it searches, a block each, and configurations."""
+"""The search space of a tuning: settings, one block each, and configurations."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,18 +16,18 @@ from zsfuse_ray.method.search import Block, Objective, members, prompt_gram, pro
 
 @dataclass(frozen=True)
 class Configuration:
-    """Everything that there is to choose; subset: the templates that are used, as the bits of a number."""
+    """All choices of a tuning; subset: the templates used, as a bit mask."""
 
     setting: Setting
     subset: int
     weight: float
 
     def templates(self, n_prompts: int) -> NDArray[np.intp]:
-        """Places of the templates that are used."""
+        """Indices of the templates used."""
         return np.flatnonzero(members(np.array([self.subset], np.uint64), n_prompts)[0])
 
     def record(self, templates: tuple[str, ...]) -> dict[str, Any]:
-        """The choice in plain values."""
+        """The choice as plain values."""
         chosen = [templates[t] for t in self.templates(len(templates))]
         how = {key: value for key, value in asdict(self.setting).items() if key != "text"}
         return how | asdict(self.setting.text) | {"templates": chosen, "weight": self.weight}
@@ -39,7 +39,7 @@ class Configuration:
 
 
 def distinct_settings(evidence: Evidence, config: TuneConfig) -> list[Setting]:
-    """Every setting that differs from the others: copies that change nothing for any clip are left out."""
+    """The distinct settings; copies that are no-ops for every clip are left out."""
     fusions = config.fusions if evidence.specialists else config.fusions[:1]
     return [
         Setting(*choice, alm=key, specialist=specialist)
@@ -48,7 +48,7 @@ def distinct_settings(evidence: Evidence, config: TuneConfig) -> list[Setting]:
         for choice in product(
             _distinct(alm.audio), _distinct(alm.text), config.ensembles, fusions, config.temperatures
         )
-        # Without fusion, temperature changes the order of labels in averaged posteriors only.
+        # Without fusion, temperature changes the predicted label only of averaged posteriors.
         if evidence.specialists
         or config.objective == "nll"
         or choice[2] == "probability"
@@ -57,7 +57,7 @@ def distinct_settings(evidence: Evidence, config: TuneConfig) -> list[Setting]:
 
 
 def block_of(evidence: Evidence, setting: Setting, objective: Objective) -> Block:
-    """All subsets and weights of a setting, in the form that the search takes."""
+    """All subsets and weights of a setting, as the search's input."""
     alm = evidence.alms[setting.alm]
     specialist = evidence.specialists[setting.specialist] if setting.specialist else None
     text = alm.text[setting.text]

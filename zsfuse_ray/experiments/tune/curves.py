@@ -1,4 +1,4 @@
-"""The figures of a tuning, in-sample: over copies, over the fusion weight, and of each template."""
+"""In-sample curves of a tuning: over copies, over the fusion weight, and per template."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from zsfuse_ray.method.fusion import fuse
 from zsfuse_ray.method.search import members
 
 WEIGHTS = np.linspace(0, 1, 51)
-MOST_RESAMPLES = 500  # of each point of the curve
+MOST_RESAMPLES = 500  # per point of the curve
 
 
 def weight_curve(evidence: Evidence, config: TuneConfig, chosen: Configuration) -> dict[str, Any]:
-    """UA over the weight for each fusion rule, all else as chosen, with its intervals."""
+    """UA over the weight for each fusion rule, with intervals; other options as chosen."""
     if chosen.setting.specialist is None:
         return {}
     specialist = evidence.specialists[chosen.setting.specialist]
@@ -51,7 +51,7 @@ def amplification_table(candidates: Candidates) -> dict[str, Any]:
 
 
 def contributions(subsets: pa.Table, templates: tuple[str, ...]) -> list[dict[str, Any]]:
-    """By how much the mean score of the tried subsets with a template is above that of those without it."""
+    """Per template: mean score of the tried subsets with it minus that of the subsets without it."""
     has = members(subsets["subset"].to_numpy(), len(templates))
     rows = []
     for t, template in enumerate(templates):

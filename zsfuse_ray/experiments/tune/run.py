@@ -1,4 +1,4 @@
-"""One tuning from start to end: labelled clips → one pass over the audio → every configuration → a choice."""
+"""One tuning from start to end: labelled clips → one pass over the audio → search → choice."""
 
 import hashlib
 import logging
@@ -43,16 +43,16 @@ OURS = (TUNE, TUNED, PLAN, CLIPS, "tune.md", "figures", TRIALS, BEST, LOGS, REJE
 
 
 def tune(config: TuneConfig, preset: str) -> Result:
-    """Tune and write everything but the page and its figures; the result's record is that of tune.json.
+    """Tune and write everything except the page and its figures; the result's record is tune.json.
 
-    Run again after a stop of any kind it resumes; after the end it returns what is there. InputError, before
-    any model is loaded, for what is wrong with the clips or the output.
+    An interrupted tuning resumes; a complete one returns its record. InputError, before any model is loaded,
+    for invalid clips or output.
     """
     out = Output.open(config.output)
     clips, table = choosable(config)
     decides = _decides(config, clips, table)
-    begun = claim(out, record=PLAN, what="tuning", ours=OURS, decides=decides, overwrite=config.overwrite)
-    if begun is not None and (done := out.read_json(TUNE)) is not None:
+    earlier = claim(out, record=PLAN, what="tuning", ours=OURS, decides=decides, overwrite=config.overwrite)
+    if earlier is not None and (done := out.read_json(TUNE)) is not None:
         log.info(f"{out.uri} is complete; nothing to do")
         return Result(out, done)
     names = models_of(config, table, every=True)
@@ -60,7 +60,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
     labels = label_set(clips)
     text, models = templates_and_models(config, labels, names, table)
     plan = {"versions": versions(), "config": decides}
-    if begun is None:  # nothing is deleted or written before everything that a user can get wrong is right
+    if earlier is None:  # delete and write only after all checks of user input
         for name in OURS:
             out.delete(name)
         out.write_json(PLAN, plan)
@@ -87,7 +87,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
         "weight_curve": weight_curve(evidence, config, best),
         "prompts": contributions(out.read_table(trial), config.templates),
     }
-    head = f"# Of zsfuse tune; for score and evaluate: --tuned {TUNED}\n# {result['tuned']['verdict']}\n"
+    head = f"# By zsfuse tune, for score and evaluate: --tuned {TUNED}\n# {result['tuned']['verdict']}\n"
     options = yaml.safe_dump(result["tuned"]["options"], sort_keys=False, allow_unicode=True)
     out.write_bytes(TUNED, (head + options).encode())
     out.write_json(TUNE, result)
@@ -95,7 +95,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
 
 
 def _decides(config: TuneConfig, clips: pa.Table, table: EncodedTable | None) -> dict[str, Any]:
-    """The options and the clips that decide the results."""
+    """The options and a hash of the clips, which together determine the results."""
     names = ["uri", "start_s", "end_s", "emotion", "speaker", "corpus", "fold"]
     content = repr(clips.select(names).to_pydict()).encode()
     if table is not None:
@@ -107,12 +107,12 @@ def _decides(config: TuneConfig, clips: pa.Table, table: EncodedTable | None) ->
 def _search(
     config: TuneConfig, evidence: Evidence, settings: list[Setting], out: Output, own_ray: bool
 ) -> tuple[Candidates, dict[str, Any]]:
-    """Search all blocks; returns what there is to choose from, and the entry "search" of tune.json.
+    """Search all blocks; returns the candidates and the entry "search" of tune.json.
 
-    RuntimeError where every block failed.
+    RuntimeError if every block failed.
     """
     exhaustive = evidence.n_prompts <= EXHAUSTIVE
-    n_subsets = f"{2**evidence.n_prompts - 1:,}" if exhaustive else "some of all"
+    n_subsets = f"{2**evidence.n_prompts - 1:,}" if exhaustive else "a part of all"
     log.info(f"searching {len(settings)} blocks of {n_subsets} subsets")
     started = time.perf_counter()
     at_once = cluster.cores() if own_ray else None
@@ -121,7 +121,7 @@ def _search(
     for n, why in failed.items():
         log.warning(f"block {settings[n].name} failed and is left out: {why}")
     if not summaries:
-        raise RuntimeError(f"every block failed; the first: {next(iter(failed.values()))}")
+        raise RuntimeError(f"every block failed; first error: {next(iter(failed.values()))}")
     weights = np.linspace(0, 1, next(iter(summaries.values())).score.shape[2])
     if not evidence.specialists:
         weights = np.ones(1)
@@ -136,7 +136,7 @@ def _search(
 
 
 def _without_effect(config: TuneConfig, settings: list[Setting]) -> dict[str, list[int]]:
-    """Copies that give the ALM the same input as fewer do, and which were not searched."""
+    """No-op copies: the ALM's input equals that of fewer copies, so they were not searched."""
     return {
         "no_effect_a": sorted({*config.audio_repeats} - {setting.a for setting in settings}),
         "no_effect_b": sorted({*config.text_repeats} - {setting.text.b for setting in settings}),

@@ -1,4 +1,4 @@
-"""The clips, models and prompts of a tuning → the evidence that it chooses on."""
+"""The clips, models and prompts of a tuning → its evidence."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -23,14 +23,14 @@ _CLIPS = "the clips"
 
 
 def choosable(config: TuneConfig) -> tuple[pa.Table, EncodedTable | None]:
-    """The clips to choose on, each with its fold, and the table they are from if it is one."""
+    """The clips to choose on, each with its fold, and the embedding table they come from (None for audio)."""
     clips, table = labelled_clips(config)
     split = clips["split"].to_pylist()
     if any(split):
         clips = clips.filter(pa.array([part in config.parts for part in split]))
         if not len(clips):
             own = ", ".join(sorted({part for part in split if part}))
-            raise InputError(f"no clip is in --parts {','.join(config.parts)}; the clips' own are {own}")
+            raise InputError(f"no clip is in --parts {','.join(config.parts)}; the clips are in {own}")
     if len(label_set(clips)) < 2:
         only = label_set(clips)[0]
         raise InputError(f'every clip to choose on is labelled "{only}"; at least two labels are needed')
@@ -38,19 +38,19 @@ def choosable(config: TuneConfig) -> tuple[pa.Table, EncodedTable | None]:
         clips = folds(clips, config.folds)
     except InputError as error:
         hint = f" (of --parts {','.join(config.parts)})" if any(split) else ""
-        raise InputError(f"{error}{hint}; lower --folds (at least 3), or name more clips") from None
+        raise InputError(f"{error}{hint}; lower --folds (at least 3) or add clips") from None
     numbers = len(set(clips["fold"].to_pylist()))
     if numbers < 3:
-        raise InputError(f"clips are in {numbers} folds; nested choice needs at least 3")
+        raise InputError(f"the clips are in {numbers} folds; nested estimates need at least 3")
     return clips, table
 
 
 def templates_and_models(
     config: TuneConfig, labels: tuple[str, ...], names: Mapping[str, str], table: EncodedTable | None
 ) -> tuple[dict[str, Banks], dict[str, Any]]:
-    """Each ALM's templates, for every b, separator and number of words the mean over words (T, C, D).
+    """Each ALM's templates (T, C, D) for every b, separator and number of words, averaged over words.
 
-    And what is known of each model, see `embedded_prompts`.
+    Also each model's card, see `embedded_prompts`.
     """
     forms = list(product(config.word_counts, config.separators))
     text, models = embedded_prompts(config, names, {_CLIPS: labels}, table, forms)
@@ -67,7 +67,7 @@ def templates_and_models(
 def encode_once(
     config: TuneConfig, clips: pa.Table, out: Output, plan: Mapping[str, Any], own_ray: bool
 ) -> pa.Table:
-    """The encoded clips; kept in the output, with what could not be read, for a job that resumes."""
+    """The encoded clips; they and the rejects are kept in the output for resuming."""
     if (out.read_json(PLAN) or {}).get(_ENCODED):
         return out.read_table(CLIPS)
     encoded, rejects = encode(clips, config, own_ray)
@@ -85,8 +85,8 @@ def evidence_of(
     text: Mapping[str, Banks],
     models: Mapping[str, Any],
 ) -> Evidence:
-    """The evidence of encoded clips in their folds; InputError where too little is left to choose on."""
+    """The evidence of encoded clips in their folds; InputError for fewer than 3 folds or 2 labels."""
     numbers, fold = np.unique(clips["fold"].to_numpy(), return_inverse=True)
     if len(numbers) < 3 or len(label_set(clips)) < 2:
-        raise InputError("the clips that could be read are of one label alone, or in fewer than 3 folds")
+        raise InputError("the readable clips have only one label, or are in fewer than 3 folds")
     return gather(clips, table, labels, config.audio_repeats, text, models, fold)

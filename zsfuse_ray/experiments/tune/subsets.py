@@ -1,4 +1,4 @@
-"""Subsets of many prompts, where all of them are too many: proposed by Optuna from how others have done."""
+"""Search over subsets of many prompts, too many to enumerate: proposals by Optuna."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-ROUNDS, BATCH = 8, 32  # subsets that are proposed, a batch at a time, so that a batch is scored at once
+ROUNDS, BATCH = 8, 32  # of proposed subsets; a batch is scored at once
 
 
 def refine(
@@ -19,14 +19,13 @@ def refine(
 ) -> None:
     """Score subsets that a tree-structured Parzen estimator proposes (Bergstra et al. 2011).
 
-    start: subsets, as the bits of a number, and their scores, higher is better; what is proposed begins
-    there. score: gives the scores of new subsets, and keeps what it wants of them. The same arguments give
-    the same proposals.
+    start: initial subsets, as bit masks, and their scores (higher is better). score: returns the scores of
+    new subsets; the caller records results in it. The same arguments give the same proposals.
     """
     names = [f"prompt{t:02}" for t in range(n_prompts)]
     choices: dict[str, BaseDistribution] = dict.fromkeys(names, CategoricalDistribution((False, True)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of both sampler's options
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # both sampler options
         sampler = optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True
         )
@@ -45,5 +44,5 @@ def refine(
         for trial, subset in zip(trials, subsets, strict=True):
             if subset in scores:
                 study.tell(trial, scores[subset])
-            else:  # nothing is learnt from what was known already
+            else:  # already scored, or empty
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)

@@ -1,7 +1,7 @@
-"""One block searched: of hundreds of millions of configurations, what every later choice needs.
+"""Search of one block: hundreds of millions of configurations → the summary that later choices need.
 
-For each set of training folds (all but one, or all), number of prompts and weight: the best subset, and its
-score on each fold. The best configuration and the simplest one that is nearly as good are among these.
+For each set of training folds (all but one, or all), number of prompts and weight: the best subset and its
+score on each fold. These contain the best configuration and the simplest within its standard error.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from zsfuse_ray.experiments.tune.subsets import refine
 from zsfuse_ray.method.search import EXHAUSTIVE, Block, fold_scores, sizes, subsets
 
-SAME = 1e-9  # scores this close are equal
+SAME = 1e-9  # scores this close are ties
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What is left of a block. Sets of training folds: k leaves out fold k; the last, F, leaves out none.
+    """Result of a block. Sets of training folds: k leaves out fold k; the last, F, leaves out none.
 
     score and subset: (F + 1, T, W), the best subset of 1 … T prompts at each weight, by the mean over the
-    set's folds; folds: (F + 1, T, W, F), its score on each fold. tried: how many configurations there were.
+    set's folds; folds: (F + 1, T, W, F), its score on each fold. tried: number of configurations.
     """
 
     score: NDArray[np.float64]
@@ -37,12 +37,11 @@ def training_sets(n_folds: int) -> NDArray[np.float64]:
 
 
 def summarise(block: Block) -> tuple[Summary, pa.Table]:
-    """Search a block: its summary, and a table of all subsets with their best score and weight.
+    """Search a block; returns its summary, and a table of all tried subsets with their best score and weight.
 
     Up to EXHAUSTIVE prompts all subsets are tried. Beyond that, greedy forward selection (the best prompt,
-    then the one that adds most, and so on), then what Optuna proposes from there, see `refine`; by each set
-    of training folds for itself, so that a fold that is left out has no part in which subsets there are to
-    choose from.
+    then the one that adds most, and so on), then Optuna's proposals from there, see `refine`; separately
+    for each set of training folds, so that the left-out fold does not affect the candidates.
     """
     n_prompts, n_folds = len(block.scores), int(block.folds.max()) + 1
     sets = training_sets(n_folds)
@@ -64,7 +63,7 @@ def summarise(block: Block) -> tuple[Summary, pa.Table]:
             known: dict[int, float] = {}
 
             def score(masks: NDArray[np.uint64], s: int = s, known: dict[int, float] = known) -> NDArray:
-                """Scores of subsets at their best weights; the better ones are kept, all of them counted."""
+                """Scores of subsets at their best weights; keeps the best, counts all."""
                 nonlocal tried
                 for size in np.unique(sizes(masks)):
                     for some, scores in fold_scores(block, masks[sizes(masks) == size]):
@@ -86,7 +85,7 @@ def summarise(block: Block) -> tuple[Summary, pa.Table]:
 
 
 def to_table(summary: Summary, weights: NDArray[np.float64]) -> pa.Table:
-    """The summary as rows, one a set (left_out: which fold, from 1; 0 is none), prompts and weight."""
+    """The summary as rows, one per set (left_out: fold number from 1; 0: none), prompts and weight."""
     n_sets, n_prompts, n_weights = summary.score.shape
     left_out, prompts, weight = np.meshgrid(
         [*range(1, n_sets), 0], np.arange(1, n_prompts + 1), weights, indexing="ij"
@@ -106,7 +105,7 @@ def to_table(summary: Summary, weights: NDArray[np.float64]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> Summary:
-    """The summary that `to_table` made rows of."""
+    """Inverse of `to_table`."""
     metadata = table.schema.metadata
     shape = tuple(map(int, metadata[b"shape"].split(b",")))
     folds = cast(pa.FixedSizeListArray, table["fold_scores"].combine_chunks()).flatten().to_numpy()
@@ -121,7 +120,7 @@ def from_table(table: pa.Table) -> Summary:
 def _keep(
     best: Summary, of: range | tuple[int, ...], prompts: int, masks: NDArray, scores: NDArray, sets: NDArray
 ) -> None:
-    """Put the better ones of some subsets in their place; of equals the first stays."""
+    """Update the best subsets with these masks; the first of ties stays."""
     for s in of:
         mean = np.tensordot(scores, sets[s], axes=(1, 0))
         k = mean.argmax(axis=0)

@@ -1,4 +1,4 @@
-"""Ray Tune over blocks: a trial searches one whole block, so that its own cost is small beside the search."""
+"""Ray Tune over blocks: a trial searches one whole block, so that its overhead is small."""
 
 import os
 import time
@@ -20,20 +20,20 @@ LOGS, TRIALS, BEST = "ray_tune", "trials", "best"
 
 
 def file_of(folder: str, n: int, setting: Setting) -> str:
-    """Where the tables of block n lie: TRIALS has a row a subset, BEST is the block's summary."""
+    """Path of a table of block n: TRIALS has one row per subset, BEST is the block's summary."""
     return f"{folder}/{n:04}_{setting.name}.parquet"
 
 
 def search_blocks(
     evidence: Evidence, settings: list[Setting], objective: Objective, out: Output, at_once: int | None
 ) -> tuple[dict[int, Summary], dict[int, str]]:
-    """Search every block without tables; returns summaries, and the errors of failed blocks, by place.
+    """Search every block whose tables are missing; returns summaries and errors, by block index.
 
-    Tune's own logs and state lie in LOGS: the dashboard and TensorBoard show the trials while they run, and
-    after a stop of any kind Tune resumes with those that are missing. at_once: how many run side by side.
+    Tune's logs and state are in LOGS: the dashboard and TensorBoard show the running trials, and an
+    interrupted search resumes with the missing ones. at_once: maximum number of concurrent trials.
     """
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # a stopped search resumes by its tables
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other one prints tables even where verbose is 0
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # an interrupted search resumes from its tables
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new output prints tables even with verbose=0
     trainable = tune.with_resources(
         tune.with_parameters(BlockTrial, evidence=evidence, settings=settings, objective=objective, out=out),
         {"cpu": 1},
@@ -66,14 +66,14 @@ def search_blocks(
     }
     done = {n: file_of(BEST, n, setting) for n, setting in enumerate(settings) if n not in failed}
     if not all(map(out.exists, done.values())):
-        # tables of blocks that Tune has recorded as done were deleted: a new Tune takes those that are left
+        # tables of blocks that Tune has recorded as done were deleted: restart Tune for them
         out.delete(LOGS)
         return search_blocks(evidence, settings, objective, out, at_once)
     return {n: from_table(out.read_table(name)) for n, name in done.items()}, failed
 
 
 class BlockTrial(Trainable):
-    """One block a step; an actor takes block after block, so that it starts and gets its arrays once."""
+    """One block per step; an actor is reused for many blocks, so that it loads its arrays once."""
 
     def setup(
         self,
@@ -83,12 +83,12 @@ class BlockTrial(Trainable):
         objective: Objective,
         out: Output,
     ) -> None:
-        """Keep the arrays, which come from the object store."""
+        """Keep the arrays from the object store."""
         self.evidence, self.settings, self.out = evidence, settings, out
         self.objective: Objective = objective
 
     def step(self) -> dict[str, Any]:
-        """Search the block and write its tables; returns what the dashboard and TensorBoard show."""
+        """Search the block and write its tables; returns the metrics for the dashboard and TensorBoard."""
         n = cast(dict[str, Any], self.config)["block"]
         setting = self.settings[n]
         started = time.perf_counter()
@@ -112,12 +112,12 @@ class BlockTrial(Trainable):
         }
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another block in the same process."""
+        """Switch to another block in the same process."""
         self.config = new_config
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing is kept between steps; Tune wants it for actors that are used again."""
+        """Nothing to save; required by Tune for reused actors."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
@@ -129,11 +129,11 @@ class BlockTrial(Trainable):
         try:
             return from_table(self.out.read_table(name))
         except pa.ArrowException:
-            return None  # written by a job that was killed meanwhile
+            return None  # incomplete: its writer was killed
 
 
 class _Watch(tune.Callback):
-    """Shows finished blocks."""
+    """Prints the number of finished blocks."""
 
     def __init__(self, total: int):
         self.done, self.progress = 0, Progress("searched", total, "blocks")
@@ -144,5 +144,5 @@ class _Watch(tune.Callback):
         self.progress.update(self.done)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
-        """Show the last state; blocks that failed are not finished."""
+        """Print the final state; failed blocks do not count as finished."""
         self.progress.end(complete=self.done == self.progress.total)

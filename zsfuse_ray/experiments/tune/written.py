@@ -1,4 +1,4 @@
-"""What tuned.yaml holds, and why: the choice on all folds, or w = 0 where fusion has no gain."""
+"""The options of tuned.yaml and the verdict: the choice on all folds, or w = 0 if fusion has no gain."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,10 @@ def written(
     assessed: Mapping[str, Any],
     names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the options of tuned.yaml, and the verdict that leads to them.
+    """Return the options of tuned.yaml and the verdict behind them.
 
-    assessed: of `assess`. names: what to call the models, by their names in the evidence; by default as the
-    configuration does.
+    assessed: the result of `assess`. names: the models' names in tuned.yaml, by their keys in the evidence;
+    by default those of the configuration.
     """
     names = names or config.models
     rule = CHOSEN if config.choose == "one_se" or not evidence.specialists else BEST
@@ -48,10 +48,10 @@ def written(
 
 
 def _judged(choice: Choice, config: TuneConfig, assessed: Mapping[str, Any], rule: str) -> tuple[float, str]:
-    """The weight that is written, 0 for a choice without a gain; and the sentences that give the reason."""
+    """The weight to write, 0 for a choice without a gain; and the sentences that give the reason."""
     weight = choice.configuration.weight
     if not assessed["differences"]:
-        return weight, "There is no specialist, so there is nothing to fuse with."
+        return weight, "Without a specialist there is no fusion."
     if weight == 0:
         error = choice.error if config.choose == "one_se" else None
         return 0.0, of_no_weight(assessed["differences"][BEST], error, config.objective)
