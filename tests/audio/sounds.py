@@ -1,4 +1,4 @@
-"""Audio files for the tests, written with FFmpeg's encoders: a chirp, so that no two places sound alike."""
+"""Audio files for the tests, written with FFmpeg's encoders: a chirp, so that no two positions are alike."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def chirp(seconds: float, rate: int = 48_000, channels: int = 1) -> NDArray[np.int16]:
-    """Mono int16 samples, shape (n,), or (channels, n) with one loudness a channel."""
+    """Return mono int16 samples, shape (n,), or (channels, n) with a different level per channel."""
     t = np.arange(round(seconds * rate)) / rate
     tone = np.sin(2 * np.pi * (200 * t + 20 * t**2)) * (0.6 + 0.3 * np.sin(2 * np.pi * 0.9 * t))
     noise = np.random.default_rng(0).normal(0, 0.02, len(t))
@@ -27,7 +27,7 @@ def write(
     options: dict[str, str] | None = None,
     bit_rate: int = 64_000,
 ) -> Path:
-    """Encode mono (n,) or planar (channels, n) int16 samples into the container that the suffix names."""
+    """Encode mono (n,) or planar (channels, n) int16 samples into the container of the suffix."""
     planes = np.atleast_2d(samples)
     with av.open(str(path), "w", container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, layout=layout, options=options or {})

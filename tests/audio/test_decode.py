@@ -49,7 +49,7 @@ def assert_slices_equal_whole(path: Path, slices: list[tuple[float, float]]) -> 
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_slice_has_the_samples_of_the_whole(sounds: Path, suffix: str) -> None:
+def test_slices_equal_the_whole_decoding(sounds: Path, suffix: str) -> None:
     path = sounds / f"a.{suffix}"
     whole = assert_slices_equal_whole(path, [(4, 12), (20, 24), (40, 44), (33.337, 34.001), (18.5, 41.7)])
     assert whole.truncated is None
@@ -58,16 +58,16 @@ def test_a_slice_has_the_samples_of_the_whole(sounds: Path, suffix: str) -> None
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "m4a", "opus", "webm"])
-def test_the_chirp_lies_where_it_was_written(sounds: Path, suffix: str) -> None:
+def test_decoded_audio_is_at_the_right_position(sounds: Path, suffix: str) -> None:
     part = decode(str(sounds / f"a.{suffix}"), 30, 31)
     written = chirp(46)[30 * RATE : 31 * RATE].astype(float)
     middle = written[4_800:-4_800]
-    likeness = [
+    correlation = [
         np.dot(middle, part.samples[4_800 + lag : 4_800 + lag + len(middle)].astype(float))
         for lag in range(-1_500, 1_501, 4)
     ]
-    # Encoders delay by up to a frame, which their headers take back only in part.
-    assert abs(int(np.argmax(likeness)) * 4 - 1_500) <= 1_200
+    # Encoders add a delay of up to a frame, only partly compensated by their headers.
+    assert abs(int(np.argmax(correlation)) * 4 - 1_500) <= 1_200
 
 
 def test_16_bit_mono_is_bit_exact(sounds: Path) -> None:
@@ -89,7 +89,7 @@ def test_eight_channels_packed_and_planar(tmp_path: Path, codec: str, suffix: st
     np.testing.assert_allclose(decode(str(path)).samples[:RATE], planes.mean(axis=0), atol=atol)
 
 
-def test_too_many_channels(tmp_path: Path) -> None:
+def test_too_many_channels_is_an_error(tmp_path: Path) -> None:
     fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 65, 8_000, 1_040_000, 130, 16)
     body = b"WAVE" + fmt + struct.pack("<4sI", b"data", 13_000) + bytes(13_000)
     (tmp_path / "a.wav").write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
@@ -98,7 +98,7 @@ def test_too_many_channels(tmp_path: Path) -> None:
     assert caught.value.reason == "too_many_channels"
 
 
-def test_high_rates_become_48_khz_and_slices_still_agree(tmp_path: Path) -> None:
+def test_high_rates_are_resampled_to_48_khz_and_slices_match(tmp_path: Path) -> None:
     for rate in (88_200, 96_000, 192_000):
         path = write(tmp_path / f"{rate}.wav", "pcm_s16le", chirp(8, rate), rate)
         whole = assert_slices_equal_whole(path, [(4, 6), (5.123, 5.2), (0, 1)])
@@ -106,7 +106,7 @@ def test_high_rates_become_48_khz_and_slices_still_agree(tmp_path: Path) -> None
         assert probe(str(path)).sample_rate == rate
         inner = slice(4_800, -4_800)
         error = whole.samples[inner].astype(float) - chirp(8)[inner]
-        assert np.sqrt(np.mean(error**2)) < 400  # the noise under the chirp is another one at another rate
+        assert np.sqrt(np.mean(error**2)) < 400  # the noise differs between rates
 
 
 def test_nan_and_infinite_samples_count_as_silence(tmp_path: Path) -> None:
@@ -122,14 +122,14 @@ def test_nan_and_infinite_samples_count_as_silence(tmp_path: Path) -> None:
     assert np.all(np.delete(samples, [100, 200, 300, 400]) == 16_384)
 
 
-def test_names_that_lie_or_are_strange(sounds: Path, tmp_path: Path) -> None:
+def test_wrong_and_unusual_file_names(sounds: Path, tmp_path: Path) -> None:
     body = (sounds / "a.flac").read_bytes()
     for name in ("a.mp3", "b", "größe 音 100%d #1?.flac", "a.txt"):
         (tmp_path / name).write_bytes(body)
         assert len(decode(str(tmp_path / name), 1, 2).samples) == RATE
 
 
-def test_a_tenth_of_a_second(tmp_path: Path) -> None:
+def test_very_short_recording(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", "pcm_s16le", chirp(0.1, 8_000), 8_000)
     assert len(decode(str(path)).samples) == 800
     assert probe(str(path)).duration_s == pytest.approx(0.1)
@@ -151,7 +151,7 @@ def test_a_tenth_of_a_second(tmp_path: Path) -> None:
         ("a.sdp", b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=audio 5004 RTP/AVP 0\n", "not_audio"),
     ],
 )
-def test_what_is_not_audio_is_refused(tmp_path: Path, name: str, body: bytes, reason: str) -> None:
+def test_non_audio_files_are_errors(tmp_path: Path, name: str, body: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(body)
     for read in (probe, decode):
         with pytest.raises(DecodeError) as caught:
@@ -161,7 +161,7 @@ def test_what_is_not_audio_is_refused(tmp_path: Path, name: str, body: bytes, re
         assert "\n" not in str(caught.value)
 
 
-def test_an_encrypted_file_is_drm(tmp_path: Path) -> None:
+def test_encrypted_file_is_drm(tmp_path: Path) -> None:
     keys = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76" * 16, "encryption_kid": "a7" * 16}
     path = write(tmp_path / "a.mp4", "aac", chirp(2), muxer=keys)
     with pytest.raises(DecodeError) as caught:
@@ -170,7 +170,7 @@ def test_an_encrypted_file_is_drm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "webm"])
-def test_the_readable_part_of_a_truncated_file(sounds: Path, tmp_path: Path, suffix: str) -> None:
+def test_truncated_file_gives_its_readable_part(sounds: Path, tmp_path: Path, suffix: str) -> None:
     body = (sounds / f"a.{suffix}").read_bytes()
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(body[: len(body) // 2])
@@ -185,7 +185,7 @@ def test_the_readable_part_of_a_truncated_file(sounds: Path, tmp_path: Path, suf
     assert beyond.truncated is not None
 
 
-def test_damage_in_the_middle_is_silent_and_what_follows_keeps_its_time(sounds: Path, tmp_path: Path) -> None:
+def test_damaged_part_is_silent_and_later_audio_keeps_its_position(sounds: Path, tmp_path: Path) -> None:
     body = bytearray((sounds / "a.m4a").read_bytes())
     middle = len(body) // 2
     body[middle : middle + 20_000] = np.random.default_rng(1).bytes(20_000)
@@ -196,7 +196,7 @@ def test_damage_in_the_middle_is_silent_and_what_follows_keeps_its_time(sounds: 
     np.testing.assert_array_equal(damaged.samples[41 * RATE :], whole.samples[41 * RATE :])
 
 
-def test_durations_that_no_header_tells(sounds: Path, tmp_path: Path) -> None:
+def test_durations_missing_from_the_header(sounds: Path, tmp_path: Path) -> None:
     wav = bytearray((sounds / "a.wav").read_bytes())
     at = wav.index(b"data") + 4
     wav[4:8] = wav[at : at + 4] = b"\xff\xff\xff\xff"
@@ -211,14 +211,14 @@ def test_durations_that_no_header_tells(sounds: Path, tmp_path: Path) -> None:
         assert probe(str(tmp_path / name)).duration_s == pytest.approx(seconds, abs=0.1), name
         whole = assert_slices_equal_whole(tmp_path / name, [(seconds - 4, seconds - 1)])
         assert len(whole.samples) / RATE == pytest.approx(seconds, abs=0.1), name
-    if one[14:18] != other[14:18]:  # serial numbers, drawn at random, differ between joined streams
+    if one[14:18] != other[14:18]:  # serial numbers are random; those of concatenated streams must differ
         assert probe(str(tmp_path / "joined.opus")).duration_s == pytest.approx(12, abs=0.1)
         assert_slices_equal_whole(tmp_path / "joined.opus", [(4, 8), (8, 11)])
 
 
-def test_ends_limits_and_empty_slices(sounds: Path) -> None:
+def test_end_of_recording_max_s_and_empty_slices(sounds: Path) -> None:
     path = str(sounds / "a.m4a")
-    assert decode(path, 45, 400).truncated is None  # the recording just ends
+    assert decode(path, 45, 400).truncated is None  # the recording ends earlier
     cut = decode(path, 2, max_s=3)
     assert len(cut.samples) == 3 * RATE
     assert cut.truncated is not None
@@ -226,13 +226,13 @@ def test_ends_limits_and_empty_slices(sounds: Path) -> None:
     assert decode(path, 5, 5).truncated is None
 
 
-def test_a_time_limit_holds(sounds: Path) -> None:
+def test_timeout_is_an_error(sounds: Path) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(str(sounds / "a.m4a"), timeout_s=0)
     assert caught.value.reason == "timeout"
 
 
-def test_a_header_cannot_state_more_than_the_file_can_hold(tmp_path: Path) -> None:
+def test_impossible_stated_duration_is_ignored(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", "flac", chirp(1))
     body = bytearray(path.read_bytes())
     body[22:26] = b"\xff\xff\xff\xff"  # STREAMINFO: total samples
@@ -241,15 +241,15 @@ def test_a_header_cannot_state_more_than_the_file_can_hold(tmp_path: Path) -> No
     assert len(decode(str(path)).samples) == RATE
 
 
-def test_odd_files_decode_or_say_why(shared: Path) -> None:
+def test_odd_files_decode_or_fail_with_a_reason(shared: Path) -> None:
     outcomes: dict[str, str] = {}
     for file in sorted((shared / "odd").iterdir()):
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             outcomes[file.name] = "decoded" if len(decode(str(file)).samples) else "nothing"
         except AudioError as error:
             outcomes[file.name] = error.reason
-        assert time.monotonic() - begun < 5, file.name
+        assert time.monotonic() - started < 5, file.name
     assert set(outcomes.values()) <= {"decoded", "empty", "not_audio", "corrupt", "no_audio_stream"}, outcomes
     assert list(outcomes.values()).count("decoded") >= 110
     assert outcomes["mutagen__emptyfile.mp3"] == "empty"
@@ -268,5 +268,5 @@ def test_slices_of_real_recordings(shared: Path) -> None:
             np.testing.assert_array_equal(part.samples, expected, err_msg=os.fspath(file))
 
 
-def test_overlapping_times_of_a_real_podcast(shared: Path) -> None:
+def test_overlapping_timestamps_of_a_real_podcast(shared: Path) -> None:
     assert_slices_equal_whole(shared / "longform/podcast/episode-54.m4a", [(20, 44), (80, 90), (140, 160)])

@@ -11,19 +11,19 @@ from zsfuse_ray.audio.sources import open_audio
 from zsfuse_ray.audio.vad import find_segments
 
 
-def test_the_demo_is_a_minute() -> None:
+def test_demo_lasts_one_minute() -> None:
     lengths = [soundfile.info(io.BytesIO(demo_wav(n))).duration for n in range(RECORDINGS)]
     assert sum(lengths) == 60.0
 
 
 @pytest.mark.parametrize("n", range(RECORDINGS))
-def test_a_recording_is_the_same_bytes_every_time_and_like_no_other(n: int) -> None:
+def test_recordings_are_deterministic_and_distinct(n: int) -> None:
     digest = sha256(demo_wav(n)).digest()
     assert sha256(demo_wav(n)).digest() == digest
     assert digest not in {sha256(demo_wav(other)).digest() for other in range(RECORDINGS) if other != n}
 
 
-def test_the_uris_open_the_recordings() -> None:
+def test_demo_uris_open_the_recordings() -> None:
     for n, uri in enumerate(demo_uris()):
         with open_audio(uri) as file:
             assert file.read() == demo_wav(n)

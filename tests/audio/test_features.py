@@ -1,4 +1,4 @@
-"""Resampling against closed forms; every mel against the transformers extractor it stands in for."""
+"""Every front end is compared with the transformers feature extractor that it replaces."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ TOLERANCE = {"rtol": 0, "atol": 1e-4}
 
 
 def noise(rate: int) -> torch.Tensor:
-    """Ten seconds of noise whose spectrum falls like speech's, with a silence of digital zeros in it."""
+    """Return ten seconds of noise with a speech-like falling spectrum and a stretch of digital silence."""
     samples = torch.randn(10 * rate, generator=torch.Generator().manual_seed(1)).cumsum(0)
     samples = samples.diff(prepend=samples[:1]) + 0.02 * samples.sin()
     samples[rate : rate + rate // 2] = 0
@@ -87,7 +87,7 @@ def test_ast_fbank(clips, options):
     batch = clips(16000)
     expected = [extractor(c.numpy(), sampling_rate=16000, return_tensors="pt").input_values[0] for c in batch]
     got = AstFbank(extractor)(batch)["input_values"]
-    # Both compute in float32, whose error in quiet bins shows where no deviation divides it.
+    # Both compute in float32, whose error in quiet bins is larger without normalisation.
     tolerance = TOLERANCE if extractor.do_normalize else {"rtol": 0, "atol": 1e-3}
     torch.testing.assert_close(got, torch.stack(expected), **tolerance)
 
@@ -101,7 +101,7 @@ def test_ast_window_is_exactly_max_length():
 @pytest.mark.parametrize(("bins", "stride"), [(80, 2), (40, 4), (64, 3), (80, 1)])
 def test_seamless_fbank(clips, bins, stride):
     extractor = SeamlessM4TFeatureExtractor(feature_size=bins, num_mel_bins=bins, stride=stride)
-    # Lengths that leave every remainder of frames.
+    # Lengths with every remainder of frames modulo the stride.
     batch = [clip[: len(clip) - 160 * i] for i, clip in enumerate(clips(16000))]
     got = SeamlessFbank(extractor)(batch)
     for row, clip in enumerate(batch):
@@ -143,7 +143,7 @@ def test_waveforms(normalize, masked):
     ],
     ids=lambda module: type(module).__name__,
 )
-def test_a_clip_alone_and_in_a_batch_are_the_same(module):
+def test_features_do_not_depend_on_the_batch(module):
     loud, quiet = noise(16000)[: 4 * 16000], 0.001 * noise(16000)[16000 * 2 : 16000 * 3 + 77]
 
     def first(features):

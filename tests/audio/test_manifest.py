@@ -5,10 +5,10 @@ import pytest
 from zsfuse_ray.audio.manifest import read_manifest, read_texts
 from zsfuse_ray.errors import InputError
 
-# What every manifest must hold is tested in tests/archive/test_listing.py, through an archive's listing.
+# The requirements on every manifest are tested in tests/archive/test_listing.py.
 
 
-def test_the_uris_may_be_called_otherwise(tmp_path: Path) -> None:
+def test_uri_column_may_have_other_names(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("file,emotion\nx/a.wav,sad\n")
     row = read_manifest(str(path), ("uri", "file")).to_pylist()[0]
@@ -21,7 +21,7 @@ def test_the_uris_may_be_called_otherwise(tmp_path: Path) -> None:
     assert (row["uri"], row["file"]) == (str(tmp_path / "y.wav"), "x.wav")
 
 
-def test_a_table_read_as_text(tmp_path: Path) -> None:
+def test_read_texts_reads_values_as_text(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("who,number,more\n007,1,x\n12,02,y\n")
     assert read_texts(str(path), ("number", "who")) == [

@@ -26,7 +26,7 @@ lengths = st.sampled_from([(0.1, 1.0), (0.5, 10.0), (1.0, 5.0), (2.5, 5.0), (5.0
 
 @st.composite
 def probabilities(draw: st.DrawFn) -> tuple[NDArray[np.float32], float]:
-    """Frame probabilities with long and short runs of speech and silence; and the seconds they stand for."""
+    """Frame probabilities with long and short runs of speech and silence, and their duration in seconds."""
     runs = draw(
         st.lists(
             st.tuples(st.integers(1, 900), st.sampled_from([0.02, 0.3, 0.55, 0.98])), min_size=1, max_size=20
@@ -50,7 +50,7 @@ def spans(segments: list[Segment]) -> list[tuple[float, float]]:
 
 @settings(deadline=None, max_examples=80)
 @given(probabilities(), lengths)
-def test_segments_are_in_order_and_between_the_shortest_and_the_longest(made, limits) -> None:
+def test_segments_are_ordered_and_within_the_length_limits(made, limits) -> None:
     (values, duration_s), (shortest, longest) = made, limits
     found = segments_from_probabilities(values, duration_s, how_with(shortest, longest))
     for segment in found:
@@ -62,7 +62,7 @@ def test_segments_are_in_order_and_between_the_shortest_and_the_longest(made, li
 
 @settings(deadline=None, max_examples=80)
 @given(probabilities(), lengths)
-def test_a_long_region_is_cut_at_the_weakest_frame_it_may_be_cut_at(made, limits) -> None:
+def test_long_region_is_cut_at_the_lowest_allowed_frame(made, limits) -> None:
     (values, duration_s), (shortest, longest) = made, limits
     regions = segments_from_probabilities(values, duration_s, how_with(shortest, UNCUT_S))
     found = segments_from_probabilities(values, duration_s, how_with(shortest, longest))
@@ -76,13 +76,13 @@ def test_a_long_region_is_cut_at_the_weakest_frame_it_may_be_cut_at(made, limits
             strength = strengths(values, start, region.end_s, shortest, longest)
             if strength:
                 assert strength[round(end / FRAME_S)] == pytest.approx(min(strength.values()), abs=1e-6)
-            else:  # what may be cut is narrower than a frame
+            else:  # the range of possible cuts is narrower than a frame
                 assert end == pytest.approx(region.end_s - shortest, abs=FRAME_S)
-        assert region.end_s - inside[-1][0] <= longest  # and where it ends nothing more had to be cut
+        assert region.end_s - inside[-1][0] <= longest  # the last piece needed no further cut
 
 
 def strengths(values: NDArray, start: float, end: float, shortest: float, longest: float) -> dict[int, float]:
-    """Frame → mean probability of the five around it, of each frame at which a piece from `start` may end."""
+    """Return {frame: mean probability of the five frames around it} for each possible end of a piece."""
     strength = {}
     for frame in range(len(values) + 1):
         if start + longest / 2 - 1e-9 <= frame * FRAME_S <= min(start + longest, end - shortest) + 1e-9:
@@ -91,20 +91,20 @@ def strengths(values: NDArray, start: float, end: float, shortest: float, longes
     return strength
 
 
-def test_speech_without_a_weak_frame_is_cut_early_rather_than_left_long() -> None:
+def test_uniform_speech_is_cut_to_the_maximum_length() -> None:
     found = segments_from_probabilities(np.ones(1000, np.float32), 32.0, how_with(0.5, 10.0))
     assert max(s.end_s - s.start_s for s in found) <= 10
     assert (found[0].start_s, found[-1].end_s) == (0, 32)
 
 
-def test_a_cut_lies_in_the_pause() -> None:
+def test_cut_is_at_the_lowest_probability() -> None:
     values = np.ones(1000, np.float32)
-    values[250:256] = 0.6  # a weak place at 8.0 to 8.2 s, no pause by itself
+    values[250:256] = 0.6  # a minimum at 8.0 to 8.2 s, above the threshold
     first = segments_from_probabilities(values, 32.0, how_with(0.5, 10.0))[0]
     assert 8.0 < first.end_s < 8.2
 
 
-def test_short_speech_is_widened_into_the_silence_around_it() -> None:
+def test_short_speech_is_extended_into_the_surrounding_silence() -> None:
     values = np.zeros(400, np.float32)
     values[100:115] = 1.0  # 3.2 to 3.68 s
     (short,) = segments_from_probabilities(values, 12.8, how_with(2.0, 10.0))
@@ -112,18 +112,18 @@ def test_short_speech_is_widened_into_the_silence_around_it() -> None:
     assert (short.start_s + short.end_s) / 2 == pytest.approx(3.44, abs=2 * FRAME_S)
 
 
-def test_short_speech_at_the_edge_is_widened_to_one_side() -> None:
+def test_short_speech_at_the_edge_is_extended_to_one_side() -> None:
     values = np.zeros(400, np.float32)
     values[:15] = 1.0
     (short,) = segments_from_probabilities(values, 12.8, how_with(2.0, 10.0))
     assert spans([short]) == [(0.0, pytest.approx(2.0))]
 
 
-def test_short_speech_without_room_is_left_out() -> None:
+def test_short_speech_without_room_is_dropped() -> None:
     assert segments_from_probabilities(np.ones(15, np.float32), 0.48, how_with(0.5, 10.0)) == []
 
 
-def test_a_pause_below_300_ms_stays_inside_a_segment() -> None:
+def test_pause_below_300_ms_does_not_end_a_segment() -> None:
     def count(pause_frames: int) -> int:
         values = np.zeros(200, np.float32)
         values[20:100] = values[100 + pause_frames : 180] = 1.0
@@ -132,13 +132,13 @@ def test_a_pause_below_300_ms_stays_inside_a_segment() -> None:
     assert (count(8), count(14)) == (1, 2)  # 256 ms, 448 ms
 
 
-def test_the_threshold_decides_what_is_speech() -> None:
+def test_threshold() -> None:
     values = np.full(200, 0.4, np.float32)
     assert segments_from_probabilities(values, 6.4, Segmentation(threshold=0.5)) == []
     assert len(segments_from_probabilities(values, 6.4, Segmentation(threshold=0.3))) == 1
 
 
-def test_the_probability_of_a_segment_is_the_mean_of_its_frames() -> None:
+def test_speech_prob_is_the_mean_over_frames() -> None:
     values = np.zeros(200, np.float32)
     values[50:100], values[100:150] = 0.9, 0.7
     (segment,) = segments_from_probabilities(values, 6.4, how_with(0.5, 10.0))
@@ -153,10 +153,10 @@ def test_the_probability_of_a_segment_is_the_mean_of_its_frames() -> None:
     st.lists(st.integers(0, 20), max_size=4, unique=True),
     st.sampled_from([0.7, 1.0, 3.0, 7.0, 10.0]),
 )
-def test_windows_lie_on_the_grid_of_the_recording(
+def test_windows_are_on_the_grid_of_the_recording(
     duration_s: float, starts: list[int], longest: float
 ) -> None:
-    """Audio from any place of a recording has the windows that the whole recording has there."""
+    """Audio from any position of a recording has the same windows as the whole recording has there."""
     how = Segmentation("none", 0.2, longest)
     whole = spans(fixed_windows(duration_s, how))
     if duration_s >= 0.2:
@@ -175,7 +175,7 @@ def test_windows_lie_on_the_grid_of_the_recording(
     ("duration_s", "expected"),
     [
         (0.0, []),
-        (0.3, [(0, 0.3)]),  # shorter than the shortest, but all there is
+        (0.3, [(0, 0.3)]),  # shorter than the minimum, but the whole recording
         (10.0, [(0, 10)]),
         (10.3, [(0, 10)]),
         (10.6, [(0, 10), (10, 10.6)]),
@@ -185,8 +185,8 @@ def test_windows_of_short_recordings(duration_s: float, expected: list) -> None:
     assert spans(fixed_windows(duration_s, Segmentation("none"))) == expected
 
 
-def test_contexts() -> None:
-    """Whole grid steps that hold the warm-up before an item, and the longest segment after it."""
+def test_context_lengths() -> None:
+    """Left context: whole grid steps that cover the warm-up; right context: covers the longest segment."""
     for longest in (1.0, 10.0, 30.0, 60.0):
         how = how_with(0.5, longest)
         assert how.left_context_s % GRID_S == 0

@@ -14,7 +14,7 @@ from zsfuse_ray.audio.sources import SourceError, open_audio
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `body` at /parts (with ranges), /whole (without) and /flaky (fails twice); statuses at /403 …"""
+    """Serves `body` at /parts (with ranges), /whole (without), /flaky (fails twice); statuses at /403 …"""
 
     body = b""
     failures = 0
@@ -86,14 +86,14 @@ def test_http_slices_with_and_without_ranges(server: str, where: str) -> None:
     np.testing.assert_array_equal(pcm.samples, chirp(30)[25 * 48_000 : 26 * 48_000])
 
 
-def test_a_copy_is_bounded(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_size_is_limited(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_COPY_BYTES", 1 << 20)
     with pytest.raises(SourceError) as caught:
         decode(f"{server}/whole", 25, 26)
     assert caught.value.reason == "too_large"
 
 
-def test_failures_have_reasons_and_no_secrets(server: str, tmp_path: Path) -> None:
+def test_errors_have_reasons_and_no_secrets(server: str, tmp_path: Path) -> None:
     cases = {
         str(tmp_path / "none.wav"): "not_found",
         str(tmp_path): "not_found",

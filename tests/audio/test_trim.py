@@ -20,7 +20,7 @@ def silence(seconds: float) -> np.ndarray:
 
 
 @given(before=st.floats(0, 2), speech=st.floats(0.2, 3), after=st.floats(0, 2))
-def test_silent_edges_go_up_to_a_margin(before: float, speech: float, after: float) -> None:
+def test_silent_edges_are_trimmed_to_a_margin(before: float, speech: float, after: float) -> None:
     clip = np.concatenate([silence(before), tone(speech), silence(after)])
     start, end = trimmed(clip, RATE)
     first, last = int(before * RATE), int(before * RATE) + int(speech * RATE)
@@ -28,7 +28,7 @@ def test_silent_edges_go_up_to_a_margin(before: float, speech: float, after: flo
     assert end - MARGIN - FRAME <= last <= end + FRAME
 
 
-def test_a_pause_in_the_middle_stays() -> None:
+def test_inner_pause_is_kept() -> None:
     clip = np.concatenate([tone(0.5), silence(3), tone(0.5)])
     assert trimmed(clip, RATE) == (0, len(clip))
 
@@ -40,19 +40,19 @@ def test_noise_40_db_below_the_speech_is_silence_and_20_db_below_is_not() -> Non
         assert (trimmed(clip, RATE)[0] > RATE // 2) == cut
 
 
-def test_an_offset_and_a_click_hide_no_silence() -> None:
+def test_offset_and_click_do_not_prevent_trimming() -> None:
     clip = np.concatenate([silence(1), tone(1), silence(1)])
     assert trimmed(clip + np.int16(3000), RATE) == trimmed(clip, RATE)
-    clip[40_000] = 32_000  # one sample in the trailing silence: a sound, so kept, yet it sets no level
+    clip[40_000] = 32_000  # a click in the trailing silence is kept, but does not change the loud level
     assert trimmed(clip, RATE)[0] == trimmed(np.concatenate([silence(1), tone(1), silence(1)]), RATE)[0]
 
 
 @pytest.mark.parametrize("clip", [silence(1), np.zeros(0, np.int16), np.ones(10, np.int16)])
-def test_audio_without_sound_is_kept_whole(clip: np.ndarray) -> None:
+def test_silent_audio_is_not_trimmed(clip: np.ndarray) -> None:
     assert trimmed(clip, RATE) == (0, len(clip))
 
 
-def test_real_clips_lose_their_silence_and_keep_their_speech(shared) -> None:
+def test_trims_a_real_clip(shared) -> None:
     from zsfuse_ray.audio.decode import decode  # PyAV
 
     clip = decode(str(shared / "corpora/ravdess/03-01-01-01-01-01-01.opus"))

@@ -1,4 +1,4 @@
-"""Speech probabilities against the loop of the silero-vad package itself."""
+"""Speech probabilities are compared with those of the silero-vad package's own loop."""
 
 import warnings
 from functools import lru_cache
@@ -38,7 +38,7 @@ def silero():
 
 @torch.inference_mode()
 def stock_probabilities(waveform: Tensor) -> NDArray[np.float32]:
-    """The package's network fed frame by frame, as its own get_speech_timestamps does."""
+    """Run the package's network frame by frame, as its get_speech_timestamps does."""
     model = silero()
     model.reset_states()
     frames = waveform.split(FRAME)
@@ -56,16 +56,16 @@ def recording(shared: Path, name: str, seconds: float) -> Tensor:
     return resample(torch.from_numpy(pcm.samples), pcm.sample_rate, RATE)
 
 
-def test_demo_probabilities_are_those_of_the_stock_loop() -> None:
+def test_demo_probabilities_equal_the_stock_loop() -> None:
     waveform = demo(50.0)
     stock = stock_probabilities(waveform)
     np.testing.assert_allclose(speech_probabilities(waveform), stock, rtol=0, atol=1e-4)
-    assert stock.min() < 0.1 < 0.9 < stock.max()  # the comparison saw speech and silence
+    assert stock.min() < 0.1 < 0.9 < stock.max()  # the audio has speech and silence
 
 
 @pytest.mark.parametrize("name", ["mixed/silero_aepyx_8k.wav", "podcast/ikowave-25.mp3"])
-def test_real_probabilities_are_those_of_the_stock_loop(shared: Path, name: str) -> None:
-    """To rounding where the first lane runs from the start; segment for segment beyond it."""
+def test_real_probabilities_equal_the_stock_loop(shared: Path, name: str) -> None:
+    """Up to rounding in the first lane, which runs from the start; with equal segments after it."""
     waveform = recording(shared, name, LONG_S)
     ours, stock = speech_probabilities(waveform), stock_probabilities(waveform)
     first_lane = WARMUP_FRAMES + LANE_FRAMES
@@ -79,7 +79,7 @@ def test_real_probabilities_are_those_of_the_stock_loop(shared: Path, name: str)
 
 
 @pytest.mark.parametrize("samples", [0, 1, FRAME - 1, FRAME, FRAME + 1, 5 * FRAME + 100])
-def test_short_audio_has_a_probability_a_frame(samples: int) -> None:
+def test_short_audio_has_one_probability_per_frame(samples: int) -> None:
     waveform = demo(2.0)[8000 : 8000 + samples]
     probabilities = speech_probabilities(waveform)
     assert probabilities.shape == (-(-samples // FRAME),)
@@ -90,8 +90,8 @@ def test_short_audio_has_a_probability_a_frame(samples: int) -> None:
 
 @pytest.mark.parametrize("lanes", [0, 1, 2])
 @pytest.mark.parametrize("more", [-1, 0, 7])
-def test_lanes_meet_without_a_gap(lanes: int, more: int) -> None:
-    """Frames just where lanes begin and end come out as in a longer waveform."""
+def test_lanes_join_without_a_gap(lanes: int, more: int) -> None:
+    """Frames at the boundaries of lanes have the same probabilities as in a longer waveform."""
     frames = WARMUP_FRAMES + lanes * LANE_FRAMES + more
     whole = speech_probabilities(demo(90.0))
     part = speech_probabilities(demo(90.0)[: frames * FRAME])
@@ -100,8 +100,8 @@ def test_lanes_meet_without_a_gap(lanes: int, more: int) -> None:
 
 
 @pytest.mark.parametrize("lanes_before", [2, 3, 5])
-def test_a_frame_does_not_depend_on_where_its_audio_starts(lanes_before: int) -> None:
-    """40 s after its start, audio from anywhere on the 20 s grid gives the numbers of the whole recording."""
+def test_probabilities_do_not_depend_on_where_the_audio_starts(lanes_before: int) -> None:
+    """From 40 s after its start, audio from any grid position has the whole recording's probabilities."""
     waveform = demo(200.0, seed=3)
     whole = speech_probabilities(waveform)
     at = 3 * GRID
@@ -125,15 +125,15 @@ def test_segments_of_pcm_at_any_rate(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", [8_000, 16_000])
 @pytest.mark.parametrize("vad", ["silero", "none"])
-def test_no_audio_holds_no_speech(rate: int, vad) -> None:
+def test_empty_audio_has_no_speech(rate: int, vad) -> None:
     assert find_segments(np.zeros(0, np.int16), rate, Segmentation(vad)) == []
 
 
 @pytest.mark.parametrize("level", [0, 1000])
-def test_silence_and_a_constant_hold_no_speech(level: int) -> None:
+def test_silence_and_constant_have_no_speech(level: int) -> None:
     assert find_segments(np.full(80_000, level, np.int16), 16_000, Segmentation()) == []
 
 
-def test_without_voice_activity_windows_are_fixed() -> None:
+def test_without_vad_windows_are_fixed() -> None:
     found = find_segments(np.zeros(25 * 8000, np.int16), 8000, Segmentation(vad="none"))
     assert [(s.start_s, s.end_s, s.speech_prob) for s in found] == [(0, 10, 1), (10, 20, 1), (20, 25, 1)]

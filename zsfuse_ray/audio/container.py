@@ -1,4 +1,4 @@
-"""From a file to its audio stream and duration, with bounds on what a stranger's file may cost."""
+"""Open a file's audio stream and read its duration, with limits on the cost of untrusted files."""
 
 import os
 import time
@@ -17,16 +17,16 @@ from zsfuse_ray.audio.sources import AudioError, SourceError
 
 MAX_CHANNELS = 64
 MAX_SAMPLE_RATE = 768_000
-MIN_BIT_RATE = 100  # a header that states more audio than this is wrong; silence takes ten times as much
-UNKNOWN_BYTES = 0x7FFF0000  # what recorders that stream write for an unknown length
+MIN_BIT_RATE = 100  # a duration implying a lower bit rate is wrong; even silence has ten times as much
+UNKNOWN_BYTES = 0x7FFF0000  # written by streaming recorders for an unknown length
 
-# Containers of audio. Others stay shut: playlists and session descriptions make FFmpeg open files, sockets.
+# Allowed containers. Others are rejected: playlists and session descriptions make FFmpeg open files, sockets.
 _FORMATS = (
     "aa,aac,ac3,adx,aiff,amr,amrnb,amrwb,ape,asf,asf_o,ast,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,g722,gsm,iff,"
     "ilbc,loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,rm,shn,sox,tak,"
     "truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
 )
-# Formats without a duration in the file: what FFmpeg reports is file size over bit rate.
+# Formats that store no duration: FFmpeg reports file size divided by bit rate.
 _ESTIMATED = {"aac", "ac3", "adx", "amr", "dts", "eac3", "g722", "gsm", "loas", "mlp", "mp3", "truehd"}
 _ENCRYPTED_TAGS = {"enca", "drms", "aavd"}
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"#!AMR", b"MPCK", b"MP+")
@@ -34,22 +34,22 @@ _MAGIC += (b"MAC ", b"wvpk", b"tBaK", b"DSD ", b"ADIF", b"\x1aE\xdf\xa3", b"0&\x
 
 
 class DecodeError(AudioError):
-    """A recording that can be fetched but not decoded; `reason` is one of
+    """A recording that can be fetched but not decoded.
 
-    empty, not_audio, corrupt, no_audio_stream, drm, unsupported, too_many_channels, timeout.
+    `reason`: empty, not_audio, corrupt, no_audio_stream, drm, unsupported, too_many_channels or timeout.
     """
 
 
 class _Input:
-    """The file as FFmpeg reads it.
+    """The file object that FFmpeg reads.
 
-    After an error or past the deadline it plays end of file, which ends whatever FFmpeg is doing (an
-    exception would have to travel through C); `check` raises what happened.
+    After an error or past the deadline it returns end of file, which stops FFmpeg (an exception would have to
+    propagate through C); `check` then raises the error.
     """
 
     def __init__(self, file: BinaryIO, uri: str, deadline: float):
         suffix = os.path.splitext(uri.partition("?")[0])[1]
-        self.name = "audio" + (suffix if suffix.isascii() else "")  # FFmpeg needs no more of the name
+        self.name = "audio" + (suffix if suffix.isascii() else "")  # FFmpeg needs only the suffix
         self._file = file
         self._uri = uri
         self._deadline = deadline
@@ -60,7 +60,7 @@ class _Input:
         if self._error is not None:
             raise self._error
         if time.monotonic() > self._deadline:
-            raise DecodeError("timeout", f"decoding takes too long: {self._uri}")
+            raise DecodeError("timeout", f"decoding timed out: {self._uri}")
 
     def read(self, size: int) -> bytes:
         try:
@@ -76,7 +76,7 @@ class _Input:
         try:
             return self._file.seek(offset, whence)
         except OSError:
-            return -1  # FFmpeg may try places before the beginning
+            return -1  # FFmpeg may try negative positions
 
     def tell(self) -> int:
         return self._file.tell()
@@ -84,7 +84,7 @@ class _Input:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened container, the audio stream that counts, and the duration its header states (None: none)."""
+    """An opened container, the selected audio stream, and the duration stated in the header, if any."""
 
     uri: str
     container: av.container.InputContainer
@@ -94,7 +94,7 @@ class Source:
 
     @property
     def audio_s(self) -> float | None:
-        """The stated duration where it is the audio's own, not that of the video beside it."""
+        """The stated duration if it is that of the audio, not of a video stream."""
         return self.stated_s if self.stream.duration or not self.container.streams.video else None
 
     def check(self) -> None:
@@ -104,7 +104,7 @@ class Source:
 
 @contextmanager
 def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
-    """Open a binary file's audio stream; `deadline` is a time.monotonic(). Raises AudioError."""
+    """Open a binary file's audio stream; `deadline` is a time.monotonic() value. Raises AudioError."""
     head, size = _head(file)
     joined = head.startswith(b"OggS") and _last_serial(file, size) != head[14:18]
     if size == 0:
@@ -139,7 +139,7 @@ def _refuse(url: str, flags: int, options: dict[str, Any]) -> BinaryIO:
 
 
 def _head(file: BinaryIO) -> tuple[bytes, int]:
-    """Return the first 4 KiB behind an ID3 tag, led by the file's own first 16 bytes, and the file's size."""
+    """Return the file's first 16 bytes plus the 4 KiB after them or after an ID3 tag, and the file's size."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(16)
@@ -151,7 +151,7 @@ def _head(file: BinaryIO) -> tuple[bytes, int]:
 
 
 def _last_serial(file: BinaryIO, size: int) -> bytes:
-    """Return the serial number of an Ogg file's last page; another than the first's means joined files."""
+    """Return the serial number of an Ogg file's last page; it differs from the first's in joined files."""
     file.seek(max(0, size - (64 << 10)))
     tail = file.read()
     file.seek(0)
@@ -182,11 +182,11 @@ def _tag(stream: AudioStream) -> str:
 
 
 def check_layout(channels: int, sample_rate: int, uri: str) -> None:
-    """Raise DecodeError where a stream or one of its frames is larger than any real recording."""
+    """Raise DecodeError for a channel count or sample rate beyond any real recording."""
     if channels > MAX_CHANNELS:
-        raise DecodeError("too_many_channels", f"{channels} channels, at most {MAX_CHANNELS}: {uri}")
+        raise DecodeError("too_many_channels", f"{channels} channels, the maximum is {MAX_CHANNELS}: {uri}")
     if sample_rate > MAX_SAMPLE_RATE:
-        raise DecodeError("unsupported", f"{sample_rate} Hz, at most {MAX_SAMPLE_RATE}: {uri}")
+        raise DecodeError("unsupported", f"{sample_rate} Hz, the maximum is {MAX_SAMPLE_RATE}: {uri}")
 
 
 def _words(error: Exception) -> str:
@@ -196,7 +196,7 @@ def _words(error: Exception) -> str:
 def _stated_duration(
     container: av.container.InputContainer, stream: AudioStream, head: bytes, size: int
 ) -> float | None:
-    """Return the duration in seconds where the header states one that the file's size does not contradict."""
+    """Return the duration stated in the header, in seconds; None if the file size contradicts it."""
     bit_rate = stream.codec_context.bit_rate or 0
     name = container.format.name
     if stream.duration and stream.time_base:
@@ -206,13 +206,13 @@ def _stated_duration(
     else:
         return None
     if name == "wav" and bit_rate and (at := head.find(b"data")) >= 0:
-        # FFmpeg stops at the end of the file; the header of one cut short holds the whole length.
+        # FFmpeg reports what is in the file; the header of a truncated file has the full length.
         data_bytes = int.from_bytes(head[at + 4 : at + 8], "little")
         if data_bytes < UNKNOWN_BYTES:
             duration = max(duration, data_bytes * 8 / bit_rate)
     if duration <= 0 or size * 8 < duration * MIN_BIT_RATE:
         return None
     if name == "mp3" and any(tag in head for tag in (b"Xing", b"Info", b"VBRI")):
-        # Joined files keep the first one's count of frames, too few for their size.
+        # Concatenated files keep the frame count of the first, too small for the file size.
         return duration if size * 8 < 1.05 * duration * bit_rate else None
     return None if name in _ESTIMATED else duration

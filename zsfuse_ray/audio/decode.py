@@ -1,4 +1,4 @@
-"""Any slice of any recording as mono int16, the same samples that decoding the whole recording has there."""
+"""Decode any slice of a recording to mono int16, with the same samples as decoding all of it."""
 
 import itertools
 import time
@@ -19,15 +19,15 @@ from zsfuse_ray.audio.sources import open_audio
 __all__ = ["DecodeError", "Pcm", "Probe", "decode", "probe"]
 
 MAX_RATE = 48_000
-HEAD_FRAMES = 8  # decoded at the start of every recording to learn its clock
+HEAD_FRAMES = 8  # decoded at the start of every recording to determine its clock
 LOST_S = 0.25  # audio that may be missing at the end without a rejects row
 
 
 @dataclass(frozen=True)
 class Pcm:
-    """Mono int16 samples, shape (n,); samples[0] lies at `start_s` of the recording.
+    """Mono int16 samples, shape (n,); samples[0] is at `start_s` of the recording.
 
-    `truncated` names what is missing where not all that was asked for could be read.
+    `truncated` describes what is missing if part of the requested slice could not be read.
     """
 
     samples: NDArray[np.int16]
@@ -42,8 +42,8 @@ def decode(
     """Decode [start_s, end_s) of a recording (None: to its end), at most `max_s` seconds of it.
 
     The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times count from the
-    first sample and become sample indices as round(seconds * rate). Raises DecodeError where nothing can be
-    decoded and SourceError where the recording cannot be fetched.
+    first sample and become sample indices as round(seconds * rate). Raises DecodeError if nothing can be
+    decoded and SourceError if the recording cannot be fetched.
     """
     deadline = time.monotonic() + timeout_s
     with open_audio(uri) as file:
@@ -58,7 +58,7 @@ def decode(
 def _decode_slice(
     source: Source, start_s: float, end_s: float | None, max_s: float, seek: bool
 ) -> Pcm | None:
-    """Decode a slice; None where seeking led past its start, so that it must be read from the beginning."""
+    """Decode a slice; None if seeking went past its start and it must be read from the beginning."""
     frames = Frames(source)
     stream = iter(frames)
     head = list(itertools.islice(stream, HEAD_FRAMES))
@@ -69,7 +69,7 @@ def _decode_slice(
     first = round(start_s * out_rate)
     longest = first + round(max_s * out_rate)
     last = longest if end_s is None else min(round(end_s * out_rate), longest)
-    margin = rate // 10 if rate != out_rate else 0  # what the resampler's filter reaches beyond the slice
+    margin = rate // 10 if rate != out_rate else 0  # reach of the resampler's filter beyond the slice
     begin = first * rate // out_rate - margin
     end = -(-last * rate // out_rate) + margin
 
@@ -92,7 +92,7 @@ def _decode_slice(
     for frame in itertools.chain(head, stream):
         position = clock.place(frame, expected)
         if position is None:
-            continue  # no time yet after a seek: inside the pre-roll
+            continue  # no timestamp yet after a seek: inside the pre-roll
         if expected is None and (frames.start is None or frames.start > target):
             return None
         if expected is not None and (frames.faults > faults or frames.contiguous):
@@ -113,23 +113,23 @@ def _decode_slice(
     if expected < end:
         truncated = _shortfall(source, frames, float(expected / rate), first / out_rate, last / out_rate)
     elif cut:
-        truncated = f"cut after {max_s:g} s"
+        truncated = f"cut at the limit of {max_s:g} s"
     else:
         truncated = None
     if truncated is None and lost > LOST_S * rate:
-        truncated = f"damaged inside ({faults} packets): {float(lost / rate):.2f} s are silent instead"
+        truncated = f"{faults} damaged packets: {float(lost / rate):.2f} s replaced by silence"
     return Pcm(samples, out_rate, start_s, truncated)
 
 
 def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float, end_s: float) -> str | None:
-    """Return why reading stopped at `reached_s`, before the slice's end; None where the recording ends."""
+    """Return why reading stopped at `reached_s`, before the slice's end; None at the recording's end."""
     stated_s = source.audio_s or 0.0
     if reached_s <= start_s < end_s:
         return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
     if frames.broken is not None:
-        return f"the file breaks off at {reached_s:.2f} s: {frames.broken}"
+        return f"reading failed at {reached_s:.2f} s: {frames.broken}"
     if frames.faulty_s > LOST_S:
-        return f"the {frames.faulty_s:.2f} s from {reached_s:.2f} s on cannot be decoded"
+        return f"{frames.faulty_s:.2f} s from {reached_s:.2f} s cannot be decoded"
     if min(stated_s, end_s) - reached_s > LOST_S:
         return f"the audio ends at {reached_s:.2f} s, its header states {stated_s:.2f} s"
     return None
@@ -138,8 +138,8 @@ def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float,
 def _nothing(source: Source, frames: Frames) -> DecodeError:
     stated = source.stated_s or 0.0
     if frames.broken is None and not frames.faults and stated < LOST_S:
-        return DecodeError("empty", f"no audio in it: {source.uri}")
+        return DecodeError("empty", f"contains no audio: {source.uri}")
     why = frames.broken or (
-        f"{frames.faults} damaged packets" if frames.faults else f"a header for {stated:.1f} s"
+        f"{frames.faults} damaged packets" if frames.faults else f"its header states {stated:.1f} s"
     )
     return DecodeError("corrupt", f"nothing could be decoded ({why}): {source.uri}")

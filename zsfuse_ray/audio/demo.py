@@ -1,7 +1,7 @@
-"""A minute of speech-like audio made on the fly: for the first run, the tests and the benchmark.
+"""One minute of synthetic speech-like audio, for the first run, the tests and the benchmark.
 
-Source-filter synthesis (Fant 1960): glottal pulses or noise through the formants of a vowel, in phrases with
-pauses, each recording in another prosody. Nobody speaks here and no emotion is meant.
+Source-filter synthesis (Fant 1960): glottal pulses or noise, filtered by the formants of vowels, in phrases
+with pauses; each recording has a different prosody. No real speech, no defined emotion.
 """
 
 import io
@@ -22,7 +22,7 @@ BANDWIDTHS = (60, 90, 150)
 
 @dataclass(frozen=True)
 class Prosody:
-    """How a voice moves: pitch in Hz, its range in semitones, seconds a syllable, loudness, noise share."""
+    """Pitch in Hz, its range in semitones, seconds per syllable, loudness, share of noise."""
 
     pitch: float
     range: float
@@ -40,12 +40,12 @@ PROSODIES = (
 
 
 def demo_uris() -> list[str]:
-    """The URIs of the demo archive; ``audio.sources.open_audio`` opens them."""
+    """Return the URIs of the demo archive; ``audio.sources.open_audio`` opens them."""
     return [f"demo:{n}" for n in range(RECORDINGS)]
 
 
 def demo_wav(n: int) -> bytes:
-    """Recording ``n`` of the demo archive as a WAV file, the same bytes every time."""
+    """Return recording ``n`` of the demo archive as a WAV file; the bytes are deterministic."""
     samples = speech_like(SECONDS, PROSODIES[n % len(PROSODIES)], seed=n)
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
@@ -57,7 +57,7 @@ def demo_wav(n: int) -> bytes:
 
 
 def speech_like(seconds: float, prosody: Prosody, seed: int, rate: int = RATE) -> NDArray[np.float64]:
-    """Phrases of vowels with pauses between, shape (seconds · rate,), peaks near ``prosody.loudness``."""
+    """Return phrases of vowels with pauses, shape (seconds · rate,), peaks near ``prosody.loudness``."""
     rng = np.random.default_rng(seed)
     out = np.zeros(int(seconds * rate))
     at = int(0.4 * rate)
@@ -72,13 +72,13 @@ def speech_like(seconds: float, prosody: Prosody, seed: int, rate: int = RATE) -
 
 
 def _syllable(rng: np.random.Generator, prosody: Prosody, progress: float, rate: int) -> NDArray[np.float64]:
-    """A short noise burst and a vowel; pitch falls over the phrase and wanders within the prosody's range."""
+    """Return a noise burst and a vowel; pitch falls over the phrase, varying within the prosody's range."""
     n = int(prosody.syllable * rng.uniform(0.8, 1.3) * rate)
     t = np.linspace(0, 1, n)
     first, last = rng.uniform(-0.5, 0.5, 2)
     glide = np.linspace(first, last, n) + 0.4 * (0.5 - progress)
     phase = np.cumsum(prosody.pitch * 2 ** (prosody.range * glide / 12) / rate)
-    # a rising ramp that falls shut once a period: the slope of a glottal pulse
+    # a ramp that rises and drops once per period: the slope of a glottal pulse
     source = (phase % 1.0) ** 2 - 1 / 3 + prosody.breath * rng.standard_normal(n)
     old, new = (np.array(VOWELS[i]) for i in rng.integers(0, len(VOWELS), 2))
     half = n // 2
@@ -95,8 +95,8 @@ def _syllable(rng: np.random.Generator, prosody: Prosody, progress: float, rate:
 
 
 def _formants(source: NDArray[np.float64], formants: NDArray, rate: int) -> NDArray[np.float64]:
-    """Two-pole resonators in series."""
-    from scipy.signal import lfilter  # takes a second to import, and only the demo needs it
+    """Filter by two-pole resonators in series."""
+    from scipy.signal import lfilter  # lazy import: slow, and only the demo needs it
 
     for frequency, bandwidth in zip(formants, BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * bandwidth / rate)

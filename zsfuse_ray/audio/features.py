@@ -1,12 +1,12 @@
-"""Log-mel features on the model's device, equal to transformers' feature extractors.
+"""Log-mel features on the model's device, equal to those of transformers' feature extractors.
 
-The extractors of transformers compute on the CPU, one clip at a time, which costs more than a GPU needs
-for the encoder. The modules here read every parameter from an extractor object (that is, from the
-checkpoint's preprocessor_config.json) and give the same values to 1e-4. Each clip's features depend on
-that clip alone, whatever else is in the batch.
+The extractors of transformers run on the CPU, one clip at a time, which takes longer than the encoder on a
+GPU. The modules here read all parameters from an extractor object (from the checkpoint's
+preprocessor_config.json) and give the same values to 1e-4. Each clip's features depend on that clip alone,
+not on the rest of the batch.
 
-Spectra are computed in float64, as NumPy does: in float32 the quiet bins of a loud frame are off by
-0.01 dB. AST alone uses float32, as its reference does.
+Spectra are computed in float64, as by NumPy: in float32 the quiet bins of a loud frame are off by 0.01 dB.
+Only AST uses float32, like its reference.
 """
 
 import warnings
@@ -64,9 +64,9 @@ class _Mel(nn.Module):
 class ClapMel(nn.Module):
     """Log-mel of ClapFeatureExtractor in dB: clips of at most `window` samples → (B, 1, frames, bins).
 
-    Clips come already repeated; zeros fill the window. A fusion checkpoint uses the filters of its fusion
-    path. It takes four mels only for audio longer than the window, which never comes here, and reads the
-    first alone otherwise.
+    Clips are already repeated; zeros fill the window. A fusion checkpoint uses the filters of its fusion
+    path. It uses four mels only for audio longer than the window, which does not occur here, otherwise only
+    the first.
     """
 
     def __init__(self, extractor: ClapFeatureExtractor):
@@ -132,7 +132,7 @@ class KaldiFbank(nn.Module):
         super().__init__()
         self.frame, self.hop, self.n_fft = len(window), hop, n_fft
         with warnings.catch_warnings():
-            # AST's 128 bins are so narrow that some hold no frequency: so they were in training.
+            # AST's 128 bins are so narrow that some contain no frequency, as in training.
             warnings.filterwarnings("ignore", "At least one mel filter")
             filters = mel_filter_bank(
                 num_frequency_bins=n_fft // 2 + 1,
@@ -147,11 +147,11 @@ class KaldiFbank(nn.Module):
         self.register_buffer("filters", torch.as_tensor(filters, dtype=window.dtype), persistent=False)
 
     def frames(self, samples: int) -> int:
-        """Return how many whole frames fit."""
+        """Return the number of whole frames in so many samples."""
         return 1 + (samples - self.frame) // self.hop
 
     def samples(self, frames: int) -> int:
-        """Return how many samples that many frames span."""
+        """Return the number of samples that so many frames span."""
         return (frames - 1) * self.hop + self.frame
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class KaldiFbank(nn.Module):
 
 
 class AstFbank(nn.Module):
-    """ASTFeatureExtractor: clips of at most `window` samples → (B, max_length, bins), zero frames behind."""
+    """ASTFeatureExtractor: clips of at most `window` samples → (B, max_length, bins), zero-padded frames."""
 
     def __init__(self, extractor: ASTFeatureExtractor):
         super().__init__()
@@ -181,7 +181,7 @@ class AstFbank(nn.Module):
     def forward(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
         features = self.fbank(pad_to(clips, self.window))
         own = _mask([self.fbank.frames(len(clip)) for clip in clips], features.device, self.max_length)
-        features = features * own[..., None]  # a frame that reaches into the padding does not count
+        features = features * own[..., None]  # frames that overlap the padding are zeroed
         return {"input_values": ((features - self.mean) / self.std).float()}
 
 
@@ -189,8 +189,8 @@ class SeamlessFbank(nn.Module):
     """SeamlessM4TFeatureExtractor (Wav2Vec2-BERT): (B, frames // stride, bins · stride) and its mask.
 
     Each bin is normalised over the clip's own frames. The reference pads a batch to its longest clip before
-    it stacks frames, so that a short clip's mask can depend on the others: here a clip keeps the frames and
-    mask it has alone.
+    stacking frames, so a short clip's mask can depend on the others; here its frames and mask are the same as
+    without a batch.
     """
 
     window = None
@@ -218,7 +218,7 @@ class SeamlessFbank(nn.Module):
         }
 
     def _stack(self, clip: Tensor) -> Tensor:
-        """Normalise (frames, bins), complete to an even number of frames, stack each `stride` of them."""
+        """Normalise (frames, bins), pad to an even number of frames, stack every `stride` of them."""
         clip = (clip - clip.mean(dim=0)) / torch.sqrt(clip.var(dim=0) + 1e-7)
         clip = pad(clip, (0, 0, 0, len(clip) % 2), value=self.padding_value)
         return clip[: len(clip) // self.stride * self.stride].reshape(-1, clip.shape[1] * self.stride).float()
@@ -231,7 +231,7 @@ def _mask(lengths: Sequence[int], device: torch.device, width: int | None = None
 
 
 FrontEnd = Waveforms | WhisperMel | AstFbank | SeamlessFbank
-# What turns clips into the inputs of a classifier, by the name of its feature extractor.
+# Front ends of classifiers by the name of their feature extractor.
 FRONT_ENDS: dict[str, type[Waveforms] | type[WhisperMel] | type[AstFbank] | type[SeamlessFbank]] = {
     "Wav2Vec2FeatureExtractor": Waveforms,
     "WhisperFeatureExtractor": WhisperMel,

@@ -1,4 +1,4 @@
-"""From packets to frames with places on the recording's timeline, the same ones wherever reading starts."""
+"""Decode packets to frames with positions on the recording's timeline, wherever reading starts."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,34 +10,32 @@ from av.packet import Packet
 
 from zsfuse_ray.audio.container import DecodeError, Source, check_layout
 
-PREROLL_S = 2.0  # decoded and dropped before a slice: bit reservoirs, overlaps and filter states settle
-JITTER_S = 0.010  # rounding of times, where they are coarser than a sample and frames are of many lengths
-OVERLAP_S = 0.5  # frames may overlap by this; times that jump further back are of streams joined end to end
-FAR_S = 60.0  # a jump further ahead than this, and past the stated duration, is a broken time
-UNEVEN = {"vorbis"}  # frames of many lengths, which the first few need not show
-CONTIGUOUS = {
-    "flac"
-}  # it numbers its samples: a gap is of frames that were lost, which its decoder keeps to itself
-UNINDEXED = {"wav", "w64", "aiff", "avi"}  # place only PCM well after a seek
+PREROLL_S = 2.0  # decoded and dropped before a slice, to settle bit reservoirs, overlaps and filter states
+JITTER_S = 0.010  # rounding of timestamps coarser than a sample, if frame lengths vary
+OVERLAP_S = 0.5  # frames may overlap by this; a larger jump back means concatenated streams
+FAR_S = 60.0  # a jump further ahead than this, and past the stated duration, is an invalid timestamp
+UNEVEN = {"vorbis"}  # frame lengths vary, possibly not among the first few
+CONTIGUOUS = {"flac"}  # samples are numbered: a gap means lost frames, which the decoder does not report
+UNINDEXED = {"wav", "w64", "aiff", "avi"}  # timestamps after a seek are reliable only for PCM
 
-# Codecs that fill in noise or dither from a generator that runs on from frame to frame, or whose filters
-# forget slowly: what they decode depends on where decoding began. Each stretch of the recording gets its own
-# decoder, started PREROLL_S before it, so that the samples depend on the recording alone.
+# Codecs with noise or dither from a generator that continues across frames, or with slowly decaying filters:
+# their output depends on where decoding started. Each stretch of the recording has its own decoder, started
+# PREROLL_S earlier, so that the samples depend on the recording alone.
 WANDERING = {"aac", "aac_latm", "ac3", "amrnb", "amrwb", "eac3", "mp1", "mp2", "opus"}
 STRETCH_S = 20
 
-Position = int | Fraction  # in samples; a fraction behind a stretch at another rate
+Position = int | Fraction  # in samples; a fraction after frames at another rate
 
 
 class Clock:
-    """Where frames lie, in samples at the first frame's rate from the first sample.
+    """Positions of frames, in samples at the first frame's rate from the first sample.
 
-    A frame's place follows from its own time alone wherever that is precise enough, so that it is the same
-    whether the frames before it were decoded or not.
+    A frame's position is computed from its own timestamp if that is precise enough, so it does not depend on
+    whether earlier frames were decoded.
     """
 
     def __init__(self, source: Source, head: list[av.AudioFrame], damaged: bool):
-        """Learn the clock from the first frames; `damaged` where packets before them could not be decoded."""
+        """Determine the clock from the first frames; damaged: earlier packets could not be decoded."""
         first = head[0]
         name = source.stream.codec_context.name
         self.rate = first.sample_rate
@@ -53,31 +51,31 @@ class Clock:
         self._spacing = 0
         self._jitter = 0.0
         container = source.container.format.name
-        # An Ogg file without a duration is of streams joined end to end: the times of each begin at 0.
+        # An Ogg file without a duration has concatenated streams, with timestamps from 0 in each.
         joined = container == "ogg" and source.stated_s is None
         placed = name.startswith("pcm_") or container not in UNINDEXED
         self.can_seek = first.pts is not None and placed and not joined
-        if self._tick.numerator != 1:  # a tick is no whole part of a sample: times are rounded
+        if self._tick.numerator != 1:  # samples are no whole number of ticks: timestamps are rounded
             if even and max(lengths) > 2 * self._tick:
-                self._spacing = max(lengths)  # undone by snapping them to the frames' spacing
+                self._spacing = max(lengths)  # rounding is undone by snapping to the frame spacing
                 self._jitter = 0.75 * self._spacing
             else:
                 self._jitter = JITTER_S * self.rate
                 self.can_seek = False
 
     def ticks(self, position: int) -> int:
-        """Return the container's time of a position."""
+        """Return the container's timestamp of a position."""
         return self._origin + int(position / self._tick)
 
     def position(self, pts: int) -> int:
-        """Return the position that a time of the container names."""
+        """Return the position of a timestamp of the container."""
         position = round((pts - self._origin) * self._tick)
         if self._spacing:
             return self._base + round((position - self._base) / self._spacing) * self._spacing
         return position
 
     def place(self, frame: av.AudioFrame, expected: Position | None) -> Position | None:
-        """Return a frame's position; `expected` is where the one before it ended, None after a seek."""
+        """Return a frame's position; expected: end of the previous frame, None after a seek."""
         if frame.pts is None or not self._tick:
             return expected
         position = self.position(frame.pts)
@@ -94,14 +92,14 @@ class Clock:
 
 
 class Frames:
-    """Decoded frames from the container's current place on; packets that cannot be decoded are skipped."""
+    """Iterate over decoded frames from the container's current position; skips undecodable packets."""
 
     def __init__(self, source: Source, clock: Clock | None = None, stretch: int = 0):
-        self.clock = clock  # without one all is of the first stretch
+        self.clock = clock  # without one, everything belongs to the first stretch
         self.faults = 0
         self.faulty_s = 0.0  # length of the packets that failed since the last frame
         self.broken: str | None = None  # why the container could not be read to its end
-        self.start: int | None = None  # position of the first packet since there is a clock
+        self.start: int | None = None  # position of the first packet read with a clock
         self.contiguous = source.stream.codec_context.name in CONTIGUOUS
         self.wanders = source.stream.codec_context.name in WANDERING
         self._source = source
@@ -118,7 +116,7 @@ class Frames:
                 self._source.check()
                 self.broken = error.strerror or type(error).__name__
                 return
-            except IndexError:  # PyAV's, at the end of a file in which another stream turned up half-way
+            except IndexError:  # raised by PyAV at the end of a file with a stream that starts late
                 return
             if packet is None:
                 return
@@ -133,7 +131,7 @@ class Frames:
                 yield from self._decode(packet, stretch, decoder)
 
     def _renew(self, position: int, rate: int) -> None:
-        """Start the decoders of this stretch and of one that begins soon, drop those that are over."""
+        """Start the decoders of the current stretch and of one about to begin; drop finished ones."""
         now, soon = (max(0, int(at) // (STRETCH_S * rate)) for at in (position, position + PREROLL_S * rate))
         for stretch in (now, soon):
             if stretch >= self._first and stretch not in self._decoders:

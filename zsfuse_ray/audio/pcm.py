@@ -1,4 +1,4 @@
-"""From decoded frames to mono int16 samples."""
+"""Convert decoded frames to mono int16 samples."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from zsfuse_ray.audio.container import DecodeError
 
 _SCALE = {"flt": 32768.0, "dbl": 32768.0, "s16": 1.0, "s32": 2.0**-16, "u8": 256.0}
-_MAX_PLANES = 8  # from here on PyAV reads past the end of a frame's list of planes
-_BLOCK = 1 << 20  # samples the resampler is fed at once
+_MAX_PLANES = 8  # with this many or more, PyAV reads past the end of a frame's list of planes
+_BLOCK = 1 << 20  # samples passed to the resampler at once
 
 
 def mono_int16(frames: Sequence[av.AudioFrame]) -> NDArray[np.int16]:
-    """Return the mean over channels of frames that share one format; shape (samples,).
+    """Return the mean over channels of frames of one format; shape (samples,).
 
-    NaN and infinite samples count as 0, the mean is clipped; 16-bit mono passes through unchanged.
+    NaN and infinite samples count as 0, the mean is clipped; 16-bit mono is unchanged.
     """
     channels = frames[0].layout.nb_channels
     kind = frames[0].format.name.removesuffix("p")
     if kind not in _SCALE:
-        raise DecodeError("unsupported", f"samples of the format {kind}")
+        raise DecodeError("unsupported", f"sample format {kind} is not supported")
     planar = frames[0].format.is_planar
     if planar and channels >= _MAX_PLANES:
         packer = av.AudioResampler(format=kind)
@@ -61,9 +61,9 @@ def resample(samples: NDArray[np.int16], rate: int, new_rate: int) -> NDArray[np
 
 
 class Timeline:
-    """Mono audio laid out by position, in samples at `rate` from the start of the recording.
+    """Mono audio by position, in samples at `rate` from the start of the recording.
 
-    Frames at another rate (streams joined end to end) are resampled. Gaps are silent.
+    Frames at another rate (concatenated streams) are resampled. Gaps are silent.
     """
 
     def __init__(self, rate: int):
@@ -81,13 +81,13 @@ class Timeline:
         run.add(frame)
 
     def render(self, first: int, last: int, new_rate: int) -> NDArray[np.int16]:
-        """Return the samples [first, last), counted at `new_rate`, as far as there is audio."""
+        """Return the samples [first, last), counted at `new_rate`, up to the end of the audio."""
         step = Fraction(new_rate, self.rate)
         parts = []
         for run in self._runs:
             run.convert()
             samples = run.samples()
-            # Resampling starts on a sample that both rates share, so that slices agree to the sample.
+            # Resampling starts on a sample common to both rates, so that slices match exactly.
             skip = -round(run.position) % step.denominator if run.rate == self.rate != new_rate else 0
             at = round((run.position + skip) * step) - first
             if run.rate != new_rate:
@@ -99,7 +99,7 @@ class Timeline:
         for at, samples in parts:
             begin, end = max(0, at), min(len(out), at + len(samples))
             if begin < end:
-                if 0 < begin - reached < new_rate // 1000:  # a rounded time, no silence
+                if 0 < begin - reached < new_rate // 1000:  # a rounded timestamp, not silence
                     out[reached:begin] = out[reached - 1]
                 out[begin:end] = samples[begin - at : end - at]
                 reached = end

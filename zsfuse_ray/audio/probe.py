@@ -1,4 +1,4 @@
-"""What a recording is, for the plan: reads headers only where they hold enough."""
+"""Probe a recording for the plan, from its header if that is sufficient."""
 
 import time
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import av.error
 from zsfuse_ray.audio.container import DecodeError, Source, open_source
 from zsfuse_ray.audio.sources import open_audio
 
-COUNT_TIME_S = 120.0  # for a duration that only counting the packets gives
+COUNT_TIME_S = 120.0  # limit for counting packets to find the duration
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a recording is. `exact` is False where the duration is only an estimate."""
+    """Properties of a recording. `exact` is False if the duration is an estimate."""
 
     duration_s: float
     sample_rate: int
@@ -25,7 +25,7 @@ class Probe:
 
 
 def probe(uri: str, *, timeout_s: float = 600) -> Probe:
-    """Return what a recording is, from its header where that holds the duration, else by counting packets.
+    """Return a recording's properties, from its header if that has the duration, else by counting packets.
 
     Raises DecodeError and SourceError.
     """
@@ -48,7 +48,7 @@ def probe(uri: str, *, timeout_s: float = 600) -> Probe:
 
 
 def _count(source: Source, deadline: float) -> tuple[float, bool]:
-    """Return the duration by demuxing without decoding, and whether that came to the end."""
+    """Return the duration by demuxing without decoding, and whether the end was reached."""
     start: int | None = source.stream.start_time
     end = 0
     complete = True
@@ -59,12 +59,12 @@ def _count(source: Source, deadline: float) -> tuple[float, bool]:
                 continue
             if start is None:
                 start = packet.pts or 0
-            # Times that jump back (joined streams) count on.
+            # Timestamps may jump back (concatenated streams).
             end = max(packet.pts if packet.pts is not None else end, end) + (packet.duration or 0)
             if time.monotonic() > deadline:
                 complete = False
                 break
-    except (av.error.FFmpegError, IndexError):  # a broken tail, or PyAV where a stream turned up half-way
+    except (av.error.FFmpegError, IndexError):  # a damaged end, or PyAV with a stream that starts late
         source.check()
     counted = float((end - (start or 0)) * source.stream.time_base) if source.stream.time_base else 0.0
     if not complete and source.container.duration:

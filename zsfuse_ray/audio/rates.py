@@ -1,11 +1,11 @@
-"""How long audio is at another rate: without torch, which resampling itself takes."""
+"""Length of resampled audio, without importing torch."""
 
 import math
 from fractions import Fraction
 
 
 def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
-    """Return how many samples at the other rate these become: ceil(n · to_rate / from_rate)."""
+    """Return the number of samples after resampling: ceil(n · to_rate / from_rate)."""
     if from_rate == to_rate:
         return samples
     ratio = Fraction(from_rate, to_rate).limit_denominator(1000)

@@ -1,4 +1,4 @@
-"""Resampling on the device of the audio."""
+"""Resampling on the audio's device."""
 
 import math
 from fractions import Fraction
@@ -12,21 +12,23 @@ from torchaudio.transforms import Resample
 from zsfuse_ray.audio.rates import resampled_length
 
 _BLOCK = 1 << 20  # samples resampled at once
-_ROUND = 1 << 13  # short waveforms are filled up to so many: a convolution of a new shape is planned anew
+_ROUND = (
+    1 << 13
+)  # short waveforms are padded to a multiple of this: each new convolution shape costs planning
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Return a 1-D int16 or float waveform at another rate (Hz), as float32 in [-1, 1], on its own device.
 
     The length is `resampled_length`. Rates with almost no common divisor (44 099 → 48 000) would
-    need gigabytes of filters: their ratio is rounded, by at most 1 in 2000.
+    need gigabytes of filters, so their ratio is rounded, by at most 1 in 2000.
     """
     if from_rate == to_rate:
         return _to_float(waveform)
     ratio = Fraction(from_rate, to_rate).limit_denominator(1000)
     resampler = _resampler(ratio.numerator, ratio.denominator, waveform.device)
-    # In blocks, for the convolution takes twenty times the memory of its input. Each but the last gives a
-    # whole number of samples and is filtered with what the filter reaches on both sides.
+    # In blocks, since the convolution needs twenty times the memory of its input. Each but the last gives a
+    # whole number of samples; it is filtered together with the filter's reach on both sides.
     step = max(1, _BLOCK // ratio.numerator) * ratio.numerator
     reach = math.ceil(resampler.width / ratio.numerator) * ratio.numerator
     length = resampled_length(len(waveform), from_rate, to_rate)

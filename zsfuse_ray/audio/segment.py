@@ -1,7 +1,7 @@
-"""Speech segments: voice activity, then cuts between a shortest and a longest length.
+"""Speech segments: voice activity detection, then cutting to a minimum and a maximum length.
 
-Everything is placed on a grid that starts with the recording, so that the same stretch of audio gives the
-same segments in whichever item it is looked at.
+Everything is placed on a grid that starts with the recording, so the same audio gives the same segments
+whichever item it is processed in.
 """
 
 import math
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 Vad = Literal["silero", "none"]
 
-RATE = 16_000  # what Silero takes, in Hz
-FRAME = 512  # samples a frame, 32 ms
+RATE = 16_000  # Hz, required by Silero
+FRAME = 512  # samples per frame, 32 ms
 LANE_FRAMES = 625  # 20 s, a whole number of seconds
-# 32 s: the LSTM remembers for long; with 8 s one frame in 200 came out on the other side of the threshold.
+# 32 s: the LSTM has a long memory; with 8 s, one frame in 200 crossed the threshold.
 WARMUP_FRAMES = 1000
 GRID_S = LANE_FRAMES * FRAME / RATE  # items start on multiples of this
 
-PAUSE_MS = 300  # a shorter pause stays inside a segment
-SHORTEST_SPEECH_MS = 250  # Silero's own default; shorter bursts are clicks more often than words
+PAUSE_MS = 300  # shorter pauses do not end a segment
+SHORTEST_SPEECH_MS = 250  # Silero's default; shorter bursts are more often clicks than words
 PAD_MS = 30
-CUT_SMOOTHING = 5  # frames; one low frame inside a word is not a pause
+CUT_SMOOTHING = 5  # frames; a single low frame inside a word is not a pause
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How speech is found. ``vad='none'`` cuts windows of ``max_segment_s``: for ready-cut clips."""
+    """Segmentation settings. ``vad='none'`` cuts fixed windows of ``max_segment_s``, for ready-cut clips."""
 
     vad: Vad = "silero"
     min_segment_s: float = 0.5
@@ -46,7 +46,7 @@ class Segmentation:
 
     @property
     def left_context_s(self) -> float:
-        """Seconds before an item that its first frames' probabilities and first cuts rest on."""
+        """Seconds before an item that its first frames' probabilities and first cuts depend on."""
         if self.vad == "none":
             return 0.0
         warmup_s = WARMUP_FRAMES * FRAME / RATE
@@ -54,14 +54,14 @@ class Segmentation:
 
     @property
     def right_context_s(self) -> float:
-        """Seconds after an item that the segment starting last in it may need."""
+        """Seconds after an item that its last segment may extend into."""
         return self.max_segment_s + (0.0 if self.vad == "none" else self.min_segment_s + 1.0)
 
 
 def fixed_windows(duration_s: float, how: Segmentation, origin_s: float = 0.0) -> list[Segment]:
-    """Windows of ``max_segment_s`` on the recording's own grid, in audio that starts at ``origin_s`` of it.
+    """Return windows of ``max_segment_s`` on the recording's grid, for audio that starts at ``origin_s``.
 
-    A remainder below ``min_segment_s`` is left out unless it is all there is of the recording.
+    A remainder below ``min_segment_s`` is dropped unless it is the whole recording.
     """
     first = math.ceil(origin_s / how.max_segment_s - 1e-9) * how.max_segment_s - origin_s
     starts = [float(start) for start in np.arange(first, duration_s, how.max_segment_s)]
@@ -75,11 +75,11 @@ def segments_from_probabilities(
 ) -> list[Segment]:
     """Turn frame probabilities into segments between ``min_segment_s`` and ``max_segment_s``.
 
-    Speech with pauses below 0.3 s is one region (Silero's own hysteresis). Longer regions are cut where
-    speech is least probable, in the second half of what a segment may last; shorter ones are widened into the
-    silence around them, and left out where there is no room.
+    Speech with pauses below 0.3 s is one region (Silero's hysteresis). Longer regions are cut at the lowest
+    speech probability in the second half of the maximum length; shorter ones are extended into the silence
+    around them, and dropped if there is no room.
     """
-    # imported here for its price: torch, which it sets to one thread for the whole process
+    # lazy import: imports torch and sets it to one thread for the whole process
     from silero_vad.utils_vad import get_speech_timestamps_from_probs
 
     regions = get_speech_timestamps_from_probs(
@@ -98,7 +98,7 @@ def segments_from_probabilities(
 
 
 def _widen(spans: list[tuple[float, float]], duration_s: float, shortest: float) -> list[tuple[float, float]]:
-    """Stretch spans shorter than ``shortest`` evenly, up to the middle of the gaps beside them."""
+    """Extend spans shorter than ``shortest`` evenly, up to the middle of the adjacent gaps."""
     widened = []
     for i, (start, end) in enumerate(spans):
         missing = shortest - (end - start)
@@ -113,7 +113,7 @@ def _widen(spans: list[tuple[float, float]], duration_s: float, shortest: float)
 
 
 def _cut(span: tuple[float, float], smooth: NDArray, how: Segmentation) -> list[tuple[float, float]]:
-    """Split a region longer than ``max_segment_s`` at the weakest frame of each piece's second half."""
+    """Split a region longer than ``max_segment_s`` at the lowest frame in the second half of each piece."""
     start, end = span
     pieces = []
     while end - start > how.max_segment_s:

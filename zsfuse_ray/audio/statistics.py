@@ -1,7 +1,7 @@
-"""The features of a classical emotion recogniser: statistics of its log-mel spectrum over time.
+"""Features of a classical emotion recogniser: statistics of the log-mel spectrum over time.
 
-The classical line that every model has to beat: functionals of low-level descriptors, as in the challenges
-since Schuller et al. 2009, here of log-mel bins alone.
+The classical baseline: functionals of low-level descriptors, as in the challenges since Schuller et al. 2009,
+here of log-mel bins alone.
 """
 
 from functools import lru_cache
@@ -16,8 +16,8 @@ from zsfuse_ray.audio.resample import resample
 RATE = 16_000
 BINS = 64
 _FRAME, _HOP, _N_FFT = 400, 160, 512  # 25 ms every 10 ms
-_LOUD_PERCENTILE = 90  # of the frames' levels: what counts as the clip's own
-_BLOCK = 10  # frames, 0.1 s: about a sound
+_LOUD_PERCENTILE = 90  # of the frames' levels: the level of the clip
+_BLOCK = 10  # frames, 0.1 s: about one phone
 SIZE = 8 * BINS
 
 
@@ -29,9 +29,9 @@ def _fbank() -> KaldiFbank:
 def log_mel_statistics(samples: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
     """Return (SIZE,) statistics of mono int16 audio at `rate` Hz.
 
-    Of each of BINS log-mel bins: mean, standard deviation, three percentiles, two measures of change from
-    frame to frame and one from tenth to tenth of a second. The loud frames' level is taken off before, so
-    that the gain of a recording does not count. A clip shorter than a frame is completed with zeros.
+    Per log-mel bin: mean, standard deviation, three percentiles, two measures of change between frames and
+    one between 0.1 s blocks. The level of the loud frames is subtracted first, so the recording gain has no
+    effect. A clip shorter than a frame is zero-padded.
     """
     waveform = resample(torch.from_numpy(np.array(samples)), rate, RATE)
     waveform = torch.nn.functional.pad(waveform, (0, max(0, _FRAME - len(waveform))))
@@ -51,11 +51,11 @@ def log_mel_statistics(samples: NDArray[np.int16], rate: int) -> NDArray[np.floa
 
 
 def _means(mel: NDArray) -> NDArray:
-    """Means over blocks of frames; of a clip shorter than two blocks, the first frame."""
+    """Return the means over blocks of frames; the first frame for a clip shorter than two blocks."""
     n = len(mel) // _BLOCK
     return mel[: n * _BLOCK].reshape(n, _BLOCK, -1).mean(axis=1) if n >= 2 else mel[:1]
 
 
 def _changes(rows: NDArray) -> NDArray:
-    """Differences of neighbouring rows; zeros for a single row."""
+    """Return the differences of neighbouring rows; zeros for a single row."""
     return np.diff(rows, axis=0) if len(rows) > 1 else np.zeros_like(rows)

@@ -1,17 +1,17 @@
-"""Where a ready-cut clip's speech starts and ends: silent edges are habits of recording, not emotion."""
+"""Trim the silent edges of a ready-cut clip: they depend on the recording procedure, not on emotion."""
 
 import numpy as np
 
 _FRAME_S = 0.02
-_BELOW_DB = 40.0  # a frame this far below the loud ones is silence
-_MARGIN_S = 0.1  # kept at each edge: soft consonants
+_BELOW_DB = 40.0  # a frame this far below the loud ones is silent
+_MARGIN_S = 0.1  # kept at each edge, for soft consonants
 
 
 def trimmed(samples: np.ndarray, sample_rate: int) -> tuple[int, int]:
     """Return (start, end) in samples of mono audio without its leading and trailing silence.
 
-    Loud is the 95th percentile of the 20 ms frames' energy, so that a click does not set it. Audio without
-    any sound, or shorter than a frame, is kept whole.
+    The loud level is the 95th percentile of the 20 ms frames' energy, robust to clicks. Silent audio, or
+    audio shorter than a frame, is not trimmed.
     """
     frame = int(_FRAME_S * sample_rate)
     n_frames = len(samples) // frame

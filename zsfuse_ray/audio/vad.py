@@ -1,9 +1,8 @@
-"""Silero voice activity over a whole item at once, frame for frame what the stock loop computes.
+"""Batched Silero voice activity detection over a whole item, with the same frames as the package's own loop.
 
-The stock loop feeds a recurrent network 32 ms at a time. Everything before its LSTM looks at one frame only,
-so here all frames go through that part as one batch; the LSTM then runs over lanes side by side, each warmed
-up on the audio before it. Lanes lie on a grid fixed to the recording, so a frame's probability does not
-depend on the item it is computed in.
+That loop feeds a recurrent network 32 ms at a time. The layers before its LSTM process single frames, so here
+all frames pass through them in batches; the LSTM then runs over parallel lanes, each warmed up on the audio
+before it. Lanes are on a grid fixed to the recording, so a frame's probability does not depend on the item.
 """
 
 import math
@@ -28,8 +27,8 @@ from zsfuse_ray.audio.segment import (
     segments_from_probabilities,
 )
 
-CONTEXT = 64  # samples of the frame before that each frame is given
-BLOCK_FRAMES = 4096  # frames a call of the convolutions, to bound memory
+CONTEXT = 64  # samples of the previous frame, prepended to each frame
+BLOCK_FRAMES = 4096  # frames per call of the convolutions, to limit memory
 
 
 class SileroVad(nn.Module):
@@ -46,7 +45,7 @@ class SileroVad(nn.Module):
         self.final_conv = nn.Conv1d(128, 1, 1)
 
     def features(self, frames: Tensor) -> Tensor:
-        """Frames with their context, (n, 64 + 512) → (n, 128)."""
+        """Return features of frames with their context, (n, 64 + 512) → (n, 128)."""
         x = nn.functional.pad(frames, (0, 64), "reflect").unsqueeze(1)
         real, imaginary = self.stft_conv(x).chunk(2, dim=1)
         x = (real**2 + imaginary**2).sqrt()
@@ -55,13 +54,13 @@ class SileroVad(nn.Module):
         return x.squeeze(-1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Sequences of frame features, (steps, lanes, 128) → speech probabilities (steps, lanes)."""
+        """Return speech probabilities (steps, lanes) of sequences of frame features (steps, lanes, 128)."""
         hidden, _ = self.lstm(features)
         return torch.sigmoid(hidden.relu() @ self.final_conv.weight[0, :, 0] + self.final_conv.bias)
 
 
-# Parts of the package's TorchScript model → ours; the 8 kHz network in it stays out. The safetensors file
-# beside it holds other, older weights.
+# Names in the package's TorchScript model → names here; its 8 kHz network is unused. The safetensors file
+# beside it has other, older weights.
 STOCK_NAMES = {
     "_model.stft.forward_basis_buffer": "stft_conv.weight",
     "_model.encoder.0.reparam_conv": "conv1",
@@ -78,11 +77,11 @@ STOCK_NAMES = {
 
 @lru_cache(maxsize=1)
 def _silero() -> SileroVad:
-    # imported here as it sets torch to one thread for the whole process
+    # lazy import: sets torch to one thread for the whole process
     from silero_vad import load_silero_vad
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load is what the package offers
+        warnings.simplefilter("ignore", FutureWarning)  # the package uses torch.jit.load
         stock = cast(nn.Module, load_silero_vad()).state_dict()
     weights = {}
     for theirs, ours in STOCK_NAMES.items():
@@ -95,8 +94,8 @@ def _silero() -> SileroVad:
 def find_segments(
     pcm: NDArray[np.int16], sample_rate: int, how: Segmentation, origin_s: float = 0.0
 ) -> list[Segment]:
-    """All segments of mono audio, in seconds from its first sample; that is ``origin_s`` on the 20 s grid."""
-    if not len(pcm):  # the recording ends before the item begins
+    """Return all segments of mono audio, in seconds from its first sample (``origin_s`` on the 20 s grid)."""
+    if not len(pcm):  # the recording ends before the item starts
         return []
     duration_s = len(pcm) / sample_rate
     if how.vad == "none":
@@ -107,9 +106,9 @@ def find_segments(
 
 @torch.inference_mode()
 def speech_probabilities(waveform: Tensor) -> NDArray[np.float32]:
-    """Speech probability of each 32 ms frame of a 16 kHz waveform, (samples,) → (frames,).
+    """Return the speech probability of each 32 ms frame of a 16 kHz waveform, (samples,) → (frames,).
 
-    The waveform must start on the 20 s grid of its recording. Its first 32 s are warmed up on what there is.
+    The waveform must start on the 20 s grid of its recording. Its first 32 s have a shorter warm-up.
     """
     frames = math.ceil(len(waveform) / FRAME)
     if frames == 0:
@@ -119,7 +118,7 @@ def speech_probabilities(waveform: Tensor) -> NDArray[np.float32]:
     model = _silero()
     features = torch.cat([model.features(block) for block in windows.split(BLOCK_FRAMES)])
 
-    # A lane with its full warm-up starts from a zero state there; the first ones run as one from the start.
+    # Lanes with a full warm-up start from a zero state; the first ones run as a single sequence.
     head = model(features[: min(frames, WARMUP_FRAMES + LANE_FRAMES)].unsqueeze(1))[:, 0]
     rest = features[LANE_FRAMES:]
     steps = WARMUP_FRAMES + LANE_FRAMES
