@@ -9,12 +9,12 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 from tests.models.tiny_models import FAMILIES
 from zsfuse_ray.models.untrained import untrained_alm
 
-torch.set_num_threads(1)  # models this small only lose by more
+torch.set_num_threads(1)  # models this small are slower with more threads
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def family_folder(request, tmp_path_factory) -> Path:
-    """Folder of a tiny classifier; its name is the family's."""
+    """Folder of a tiny classifier, named by its family."""
     folder = tmp_path_factory.mktemp("families") / request.param
     torch.manual_seed(0)
     model, extractor = FAMILIES[request.param]()

@@ -1,4 +1,4 @@
-"""What a reference made of the clips of `real_clips` with seeded weights, and the checkpoint of these."""
+"""Reference outputs for the clips of `real_clips` with seeded weights, and checkpoints with these weights."""
 
 import copy
 import json
@@ -40,16 +40,16 @@ def golden_weights(shapes: str, factors: Mapping[str, float] | None = None) -> d
 
 
 def one_at_a_time(model: Specialist, clips: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Return the logits and the vectors of clips that share no batch."""
+    """Return the logits and the vectors of clips, without batching."""
     return tuple(map(torch.cat, zip(*(model.classify([clip]) for clip in clips), strict=True)))
 
 
 def assert_rows_depend_on_their_clips_alone(
     model: Specialist, clips: Sequence[torch.Tensor], bfloat16: float
 ) -> None:
-    """Neither what shares a batch, nor its order, nor the random state changes a row; in bfloat16 hardly.
+    """Rows do not depend on the rest of the batch, its order or the random state; in bfloat16 only slightly.
 
-    bfloat16: how far the logits of 16 bits may be from those of 32, and from those of each clip alone.
+    bfloat16: tolerance of bfloat16 logits, compared with float32 and with clips encoded separately.
     """
     same, near = {"rtol": 0, "atol": 1e-5}, {"rtol": 0, "atol": bfloat16}
     alone = one_at_a_time(model, clips)

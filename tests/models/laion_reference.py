@@ -1,4 +1,4 @@
-"""Files in LAION's own form with random weights, and laion-clap itself to compute with them."""
+"""Files in LAION's own format with random weights, and laion-clap itself as the reference."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from zsfuse_ray.models.families.laion_package import _module
 from zsfuse_ray.models.untrained import byte_tokenizer
 
 FILE = "630k-random.pt"
-# What the package's networks hold that no training changes.
+# State of the package's networks that training does not change.
 _FIXED = r"spectrogram_extractor|logmel_extractor|attn_mask|_index$|num_batches"
 
 
@@ -21,7 +21,7 @@ _SMALL = {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
 
 
 def package(network: str = "HTSAT-tiny", fusion: bool = False, small: bool = False) -> Any:
-    """Return the package's CLAP_Module with a small RoBERTa, and its own audio encoder or a small one."""
+    """Return the package's CLAP_Module with a small RoBERTa, and the original or a small audio encoder."""
     text = {"vocab_size": 261, "hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12}
     text |= {"intermediate_size": 64, "layer_norm_eps": 1e-5}
     config = ClapConfig(text_config=text, audio_config={"enable_fusion": fusion})
@@ -35,21 +35,21 @@ def package(network: str = "HTSAT-tiny", fusion: bool = False, small: bool = Fal
 
 
 def random_state(module: Any, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return weights for a CLAP_Module under which clips and texts differ."""
+    """Return weights for a CLAP_Module that give different embeddings for different clips and texts."""
     state = module.model.state_dict()
     shapes = {key: value.shape for key, value in state.items() if not re.search(_FIXED, key)}
     state = {**state, **seeded_state(shapes, seed)}
-    # The decibels of speech, as training would find them.
+    # Statistics of speech in decibels, as after training.
     state["audio_branch.bn0.running_mean"] -= 40
     state["audio_branch.bn0.running_var"] *= 300
     for key in state:
         if re.match(r"text_branch\.embeddings\.\w+_embeddings", key):
-            state[key] = 0.1 * state[key]  # so small that the epsilon of the normalisation behind it shows
+            state[key] = 0.1 * state[key]  # small, so that the epsilon of the next normalisation matters
     return state
 
 
 def write(folder: Path, state: dict[str, torch.Tensor]) -> Path:
-    """Write a file as LAION's training does, and a tokenizer beside it."""
+    """Write a file in the format of LAION's training, and a tokenizer beside it."""
     positions = {"text_branch.embeddings.position_ids": torch.arange(514)[None]}
     content = {
         "epoch": 45,

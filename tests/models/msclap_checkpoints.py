@@ -1,4 +1,4 @@
-"""Small checkpoints, tokenizers and clips of Microsoft CLAP: the same ones that its own package was given."""
+"""Small checkpoints, tokenizers and clips of Microsoft CLAP, the same as its own package was run on."""
 
 import json
 import math
@@ -25,14 +25,14 @@ TEXTS = (
     "trailing space ",
     "this person is feeling sad. " * 2,
 )
-# longer than the reference's limit, and not than the small models' positions
+# longer than the reference's limit, but within the small models' positions
 LONG_TEXT = {year: "this person is feeling sad. " * n for year, n in (("2022", 14), ("2023", 4))}
 
 
 def checkpoint(
     shapes: Mapping[str, Sequence[int]], fixed: Mapping[str, torch.Tensor], seed: int
 ) -> dict[str, torch.Tensor]:
-    """Return a state_dict in the package's form; fixed: what is not random, by the end of its name."""
+    """Return a state_dict in the package's format; fixed: non-random tensors, by the end of a name."""
     spectrogram = next(shape for name, shape in shapes.items() if name.endswith("conv_real.weight"))
     state = seeded_state(shapes, seed)
     for name, shape in shapes.items():
@@ -40,11 +40,13 @@ def checkpoint(
         if end in fixed:
             state[name] = fixed[end]
         elif name.endswith("bn0.running_mean"):
-            state[name] = torch.full(tuple(shape), -30.0)  # about speech's in dB, else clips would be alike
+            state[name] = torch.full(
+                tuple(shape), -30.0
+            )  # about the level of speech in dB, so that clips differ
         elif name.endswith("bn0.running_var"):
             state[name] = torch.full(tuple(shape), 400.0)
         elif ".conv_block" in name and end == "running_var":
-            state[name] *= 0.4  # what ReLU and pooling take from a signal
+            state[name] *= 0.4  # loss of variance by ReLU and pooling
         elif end == "num_batches_tracked":
             state[name] = torch.tensor(0)
         elif end == "attn_mask":
@@ -64,7 +66,7 @@ def _fourier(samples: int, imaginary: bool) -> torch.Tensor:
 
 
 def write_gpt2_tokenizer(folder: Path) -> None:
-    """Write GPT-2's tokenizer with single bytes and a few merges for its vocabulary: "!" is id 0 there."""
+    """Write GPT-2's tokenizer with a vocabulary of single bytes and a few merges, with "!" as id 0."""
     merges = [("t", "h"), ("i", "s"), ("Ġ", "is"), ("th", "is"), ("!", "!"), ("Ġ", "!"), ("Ġ", "Ġ")]
     known = sorted(pre_tokenizers.ByteLevel.alphabet()) + ["".join(pair) for pair in merges]
     vocabulary = {token: i for i, token in enumerate([*known, "<|endoftext|>"])}
@@ -78,7 +80,7 @@ def write_gpt2_tokenizer(folder: Path) -> None:
 
 
 def write_bert_tokenizer(folder: Path) -> None:
-    """Write BERT's tokenizer with letters and a few words for its vocabulary."""
+    """Write BERT's tokenizer with a vocabulary of letters and a few words."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
     words = ["this", "person", "is", "feeling", "##ing", ".", "!", *letters, *(f"##{c}" for c in letters)]
@@ -102,7 +104,7 @@ def _write(folder: Path, tokenizer: Tokenizer, config: Mapping[str, object]) -> 
 
 @cache
 def made_up_clips() -> list[torch.Tensor]:
-    """Return clips of `SECONDS` at 44.1 kHz: harmonics of a gliding tone, and noise, under an envelope."""
+    """Return clips of `SECONDS` at 44.1 kHz: harmonics of a gliding tone plus noise, with an envelope."""
     clips = []
     for seed, seconds in enumerate(SECONDS):
         noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
@@ -115,7 +117,7 @@ def made_up_clips() -> list[torch.Tensor]:
 
 
 def real_clips(shared: Path) -> list[torch.Tensor]:
-    """Return clips of `SECONDS` at 44.1 kHz of the sentences of EmoDB, one after another."""
+    """Return clips of `SECONDS` at 44.1 kHz, cut from concatenated sentences of EmoDB."""
     files = sorted((shared / "corpora" / "emodb").glob("*.flac"))
     speech = torch.cat([torch.from_numpy(soundfile.read(file, dtype="int16")[0]) for file in files[:40]])
     waveform, clips, start = resample(speech, 16000, RATE), [], 0

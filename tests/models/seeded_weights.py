@@ -1,4 +1,4 @@
-"""Weights that follow from a seed, their names and their shapes: the same here and beside a reference."""
+"""Weights determined by a seed, their names and shapes: identical here and in a run of a reference."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ import torch
 
 
 def seeded_state(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, torch.Tensor]:
-    """Return float32 weights by name, of about the size that keeps a signal's size through a layer."""
+    """Return float32 weights by name, scaled so that layers approximately preserve variance."""
     state = {}
     for name, shape in shapes.items():
         values = np.random.default_rng([seed, crc32(name.encode())]).standard_normal(tuple(shape))
         if len(shape) > 1:
             values /= math.sqrt(math.prod(shape[1:]))
-        elif name.endswith(("weight", "running_var")):  # of normalisations, which divide by the second
+        elif name.endswith(("weight", "running_var")):  # of normalisations
             values = 1 + 0.1 * np.tanh(values)
         else:
             values *= 0.1

@@ -1,4 +1,4 @@
-"""Clips of speech, cut at fixed places, for comparing models with their references."""
+"""Clips of speech, cut at fixed positions, for comparing models with their references."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ _RATE = 16000
 
 @lru_cache
 def real_clips(shared: Path) -> dict[float, Tensor]:
-    """Return a 16 kHz float clip of each length: acted German sentences (EmoDB), one after another."""
+    """Return a 16 kHz float clip of each length, cut from concatenated German acted sentences (EmoDB)."""
     files = sorted((shared / "corpora" / "emodb").glob("*.flac"))[:40]
     decoded = [decode(str(file)) for file in files]
     return _cut(
@@ -36,7 +36,7 @@ def podcast_clips(shared: Path) -> dict[float, Tensor]:
 
 @lru_cache
 def synthetic_clips() -> dict[float, Tensor]:
-    """Return clips of 16 kHz of the package's own imitation of speech, for where no real audio is."""
+    """Return 16 kHz clips of the package's synthetic speech, for use without real audio."""
     return _cut(torch.from_numpy(speech_like(sum(SECONDS) + 1, PROSODIES[0], seed=0, rate=_RATE)).float())
 
 

@@ -32,24 +32,24 @@ def test_parse_spec(text, kind, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "says"),
+    ("text", "kind", "message"),
     [
         ("clpa:x", "alm", 'unknown model family "clpa".*did you mean "clap"'),
         ("zzz:x", "alm", "one of clap, classifier"),
         ("clap:x", "specialist", "of kind alm, expected specialist, such as classifier:"),
         ("classifier:x", "alm", "of kind specialist, expected alm"),
-        ("clap:", "alm", "names no checkpoint"),
-        ("", "alm", "names no checkpoint"),
-        ("msclap:untrained", "alm", "no random weights of this family; there are clap:untrained"),
+        ("clap:", "alm", "has no checkpoint"),
+        ("", "alm", "has no checkpoint"),
+        ("msclap:untrained", "alm", "no random weights for this family; use one of clap:untrained"),
     ],
 )
-def test_parse_spec_refuses(text, kind, says):
-    with pytest.raises(InputError, match=says):
+def test_invalid_model_names_are_errors(text, kind, message):
+    with pytest.raises(InputError, match=message):
         parse_spec(text, kind)
 
 
 @pytest.mark.parametrize("family", MODELS)
-def test_a_spec_prints_as_it_is_written(family):
+def test_model_spec_str_round_trip(family):
     assert parse_spec(f"{family}:a/b", MODELS[family].kind) == ModelSpec(family, "a/b")
     assert str(ModelSpec(family, "a/b")) == f"{family}:a/b"
 
@@ -60,7 +60,7 @@ def empty_cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_untrained_models_load_and_are_the_same_each_time(empty_cache):
+def test_untrained_models_are_deterministic(empty_cache):
     alm, specialist = (load(ModelSpec(family, "untrained")) for family in ("clap", "classifier"))
     assert alm.licence == specialist.licence == "apache-2.0"
     assert specialist.labels == ("angry", "happy", "neutral", "sad")
@@ -75,7 +75,7 @@ def test_untrained_models_load_and_are_the_same_each_time(empty_cache):
     assert (rewritten / "model.safetensors").read_bytes() == first[rewritten.name]
 
 
-def test_writing_an_untrained_model_leaves_the_random_state_alone(tmp_path):
+def test_writing_an_untrained_model_keeps_the_random_state(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -89,7 +89,7 @@ def _write(folder: str, barrier) -> None:
     untrained.untrained("classifier")
 
 
-def test_processes_may_race_for_the_untrained_model(empty_cache):
+def test_concurrent_processes_write_one_untrained_model(empty_cache):
     processes = multiprocessing.get_context("fork")
     barrier = processes.Barrier(4)
     workers = [processes.Process(target=_write, args=(str(empty_cache), barrier)) for _ in range(4)]
@@ -102,12 +102,12 @@ def test_processes_may_race_for_the_untrained_model(empty_cache):
     assert [folder.name.startswith("untrained-classifier-") for folder in cache.iterdir()] == [True]
 
 
-def test_every_record_is_of_the_kind_of_its_class():
+def test_family_kinds_match_their_classes():
     for family in MODELS.values():
         assert family.kind == family.model_class.kind
 
 
-def test_every_family_is_listed_with_its_facts():
+def test_listed_has_every_family():
     text = listed(MODELS)
     for name, family in MODELS.items():
         (line,) = [line for line in text.splitlines() if line.split("  ")[0] == name]

@@ -1,4 +1,4 @@
-"""Amplification, windows and batches around a model, with a model simple enough to compute by hand."""
+"""Amplification, windows and batches, tested with a model simple enough to compute by hand."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ RATE = 10
 
 
 class Echo:
-    """Embeds a clip as its samples, zeros up to the window; counts what it is given. A specialist, too."""
+    """Embeds a clip as its zero-padded samples; records the batches. Also a specialist."""
 
     sample_rate, dim, same_length = RATE, 12, False
     labels = ("mean", "max")
@@ -42,7 +42,7 @@ def ramp(n: int, start: int = 1) -> torch.Tensor:
 
 
 def by_hand(clip: torch.Tensor, a: int, window: int) -> torch.Tensor:
-    """Repeat, then tile whole copies and pad, or crop at the head: what the reference does."""
+    """The reference: repeat, then tile whole copies and pad, or crop at the head."""
     repeated = clip.repeat(a)
     tiled = repeated[:window] if len(repeated) > window else repeated.repeat(window // len(repeated))
     return normalize(torch.nn.functional.pad(tiled, (0, window - len(tiled))), dim=0)
@@ -52,7 +52,7 @@ def by_hand(clip: torch.Tensor, a: int, window: int) -> torch.Tensor:
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=6), st.lists(st.integers(1, 5), min_size=1, max_size=4)
 )
-def test_short_clips_are_what_repeating_and_tiling_them_gives(lengths, repeats):
+def test_short_clips_equal_repeating_and_tiling(lengths, repeats):
     model = Echo()
     clips = [ramp(n, start=10 * i + 1) for i, n in enumerate(lengths)]
     got, n_inputs = embed_clips(model, clips, repeats, batch_s=3)
@@ -63,13 +63,13 @@ def test_short_clips_are_what_repeating_and_tiling_them_gives(lengths, repeats):
     assert distinct <= n_inputs <= len(lengths) * len(repeats)
 
 
-def test_three_seconds_of_a_ten_second_model_cost_three_inputs(alm_folder):
+def test_identical_amplifications_are_encoded_once(alm_folder):
     _, n_inputs = embed_clips(Clap(str(alm_folder)), [torch.randn(3 * 48000)], [1, 2, 3, 4], batch_s=40)
-    # a=2 leaves room for one pair, a=4 exceeds the window, and a=1 and 3 both fill it with three copies.
+    # a=2 fits one pair, a=4 exceeds the window, and a=1 and 3 both fill it with three copies.
     assert n_inputs == 3
 
 
-def test_clap_amplified_is_transformers_on_the_repeated_clip(alm_folder):
+def test_amplified_clap_equals_transformers_on_the_repeated_clip(alm_folder):
     extractor, reference = (
         ClapFeatureExtractor.from_pretrained(alm_folder),
         ClapModel.from_pretrained(alm_folder),
@@ -83,24 +83,24 @@ def test_clap_amplified_is_transformers_on_the_repeated_clip(alm_folder):
         torch.testing.assert_close(got[0, row], expected, rtol=0, atol=1e-5)
 
 
-def test_long_clips_are_the_mean_of_their_windows_by_length():
+def test_long_clips_are_length_weighted_means_of_windows():
     clip = ramp(30)
     got, n_inputs = embed_clips(Echo(), [clip], [1, 2], batch_s=10)
     parts = [(clip[:12], 12), (clip[12:24], 12), (clip[24:], 6)]
     for row, a in enumerate([1, 2]):
         expected = normalize(sum(n / 30 * by_hand(part, a, 12) for part, n in parts), dim=0)
         torch.testing.assert_close(got[0, row], expected)
-    assert n_inputs == 3  # the last window holds two copies of itself either way
+    assert n_inputs == 3  # the last window has two copies for both a
 
 
-def test_crop_takes_one_window():
+def test_crop_encodes_one_window():
     clip = ramp(30)
     head, n_inputs = embed_clips(Echo(), [clip], [1], long="crop", batch_s=10)
     torch.testing.assert_close(head[0, 0], normalize(clip[:12], dim=0))
     assert n_inputs == 1
 
 
-def test_seeds_place_the_crop_and_repeat_it():
+def test_seeds_determine_the_crop():
     clip = ramp(30)
     crops = {
         seed: embed_clips(Echo(), [clip], [1], long="crop", seeds=[seed], batch_s=10)[0][0, 0]
@@ -112,7 +112,7 @@ def test_seeds_place_the_crop_and_repeat_it():
     torch.testing.assert_close(mixed[1, 0], crops[18])
 
 
-def test_seeded_crops_of_amplified_clips_are_shifts_of_the_periodic_signal():
+def test_seeded_crops_of_amplified_clips_are_periodic_shifts():
     clip = ramp(5)
     shifts = [normalize(clip[(torch.arange(12) + k) % 5], dim=0) for k in range(5)]
     seen = set()
@@ -121,20 +121,20 @@ def test_seeded_crops_of_amplified_clips_are_shifts_of_the_periodic_signal():
         again, _ = embed_clips(Echo(), [clip], [3], seeds=[seed], batch_s=10)
         assert torch.equal(got, again)
         seen.add(int(torch.stack([(got[0, 0] - s).abs().max() for s in shifts]).argmin()))
-    assert seen == {0, 1, 2, 3}  # 15 samples leave room for starts 0 to 3
+    assert seen == {0, 1, 2, 3}  # 15 samples allow starts 0 to 3
 
 
-def test_a_model_without_a_window_takes_every_repeat_whole():
+def test_model_without_window_encodes_every_repeat():
     model = Echo(window=None, fill="none")
     got, n_inputs = embed_clips(model, [ramp(3), ramp(4)], [1, 3], batch_s=10)
     torch.testing.assert_close(got[0, 1, :9], normalize(ramp(3).repeat(3), dim=0))
     assert n_inputs == 4
 
 
-def test_batches_count_the_padding():
+def test_batch_size_includes_padding():
     model = Echo()
     embed_clips(model, [ramp(1 + i) for i in range(5)], [1], batch_s=2 * 12 / RATE)
-    assert [len(batch) for batch in model.batches] == [2, 2, 1]  # each costs the window of 12
+    assert [len(batch) for batch in model.batches] == [2, 2, 1]  # each costs a window of 12
 
 
 def test_no_clips():
@@ -152,14 +152,14 @@ def test_no_clips():
         ("crop", [6.5, 12]),
     ],
 )
-def test_logits_of_windows_are_averaged_by_length(long, expected):
+def test_logits_are_length_weighted_means_of_windows(long, expected):
     got, _ = classify_clips(Echo(), [ramp(2), ramp(30)], long=long, batch_s=10)
     torch.testing.assert_close(got, torch.tensor([[1.5, 2.0], expected]))
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.sampled_from(["windows", "crop"]))
-def test_logits_and_vectors_are_the_mean_over_windows_of_what_each_gives_alone(lengths, long):
+def test_logits_and_vectors_are_means_over_separate_windows(lengths, long):
     clips = [ramp(n, start=10 * i + 1) for i, n in enumerate(lengths)]
     logits, vectors = classify_clips(Echo(), clips, long=long, batch_s=3)
     without, none = classify_clips(Echo(vector_dim=None), clips, long=long, batch_s=3)
@@ -174,7 +174,7 @@ def test_logits_and_vectors_are_the_mean_over_windows_of_what_each_gives_alone(l
             torch.testing.assert_close(got[row], expected)
 
 
-def test_logits_in_the_order_of_the_clips():
+def test_logits_are_in_clip_order():
     model = Echo(window=None)
     logits, vectors = classify_clips(model, [ramp(n) for n in (2, 9, 4, 1)], batch_s=1)
     assert logits[:, 1].tolist() == vectors[:, 2].tolist() == [2, 9, 4, 1]

@@ -1,4 +1,4 @@
-"""Classes of a third party, in a package of its own."""
+"""Third-party classes in a separate package."""
 
 import sys
 import textwrap
@@ -64,7 +64,7 @@ loud = Loudness("")
 
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
-    """The name of a module that can be imported, and forgotten afterwards."""
+    """Name of an importable module, removed from sys.modules afterwards."""
     package = f"theirs_{tmp_path.name}".replace("-", "_")
     (tmp_path / package / "models").mkdir(parents=True)
     (tmp_path / package / "models" / "own.py").write_text(textwrap.dedent(MODULE))
@@ -90,13 +90,13 @@ def theirs(tmp_path, monkeypatch):
         ("clap:a.b:C", ("clap", "a.b:C")),
     ],
 )
-def test_the_grammar_of_names(name, parts):
+def test_split_name(name, parts):
     assert split_name(name) == parts
     if parts[0]:
         assert split_name(str(ModelSpec(*parts))) == parts
 
 
-def test_a_specialist_of_a_third_party(theirs):
+def test_third_party_specialist(theirs):
     spec = parse_spec(f"{theirs}:Loudness", "specialist")
     assert str(spec) == f"{theirs}:Loudness"
     assert revision_of(spec) == "7"
@@ -108,17 +108,17 @@ def test_a_specialist_of_a_third_party(theirs):
     assert vectors.tolist() == [[0.5], [0]]
 
 
-def test_an_alm_of_a_third_party(theirs):
+def test_third_party_alm(theirs):
     spec = parse_spec(f"{theirs}:Pair", "alm")
     assert revision_of(spec) is None
     model = load(spec)
-    assert isinstance(model, AudioLanguageModel)  # though it inherits from something else
+    assert isinstance(model, AudioLanguageModel)  # although it does not inherit from it
     embeddings, n_inputs = embed_clips(model, [torch.ones(5)], [1, 2], batch_s=1)
     assert embeddings.tolist() == [[[1, 0], [1, 0]]]
     assert n_inputs == 2
 
 
-def test_a_class_with_a_checkpoint(theirs, tmp_path):
+def test_class_with_a_checkpoint(theirs, tmp_path):
     untrained_specialist(tmp_path / "checkpoint")
     spec = parse_spec(f"{theirs}:Loudness:{tmp_path}/checkpoint", "specialist")
     assert str(spec) == f"{theirs}:Loudness:{tmp_path}/checkpoint"
@@ -127,7 +127,7 @@ def test_a_class_with_a_checkpoint(theirs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "says"),
+    ("name", "kind", "message"),
     [
         (
             "theirs_absent.module:Loudness",
@@ -139,37 +139,37 @@ def test_a_class_with_a_checkpoint(theirs, tmp_path):
         ("{own}:loud", "specialist", "has no class loud "),
         ("{own}:Loudness", "alm", "is of kind specialist, expected alm, such as clap:"),
         ("{own}:Kindless", "specialist", 'kind is \'classifier\', expected "alm" or "specialist"'),
-        ("{own}:Silent", "specialist", "Silent is no model of kind specialist: it lacks classify$"),
+        ("{own}:Silent", "specialist", "Silent is not a model of kind specialist: missing classify$"),
         (
             "{own}:Argumentless",
             "specialist",
-            r"cannot be made as Class\(checkpoint, device, dtype\): too many",
+            r"cannot be called as Class\(checkpoint, device, dtype\): too many",
         ),
-        ("{own}:Loudness:", "specialist", "names no checkpoint; expected .*Loudness:FOLDER"),
-        ("{own}:Loudness:untrained", "specialist", "no random weights of this family"),
+        ("{own}:Loudness:", "specialist", "has no checkpoint; expected .*Loudness:FOLDER"),
+        ("{own}:Loudness:untrained", "specialist", "no random weights for this family"),
         (
             "zsfuse_ray.models.alm:AudioLanguageModel",
             "alm",
-            "lacks about, audio, features, put_together, text",
+            "missing about, audio, features, put_together, text",
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_a_line(theirs, name, kind, says):
+def test_unusable_classes_are_one_line_errors(theirs, name, kind, message):
     name = name.format(own=theirs, package=theirs.partition(".")[0])
-    with pytest.raises(InputError, match=says) as raised:
+    with pytest.raises(InputError, match=message) as raised:
         parse_spec(name, kind)
     assert "\n" not in str(raised.value)
 
 
-def test_attributes_that_only_an_object_has_are_looked_for_on_loading(theirs):
+def test_missing_object_attributes_are_errors_on_loading(theirs):
     spec = parse_spec(f"{theirs}:Unlabelled", "specialist")
     with pytest.raises(
-        InputError, match="Unlabelled is no model of kind specialist: it lacks labels, vector_dim"
+        InputError, match="Unlabelled is not a model of kind specialist: missing labels, vector_dim"
     ):
         load(spec)
 
 
-def test_a_checkpoint_names_no_code(theirs, tmp_path):
+def test_config_of_a_checkpoint_cannot_name_code(theirs, tmp_path):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / "config.json").write_text(f'{{"model_type": "{theirs}:Loudness"}}')
@@ -177,8 +177,11 @@ def test_a_checkpoint_names_no_code(theirs, tmp_path):
     assert theirs not in sys.modules
 
 
-def test_data_names_no_code():
+def test_data_files_cannot_name_code():
     assert named_in_data("clap:x", "a table", "--alm") == "clap:x"
     for name in ("a.b:C", "a.b:C:x"):
-        with pytest.raises(InputError, match=f"a table was made with {name}, code .*trust it: --alm {name}$"):
+        with pytest.raises(
+            InputError,
+            match=f"a table was created with {name}, third-party code; .*trust it, pass --alm {name}$",
+        ):
             named_in_data(name, "a table", "--alm")

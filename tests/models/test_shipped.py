@@ -1,4 +1,4 @@
-"""The models that come with the package: their files, their cards, and that their figures are theirs."""
+"""The shipped models: their files, cards and published results."""
 
 import json
 import re
@@ -26,13 +26,13 @@ from zsfuse_ray.training.clips import decoded_clip
 SPECS = [parse_spec("mini-alm", "alm"), parse_spec("mini-specialist", "specialist")]
 
 
-def test_their_names_are_checkpoints():
+def test_shipped_names_are_checkpoints():
     assert [ModelSpec("dual", "mini-alm"), ModelSpec("classifier", "mini-specialist")] == SPECS
     assert resolve("mini-alm").folder == WEIGHTS / "mini-alm"
     assert sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()) == sorted(SHIPPED)
 
 
-def test_weights_are_small_safe_and_half():
+def test_weights_are_small_safetensors_in_half_precision():
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 25e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md"}
@@ -42,7 +42,7 @@ def test_weights_are_small_safe_and_half():
         assert kinds <= {"torch.float16", "torch.int64"}, name  # batch norms count in integers
 
 
-def test_the_specialist_is_a_stock_model_of_the_labels_that_the_default_asks_for():
+def test_specialist_is_a_stock_model_with_the_default_labels():
     model = WhisperForAudioClassification.from_pretrained(WEIGHTS / "mini-specialist")
     config, preset = parse(ScoreConfig, ["--input", "demo", "--output", "out"], "")
     assert preset == "mini"
@@ -51,7 +51,7 @@ def test_the_specialist_is_a_stock_model_of_the_labels_that_the_default_asks_for
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_card_tells_data_licence_command_and_figures(name):
+def test_model_cards_state_data_licence_command_and_results(name):
     card = (WEIGHTS / name / "README.md").read_text()
     first = card.partition("\n---\n")[2].splitlines()[0]
     assert "not for results" in first
@@ -66,7 +66,7 @@ def test_a_card_tells_data_licence_command_and_figures(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_licence_of_the_weights_is_that_of_the_cards_corpora(name):
+def test_licence_of_the_weights_matches_the_corpora(name):
     (trained_on,) = re.findall(
         r"^Trained on (.+): the use of", (WEIGHTS / name / "README.md").read_text(), re.M
     )
@@ -78,7 +78,7 @@ def test_the_licence_of_the_weights_is_that_of_the_cards_corpora(name):
         assert f"| {corpus} | {term}" in licence
 
 
-def test_figures_belong_to_the_weights():
+def test_figures_match_the_weights():
     figures = quality(SPECS)
     assert figures is not None
     models = {"alm": "mini-alm", "specialist": "mini-specialist"}
@@ -89,8 +89,8 @@ def test_figures_belong_to_the_weights():
     assert quality([ModelSpec("clap", "untrained"), SPECS[1]]) is None
 
 
-def test_the_floor():
-    """What must hold: fused above the SVM on every corpus, each model above the SVM's mean."""
+def test_quality_minimum():
+    """Minimum quality: fused above the SVM on every corpus, each model's mean above the SVM's."""
     ua = json.loads((WEIGHTS / "figures.json").read_text())["ua"]
     assert set(ua) == {"ravdess", "emodb", "nemo"}
     mean = {name: sum(of[name] for of in ua.values()) / 3 for name in ("svm", "specialist", "alm_ensemble")}
@@ -99,7 +99,7 @@ def test_the_floor():
     assert mean["alm_ensemble"] > mean["svm"]
 
 
-def test_a_hub_is_never_asked():
+def test_loading_makes_no_network_requests():
     code = """
 import socket
 def no(*given, **named): raise OSError("no network")
@@ -113,7 +113,7 @@ load(parse_spec("mini-alm", "alm")), load(parse_spec("mini-specialist", "special
 
 @pytest.fixture(scope="module")
 def encoded(shared):
-    """Dev clips of each corpus, every third of the largest, at the rate of both models."""
+    """Dev clips of each corpus (every third of the largest), encoded by both models."""
     folder = shared / "corpora"
     clips = corpora.load([f"{name}:{folder / name}" for name in ("ravdess", "emodb", "nemo")], "mini")
     rows = [row for row in clips.to_pylist() if row["split"] == "dev"]
@@ -127,14 +127,14 @@ def encoded(shared):
 
 
 def mean_embedding(alm, clip):
-    """The mean over a clip's windows, each of the length of the model's window."""
+    """Return the mean embedding over a clip's windows."""
     windows = clip.split(alm.window)
     windows = [w for w in windows if len(w) > alm.window // 4] or windows[:1]
     return alm.embed_audio(list(windows)).mean(dim=0)
 
 
 def mean_ua(rows, labels, scores):
-    """UA, the mean over corpora, each asked for its own labels."""
+    """Return the mean UA over corpora, each restricted to its own labels."""
     found = []
     for corpus in ("ravdess", "emodb", "nemo"):
         its = np.array([row["corpus"] == corpus for row in rows])
@@ -145,7 +145,7 @@ def mean_ua(rows, labels, scores):
     return float(np.mean(found))
 
 
-def test_both_find_emotion_in_voices_that_training_lacked(encoded):
+def test_both_models_beat_chance_on_unseen_speakers(encoded):
     rows, alm, embeddings, labels, logits = encoded
     chance = np.mean([1 / 8, 1 / 7, 1 / 6])
     assert mean_ua(rows, labels, logits) > chance + 0.2
@@ -154,10 +154,10 @@ def test_both_find_emotion_in_voices_that_training_lacked(encoded):
     assert mean_ua(rows, labels, scored) > chance + 0.2
 
 
-def test_other_words_in_other_templates_lose_little(encoded):
-    """Words of no caption in templates of none lose 6 points, one word an emotion, as a mean over ten.
+def test_unseen_words_and_templates_lose_little(encoded):
+    """Words and templates missing from the captions lose 6 points on average, with one word per emotion.
 
-    Words that not even the text encoder was taught (UNSEEN) lose 17.
+    Words that the text encoder was not trained on either (UNSEEN) lose 17.
     """
     rows, alm, embeddings, labels, _ = encoded
 

@@ -1,4 +1,4 @@
-"""Tiny dual encoders with random weights, one of every kind of audio encoder and of text encoder."""
+"""Tiny dual encoders with random weights, one for every kind of audio and text encoder."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ AUDIO = {
         Wav2Vec2Config(
             **SIZE, **CONVOLUTIONS, feat_extract_norm="layer", do_stable_layer_norm=True
         ),
-        Wav2Vec2FeatureExtractor(return_attention_mask=False),  # as ParaCLAP's: the mask comes all the same
+        Wav2Vec2FeatureExtractor(return_attention_mask=False),  # like ParaCLAP's: the mask is used anyway
     ),
     "wav2vec2-group": lambda: (
         Wav2Vec2Config(**SIZE, **CONVOLUTIONS, feat_extract_norm="group"),
@@ -97,7 +97,7 @@ TEXT = {
 
 
 def write_dual(folder: Path, audio: str, text: str, **options) -> DualNetwork:
-    """Write the folder of a dual encoder; returns its network."""
+    """Write the folder of a dual encoder; return its network."""
     torch.manual_seed(0)
     audio_config, extractor = AUDIO[audio]()
     config = DualConfig(

@@ -1,4 +1,4 @@
-"""Tiny classifiers with random weights, one of every family, and something to feed them."""
+"""Tiny classifiers with random weights, one of every family, and test input."""
 
 import torch
 from transformers import (
@@ -22,7 +22,7 @@ from transformers import (
 
 LABELS = ("neutral", "happy", "sad")
 
-# Weights large enough for the outputs to differ between clips.
+# Weights large enough for outputs to differ between clips.
 SIZE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -96,7 +96,7 @@ FAMILIES = {
 
 
 def speechlike(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    """Noise under a slow envelope."""
+    """Return noise with a slow envelope."""
     samples = int(seconds * rate)
     noise = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
     return 0.1 * noise * (1 + torch.sin(torch.arange(samples) / rate * (5 + seed)))

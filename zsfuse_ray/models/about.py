@@ -9,9 +9,9 @@ Kind = Literal["alm", "specialist"]
 
 @dataclass(frozen=True)
 class About:
-    """A family in a line: rate, window and dimension as its usual checkpoints have them, in words.
+    """One-line description of a family: rate, window, dimension and licence of its usual checkpoints.
 
-    licence: of these checkpoints. checkpoints: some known to work, as one names them.
+    checkpoints: names of some that are known to work.
     """
 
     rate: str
@@ -22,7 +22,7 @@ class About:
 
 
 def listed(families: Mapping[str, Any]) -> str:
-    """Return a table of the families, each followed by the checkpoints known to work with it."""
+    """Return a table of the families, each followed by its known checkpoints."""
     head = ["family", "kind", "rate", "window", "dimension", "licence"]
     rows, known = [head], [[]]
     for name, family in families.items():

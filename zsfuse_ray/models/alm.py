@@ -1,4 +1,4 @@
-"""What the families of audio-language models share: two towers behind one interface."""
+"""Common base of the audio-language model families: two towers with one interface."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -24,10 +24,10 @@ _TEXT_BATCH_TOKENS = 16_384
 class AudioLanguageModel(ABC):
     """A dual encoder of audio and text.
 
-    sample_rate in Hz; window in samples, None where any length goes; fill: how the model tiles a shorter
-    clip; same_length: padding would change the results, so only clips of equal length may share a batch;
-    dim: size of an embedding; max_tokens: where a text is truncated; network: the module with the weights.
-    A family sets these and computes the two towers; training and inference share the rest.
+    sample_rate: in Hz; window: in samples, None for any length; fill: how the model tiles a shorter clip;
+    same_length: padding would change the results, so only clips of equal length may share a batch; dim: size
+    of an embedding; max_tokens: texts are truncated to this; network: the module with the weights. A family
+    sets these and implements the two towers; training and inference share the rest.
     """
 
     kind = "alm"
@@ -41,7 +41,7 @@ class AudioLanguageModel(ABC):
     dim: int
     max_tokens: int
     network: Any
-    logit_scale: nn.Parameter  # the network's: log of what multiplies the cosine of two embeddings
+    logit_scale: nn.Parameter  # the network's: log of the factor of the cosine of two embeddings
     extractor: Any
     tokenizer: Any
 
@@ -51,7 +51,7 @@ class AudioLanguageModel(ABC):
 
     @classmethod
     def of_parts(cls, network: Any, extractor: Any, tokenizer: Any) -> Self:
-        """Return the model of parts in memory, computing in float32; InputError where they do not fit."""
+        """Return a model from parts in memory, computing in float32; InputError if they do not fit."""
         model = cls.__new__(cls)
         model.revision, model.licence, model.trained_on, model.dtype = None, None, (), torch.float32
         model.put_together("the new model", network.eval(), extractor, tokenizer)
@@ -59,11 +59,11 @@ class AudioLanguageModel(ABC):
 
     @abstractmethod
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
-        """Set all attributes that follow from the parts; `name` is for messages."""
+        """Set all attributes derived from the parts; `name` is for messages."""
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; training moves them."""
+        """Current device of the weights; training moves them."""
         return self.logit_scale.device
 
     @abstractmethod
@@ -72,24 +72,24 @@ class AudioLanguageModel(ABC):
 
     @abstractmethod
     def audio(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return (B, dim) embeddings, not normalised, of what `features` gives. Gradients flow."""
+        """Return (B, dim) embeddings, not normalised, of the output of `features`. Differentiable."""
 
     @abstractmethod
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return (B, dim) embeddings, not normalised, of what `tokens` gives. Gradients flow."""
+        """Return (B, dim) embeddings, not normalised, of the output of `tokens`. Differentiable."""
 
     @property
     def scale(self) -> float:
-        """What multiplies the cosine of two embeddings."""
+        """Factor of the cosine of two embeddings."""
         return self.logit_scale.exp().item()
 
-    # no_grad, not inference_mode: what a layer caches must stay usable in training
+    # no_grad, not inference_mode: tensors cached by layers must remain usable in training
     @torch.no_grad()
     def embed_audio(self, clips: list[Tensor]) -> Tensor:
         """Return (n, dim) normalised float32 embeddings of 1-D float clips at `sample_rate`.
 
-        Clips are at most `window` long and already repeated by the rule of `fill`; zeros follow them. Each
-        row depends on its clip alone, given equal lengths where `same_length`.
+        Clips are at most `window` long and already repeated according to `fill`; zeros are appended. Each row
+        depends on its clip alone, given equal lengths if `same_length`.
         """
         inputs = self.features(clips)
         with self.autocast():
@@ -117,9 +117,9 @@ class AudioLanguageModel(ABC):
         return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write a folder that loads again: config, weights in dtype, feature extractor and tokenizer.
+        """Write a loadable folder: config, weights in dtype, feature extractor and tokenizer.
 
-        A weight that overflows the dtype stays float32.
+        A weight that overflows the dtype is kept in float32.
         """
         weights = {}
         for name, value in self.network.state_dict().items():
@@ -142,7 +142,7 @@ class AudioLanguageModel(ABC):
 
 
 def fill_of(extractor: Any, checkpoint: str) -> Fill:
-    """Return how CLAP's feature extractor tiles a short clip; "none" for any other extractor's."""
+    """Return how CLAP's feature extractor tiles a short clip; "none" for other extractors."""
     if not isinstance(extractor, ClapFeatureExtractor):
         return "none"
     if extractor.padding not in _FILLS:

@@ -1,4 +1,4 @@
-"""Clips of similar length share a batch, so that little of it is padding."""
+"""Batch items of similar length, to reduce padding."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -10,9 +10,9 @@ Item = TypeVar("Item")
 
 
 def make_batches(lengths: Sequence[int], max_samples: int, same_length: bool = False) -> list[list[int]]:
-    """Return groups of indices, longest first, each of at most `max_samples` once padded to its longest.
+    """Return groups of indices, longest first, each of at most `max_samples` when padded to its longest.
 
-    An item longer than that is alone in its batch. With `same_length` a batch holds equal lengths only.
+    A longer item forms its own batch. With `same_length`, a batch has only equal lengths.
     """
     batches: list[list[int]] = []
     longest = 0
@@ -33,10 +33,10 @@ def run_batched(
     max_samples: int,
     same_length: bool = False,
 ) -> Tensor:
-    """Return encode's rows, one an item, in the order of the items (at least one).
+    """Return encode's rows, one per item, in the order of the items (at least one).
 
-    `lengths` is what each item costs, in samples (or tokens). A batch that does not fit the GPU's memory is
-    tried again in halves; a single item that does not fit raises torch.cuda.OutOfMemoryError.
+    `lengths`: cost of each item, in samples (or tokens). A batch that does not fit into GPU memory is retried
+    in halves; a single item that does not fit raises torch.cuda.OutOfMemoryError.
     """
     rows: dict[int, Tensor] = {}
     batches = make_batches(lengths, max_samples, same_length)[::-1]

@@ -1,14 +1,14 @@
-"""The model families, and how a user names a model.
+"""The model families, and the syntax of model names.
 
-NAME is one of these; the first that matches counts:
+A model name has one of these forms; the first match is used:
 
     package.module:Class              a third party's class, with a dot in the module's name (see `plugins`)
     package.module:Class:CHECKPOINT   the same with a checkpoint
     FAMILY:CHECKPOINT                 a family of MODELS
-    CHECKPOINT                        of the family that its config.json names, else of the kind's usual one
+    CHECKPOINT                        of the family in its config.json, else of the kind's default family
 
-CHECKPOINT is a folder, a file of weights, an s3:// URI, a hub id, or "untrained". A folder whose name looks
-like one of the other forms is named ./FOLDER.
+CHECKPOINT is a folder, a file of weights, an s3:// URI, a hub id, or "untrained". Write ./FOLDER for a folder
+whose name has one of the other forms.
 """
 
 import json
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Family:
     """A family of models. place: "module:Class" in families/, imported when a model of it is loaded.
 
-    Its module brings torch and transformers: 700 MB, which a driver that only names models does without.
+    Lazy, since the module imports torch and transformers: 700 MB, not needed in a driver.
     """
 
     kind: Kind
@@ -41,13 +41,13 @@ class Family:
 
     @property
     def model_class(self) -> Any:
-        """The class whose objects are the family's models."""
+        """The class of the family's models."""
         module, _, name = self.place.partition(":")
         return getattr(import_module(f"zsfuse_ray.models.families.{module}"), name)
 
     @property
     def about(self) -> About:
-        """The family in a line."""
+        """One-line description of the family."""
         return self.model_class.about
 
 
@@ -65,7 +65,7 @@ MODELS = {
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 
-UNTRAINED = "untrained"  # the checkpoint whose random weights are made on the spot, for tests and dry runs
+UNTRAINED = "untrained"  # a checkpoint with random weights, generated on demand, for tests and dry runs
 _WITH_UNTRAINED = ("clap", "dual", "classifier")
 
 
@@ -74,9 +74,9 @@ _CLASS = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)+:[^\W\d]\w*)(?::(.*))?", re.DO
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model: a family of MODELS, or a class "package.module:Class", and a checkpoint of it.
+    """A model: a family of MODELS, or a class "package.module:Class", and its checkpoint.
 
-    checkpoint: folder, file, s3:// URI, hub id or "untrained"; "" for a class that is named without one.
+    checkpoint: folder, file, s3:// URI, hub id or "untrained"; "" for a class without one.
     """
 
     family: str
@@ -87,7 +87,7 @@ class ModelSpec:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return the family, or class, in a model's name ("" where it has none), and the checkpoint likewise."""
+    """Return the family or class, and the checkpoint, in a model's name; "" for a missing part."""
     if of_class := _CLASS.fullmatch(name):
         return of_class[1], of_class[2] or ""
     family, colon, checkpoint = name.partition(":")
@@ -99,21 +99,21 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def named_in_data(name: str, source: str, option: str) -> str:
-    """Return a model's name as it is; InputError where a file of data names code: only a person may.
+    """Return a model's name read from a data file; InputError if it names code, which only a user may do.
 
-    source: what holds the name; option: how to name the model oneself. Both are for the message.
+    source: the file with the name; option: the option for the model. Both are for the message.
     """
     if _CLASS.fullmatch(name):
         raise InputError(
-            f"{source} was made with {name}, code of a third party; if you trust it: {option} {name}"
+            f"{source} was created with {name}, third-party code; if you trust it, pass {option} {name}"
         )
     return name
 
 
 def parse_spec(text: str, kind: Kind) -> ModelSpec:
-    """Return the model that a name means, see the top of this file.
+    """Return the model of a name, see the top of this file.
 
-    Raises InputError for an unknown family, for one of the other kind, and for a class that cannot be used.
+    Raises InputError for an unknown family, for one of the other kind, and for an unusable class.
     """
     family, checkpoint = split_name(text)
     family = family or _family_in(text, kind)
@@ -123,17 +123,17 @@ def parse_spec(text: str, kind: Kind) -> ModelSpec:
         usual = _DEFAULT_FAMILY[kind]
         raise InputError(f"{text} is of kind {of_kind}, expected {kind}, such as {usual}:CHECKPOINT")
     if not checkpoint.strip() and text != family:
-        raise InputError(f'"{text}" names no checkpoint; expected {family}:FOLDER or {family}:HUB_ID')
+        raise InputError(f'"{text}" has no checkpoint; expected {family}:FOLDER or {family}:HUB_ID')
     if checkpoint == UNTRAINED and family not in _WITH_UNTRAINED:
         known = ", ".join(f"{name}:{UNTRAINED}" for name in _WITH_UNTRAINED)
-        raise InputError(f"{text}: there are no random weights of this family; there are {known}")
+        raise InputError(f"{text}: no random weights for this family; use one of {known}")
     return ModelSpec(family, checkpoint)
 
 
 def revision_of(spec: ModelSpec) -> str | None:
-    """Return the revision of the checkpoint; of a class without one its attribute `revision`, if it has that.
+    """Return the revision of the checkpoint; for a class without one, its attribute `revision`, if any.
 
-    None for random weights. Raises InputError where the checkpoint is not there or not reachable.
+    None for random weights. Raises InputError if the checkpoint is missing or unreachable.
     """
     if spec.checkpoint == UNTRAINED:
         return None
@@ -145,25 +145,25 @@ def revision_of(spec: ModelSpec) -> str | None:
 def _class_of(family: str) -> Any:
     if family in MODELS:
         return MODELS[family].model_class
-    from zsfuse_ray.models.plugins import import_class  # torch, as every model
+    from zsfuse_ray.models.plugins import import_class  # lazy import: imports torch
 
     return import_class(family)
 
 
 def _family_in(folder: str, kind: Kind) -> str:
-    """Return the family of the kind that config.json in the folder names, else the kind's usual one."""
+    """Return the family in the folder's config.json if it is of this kind, else the kind's default family."""
     try:
         config = json.loads((local_folder(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # loading the model raises the error
+    except (OSError, ValueError):  # loading the model will raise a proper error
         return _DEFAULT_FAMILY[kind]
     family = config.get("model_type") if isinstance(config, dict) else None
     return family if family in MODELS and MODELS[family].kind == kind else _DEFAULT_FAMILY[kind]
 
 
 def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
-    """Return how good the shipped models are together, as ``dev/mini`` measured it; None for others.
+    """Return the results of the shipped models together, measured by ``dev/mini``; None for others.
 
-    UA by corpus and system, on speakers whom they were not trained on.
+    UA by corpus and system, on speakers not used in training.
     """
     if {spec.checkpoint for spec in specs} != set(SHIPPED):
         return None
@@ -173,12 +173,12 @@ def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
 def load(
     spec: ModelSpec, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "AudioLanguageModel | Specialist":
-    """Return the model on the device, computing in dtype, by default float32 (weights stay float32)."""
+    """Return the model on the device, computing in dtype, by default float32 (weights are float32)."""
     import torch
 
     checkpoint = spec.checkpoint
     if checkpoint == UNTRAINED:
-        # imported here for its price: every model class of transformers that it names
+        # lazy import: slow, loads several model classes of transformers
         from zsfuse_ray.models.untrained import untrained
 
         checkpoint = str(untrained(spec.family))

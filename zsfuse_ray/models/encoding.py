@@ -1,4 +1,4 @@
-"""Clips of any length → embeddings under amplification, or logits and vectors, each distinct input once."""
+"""Encode clips of any length to embeddings under amplification, or to logits and vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.batching import run_batched
 from zsfuse_ray.models.specialist import Specialist
 
-# A clip longer than the model's window: encoded in windows that cover it, or cropped to one.
+# A clip longer than the model's window is encoded in consecutive windows, or cropped to one.
 Long = Literal["windows", "crop"]
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """What is encoded at once: `length` samples of a clip from `offset`, a share of all of it."""
+    """A part of a clip that is encoded at once: `length` samples from `offset`, a `share` of the clip."""
 
     clip: int
     offset: int
@@ -39,14 +39,14 @@ def embed_clips(
     seeds: Sequence[int] | None = None,
     batch_s: float,
 ) -> tuple[Tensor, int]:
-    """Return the embeddings (n, len(repeats), dim), normalised, on the CPU, and how many inputs they took.
+    """Return the embeddings (n, len(repeats), dim), normalised, on the CPU, and the number of encoded inputs.
 
-    A clip for which a gives the same inputs as one of the known repeats is not computed: its row is NaN.
+    If a gives the same inputs for a clip as one of the known repeats, it is skipped and its row is NaN.
 
     clips: 1-D float tensors at the model's rate. repeats: the amplifications a. A clip longer than the
-    model's window is cut into windows whose embeddings are averaged by length; with "crop" it is cut to one
-    window, from its head or, with seeds (one a clip), from a place the seed names. Amplification acts on
-    each window. batch_s: seconds of audio in a batch, padding included.
+    model's window is cut into windows whose embeddings are averaged, weighted by length; with "crop" it is
+    cropped to one window, at its head or, with seeds (one per clip), at a position drawn by the seed.
+    Amplification is applied to each window. batch_s: seconds of audio per batch, including padding.
     """
     if not clips:
         return torch.empty(0, len(repeats), model.dim), 0
@@ -63,7 +63,7 @@ def embed_clips(
         needed = np.unique(distinct.index[~skipped[[piece.clip for piece in pieces]]])
         if not len(needed):
             return torch.full((len(clips), len(repeats), model.dim), torch.nan), 0
-        place = np.zeros(len(distinct.inputs), np.int64)  # what is skipped may take any row
+        place = np.zeros(len(distinct.inputs), np.int64)  # skipped entries may point to any row
         place[needed] = np.arange(len(needed))
         distinct = Distinct(tuple(distinct.inputs[i] for i in needed), place[distinct.index])
 
@@ -90,7 +90,7 @@ def classify_clips(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the logits (n, labels) and the vectors (n, vector_dim) on the CPU, float32.
 
-    Those of a long clip's windows are averaged by length. The vectors are None where the model has none.
+    Those of a long clip's windows are averaged, weighted by length. vectors is None if the model has none.
     """
     sizes = [len(model.labels), model.vector_dim or 0]
 
@@ -134,7 +134,7 @@ def _known(
     seeds: Sequence[int] | None,
     n_clips: int,
 ) -> NDArray[np.bool_]:
-    """Return which (clip, a) give the same inputs as a known a, (n, len(repeats))."""
+    """Return for which (clip, a) the inputs equal those of a known a, (n, len(repeats))."""
     lengths: list[list[int]] = [[] for _ in range(n_clips)]
     for piece in pieces:
         lengths[piece.clip].append(piece.length)
@@ -164,7 +164,7 @@ def periodic(clip: Tensor, offset: int, filled: int) -> Tensor:
 
 
 def _average(rows: Tensor, pieces: Sequence[_Piece], n_clips: int) -> Tensor:
-    """Return one row a clip: the mean of its pieces' rows, weighted by their share."""
+    """Return one row per clip: the mean of its pieces' rows, weighted by their share."""
     shares = torch.tensor([piece.share for piece in pieces]).view(-1, *[1] * (rows.ndim - 1))
     owners = torch.tensor([piece.clip for piece in pieces])
     return rows.new_zeros(n_clips, *rows.shape[1:]).index_add_(0, owners, rows * shares)

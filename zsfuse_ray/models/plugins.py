@@ -1,12 +1,12 @@
-"""A third party's model: a class named ``package.module:Class`` in place of a family of the catalog.
+"""Third-party models: a class named ``package.module:Class`` instead of a family of the catalog.
 
-The class needs what the families have. On the class: `kind` ("alm" or "specialist"), `about` (an `About`) and
-the towers: `embed_audio` and `embed_text` of `AudioLanguageModel`, or `classify` of `Specialist`. It is
-called as Class(checkpoint, device, dtype), where checkpoint is "" if the command line names none. The object
-has the attributes of OF_MODEL, which these two interfaces describe. It need not inherit from anything.
+The class must have the interface of the families: `kind` ("alm" or "specialist"), `about` (an `About`) and
+the towers, `embed_audio` and `embed_text` of `AudioLanguageModel`, or `classify` of `Specialist`. It is
+called as Class(checkpoint, device, dtype), with checkpoint "" if the name has none. The object must have the
+attributes in OF_MODEL, described by these two interfaces. No base class is required.
 
-Naming a class imports its module, so only a person does so, in an option: what a checkpoint or a table of
-somebody else's holds names families of the catalog and nothing else, see `catalog.named_in_data`.
+Naming a class imports its module, so a class may be named only in an option; names read from checkpoints or
+tables may only be families of the catalog, see `catalog.named_in_data`.
 """
 
 import inspect
@@ -31,14 +31,14 @@ OF_MODEL: dict[Kind, tuple[str, ...]] = {
 
 
 def import_class(name: str) -> Any:
-    """Return the class that "package.module:Class" names.
+    """Return the class named "package.module:Class".
 
-    InputError for a module that cannot be imported, and for a class that is missing or lacks what it needs.
+    InputError for a module that cannot be imported, and for a class that is missing or incomplete.
     """
     module, _, class_name = name.partition(":")
     try:
         content = vars(import_module(module))
-    except Exception as error:  # code of strangers: whatever it raises
+    except Exception as error:  # third-party code may raise anything
         raise InputError(
             f"{name}: cannot import {module}: {_line(error)}; install it, or add its folder to PYTHONPATH"
         ) from error
@@ -52,21 +52,21 @@ def import_class(name: str) -> Any:
     abstract = getattr(model_class, "__abstractmethods__", ())
     missing = [part for part in OF_CLASS[kind] if not hasattr(model_class, part) or part in abstract]
     if missing := sorted({*missing, *abstract}):
-        raise InputError(f"{name} is no model of kind {kind}: it lacks {', '.join(missing)}")
+        raise InputError(f"{name} is not a model of kind {kind}: missing {', '.join(missing)}")
     try:
         inspect.signature(model_class).bind("", "cpu", torch.float32)
     except TypeError as error:
-        raise InputError(f"{name} cannot be made as Class(checkpoint, device, dtype): {error}") from error
+        raise InputError(f"{name} cannot be called as Class(checkpoint, device, dtype): {error}") from error
     if kind == "alm":
-        AudioLanguageModel.register(model_class)  # so isinstance holds, whatever it inherits from
+        AudioLanguageModel.register(model_class)  # for isinstance, whatever it inherits from
     return model_class
 
 
 def check_model(model: Any, name: str) -> None:
-    """Raise InputError where a model of a third party's class lacks an attribute that the package reads."""
+    """Raise InputError if a third-party model lacks an attribute that the package reads."""
     missing = [part for part in OF_MODEL[model.kind] if not hasattr(model, part)]
     if missing:
-        raise InputError(f"{name} is no model of kind {model.kind}: it lacks {', '.join(missing)}")
+        raise InputError(f"{name} is not a model of kind {model.kind}: missing {', '.join(missing)}")
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""Tiny checkpoints with random weights, in the very form of the real ones.
+"""Tiny checkpoints with random weights, in the same format as real ones.
 
-They make every path run in seconds, offline. Their outputs mean nothing.
+With them every code path runs in seconds, offline. Their outputs are meaningless.
 """
 
 import os
@@ -33,14 +33,14 @@ from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
 _CARD = """---
 license: apache-2.0
 ---
-Random weights, for tests and dry runs: its outputs mean nothing.
+Random weights, for tests and dry runs: the outputs are meaningless.
 """
 
 
 def untrained(family: str) -> Path:
     """Return the folder of the family's untrained checkpoint, written on first use.
 
-    Processes may race: each writes a folder of its own, and the first to rename it wins.
+    Safe for concurrent processes: each writes its own folder, and the first rename wins.
     """
     makers = {"clap": untrained_alm, "dual": untrained_dual, "classifier": untrained_specialist}
     recipe = Path(__file__).read_bytes() + f"{torch.__version__} {transformers.__version__}".encode()
@@ -60,7 +60,7 @@ def untrained(family: str) -> Path:
 
 
 def untrained_alm(folder: Path, seed: int = 0) -> None:
-    """Write a CLAP checkpoint of 48 kHz and 10 s windows: a small HTSAT, a small text encoder."""
+    """Write a CLAP checkpoint (48 kHz, windows of 10 s): a small HTSAT and a small text encoder."""
     tokenizer = byte_tokenizer()
     config = ClapConfig(
         projection_dim=32,
@@ -85,7 +85,7 @@ def untrained_alm(folder: Path, seed: int = 0) -> None:
 
 
 def untrained_dual(folder: Path, seed: int = 0) -> None:
-    """Write a dual encoder of 16 kHz without a window: a small Wav2Vec2-BERT, a small BERT."""
+    """Write a dual encoder (16 kHz, no window): a small Wav2Vec2-BERT and a small BERT."""
     tokenizer = byte_tokenizer()
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     audio = {"model_type": "wav2vec2-bert", "feature_projection_input_dim": 160}
@@ -102,7 +102,7 @@ def untrained_dual(folder: Path, seed: int = 0) -> None:
 def untrained_specialist(
     folder: Path, labels: Sequence[str] = ("angry", "happy", "neutral", "sad"), seed: int = 0
 ) -> None:
-    """Write a wav2vec 2.0 classifier of 16 kHz over the labels."""
+    """Write a wav2vec 2.0 classifier (16 kHz) over the labels."""
     config = Wav2Vec2Config(
         hidden_size=32,
         num_hidden_layers=2,
@@ -130,7 +130,7 @@ def _save(model_class: Any, config: Any, others: Sequence[Any], folder: Path, se
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Return RoBERTa's tokenizer with single bytes for its vocabulary."""
+    """Return RoBERTa's tokenizer with a vocabulary of single bytes."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     vocabulary = {token: i for i, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))

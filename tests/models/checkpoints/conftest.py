@@ -1,4 +1,4 @@
-"""A folder as save_pretrained writes it."""
+"""A folder written by save_pretrained."""
 
 from pathlib import Path
 

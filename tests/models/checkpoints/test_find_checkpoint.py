@@ -1,4 +1,4 @@
-"""Checkpoints in local folders: where they are, which revision, under what licence."""
+"""Checkpoints in local folders: location, revision and licence."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.models.checkpoints.load import download
 
 
-def test_a_local_folder(folder):
+def test_local_folder(folder):
     found = resolve(str(folder))
     assert (found.path_or_id, found.is_local, found.licence) == (str(folder), True, "apache-2.0")
     assert found.config["model_type"] == "wav2vec2"
@@ -20,7 +20,7 @@ def test_a_local_folder(folder):
     assert download(found) == found
 
 
-def test_revision_follows_content_not_place(folder, tmp_path):
+def test_revision_depends_on_content_not_location(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     assert resolve(str(copy)).revision == resolve(str(folder)).revision
     (copy / "README.md").unlink()
@@ -29,7 +29,7 @@ def test_revision_follows_content_not_place(folder, tmp_path):
 
 
 @pytest.mark.parametrize("whole", [0, 10**9])
-def test_revision_tells_two_trainings_of_one_model_apart(folder, monkeypatch, whole):
+def test_revision_differs_between_trainings(folder, monkeypatch, whole):
     monkeypatch.setattr(find, "_HASHED_WHOLE", whole)
     before = resolve(str(folder)).revision
     weights = load_file(folder / "model.safetensors")
@@ -49,7 +49,7 @@ LICENCES = [
 ]
 
 
-def test_the_card_names_licence_and_data(folder):
+def test_model_card_gives_licence_and_data_sets(folder):
     (folder / "README.md").write_text("---\nlicense: other\nlicense_name: mine\ndatasets: [a, b]\n---\n")
     assert (resolve(str(folder)).licence, resolve(str(folder)).trained_on) == ("mine", ("a", "b"))
     (folder / "README.md").write_text("---\nlicense: other\ndatasets: a\n---\n")
@@ -57,21 +57,21 @@ def test_the_card_names_licence_and_data(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "models/my_specalist",
             r"no such checkpoint folder: models/my_specalist \(did you mean models/my_specialist\?\)",
         ),
-        ("./my_specialist", r"\(\. exists, but has no my_specialist\)"),
-        ("models/other/deep/x", r"\(models exists, but has no other\)"),
+        ("./my_specialist", r"\(\. exists, but contains no my_specialist\)"),
+        ("models/other/deep/x", r"\(models exists, but contains no other\)"),
         ("model", r"\(did you mean models\?\)"),
     ],
 )
-def test_a_missing_folder_gets_what_is_near_it_and_no_hub_is_asked(tmp_path, monkeypatch, name, said):
+def test_missing_folder_error_suggests_similar_names_without_the_hub(tmp_path, monkeypatch, name, message):
     (tmp_path / "models" / "my_specialist").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         resolve(name)
 
 
@@ -84,8 +84,8 @@ def test_licence(folder, readme, licence):
     assert resolve(str(folder)).licence == licence
 
 
-def test_wrong_folders(folder, tmp_path):
-    with pytest.raises(InputError, match=r"holds no config\.json; expected a folder"):
+def test_invalid_folders_are_errors(folder, tmp_path):
+    with pytest.raises(InputError, match=r"contains no config\.json; expected a folder"):
         resolve(str(tmp_path))
     for missing in (tmp_path / "absent", folder / "config.json", "./absent", "~/absent/absent"):
         with pytest.raises(InputError, match="no such checkpoint folder"):
@@ -104,19 +104,19 @@ def test_wrong_folders(folder, tmp_path):
         ('{"model_type": "ser", "maxlen": 7, "a": "3*4"}', 7),
     ],
 )
-def test_the_product_in_the_odyssey_baselines_config(folder, content, maxlen):
+def test_product_in_the_odyssey_config_is_evaluated(folder, content, maxlen):
     (folder / "config.json").write_text(content)
     assert resolve(str(folder)).config == {"model_type": "ser", "maxlen": maxlen, "a": "3*4"}
 
 
 @pytest.mark.parametrize("value", ["1.5*2", "2*1.5", "12*", "2**9", "2*x", "2*(3)", "2*3*4*5*6", "len(x)*2"])
-def test_no_other_arithmetic_is_done(folder, value):
+def test_other_arithmetic_in_config_is_an_error(folder, value):
     (folder / "config.json").write_text(f'{{"model_type": "ser", "maxlen": {value}}}')
     with pytest.raises(InputError, match=r"config\.json is not JSON"):
         resolve(str(folder))
 
 
-def test_local_files(tmp_path):
+def test_local_file_of_weights(tmp_path):
     file = tmp_path / "best.pt"
     torch.save({"x": torch.ones(2)}, file)
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -129,7 +129,7 @@ def test_local_files(tmp_path):
     torch.save({"x": torch.zeros(2)}, file)
     assert resolve(str(file)).revision != by_file.revision
     torch.save({"x": torch.zeros(2)}, tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"holds no config\.json; expected .* with one \.pt or \.pth file"):
+    with pytest.raises(InputError, match=r"contains no config\.json; expected .* with a \.pt or \.pth file"):
         resolve(str(tmp_path))
     assert resolve(str(file)).weights == file
     with pytest.raises(InputError, match="no such checkpoint folder"):

@@ -1,4 +1,4 @@
-"""A hub played by a small HTTP server."""
+"""Tests with a local HTTP server in place of the hub."""
 
 import json
 import socket
@@ -27,14 +27,14 @@ class Hub(BaseHTTPRequestHandler):
     """Serves one folder as the model some/model, at COMMIT."""
 
     folder: Path
-    asked: list[str]
+    requested: list[str]
 
     def log_message(self, *_):
         pass
 
     def do_HEAD(self):
         path = self.path.partition("?")[0].strip("/").split("/")
-        self.asked.append(path[-1])
+        self.requested.append(path[-1])
         headers, data = {"X-Repo-Commit": COMMIT}, b""
         if path[:2] == ["api", "models"]:
             files = list(self.folder.iterdir())
@@ -87,7 +87,7 @@ def hub(folder, tmp_path, monkeypatch):
     class Handler(Hub):
         pass
 
-    Handler.folder, Handler.asked = folder, []
+    Handler.folder, Handler.requested = folder, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     use_hub(monkeypatch, tmp_path, server.server_address)
@@ -95,22 +95,22 @@ def hub(folder, tmp_path, monkeypatch):
     server.shutdown()
 
 
-def test_a_hub_model_is_checked_by_its_config_and_then_fetched_once(hub, folder):
+def test_hub_model_is_downloaded_once_and_only_on_load(hub, folder):
     found = resolve("some/model")
     assert (found.path_or_id, found.revision, found.is_local) == ("some/model", COMMIT, False)
-    assert "model.safetensors" not in hub.asked
+    assert "model.safetensors" not in hub.requested
     model = Classifier("some/model")
     assert (model.revision, model.licence) == (COMMIT, "apache-2.0")
-    assert "model.safetensors" in hub.asked
-    hub.asked.clear()
+    assert "model.safetensors" in hub.requested
+    hub.requested.clear()
     again = Classifier("some/model")
-    assert hub.asked == []  # the cache serves a machine without network
+    assert hub.requested == []  # served from the cache, without network
     assert torch.equal(
         again.classify([torch.ones(16000)])[0], Classifier(str(folder)).classify([torch.ones(16000)])[0]
     )
 
 
-def test_a_file_on_the_hub_is_asked_about_and_then_fetched_once(hub, folder):
+def test_hub_file_is_downloaded_once_and_only_on_load(hub, folder):
     torch.save({"x": torch.ones(2)}, folder / "best.pt")
     found = resolve("some/model/best.pt")
     assert (found.path_or_id, found.revision, found.is_local) == ("some/model/best.pt", COMMIT, False)
@@ -118,13 +118,13 @@ def test_a_file_on_the_hub_is_asked_about_and_then_fetched_once(hub, folder):
     fetched = download(found)
     assert fetched.weights == fetched.file == fetched.folder / "best.pt"
     assert torch.equal(read_weights(fetched)["x"], torch.ones(2))
-    hub.asked.clear()
+    hub.requested.clear()
     assert download(resolve("some/model/best.pt")) == fetched
-    assert hub.asked == []
+    assert hub.requested == []
 
 
-def test_a_file_in_a_folder_on_the_hub(hub, folder):
-    torch.save({"x": torch.ones(2)}, folder / "best.pt")  # the server goes by the last part of a name
+def test_hub_file_in_a_folder(hub, folder):
+    torch.save({"x": torch.ones(2)}, folder / "best.pt")  # the server uses only the last part of a path
     found = resolve("some/model/runs/best.pt")
     assert (found.revision, found.file) == (COMMIT, None)
     fetched = download(found)
@@ -132,91 +132,91 @@ def test_a_file_in_a_folder_on_the_hub(hub, folder):
     assert resolve("some/model/runs/best.pt") == fetched
 
 
-def test_a_file_that_the_hub_does_not_have(hub):
-    for name, says in (
-        ("some/model/absent.pt", "there is no file some/model/absent.pt on the hub"),
+def test_unavailable_hub_files_are_errors(hub):
+    for name, message in (
+        ("some/model/absent.pt", "no file some/model/absent.pt on the hub"),
         ("some/other/best.pt", "neither a local folder nor a public model"),
         ("some/gated/best.pt", "is gated"),
     ):
-        with pytest.raises(InputError, match=says) as error:
+        with pytest.raises(InputError, match=message) as error:
             resolve(name)
         assert "\n" not in str(error.value)
 
 
-def test_the_tokenizer_of_a_file_comes_from_the_hub_where_none_lies_beside_it(hub, folder, tmp_path):
+def test_missing_tokenizer_is_downloaded_from_the_hub(hub, folder, tmp_path):
     byte_tokenizer().save_pretrained(folder)
     torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
     found = resolve(str(tmp_path / "best.pt"))
     expected = byte_tokenizer()("ab").input_ids
     assert tokenizer_of(found, "some/model")("ab").input_ids == expected
-    assert "model.safetensors" not in hub.asked
-    hub.asked.clear()
+    assert "model.safetensors" not in hub.requested
+    hub.requested.clear()
     assert tokenizer_of(found, "some/model")("ab").input_ids == expected
-    assert hub.asked == []
+    assert hub.requested == []
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("some/gated", "is gated: accept its terms"),
         ("some/other", "neither a local folder nor a public model"),
-        ("some/busy", "cannot fetch some/busy from the hub"),
+        ("some/busy", "cannot download some/busy from the hub"),
         ("no model", "neither a local folder nor a model id"),
     ],
 )
-def test_what_the_hub_refuses(hub, name, says):
-    with pytest.raises(InputError, match=says) as error:
+def test_unavailable_hub_models_are_errors(hub, name, message):
+    with pytest.raises(InputError, match=message) as error:
         resolve(name)
     assert "\n" not in str(error.value)
 
 
-def test_a_hub_model_of_another_form(hub, folder):
+def test_hub_model_without_config_is_an_error(hub, folder):
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match=r"some/model has no config\.json on the hub"):
         resolve("some/model")
 
 
-def test_a_hub_that_cannot_be_reached_fails_within_ten_seconds(tmp_path, monkeypatch):
-    with socket.socket() as silent:  # accepts connections and never answers, like a dropping firewall
+def test_unreachable_hub_fails_within_ten_seconds(tmp_path, monkeypatch):
+    with socket.socket() as silent:  # accepts connections and never responds, like a dropping firewall
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         use_hub(monkeypatch, tmp_path, silent.getsockname())
         start = time.monotonic()
-        with pytest.raises(InputError, match=r"cannot fetch laion/x.*--alm clap:/path/to/folder"):
+        with pytest.raises(InputError, match=r"cannot download laion/x.*--alm clap:/path/to/folder"):
             Clap("laion/x")
         assert time.monotonic() - start < 10
         start = time.monotonic()
-        with pytest.raises(InputError, match=r"cannot fetch laion/x/best\.pt"):
+        with pytest.raises(InputError, match=r"cannot download laion/x/best\.pt"):
             resolve("laion/x/best.pt")
         assert time.monotonic() - start < 10
         start = time.monotonic()
         torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
-        says = (
-            r"best\.pt needs the tokenizer of roberta-base, and cannot fetch roberta-base from the hub.*"
+        message = (
+            r"best\.pt needs the tokenizer of roberta-base: cannot download roberta-base from the hub.*"
             r"or put the tokenizer's files .* into the folder of best\.pt"
         )
-        with pytest.raises(InputError, match=says) as error:
+        with pytest.raises(InputError, match=message) as error:
             tokenizer_of(resolve(str(tmp_path / "best.pt")), "roberta-base")
         assert "\n" not in str(error.value)
         assert time.monotonic() - start < 10
     start = time.monotonic()
-    with pytest.raises(InputError, match="cannot fetch laion/x"):  # now the port is closed
+    with pytest.raises(InputError, match="cannot download laion/x"):  # now the port is closed
         Clap("laion/x")
     assert time.monotonic() - start < 10
 
 
-def test_a_cached_config_without_weights_fails_as_fast(hub, monkeypatch):
+def test_cached_config_without_weights_fails_fast(hub, monkeypatch):
     found = resolve("some/model")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     start = time.monotonic()
-    with pytest.raises(InputError, match="cannot fetch some/model"):
+    with pytest.raises(InputError, match="cannot download some/model"):
         download(found)
     assert time.monotonic() - start < 10
 
 
-def test_offline_mode_is_named(tmp_path, monkeypatch):
+def test_offline_mode_is_reported(tmp_path, monkeypatch):
     use_hub(monkeypatch, tmp_path, ("127.0.0.1", 9))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="laion/x is not in the hub's cache, and HF_HUB_OFFLINE is set"):

@@ -1,4 +1,4 @@
-"""Loading runs no code of a checkpoint's own, and prints nothing."""
+"""Loading runs no code of a checkpoint and prints nothing."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ class Crash:
         return Path.touch, (self.evidence,)
 
 
-def test_pickled_code_in_weights_does_not_run(folder, tmp_path):
+def test_pickled_code_in_weights_is_not_run(folder, tmp_path):
     (folder / "model.safetensors").unlink()
     evidence = tmp_path / "ran"
     torch.save({"classifier.weight": Crash(evidence)}, folder / "pytorch_model.bin")
@@ -43,7 +43,7 @@ def test_plain_bin_weights_load(folder):
     assert torch.equal(Classifier(str(folder)).classify([torch.ones(16000)])[0], expected)
 
 
-def test_code_of_the_checkpoint_does_not_run(folder, tmp_path):
+def test_remote_code_of_a_checkpoint_is_not_run(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoModelForAudioClassification": "evil.Evil", "AutoConfig": "evil.Evil"}
     (folder / "config.json").write_text(json.dumps(config))
@@ -52,7 +52,7 @@ def test_code_of_the_checkpoint_does_not_run(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_writing_and_loading_are_silent(folder, alm_folder, tmp_path, capfd, caplog):
+def test_writing_and_loading_print_nothing(folder, alm_folder, tmp_path, capfd, caplog):
     untrained_specialist(tmp_path / "another")
     Classifier(str(folder))
     Clap(str(alm_folder)).embed_text(["x" * 3000])

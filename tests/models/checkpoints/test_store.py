@@ -1,4 +1,4 @@
-"""Checkpoints named by a URI; the same against a real S3 server is in tests/jobs/test_s3.py."""
+"""Checkpoints named by a URI; tests/jobs/test_s3.py does the same with a real S3 server."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from zsfuse_ray.models.families.classifier import Classifier
 
 @pytest.fixture
 def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of a folder with the shipped specialist and things that are no part of a model."""
+    """URI of a folder with the shipped specialist and unrelated files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "a bucket" / "model"
     shutil.copytree(WEIGHTS / "mini-specialist", folder)
@@ -30,7 +30,7 @@ def cached(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "zsfuse_ray" / "models").iterdir())
 
 
-def test_a_stored_model_is_the_same_model(uri: str, tmp_path: Path) -> None:
+def test_stored_model_equals_the_local_one(uri: str, tmp_path: Path) -> None:
     here, there = resolve("mini-specialist"), resolve(uri)
     assert (there.revision, there.licence, there.config) == (here.revision, here.licence, here.config)
     assert Classifier(uri).labels == Classifier("mini-specialist").labels
@@ -39,58 +39,56 @@ def test_a_stored_model_is_the_same_model(uri: str, tmp_path: Path) -> None:
     assert names == {path.name for path in (WEIGHTS / "mini-specialist").iterdir()}
 
 
-def test_it_is_fetched_again_only_when_it_has_changed(uri: str, tmp_path: Path) -> None:
+def test_stored_model_is_downloaded_again_only_if_changed(uri: str, tmp_path: Path) -> None:
     first = mirrored(uri)
     mark = first / "mark"
     mark.touch()
-    mirrored.cache_clear()  # as another process
+    mirrored.cache_clear()  # as in another process
     assert mirrored(uri + "/") == mirrored(uri) == first
     assert mark.exists()
     config = tmp_path / "a bucket" / "model" / "config.json"
     later = config.stat().st_mtime + 10
     os.utime(config, (later, later))
-    assert mirrored(uri) == first  # this process keeps to its version
+    assert mirrored(uri) == first  # this process continues with its version
     mirrored.cache_clear()
     assert mirrored(uri) != first
     assert len(cached(tmp_path)) == 2
 
 
-def test_one_file_of_weights(uri: str) -> None:
+def test_single_stored_file_of_weights(uri: str) -> None:
     found = resolve(f"{uri}/model.safetensors")
     assert found.file is not None
     assert found.weights.read_bytes() == (WEIGHTS / "mini-specialist" / "model.safetensors").read_bytes()
 
 
-def test_its_name_needs_no_family(uri: str) -> None:
+def test_stored_model_needs_no_family(uri: str) -> None:
     assert parse_spec(uri, "specialist") == ModelSpec("classifier", uri)
     assert parse_spec(f"classifier:{uri}", "specialist") == ModelSpec("classifier", uri)
 
 
-def test_a_copy_that_breaks_off_leaves_nothing(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_copy_leaves_nothing(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*given: object, **named: object) -> None:
-        raise OSError("the line is dead")
+        raise OSError("connection lost")
 
     with monkeypatch.context() as patch:
         patch.setattr("zsfuse_ray.models.checkpoints.store.pafs.copy_files", broken)
-        with pytest.raises(InputError, match="the line is dead"):
+        with pytest.raises(InputError, match="connection lost"):
             mirrored(uri)
     assert not cached(tmp_path)
     assert resolve(uri).config
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "says"),
+    ("checkpoint", "message"),
     [
         ("file:///no/such/model", "no such checkpoint: file:///no/such/model"),
         ("gopher://x/y", "gopher://x/y: "),
-        ("s3://key:hunter2@bucket/model", "credentials belong in the environment"),
-        ("s3://bucket/model?secret_key=hunter2", "credentials belong in the environment"),
+        ("s3://key:hunter2@bucket/model", "pass credentials in the environment"),
+        ("s3://bucket/model?secret_key=hunter2", "pass credentials in the environment"),
     ],
 )
-def test_what_is_not_there_is_an_error_of_one_line(checkpoint: str, says: str) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+def test_missing_stored_models_are_one_line_errors(checkpoint: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         resolve(checkpoint)
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Files of weights as strangers publish them."""
+"""Untrusted files of weights in the formats found in practice."""
 
 import pickle
 from pathlib import Path
@@ -38,7 +38,7 @@ def same(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor] = STATE
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before-torch-1.6"])
 @pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.pth.tar", "a.ckpt"])
-def test_a_state_dict_alone(tmp_path, name, zipped):
+def test_plain_state_dict(tmp_path, name, zipped):
     assert same(read(written(tmp_path, STATE, name, _use_new_zipfile_serialization=zipped)))
 
 
@@ -47,17 +47,17 @@ def test_safetensors(tmp_path):
     assert same(read(tmp_path / "a.safetensors"))
 
 
-def test_the_first_of_the_keys_that_is_there_holds_the_weights(tmp_path):
+def test_first_present_key_gives_the_weights(tmp_path):
     other = {"x": torch.ones(1)}
     content = {"epoch": 3, "model": STATE, "ema": other, "optimizer": {"state": {0: other}}}
     file = written(tmp_path, content)
     assert same(read(file, ("state_dict", "model", "ema")))
     assert same(read(file, ("ema", "model")), other)
-    with pytest.raises(InputError, match=r"weights\.pt holds no weights by name"):
+    with pytest.raises(InputError, match=r"weights\.pt contains no named weights"):
         read(file, ("state_dict",))
 
 
-def test_prefixes_are_taken_off_where_names_begin_with_them(tmp_path):
+def test_prefixes_are_removed_only_at_the_start_of_names(tmp_path):
     file = written(
         tmp_path, {"module.net.layer.weight": STATE["layer.weight"], "layer.bias": STATE["layer.bias"]}
     )
@@ -67,13 +67,13 @@ def test_prefixes_are_taken_off_where_names_begin_with_them(tmp_path):
 
 
 @pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
-def test_numpy_numbers_beside_the_weights_do_no_harm(tmp_path, module):
+def test_numpy_scalars_beside_the_weights_are_accepted(tmp_path, module):
     numbers = [np.float64(0.5), np.float32(0.5), np.int64(3), np.int32(3), np.bool_(True)]
     file = written(tmp_path, {"best": numbers, "state_dict": STATE}, _use_new_zipfile_serialization=False)
-    # as NumPy 1 and as NumPy 2 write them
+    # as written by NumPy 1 and by NumPy 2
     for written_as in (b"numpy._core.multiarray", b"numpy.core.multiarray"):
         file.write_bytes(file.read_bytes().replace(written_as + b"\nscalar", module + b"\nscalar"))
-    assert file.read_bytes().count(module + b"\nscalar") == 1  # the pickle remembers it for the others
+    assert file.read_bytes().count(module + b"\nscalar") == 1  # memoised in the pickle
     assert same(read(file, ("state_dict",)))
 
 
@@ -86,7 +86,7 @@ class Crash:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickled_code_does_not_run(tmp_path, zipped):
+def test_pickled_code_is_not_run(tmp_path, zipped):
     evidence = tmp_path / "ran"
     file = written(
         tmp_path, {"state_dict": STATE, "x": Crash(evidence)}, _use_new_zipfile_serialization=zipped
@@ -102,7 +102,7 @@ def test_pickled_code_does_not_run(tmp_path, zipped):
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 @pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
-def test_a_truncated_file_is_one_line(tmp_path, name, kept):
+def test_truncated_file_is_a_one_line_error(tmp_path, name, kept):
     file = tmp_path / name
     big = {"x": torch.randn(100, 100)}
     save_file(big, file) if name.endswith("safetensors") else torch.save(big, file)
@@ -115,12 +115,12 @@ def test_a_truncated_file_is_one_line(tmp_path, name, kept):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, torch.ones(3), {"state_dict": {"a": "b"}}])
-def test_a_file_without_weights_by_name(tmp_path, content):
-    with pytest.raises(InputError, match=r"weights\.pt holds no weights by name \(a state_dict\)"):
+def test_file_without_named_weights_is_an_error(tmp_path, content):
+    with pytest.raises(InputError, match=r"weights\.pt contains no named weights \(a state_dict\)"):
         read(written(tmp_path, content), ("state_dict",))
 
 
-def test_filling_puts_in_all_in_float32():
+def test_fill_loads_all_weights_in_float32():
     half = {key: value.half() for key, value in STATE.items()}
     network = fill(Small().half(), half, "x", "Small")
     assert same(network.state_dict())
@@ -129,34 +129,39 @@ def test_filling_puts_in_all_in_float32():
     assert not any(value.requires_grad for value in network.parameters())
 
 
-def test_what_may_be_unused_is_named():
+def test_fill_ignores_only_unused_names():
     given = {**STATE, "head.weight": torch.ones(1), "head.bias": torch.ones(1)}
     assert same(fill(Small(), given, "x", "Small", [r"head\.\w+"]).state_dict())
-    with pytest.raises(InputError, match=r"x: no Small checkpoint: no place for head\.weight \(1 in all\)"):
-        fill(Small(), given, "x", "Small", [r"head\.b.*"])
-    with pytest.raises(InputError, match=r"no place for head\.bias \(2 in all\)"):
-        fill(Small(), given, "x", "Small", ["head"])  # a whole name, not its beginning
-
-
-def test_what_does_not_fit_is_one_line():
     with pytest.raises(
-        InputError, match=r"x: no Small checkpoint: it lacks layer\.bias \(1 missing in all\)"
+        InputError,
+        match=r"x: not a valid Small checkpoint: unexpected head\.weight \(1 unexpected in total\)",
+    ):
+        fill(Small(), given, "x", "Small", [r"head\.b.*"])
+    with pytest.raises(InputError, match=r"unexpected head\.bias \(2 unexpected"):
+        fill(Small(), given, "x", "Small", ["head"])  # the pattern must match the whole name
+
+
+def test_fill_mismatches_are_one_line_errors():
+    with pytest.raises(
+        InputError, match=r"x: not a valid Small checkpoint: missing layer\.bias \(1 missing in total\)"
     ):
         fill(Small(), {"layer.weight": STATE["layer.weight"]}, "x", "Small")
-    with pytest.raises(InputError, match=r"layer\.weight is of shape \[3, 2\], expected \[2, 3\]"):
+    with pytest.raises(InputError, match=r"layer\.weight has shape \[3, 2\], expected \[2, 3\]"):
         fill(Small(), {**STATE, "layer.weight": STATE["layer.weight"].T}, "x", "Small")
-    with pytest.raises(InputError, match=r"layer\.bias is of shape \[\], expected \[2\]"):  # no broadcasting
+    with pytest.raises(InputError, match=r"layer\.bias has shape \[\], expected \[2\]"):  # no broadcasting
         fill(Small(), {**STATE, "layer.bias": torch.tensor(1.0)}, "x", "Small")
 
 
-def test_the_tokenizer_beside_the_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("zsfuse_ray.models.checkpoints.weights.fetch_tokenizer", None)  # the hub is not asked
+def test_local_tokenizer_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "zsfuse_ray.models.checkpoints.weights.fetch_tokenizer", None
+    )  # no request to the hub
     byte_tokenizer().save_pretrained(tmp_path)
     found = resolve(str(written(tmp_path, STATE)))
     assert tokenizer_of(found, "roberta-base")("ab").input_ids == byte_tokenizer()("ab").input_ids
 
 
-def test_a_broken_tokenizer_beside_the_weights_is_named(tmp_path):
+def test_broken_local_tokenizer_is_an_error(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match=f"{tmp_path}: AutoTokenizer cannot load") as error:
         tokenizer_of(resolve(str(written(tmp_path, STATE))), "roberta-base")

@@ -1,4 +1,4 @@
-"""CLAP against transformers' own feature extractor, tokenizer and model."""
+"""CLAP compared with transformers' own feature extractor, tokenizer and model."""
 
 import json
 import shutil
@@ -33,13 +33,13 @@ def model(folder):
     return Clap(str(folder))
 
 
-def test_audio_embeddings_are_those_of_transformers(model, folder):
+def test_audio_embeddings_equal_transformers(model, folder):
     extractor = ClapFeatureExtractor.from_pretrained(folder)
     reference = ClapModel.from_pretrained(folder).eval()
     expected = []
     for clip in CLIPS:
         features = extractor(clip.numpy(), sampling_rate=48000, return_tensors="pt")
-        features["is_longer"][:] = False  # the extractor marks a random clip of a fusion model
+        features["is_longer"][:] = False  # the extractor of a fusion model marks a random clip
         with torch.inference_mode():
             expected.append(reference.get_audio_features(**features).pooler_output[0])
     got = model.embed_audio(TILED)
@@ -48,7 +48,7 @@ def test_audio_embeddings_are_those_of_transformers(model, folder):
 
 
 def seeded_folder(folder, alm_folder, fusion=False, **audio):
-    """Write a CLAP whose weights make clips differ (those that transformers starts with hardly do)."""
+    """Write a CLAP whose weights make clips differ (transformers' initial weights hardly do)."""
     config = ClapConfig.from_pretrained(alm_folder)
     audio |= {"enable_fusion": fusion, "fusion_type": "aff_2d" if fusion else None}
     config.audio_config = ClapAudioConfig(**(config.audio_config.to_dict() | audio))
@@ -67,7 +67,7 @@ def seeded_folder(folder, alm_folder, fusion=False, **audio):
 
 
 def assert_real_clips_agree(folder, clips):
-    """The embeddings are transformers'; those of a clip longer than the window the mean of its windows'."""
+    """Embeddings equal transformers'; for a clip longer than the window, the mean over its windows."""
     model = Clap(str(folder))
     extractor = ClapFeatureExtractor.from_pretrained(folder)
     reference = ClapModel.from_pretrained(folder).eval()
@@ -89,12 +89,12 @@ def assert_real_clips_agree(folder, clips):
 
 
 @pytest.mark.parametrize("fusion", [False, True])
-def test_real_audio_is_encoded_as_by_transformers(alm_folder, tmp_path, shared, fusion):
+def test_real_audio_embeddings_equal_transformers(alm_folder, tmp_path, shared, fusion):
     folder = seeded_folder(tmp_path, alm_folder, fusion)
     assert_real_clips_agree(folder, list(podcast_clips(shared).values()))
 
 
-def test_the_larger_clap_too(alm_folder, tmp_path, shared):
+def test_larger_clap_equals_transformers(alm_folder, tmp_path, shared):
     """The shapes of laion/larger_clap_general and laion/larger_clap_music_and_speech."""
     htsat_base = {
         "patch_size": 4,
@@ -114,14 +114,14 @@ def test_fused_model_uses_its_own_filters(alm_folder, fused_folder):
     assert (mels[0] - mels[1]).abs().max() > 1
 
 
-def test_embeddings_do_not_depend_on_the_batch_or_on_chance(model):
+def test_embeddings_do_not_depend_on_batch_or_random_state(model):
     together = model.embed_audio(TILED)
     np.random.seed(7)  # noqa: NPY002 (what transformers' extractor draws from)
     torch.testing.assert_close(torch.cat([model.embed_audio([clip]) for clip in TILED]), together, **CLOSE)
     assert torch.equal(model.embed_audio(TILED), together)
 
 
-def test_text_embeddings_are_those_of_transformers_one_text_at_a_time(model, folder):
+def test_text_embeddings_equal_transformers(model, folder):
     tokenizer, reference = AutoTokenizer.from_pretrained(folder), ClapModel.from_pretrained(folder).eval()
     texts = ["this person is feeling happy.", "", "wütend " * 9, "this person is feeling sad. " * 12]
     with torch.inference_mode():
@@ -134,9 +134,9 @@ def test_text_embeddings_are_those_of_transformers_one_text_at_a_time(model, fol
     assert (got @ got.T).min() < 0.999
 
 
-def test_long_texts_are_truncated_and_said_to_be(model):
+def test_long_texts_are_truncated_and_reported(model):
     assert model.max_tokens == 512
-    whole, more, far_more = "a" * 510, "a" * 511, "a" * 2000  # one token a letter, and two around them
+    whole, more, far_more = "a" * 510, "a" * 511, "a" * 2000  # one token per letter, plus two special ones
     embeddings, truncated = model.embed_text([whole, more, far_more])
     assert truncated == [False, True, True]
     torch.testing.assert_close(embeddings[1:], embeddings[:1].expand(2, -1), **CLOSE)
@@ -154,35 +154,35 @@ def test_embeddings_are_normalised_also_of_silence(model):
     torch.testing.assert_close(embeddings, normalize(embeddings, dim=1))
 
 
-def test_bfloat16_is_near(folder, model):
+def test_bfloat16_is_close(folder, model):
     embeddings = Clap(str(folder), dtype=torch.bfloat16).embed_audio(TILED[1:2])
     assert embeddings.dtype == torch.float32
     assert (embeddings @ model.embed_audio(TILED[1:2]).T).item() > 0.99
 
 
 @pytest.mark.parametrize(
-    ("file", "changes", "says"),
+    ("file", "changes", "message"),
     [
-        ("config.json", {"model_type": "wav2vec2"}, "no CLAP model.*'wav2vec2'"),
-        ("config.json", {"model_type": None}, "no CLAP model"),
+        ("config.json", {"model_type": "wav2vec2"}, "not a CLAP model.*'wav2vec2'"),
+        ("config.json", {"model_type": None}, "not a CLAP model"),
         ("preprocessor_config.json", {"padding": "mirror"}, "unknown padding mirror"),
     ],
 )
-def test_other_checkpoints_are_refused(alm_folder, tmp_path, file, changes, says):
+def test_other_checkpoints_are_errors(alm_folder, tmp_path, file, changes, message):
     copy = shutil.copytree(alm_folder, tmp_path / "copy")
     (copy / file).write_text(json.dumps({**json.loads((copy / file).read_text()), **changes}))
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         Clap(str(copy))
 
 
-def test_a_file_of_weights_alone_is_of_another_family(tmp_path):
+def test_single_file_of_weights_is_an_error(tmp_path):
     torch.save({"x": torch.ones(1)}, tmp_path / "best.pt")
-    with pytest.raises(InputError, match=r"best\.pt is one file of weights.*such as laion:.*best\.pt"):
+    with pytest.raises(InputError, match=r"best\.pt is a file of weights.*such as laion:.*best\.pt"):
         Clap(str(tmp_path / "best.pt"))
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "preprocessor_config.json", "tokenizer.json"])
-def test_a_missing_file_is_one_line(alm_folder, tmp_path, file):
+def test_missing_file_is_a_one_line_error(alm_folder, tmp_path, file):
     copy = shutil.copytree(alm_folder, tmp_path / "copy")
     (copy / file).unlink()
     with pytest.raises(InputError, match="cannot load") as error:

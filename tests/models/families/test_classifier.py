@@ -1,4 +1,4 @@
-"""Every family against its own extractor and model, one clip at a time."""
+"""Every model class compared with its own extractor and model, one clip at a time."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def model(family_folder):
     return Classifier(str(family_folder))
 
 
-def test_logits_are_those_of_transformers_one_clip_at_a_time(model, family_folder):
+def test_logits_equal_transformers(model, family_folder):
     extractor = AutoFeatureExtractor.from_pretrained(family_folder)
     reference = AutoModelForAudioClassification.from_pretrained(family_folder).eval()
     with torch.inference_mode():
@@ -36,7 +36,7 @@ def test_logits_are_those_of_transformers_one_clip_at_a_time(model, family_folde
     assert got.std(dim=0).max() > 1e-2  # clips do differ
 
 
-def test_a_row_depends_on_its_clip_alone(model):
+def test_rows_do_not_depend_on_the_batch(model):
     clips = [CLIPS[0], CLIPS[0].flip(0), -0.1 * CLIPS[0]] if model.same_length else CLIPS
     alone, together = one_at_a_time(model, clips), model.classify(clips)
     for rows, backwards, expected, atol in zip(
@@ -46,7 +46,7 @@ def test_a_row_depends_on_its_clip_alone(model):
         torch.testing.assert_close(backwards, expected.flip(0), rtol=0, atol=atol)
 
 
-def test_the_vector_is_what_the_head_of_transformers_reads(model, family_folder):
+def test_vector_is_the_input_of_the_classification_head(model, family_folder):
     extractor = AutoFeatureExtractor.from_pretrained(family_folder)
     reference = AutoModelForAudioClassification.from_pretrained(family_folder).eval()
     read = []
@@ -62,7 +62,7 @@ def test_the_vector_is_what_the_head_of_transformers_reads(model, family_folder)
     assert vectors.std(dim=0).max() > 1e-2
 
 
-def test_same_length_only_where_padding_would_change_the_result(model, family_folder):
+def test_same_length_only_if_padding_changes_the_result(model, family_folder):
     assert model.same_length == (family_folder.name == "wav2vec2-group")
     if model.same_length:
         padded = torch.nn.functional.pad(CLIPS[1], (0, 16000))
@@ -78,7 +78,7 @@ def test_attributes(model, family_folder):
 
 
 @pytest.mark.parametrize("samples", [1, 100, 399, 400, 800])
-def test_the_shortest_clips_go_through(model, samples):
+def test_shortest_clips_are_accepted(model, samples):
     logits = model.classify([speechlike(1, 16000)[:samples]])[0]
     assert logits.shape == (1, 3)
     assert logits.isfinite().all()
@@ -88,11 +88,11 @@ def test_silence_gives_finite_logits(model):
     assert model.classify([torch.zeros(16000)])[0].isfinite().all()
 
 
-def test_twice_the_same(model, family_folder):
+def test_logits_are_deterministic(model, family_folder):
     assert torch.equal(model.classify(CLIPS[:1])[0], Classifier(str(family_folder)).classify(CLIPS[:1])[0])
 
 
-def test_bfloat16_is_near(model):
+def test_bfloat16_is_close(model):
     half = Classifier.__new__(Classifier)
     half.__dict__ = {**model.__dict__, "dtype": torch.bfloat16}
     got = half.classify(CLIPS[:1])[0]
@@ -112,36 +112,36 @@ def edit_config(folder, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
-        ({"model_type": "clap"}, "no audio classifier.*'clap'"),
+        ({"model_type": "clap"}, "not an audio classifier.*'clap'"),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "no label names"),
         ({"id2label": None}, "no label names"),
-        ({"id2label": {"a": "sad", "b": "happy"}}, "does not number its labels"),
+        ({"id2label": {"a": "sad", "b": "happy"}}, "must be numbers"),
         ({"problem_type": "regression"}, "trained for regression"),
-        ({"problem_type": "multi_label_classification"}, "one label a clip"),
+        ({"problem_type": "multi_label_classification"}, "one label per clip"),
     ],
 )
-def test_other_checkpoints_are_refused(folder, changes, says):
+def test_other_checkpoints_are_errors(folder, changes, message):
     edit_config(folder, **changes)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         Classifier(str(folder))
 
 
-def test_labels_follow_their_numbers(folder):
+def test_labels_are_ordered_by_index(folder):
     edit_config(folder, id2label={"2": "sad", "0": "neutral", "1": "happy"})
     assert Classifier(str(folder)).labels == LABELS
 
 
-def test_missing_weights_are_not_made_up(folder):
+def test_missing_weights_are_an_error(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["classifier.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lack classifier\.weight"):
+    with pytest.raises(InputError, match=r"missing classifier\.weight"):
         Classifier(str(folder))
 
 
-def test_unknown_feature_extractor_is_refused(folder, alm_folder):
+def test_unknown_feature_extractor_is_an_error(folder, alm_folder):
     shutil.copy(alm_folder / "preprocessor_config.json", folder)
     with pytest.raises(InputError, match="ClapFeatureExtractor"):
         Classifier(str(folder))

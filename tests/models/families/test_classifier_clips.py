@@ -1,7 +1,7 @@
-"""Every kind of stock classifier and its settings against transformers, on clips of 0.3 to 30 s.
+"""Every kind of stock classifier and its settings compared with transformers, on clips of 0.3 to 30 s.
 
-golden/classifier_weighted.npz: transformers 4.46.3 (torch 2.14.1), with which the published checkpoints that
-weigh their layers agree. {Hubert,WavLM,Wav2Vec2}ForSequenceClassification of reduced size (`*_shapes`) with
+golden/classifier_weighted.npz: transformers 4.46.3 (torch 2.14.1), which matches published checkpoints with a
+weighted layer sum. {Hubert,WavLM,Wav2Vec2}ForSequenceClassification of reduced size (`*_shapes`) with
 do_stable_layer_norm and use_weighted_layer_sum, written by its save_pretrained (`*_config`), filled with
 seeded_state(shapes, 0) times FACTORS; *_alone: `real_clips` one by one, through Wav2Vec2FeatureExtractor with
 return_attention_mask; *_synthetic: `synthetic_clips` likewise.
@@ -88,7 +88,7 @@ VARIANTS = {
 
 @pytest.fixture
 def clips(request):
-    """Real clips where there are some."""
+    """Real clips if available, else synthetic ones."""
     try:
         return list(real_clips(request.getfixturevalue("shared")).values())
     except pytest.skip.Exception:
@@ -96,11 +96,11 @@ def clips(request):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_are_those_of_transformers(variant, clips, tmp_path):
+def test_logits_equal_transformers(variant, clips, tmp_path):
     torch.manual_seed(0)
     model, extractor = VARIANTS[variant]()
     for weights in (value for name, value in model.named_parameters() if name == "layer_weights"):
-        torch.nn.init.normal_(weights)  # equal ones would not show which layer has which
+        torch.nn.init.normal_(weights)  # equal weights would hide a wrong order
     model.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
 
@@ -116,15 +116,13 @@ def test_logits_are_those_of_transformers(variant, clips, tmp_path):
             for clip in clips
         ]
     torch.testing.assert_close(got, torch.stack(expected), **CLOSE)
-    assert torch.pdist(torch.stack(expected)).min() > 0.01  # no two clips look alike
+    assert torch.pdist(torch.stack(expected)).min() > 0.01  # all clips differ
 
 
 @pytest.mark.parametrize("kind", WAVEFORM_KINDS)
 @pytest.mark.parametrize("clips_of", ["alone", "synthetic"])
-def test_weighted_layers_are_those_that_published_checkpoints_were_trained_on(
-    kind, clips_of, tmp_path, request
-):
-    """transformers 5.16 and later weigh the last state before its normalisation: see the class."""
+def test_weighted_layers_match_published_checkpoints(kind, clips_of, tmp_path, request):
+    """transformers 5.16 and later use the last state before its normalisation: see the class."""
     clips = synthetic_clips() if clips_of == "synthetic" else real_clips(request.getfixturevalue("shared"))
     write_checkpoint(tmp_path, str(GOLDEN[f"{kind}_config"]), str(GOLDEN[f"{kind}_shapes"]), FACTORS)
     Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
@@ -134,7 +132,7 @@ def test_weighted_layers_are_those_that_published_checkpoints_were_trained_on(
     torch.testing.assert_close(got, expected, **CLOSE)
     assert torch.pdist(expected).min() > 0.05
 
-    # one written since is taken as it was trained
+    # a checkpoint written by a later version uses that version's behaviour
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"transformers_version": "5.24.0"}))
     clip = [clips[1]]

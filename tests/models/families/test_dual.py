@@ -1,4 +1,4 @@
-"""Dual encoders against what the stock parts of transformers give, put together by hand."""
+"""Dual encoders compared with manually assembled parts of transformers."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ CLOSE = {"rtol": 0, "atol": 1e-5}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Return the folder of a dual encoder, written once."""
+    """Return a function that returns the folder of a dual encoder, written once."""
     made = {}
 
     def folder(audio="wav2vec2-bert", text="bert", **options):
@@ -40,14 +40,14 @@ def folders(tmp_path_factory):
 
 
 def filled(model: Dual, clips):
-    """The clips as amplification hands them over: tiled where the family tiles."""
+    """Return the clips as passed on by amplification: tiled if the model tiles."""
     if model.fill != "repeat_pad":
         return clips
     return [clip.repeat(model.window // len(clip)) for clip in clips]
 
 
 @pytest.mark.parametrize("audio", AUDIO)
-def test_a_clip_does_not_depend_on_its_neighbours(folders, audio):
+def test_embeddings_do_not_depend_on_the_batch(folders, audio):
     model = Dual(str(folders(audio, audio_pooling="pooler" if audio == "htsat" else "mean")))
     clips = filled(model, CLIPS)
     alone = torch.cat([model.embed_audio([clip]) for clip in clips])
@@ -62,14 +62,14 @@ def test_a_clip_does_not_depend_on_its_neighbours(folders, audio):
         torch.testing.assert_close(model.embed_audio(clips[::-1]), alone.flip(0), **CLOSE)
 
 
-def test_padding_that_cannot_be_masked_is_said(folders):
+def test_same_length_only_without_a_mask(folders):
     assert {name for name in AUDIO if name != "htsat" and Dual(str(folders(name))).same_length} == {
         "wav2vec2-group"
     }
 
 
 @pytest.mark.parametrize("audio", ["wav2vec2", "wav2vec2-group", "wav2vec2-bert", "ast"])
-def test_audio_is_the_mean_of_the_stock_encoder_projected(folders, audio):
+def test_audio_is_the_projected_mean_of_the_stock_encoder(folders, audio):
     folder = folders(audio)
     network = DualNetwork.from_pretrained(folder).eval()
     extractor = AutoFeatureExtractor.from_pretrained(folder)
@@ -84,8 +84,8 @@ def test_audio_is_the_mean_of_the_stock_encoder_projected(folders, audio):
 
 
 @pytest.mark.parametrize(("audio", "frames"), [("whisper", 48), ("resnet-ast", 12), ("resnet-kaldi", 12)])
-def test_the_mean_ends_where_the_clip_does(folders, audio, frames):
-    """0.95 s are 95 frames (Kaldi's 93), after strides 2 or 8 that many outputs."""
+def test_mean_excludes_padding(folders, audio, frames):
+    """0.95 s are 95 frames (Kaldi: 93); frames: number of outputs after a stride of 2 or 8."""
     model = Dual(str(folders(audio)))
     inputs = model.features([CLIPS[1][:15200], CLIPS[3]])
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_the_mean_ends_where_the_clip_does(folders, audio, frames):
 
 @pytest.mark.parametrize("text", TEXT)
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
-def test_text_is_pooled_as_asked_one_text_at_a_time(folders, text, pooling):
+def test_text_pooling(folders, text, pooling):
     folder = folders(text=text, text_pooling=pooling)
     model, tokenizer = Dual(str(folder)), AutoTokenizer.from_pretrained(folder)
     expected = []
@@ -122,7 +122,7 @@ def test_text_is_pooled_as_asked_one_text_at_a_time(folders, text, pooling):
 @pytest.mark.parametrize(
     ("text", "positions"), [("bert", 512), ("roberta", 510), ("clap", 512), ("mpnet", 510)]
 )
-def test_long_texts_are_truncated_where_positions_end(folders, text, positions):
+def test_long_texts_are_truncated_to_the_number_of_positions(folders, text, positions):
     model = Dual(str(folders(text=text)))
     assert model.max_tokens == positions
     whole, more = "a" * (positions - 2), "a" * (positions + 700)
@@ -132,7 +132,7 @@ def test_long_texts_are_truncated_where_positions_end(folders, text, positions):
 
 
 @pytest.mark.parametrize("audio", ["wav2vec2", "resnet-clap", "whisper"])
-def test_saving_and_loading_gives_the_same_model(folders, tmp_path, audio):
+def test_save_and_load_round_trip(folders, tmp_path, audio):
     model = Dual(str(folders(audio)))
     model.save(tmp_path)
     again = Dual(str(tmp_path))
@@ -141,7 +141,7 @@ def test_saving_and_loading_gives_the_same_model(folders, tmp_path, audio):
     assert (again.sample_rate, again.window, again.fill) == (model.sample_rate, model.window, model.fill)
 
 
-def test_half_precision_files_load_as_float32_and_keep_what_would_overflow(folders, tmp_path):
+def test_half_precision_files_load_as_float32_without_overflow(folders, tmp_path):
     model = Dual(str(folders("resnet-kaldi")))
     means = [b for name, b in model.network.named_buffers() if name.endswith("running_mean")]
     means[-1][0] = 1e6
@@ -156,7 +156,7 @@ def test_half_precision_files_load_as_float32_and_keep_what_would_overflow(folde
     assert torch.allclose(again.embed_audio(CLIPS), model.embed_audio(CLIPS), atol=0.01)
 
 
-def test_a_folder_is_enough_to_name_it(folders):
+def test_folder_name_implies_the_family(folders):
     folder = str(folders())
     assert str(parse_spec(folder, "alm")) == f"dual:{folder}"
     model = load(parse_spec(folder, "alm"))
@@ -164,7 +164,7 @@ def test_a_folder_is_enough_to_name_it(folders):
     assert model.scale == pytest.approx(1 / 0.07)
 
 
-def test_without_a_window_every_copy_is_encoded(folders):
+def test_every_repeat_is_encoded_without_a_window(folders):
     model = Dual(str(folders("resnet-kaldi")))
     embeddings, inputs = embed_clips(model, CLIPS, (1, 3), batch_s=9)
     assert (embeddings.shape, inputs) == ((4, 2, 16), 8)
@@ -172,14 +172,14 @@ def test_without_a_window_every_copy_is_encoded(folders):
     torch.testing.assert_close(embeddings[:, 1], model.embed_audio([c.repeat(3) for c in CLIPS]), **CLOSE)
 
 
-def test_tiling_follows_claps_feature_extractor(folders):
+def test_fill_follows_the_feature_extractor(folders):
     model = Dual(str(folders("resnet-clap")))
     assert (model.window, model.fill) == (2 * RATE, "repeat_pad")
     assert Dual(str(folders("resnet-ast"))).fill == "none"
 
 
 @pytest.mark.parametrize("audio", AUDIO)
-def test_moments_shorter_than_a_frame_are_encoded(folders, audio):
+def test_clips_shorter_than_a_frame_are_encoded(folders, audio):
     model = Dual(str(folders(audio)) if audio != "htsat" else str(folders(audio, audio_pooling="pooler")))
     assert model.embed_audio([CLIPS[0][:1]]).isfinite().all()
 
@@ -191,40 +191,40 @@ def test_gradients_reach_both_towers(folders):
     text = model.text(*model.pad_tokens(model.tokens(TEXTS)[0]))
     (audio * text).sum().backward()
     for name in ("audio_model", "text_model", "audio_projection", "text_projection"):
-        # a pooler that the mean does not use gets none
+        # a pooler unused by the mean has no gradient
         part = getattr(model.network, name).named_parameters()
         assert all(p.grad is not None and p.grad.isfinite().all() for n, p in part if "pooler" not in n), name
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
-        ({"model_type": "clap"}, "no dual encoder.*'clap'"),
-        ({"audio_config": {"model_type": "wavlmm"}}, "audio_config .* names no encoder .*'wavlmm'"),
-        ({"text_config": None}, "text_config .* names no encoder"),
+        ({"model_type": "clap"}, "not a dual encoder.*'clap'"),
+        ({"audio_config": {"model_type": "wavlmm"}}, "audio_config .* unknown model_type: 'wavlmm'"),
+        ({"text_config": None}, "text_config .* unknown model_type"),
         ({"projection": "mlpp"}, 'unknown projection mlpp.*did you mean "mlp"'),
         ({"text_pooling": "max"}, "unknown text_pooling max .one of cls, mean, pooler"),
         ({"projection_dim": 24}, "cannot load this checkpoint"),
-        ({"projection": "mlp"}, "weights lack"),
-        ({"audio_pooling": "pooler"}, "parts do not fit together.*pooler_output"),
+        ({"projection": "mlp"}, "not a valid DualNetwork checkpoint: missing"),
+        ({"audio_pooling": "pooler"}, "parts are incompatible.*pooler_output"),
     ],
 )
-def test_other_checkpoints_are_one_line(folders, tmp_path, changes, says):
+def test_other_checkpoints_are_one_line_errors(folders, tmp_path, changes, message):
     copy = shutil.copytree(folders(), tmp_path / "copy")
     (copy / "config.json").write_text(json.dumps(json.loads((copy / "config.json").read_text()) | changes))
-    with pytest.raises(InputError, match=says) as error:
+    with pytest.raises(InputError, match=message) as error:
         Dual(str(copy))
     assert "\n" not in str(error.value)
 
 
-def test_features_of_another_encoder_are_one_line(folders, tmp_path):
+def test_mismatched_feature_extractor_is_an_error(folders, tmp_path):
     copy = shutil.copytree(folders(), tmp_path / "copy")
     AUDIO["wav2vec2"]()[1].save_pretrained(copy)
-    with pytest.raises(InputError, match="parts do not fit together"):
+    with pytest.raises(InputError, match="parts are incompatible"):
         Dual(str(copy))
 
 
-def test_config_survives_json():
+def test_config_json_round_trip():
     config = DualConfig(audio_config=AUDIO["ast"]()[0], text_config=TEXT["mpnet"](), projection="mlp")
     again = DualConfig.from_dict(json.loads(config.to_json_string()))
     assert (again.audio_config.model_type, again.text_config.model_type) == (

@@ -1,4 +1,4 @@
-"""LAION's files against the package laion-clap, which reads them with its own code."""
+"""LAION's files, compared with the package laion-clap."""
 
 import math
 import re
@@ -36,18 +36,18 @@ def tiled(clip: torch.Tensor, repeats: int = 1) -> torch.Tensor:
 
 
 def voice(seconds: float, seed: int = 0) -> torch.Tensor:
-    """Noise under a slow envelope, and a tone."""
+    """Return noise with a slow envelope, plus a tone."""
     time = torch.arange(int(seconds * 48000)) / 48000
     return speechlike(seconds, 48000, seed) + 0.3 * torch.sin(2 * torch.pi * 150 * 2**seed * time)
 
 
 def encoded(module, clip: torch.Tensor) -> torch.Tensor:
-    """Return the reference's embedding of a clip by itself, not rounded to 16 bits."""
+    """Return the reference's embedding of a single clip, without rounding to 16 bits."""
     return module.get_audio_embedding_from_data([clip], use_tensor=True)[0].detach()
 
 
 def spread(embeddings: torch.Tensor) -> float:
-    """Return the smallest of the largest differences of two rows."""
+    """Return the minimum over pairs of rows of their maximum difference."""
     distances = torch.cdist(embeddings, embeddings, p=math.inf)
     return distances[~torch.eye(len(embeddings), dtype=torch.bool)].min().item()
 
@@ -77,7 +77,7 @@ def real(shared):
 
 
 def assert_audio_agrees(module, model, real) -> None:
-    """The embeddings of real clips are the reference's; those of long ones the mean of its windows'."""
+    """Embeddings of real clips equal the reference's; for long ones, the mean over its windows."""
     short = [clip for seconds, clip in real.items() if seconds <= 10]
     expected = torch.stack([encoded(module, clip) for clip in short])
     got = model.embed_audio([tiled(clip) for clip in short])
@@ -91,19 +91,19 @@ def assert_audio_agrees(module, model, real) -> None:
         torch.testing.assert_close(row, normalize(torch.stack(parts).sum(0), dim=0), **CLOSE)
 
 
-def test_real_audio_is_encoded_as_by_the_reference(small, model, real):
+def test_real_audio_embeddings_equal_the_reference(small, model, real):
     assert_audio_agrees(small[0], model, real)
 
 
-def test_audio_is_encoded_as_by_the_reference(small, model):
+def test_audio_embeddings_equal_the_reference(small, model):
     clips = [voice(seconds, seed) for seed, seconds in enumerate((0.3, 1, 3, 7, 10))]
     expected = torch.stack([encoded(small[0], clip) for clip in clips])
     torch.testing.assert_close(model.embed_audio([tiled(clip) for clip in clips]), expected, **CLOSE)
     assert spread(expected) > 0.005
 
 
-def test_text_is_encoded_as_by_the_reference(small, model):
-    texts = [*TEXTS, "x" * 75, "x" * 76, "this person is feeling sad. " * 12]  # two tokens around them
+def test_text_embeddings_equal_the_reference(small, model):
+    texts = [*TEXTS, "x" * 75, "x" * 76, "this person is feeling sad. " * 12]  # plus two special tokens
     expected = torch.from_numpy(small[0].get_text_embedding(texts))
     got, truncated = model.embed_text(texts)
     torch.testing.assert_close(got, expected, **CLOSE)
@@ -122,12 +122,12 @@ def test_attributes(model, fusion):
     assert config.enable_fusion == fusion
 
 
-def test_the_scale_is_the_files(small, model):
+def test_scale_is_read_from_the_file(small, model):
     assert model.scale == pytest.approx(small[0].model.get_logit_scale()[0].item())
     assert model.scale != pytest.approx(1 / 0.07, rel=1e-2)
 
 
-def test_embeddings_do_not_depend_on_the_batch_or_on_chance(model):
+def test_embeddings_do_not_depend_on_batch_or_random_state(model):
     clips = [tiled(voice(seconds, seed)) for seed, seconds in enumerate((0.3, 3, 10))]
     together = model.embed_audio(clips)
     np.random.seed(7)  # noqa: NPY002 (what the reference draws from)
@@ -136,7 +136,7 @@ def test_embeddings_do_not_depend_on_the_batch_or_on_chance(model):
     assert torch.equal(model.embed_audio(clips), together)
 
 
-def test_bfloat16_is_near_in_any_batch(small, model):
+def test_bfloat16_is_close_in_any_batch(small, model):
     clips = [tiled(voice(seconds, seed)) for seed, seconds in enumerate((0.3, 3))]
     coarse = Laion(str(small[1]), dtype=torch.bfloat16)
     together = coarse.embed_audio(clips)
@@ -145,7 +145,7 @@ def test_bfloat16_is_near_in_any_batch(small, model):
     assert (together * model.embed_audio(clips)).sum(1).min() > 0.99
 
 
-def test_the_effects_of_amplification_are_the_references(small):
+def test_effects_of_amplification_match_the_reference(small):
     from laion_clap.training.data import get_audio_features
 
     config = small[0].model_cfg["audio_cfg"]
@@ -161,8 +161,8 @@ def test_the_effects_of_amplification_are_the_references(small):
             assert torch.equal(again["waveform"], sample["waveform"])
 
 
-def test_audio_is_not_rounded_to_16_bits_as_the_reference_does(small, model):
-    clip = 4 * voice(1)  # clipped by the reference, too
+def test_audio_is_not_rounded_to_16_bits_unlike_the_reference(small, model):
+    clip = 4 * voice(1)  # also clipped by the reference
     assert clip.abs().max() > 1
     rounded = torch.from_numpy(small[0].get_audio_embedding_from_data([clip.numpy()])[0])
     as_it_does = (clip.clamp(-1, 1) * 32767).to(torch.int16).float() / 32767
@@ -172,13 +172,13 @@ def test_audio_is_not_rounded_to_16_bits_as_the_reference_does(small, model):
     assert (ours - rounded).abs().max() > 5e-4
 
 
-def test_rounding_hardly_matters_for_what_is_not_clipped(small, model):
+def test_rounding_matters_little_without_clipping(small, model):
     clip = voice(1)
     rounded = torch.from_numpy(small[0].get_audio_embedding_from_data([clip.numpy()])[0])
     assert (model.embed_audio([tiled(clip)])[0] @ rounded) > 0.9999
 
 
-def test_a_longer_clip_is_never_cropped_at_random(small, model, fusion):
+def test_longer_clip_is_not_cropped_at_random(small, model, fusion):
     clip = voice(12) * torch.linspace(0.1, 2, 12 * 48000)
     chances = []
     for seed in (0, 1):
@@ -190,7 +190,7 @@ def test_a_longer_clip_is_never_cropped_at_random(small, model, fusion):
     torch.testing.assert_close(crops[0], encoded(small[0], clip[:WINDOW]), **CLOSE)
 
 
-def test_amplified_beyond_the_window_it_is_the_head_of_the_repeated_clip(small, model):
+def test_amplification_beyond_the_window_encodes_the_head(small, model):
     clip = voice(4)
     got, _ = embed_clips(model, [clip], [1, 3], batch_s=10)
     torch.testing.assert_close(got[0, 1], encoded(small[0], clip.repeat(3)[:WINDOW]), **CLOSE)
@@ -199,7 +199,7 @@ def test_amplified_beyond_the_window_it_is_the_head_of_the_repeated_clip(small, 
 
 @pytest.fixture
 def other(small, tmp_path):
-    """Write a changed file, and the tokenizer beside it; returns its path."""
+    """Return a function that writes a changed file beside the tokenizer and returns its path."""
     for file in small[1].parent.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     state = read_weights(resolve(str(small[1])), keys=("state_dict",))
@@ -230,7 +230,7 @@ def without(pattern: str):
     ],
     ids=["plain", "saved-again", "bare", "nested", "tar"],
 )
-def test_any_way_to_store_them_gives_the_same(model, other, change, name):
+def test_storage_variants_give_the_same_embeddings(model, other, change, name):
     again = Laion(other(change, name))
     clip = [tiled(voice(1))]
     assert torch.equal(again.embed_audio(clip), model.embed_audio(clip))
@@ -238,36 +238,38 @@ def test_any_way_to_store_them_gives_the_same(model, other, change, name):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
-        (without("patch_embed.proj.weight"), "lacks audio_branch.patch_embed.proj.weight"),
-        (without("audio_branch.norm.bias"), "lacks audio_model.audio_encoder.norm.bias"),
-        (without("text_branch"), "lacks text_branch.embeddings.word_embeddings.weight"),
-        (lambda s: {**s, "extra.weight": torch.ones(1)}, r"no place for extra\.weight \(1 in all\)"),
+        (without("patch_embed.proj.weight"), "missing audio_branch.patch_embed.proj.weight"),
+        (without("audio_branch.norm.bias"), "missing audio_model.audio_encoder.norm.bias"),
+        (without("text_branch"), "missing text_branch.embeddings.word_embeddings.weight"),
+        (lambda s: {**s, "extra.weight": torch.ones(1)}, r"unexpected extra\.weight \(1 unexpected"),
         (
             lambda s: {**s, "audio_projection.0.weight": torch.ones(512, 96)},
-            r"audio_projection.linear1.weight is of shape \[512, 96\], expected \[512, 128\]",
+            r"audio_projection.linear1.weight has shape \[512, 96\], expected \[512, 128\]",
         ),
-        (lambda s: {**s, "audio_branch.norm.weight": torch.ones(5)}, "is of shape|do not fit"),
+        (lambda s: {**s, "audio_branch.norm.weight": torch.ones(5)}, "has shape|inconsistent sizes"),
         (lambda s: {**s, "audio_branch.bn0.weight": torch.ones(5, 5)}, "expected 1 dimensions"),
-        (lambda s: {"encoder.weight": torch.ones(3)}, "no LAION CLAP checkpoint: it lacks"),
-        (lambda s: {"epoch": 3}, "holds no weights by name"),
-        (lambda s: [1], "holds no weights by name"),
+        (lambda s: {"encoder.weight": torch.ones(3)}, "not a valid LAION CLAP checkpoint: missing"),
+        (lambda s: {"epoch": 3}, "contains no named weights"),
+        (lambda s: [1], "contains no named weights"),
     ],
 )
 @pytest.mark.parametrize("family", [Laion, LaionPackage])
-def test_other_files_are_refused_in_a_line(other, change, says, family):
+def test_other_files_are_one_line_errors(other, change, message, family):
     file = other(change)
     with pytest.raises(InputError, match=f"{file}: ") as error:
         family(file)
     assert "\n" not in str(error.value)
     if family is Laion:
-        assert re.search(says, str(error.value))
+        assert re.search(message, str(error.value))
 
 
 @pytest.mark.parametrize("family", [Laion, LaionPackage])
-def test_a_folder_of_transformers_and_a_broken_file_are_refused(alm_folder, tmp_path, small, family):
-    with pytest.raises(InputError, match=f"in transformers' form, not LAION's .pt file: clap:{alm_folder}"):
+def test_transformers_folder_and_broken_file_are_errors(alm_folder, tmp_path, small, family):
+    with pytest.raises(
+        InputError, match=f"in transformers' format, not LAION's .pt file; use clap:{alm_folder}"
+    ):
         family(str(alm_folder))
     (tmp_path / "half.pt").write_bytes(small[1].read_bytes()[:100_000])
     with pytest.raises(InputError, match=r"half\.pt cannot be read as weights"):
@@ -276,7 +278,7 @@ def test_a_folder_of_transformers_and_a_broken_file_are_refused(alm_folder, tmp_
         family(str(tmp_path / "absent.pt"))
 
 
-def test_saved_it_is_a_clap_folder_that_gives_the_same(model, tmp_path):
+def test_saved_model_is_an_equal_clap_folder(model, tmp_path):
     model.save(tmp_path)
     again = Clap(str(tmp_path))
     clip = [tiled(voice(1))]
@@ -285,7 +287,7 @@ def test_saved_it_is_a_clap_folder_that_gives_the_same(model, tmp_path):
     assert (again.max_tokens, again.fill) == (77, "repeat_pad")
 
 
-def test_a_folder_with_the_file_alone_names_it(small, model):
+def test_folder_with_a_single_file_is_accepted(small, model):
     assert small[1].name == FILE
     by_folder = Laion(str(small[1].parent))
     assert by_folder.revision == model.revision

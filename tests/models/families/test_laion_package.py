@@ -1,4 +1,4 @@
-"""The package laion-clap as a family: its own networks, whole, without the hub."""
+"""The package laion-clap as a family: its own full-size networks, without the hub."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ from tests.models.laion_reference import package, random_state, write
 
 
 def opened(folder, *network):
-    """Return the reference, its file, and the file by both families."""
+    """Return the reference, its file, and the models of both families for this file."""
     module = package(*network)
     file = write(folder, random_state(module, seed=1))
     module.load_ckpt(str(file), verbose=False)
@@ -57,12 +57,12 @@ def assert_all_agree(module, models) -> None:
     assert spread(text) > 0.01
 
 
-def test_both_families_embed_audio_and_text_as_the_reference(tiny):
+def test_both_families_equal_the_reference(tiny):
     module, _, models = tiny
     assert_all_agree(module, models)
 
 
-def test_htsat_base_too(tmp_path):
+def test_htsat_base_equals_the_reference(tmp_path):
     module, _, models = opened(tmp_path, "HTSAT-base")
     assert_all_agree(module, models)
     audio = models[0].network.config.audio_config
@@ -70,7 +70,7 @@ def test_htsat_base_too(tmp_path):
     assert (list(audio.depths), list(audio.num_attention_heads)) == ([2, 2, 12, 2], [4, 8, 16, 32])
 
 
-def test_real_audio_is_encoded_as_by_the_reference(tiny, shared):
+def test_real_audio_embeddings_equal_the_reference(tiny, shared):
     module, _, models = tiny
     clips = podcast_clips(shared)
     assert_audio_agrees(module, models[1], {seconds: clips[seconds] for seconds in (0.3, 1, 12)})
@@ -92,21 +92,21 @@ def test_embeddings_do_not_depend_on_the_batch(tiny):
     torch.testing.assert_close(model.embed_text(TEXTS)[0], one_by_one, rtol=0, atol=1e-5)
 
 
-def test_bfloat16_is_near(tiny):
+def test_bfloat16_is_close(tiny):
     clip = [tiled(voice(2))]
     coarse = LaionPackage(str(tiny[1]), dtype=torch.bfloat16).embed_audio(clip)
     assert coarse.dtype == torch.float32
     assert (coarse @ tiny[2][1].embed_audio(clip).T).item() > 0.99
 
 
-def test_a_network_that_the_package_does_not_have(tmp_path):
+def test_network_missing_from_the_package_is_an_error(tmp_path):
     module = package(small=True)
     file = write(tmp_path, random_state(module))
-    with pytest.raises(InputError, match=f"laion-clap has no HTSAT of 16 channels; laion:{file} takes any"):
+    with pytest.raises(InputError, match=f"laion-clap has no HTSAT with 16 channels; use laion:{file}"):
         LaionPackage(str(file))
 
 
-def test_without_the_extra_the_error_names_it(tiny, monkeypatch):
+def test_missing_extra_is_an_error(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "laion_clap", None)
     with pytest.raises(
         InputError, match=r"needs the extra laion: pip install 'zsfuse-ray\[laion\]'"
@@ -119,7 +119,7 @@ def test_without_the_extra_the_error_names_it(tiny, monkeypatch):
 _FRESH = """
 import socket, sys, torch
 def refuse(*_):
-    raise AssertionError("asked the network")
+    raise AssertionError("network access")
 socket.getaddrinfo = socket.socket.connect = refuse
 before = list(sys.path)
 from zsfuse_ray.models.catalog import load, parse_spec
@@ -131,7 +131,7 @@ assert sys.path == before
 """
 
 
-def test_importing_and_loading_are_silent_and_never_ask_the_network(tiny):
+def test_import_and_load_are_silent_and_offline(tiny):
     if not tiny[0].enable_fusion:
         pytest.skip("a fresh process is slow, and fusion does more")
     done = subprocess.run(
@@ -140,6 +140,6 @@ def test_importing_and_loading_are_silent_and_never_ask_the_network(tiny):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_transformers_is_left_as_it_was(tiny):
+def test_transformers_is_not_left_patched(tiny):
     assert "from_pretrained" not in vars(RobertaModel)
     assert "from_pretrained" not in vars(RobertaTokenizer)

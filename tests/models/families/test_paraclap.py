@@ -1,13 +1,13 @@
-"""ParaCLAP and ParaSpeechCLAP against their own code.
+"""ParaCLAP and ParaSpeechCLAP compared with their own code.
 
-golden/paraclap.npz and golden/paraspeechclap.npz hold what KeiKinn/ParaCLAP (ddeca94) and
-ajd12342/paraspeechclap (4767eea) gave with torch 2.14.1 and transformers 4.57.1: `CLAP(speech, text, 48)` of
-folders that `save_pretrained` wrote of a Wav2Vec2Model (or WavLMModel) and a BertModel (or XLMRobertaModel)
-of the sizes below, the weights of its state_dict replaced by seeded_state(shapes, 0), in eval mode. `shapes`
-is that state_dict's. `audio` (7, 48): real_clips one at a time, normalised; through audio_branch and
-audio_projection as they are (ParaCLAP), through Wav2Vec2FeatureExtractor(do_normalize=True) and
-get_audio_embedding, as scripts/inference.py does (ParaSpeechCLAP). `thrice`: the clip of 1 s three times end
-to end. `text` (5, 48): TEXTS, tokenized together with padding=True, truncation=True by the tokenizers of
+golden/paraclap.npz and golden/paraspeechclap.npz: outputs of KeiKinn/ParaCLAP (ddeca94) and
+ajd12342/paraspeechclap (4767eea) with torch 2.14.1 and transformers 4.57.1: `CLAP(speech, text, 48)` of
+folders written by `save_pretrained` from a Wav2Vec2Model (or WavLMModel) and a BertModel (or XLMRobertaModel)
+of the sizes below, with the weights of its state_dict replaced by seeded_state(shapes, 0), in eval mode.
+`shapes`: of that state_dict. `audio` (7, 48): real_clips one at a time, normalised; directly through
+audio_branch and audio_projection (ParaCLAP), or through Wav2Vec2FeatureExtractor(do_normalize=True) and
+get_audio_embedding, as in scripts/inference.py (ParaSpeechCLAP). `thrice`: the clip of 1 s three times in a
+row. `text` (5, 48): TEXTS, tokenized together with padding=True, truncation=True by the tokenizers of
 tiny_tokenizers. `scores` (7, 5): compute_similarity of utils.py; the softmax of the cosines in
 scripts/inference.py. `padded`: ParaCLAP of the clip of 1 s followed by 2 s of zeros. `batched` (4, 48):
 ParaSpeechCLAP of the first four clips by its collate_fn and its mask.
@@ -44,11 +44,11 @@ TEXTS = [
     "",
 ]
 CLOSE = {"rtol": 0, "atol": 1e-5}
-ABOUT_BF16 = 0.01  # what a batch may change in bfloat16, of embeddings of length 1
+ABOUT_BF16 = 0.01  # tolerance between batches in bfloat16, for embeddings of length 1
 
 
 class Reference:
-    """A family's golden arrays, and a checkpoint in its authors' form whose weights are the golden ones."""
+    """A family's golden arrays, and a checkpoint in its authors' format with the same weights."""
 
     def __init__(self, family: str, folder: Path):
         self.family, self.folder = family, folder
@@ -59,7 +59,7 @@ class Reference:
         TOKENIZERS[family]().save_pretrained(folder)
 
     def write(self, weights, folder: Path | None = None) -> Path:
-        """Write a file of weights, and beside it the tokenizer."""
+        """Write a file of weights and the tokenizer beside it; return the file."""
         folder = folder or self.folder
         folder.mkdir(exist_ok=True)
         for file in self.folder.glob("tokenizer*"):
@@ -93,38 +93,38 @@ def alone(model, clips) -> torch.Tensor:
     return torch.cat([model.embed_audio([clip]) for clip in clips])
 
 
-# The tests of one family alone.
+# Restrict a test to one family.
 of_paraclap = pytest.mark.parametrize("reference", ["paraclap"], indirect=True)
 of_paraspeechclap = pytest.mark.parametrize("reference", ["paraspeechclap"], indirect=True)
 
 
 @pytest.mark.parametrize("index", range(len(SECONDS)), ids=map(str, SECONDS))
-def test_audio_embeddings_are_the_reference_s(alone, reference, index):
+def test_audio_embeddings_equal_the_reference(alone, reference, index):
     torch.testing.assert_close(alone[index], reference.arrays["audio"][index], **CLOSE)
 
 
-def test_the_reference_tells_clips_and_texts_apart(reference):
+def test_reference_embeddings_differ(reference):
     for name in ("audio", "text"):
         apart = torch.cdist(reference.arrays[name], reference.arrays[name], p=torch.inf)
-        assert apart.fill_diagonal_(1).min() > 5e-3  # far more than parity allows
+        assert apart.fill_diagonal_(1).min() > 5e-3  # far above the tolerance of the comparison
 
 
-def test_text_embeddings_are_the_reference_s_and_truncation_is_said(model, reference):
+def test_text_embeddings_equal_the_reference_and_truncation_is_reported(model, reference):
     embeddings, truncated = model.embed_text(TEXTS)
     torch.testing.assert_close(embeddings, reference.arrays["text"], **CLOSE)
     assert truncated == [False, False, False, True, False]
     assert model.max_tokens == 512
 
 
-def test_scores_are_the_reference_s(model, alone, reference):
+def test_scores_equal_the_reference(model, alone, reference):
     scores = model.scale * alone @ model.embed_text(TEXTS)[0].T
     if reference.family == "paraspeechclap":
         scores = softmax(scores, dim=1)
     torch.testing.assert_close(scores, reference.arrays["scores"], **CLOSE)
 
 
-def test_a_clip_does_not_depend_on_its_neighbours_or_on_chance(model, clips, alone):
-    assert model.same_length is False  # so that any clips may meet in a batch
+def test_embeddings_do_not_depend_on_batch_or_random_state(model, clips, alone):
+    assert model.same_length is False  # any clips may share a batch
     torch.manual_seed(7)
     torch.testing.assert_close(model.embed_audio(clips[:5]), alone[:5], **CLOSE)
     torch.testing.assert_close(model.embed_audio(clips[4::-1]), alone[:5].flip(0), **CLOSE)
@@ -132,7 +132,7 @@ def test_a_clip_does_not_depend_on_its_neighbours_or_on_chance(model, clips, alo
     assert torch.equal(model.embed_audio(clips[:2]), model.embed_audio(clips[:2]))
 
 
-def test_bfloat16_is_near_and_does_not_depend_on_the_batch(model, reference, clips, alone):
+def test_bfloat16_is_close_and_does_not_depend_on_the_batch(model, reference, clips, alone):
     half = reference.model(dtype=torch.bfloat16)
     singly = torch.cat([half.embed_audio([clip]) for clip in clips[:4]])
     torch.testing.assert_close(half.embed_audio(clips[:4]), singly, rtol=0, atol=ABOUT_BF16)
@@ -141,25 +141,25 @@ def test_bfloat16_is_near_and_does_not_depend_on_the_batch(model, reference, cli
 
 
 @of_paraclap
-def test_padding_is_no_silence_as_it_would_be_to_paraclap_itself(model, reference, clips):
+def test_padding_is_not_encoded_as_silence_unlike_paraclap(model, reference, clips):
     expected = reference.arrays["audio"][1]
     assert (reference.arrays["padded"] - expected).abs().max() > 0.01
     torch.testing.assert_close(model.embed_audio(clips[1:3])[0], expected, **CLOSE)
-    silence = torch.cat([clips[1], torch.zeros(32000)])  # encoded as such where the clip itself has it
+    silence = torch.cat([clips[1], torch.zeros(32000)])  # silence in the clip itself is encoded
     torch.testing.assert_close(model.embed_audio([silence])[0], reference.arrays["padded"], **CLOSE)
 
 
 @of_paraspeechclap
-def test_a_batch_of_paraspeechclap_is_masked_as_ours_is(model, reference, clips):
+def test_batch_equals_the_masked_batch_of_paraspeechclap(model, reference, clips):
     torch.testing.assert_close(model.embed_audio(clips[:4]), reference.arrays["batched"], **CLOSE)
 
 
-def test_loudness_matters_to_paraclap_alone(model, reference, clips):
+def test_only_paraclap_depends_on_loudness(model, reference, clips):
     quiet, loud = model.embed_audio([clips[2] * 0.1]), model.embed_audio([clips[2]])
     assert torch.allclose(quiet, loud, atol=1e-3) is (reference.family == "paraspeechclap")
 
 
-def test_every_repetition_is_encoded(model, reference, clips):
+def test_every_repeat_is_encoded(model, reference, clips):
     lengths = [len(clip) for clip in clips[:2]]
     assert (model.window, model.fill) == (None, "none")
     assert effects(lengths, (1, 3), None, "none")[3] == {"same": 0, "fewer": 0, "cropped": 0, "more": 2}
@@ -169,15 +169,15 @@ def test_every_repetition_is_encoded(model, reference, clips):
     assert (embeddings[1, 1] - embeddings[1, 0]).abs().max() > 1e-3
 
 
-def test_a_clip_too_short_for_the_first_layers_is_completed(model):
+def test_clip_too_short_for_the_first_layers_is_zero_padded(model):
     clip = speechlike(0.02, 16000)
     expected = model.embed_audio([torch.cat([clip, torch.zeros(400 - len(clip))])])
     assert expected.isfinite().all()
     torch.testing.assert_close(model.embed_audio([clip]), expected, **CLOSE)
 
 
-def test_older_names_load_alike(model, reference, tmp_path):
-    """What torch before 2.1 and transformers before 4.31 wrote; and what data-parallel training adds."""
+def test_older_weight_names_are_accepted(model, reference, tmp_path):
+    """Names of torch before 2.1, of transformers before 4.31 and of data-parallel training."""
     old = {}
     for name, value in reference.weights.items():
         name = name.replace("parametrizations.weight.original0", "weight_g")
@@ -200,7 +200,7 @@ def test_attributes(model, reference):
     )
 
 
-def test_scale_is_the_learned_one_of_paraclap_and_none_of_paraspeechclap(model, reference):
+def test_scale_is_learned_in_paraclap_and_1_in_paraspeechclap(model, reference):
     name = {"paraclap": "logit_scale"}.get(reference.family, "log_logit_scale")
     assert model.logit_scale.item() == reference.weights[name].item() != 0
     learned = model.logit_scale.exp().item()
@@ -208,20 +208,20 @@ def test_scale_is_the_learned_one_of_paraclap_and_none_of_paraspeechclap(model, 
 
 
 @of_paraspeechclap
-def test_a_scale_of_another_name_is_left_as_the_reference_leaves_it(reference, tmp_path):
+def test_scale_with_another_name_keeps_its_initial_value(reference, tmp_path):
     weights = dict(reference.weights)
     weights["logit_scale"] = weights.pop("log_logit_scale")
     model = reference.model(reference.write(weights, tmp_path / "renamed"))
     assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07)
 
 
-def test_a_licence_beside_the_weights_counts(reference, tmp_path):
+def test_licence_beside_the_weights_is_read(reference, tmp_path):
     file = reference.write(reference.weights, tmp_path / "licensed")
     (file.parent / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
     assert reference.model(file).licence == "cc-by-4.0"
 
 
-def test_saved_it_is_a_dual_encoder(model, tmp_path):
+def test_saved_model_is_a_dual_encoder(model, tmp_path):
     model.save(tmp_path)
     again = load(parse_spec(str(tmp_path), "alm"))
     assert type(again) is Dual
@@ -243,40 +243,40 @@ def _with(key, *shape):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
-        (lambda _: {"logit_scale_a": torch.tensor(1.0)}, "it lacks audio_projection.linear1.weight"),
-        (_without("conv_layers"), "it lacks audio_branch.base.feature_extractor.conv_layers.0.conv.weight"),
-        (_without("layers.0.feed"), "it lacks audio_branch.base.encoder.layers.0.feed_forward"),
-        (_without("embeddings.word"), "it lacks text_branch.base.embeddings.word_embeddings.weight"),
-        (_without("text_projection.linear2"), r"it lacks text_projection.linear2.weight \(1 missing"),
-        (_with("decoder.weight", 2), "no place for decoder.weight"),
-        (_with("text_projection.linear2.weight", 48, 40), r"is of shape \[48, 40\], expected \[48, 48\]"),
+        (lambda _: {"logit_scale_a": torch.tensor(1.0)}, "missing audio_projection.linear1.weight"),
+        (_without("conv_layers"), "missing audio_branch.base.feature_extractor.conv_layers.0.conv.weight"),
+        (_without("layers.0.feed"), "missing audio_branch.base.encoder.layers.0.feed_forward"),
+        (_without("embeddings.word"), "missing text_branch.base.embeddings.word_embeddings.weight"),
+        (_without("text_projection.linear2"), r"missing text_projection.linear2.weight \(1 missing"),
+        (_with("decoder.weight", 2), "unexpected decoder.weight"),
+        (_with("text_projection.linear2.weight", 48, 40), r"has shape \[48, 40\], expected \[48, 48\]"),
         (_with("audio_projection.linear1.weight", 48), "expected 2 dimensions"),
         (_with(_WORDS, 97, 100), "100 channels, expected a multiple of 64"),
-        (_with(_WORDS, 40, 192), "its tokenizer has [0-9]+ tokens, expected at most the 40 of"),
-        (lambda weights: {"model": list(weights)}, "holds no weights by name"),
+        (_with(_WORDS, 40, 192), "its tokenizer has [0-9]+ tokens, expected at most 40 as"),
+        (lambda weights: {"model": list(weights)}, "contains no named weights"),
     ],
 )
-def test_other_weights_are_one_line(reference, tmp_path, change, says):
+def test_other_weights_are_one_line_errors(reference, tmp_path, change, message):
     file = reference.write(change(reference.weights), tmp_path / "other")
-    with pytest.raises(InputError, match=says) as error:
+    with pytest.raises(InputError, match=message) as error:
         reference.model(file)
     assert "\n" not in str(error.value)
 
 
-def test_the_other_family_s_weights_are_one_line(reference, tmp_path):
+def test_weights_of_the_other_family_are_one_line_errors(reference, tmp_path):
     other = next(cls for family, cls in CLASSES.items() if family != reference.family)
-    with pytest.raises(InputError, match=f"no {other.family} checkpoint") as error:
+    with pytest.raises(InputError, match=f"not a valid {other.family} checkpoint") as error:
         other(str(reference.folder / "best.pth.tar"))
     assert "\n" not in str(error.value)
 
 
-def test_a_truncated_file_and_a_folder_are_one_line(reference, tmp_path):
+def test_truncated_file_and_folder_are_one_line_errors(reference, tmp_path):
     file = reference.write(reference.weights, tmp_path / "cut")
     file.write_bytes(file.read_bytes()[:-5000])
     with pytest.raises(InputError, match=r"best.pth.tar cannot be read as weights"):
         reference.model(file)
     (tmp_path / "config.json").write_text('{"model_type": "dual"}')
-    with pytest.raises(InputError, match=r"model_type 'dual'.*expected one file of weights, such as"):
+    with pytest.raises(InputError, match=r"model_type 'dual'.*expected a file of weights, such as"):
         reference.model(tmp_path)

@@ -1,4 +1,4 @@
-"""Vox-Profile's two emotion models beside their reference code, on clips of speech.
+"""Vox-Profile's two emotion models compared with their reference code, on clips of speech.
 
 golden/voxprofile_*.npz: tiantiaf0627/vox-profile-release at 7ba0e00 (WavLMWrapper, WhisperWrapper) with
 transformers 4.46.3, loralib 0.1.2, speechbrain 1.0.3, torch 2.14.1 on a CPU. The models that its
@@ -53,33 +53,33 @@ def model(kind, tmp_path_factory):
 
 
 @pytest.mark.parametrize("clips", ["alone", "synthetic"])
-def test_logits_are_the_references(model, kind, clips, request):
+def test_logits_equal_the_reference(model, kind, clips, request):
     given = synthetic_clips() if clips == "synthetic" else real_clips(request.getfixturevalue("shared"))
     got, _ = classify_clips(model, list(given.values()), long="crop", batch_s=15)
     expected = torch.from_numpy(GOLDEN[kind][clips])
     torch.testing.assert_close(got, expected, **CLOSE)
-    assert torch.pdist(expected).min() > 0.05  # no two clips look alike
+    assert torch.pdist(expected).min() > 0.05  # all clips differ
 
 
-def test_all_of_a_long_clip_is_encoded_where_the_reference_takes_its_head(model, kind, shared):
+def test_long_clip_is_encoded_completely_unlike_the_reference(model, kind, shared):
     got = classify_clips(model, [real_clips(shared)[30]], batch_s=15)[0][0]
     torch.testing.assert_close(got, torch.from_numpy(GOLDEN[kind]["windows"]).mean(dim=0), **CLOSE)
     assert (got - torch.from_numpy(GOLDEN[kind]["alone"])[-1]).abs().max() > 0.1
 
 
-def test_a_clip_in_a_batch_is_as_alone_unlike_in_the_reference(model, kind, shared):
+def test_logits_do_not_depend_on_the_batch_unlike_the_reference(model, kind, shared):
     clips = [real_clips(shared)[seconds] for seconds in (3, 1, 0.3)]
     alone = torch.from_numpy(GOLDEN[kind]["alone"])[[2, 1, 0]]
     torch.testing.assert_close(model.classify(clips)[0], alone, **CLOSE)
     differences = (torch.from_numpy(GOLDEN[kind]["together"]) - alone).abs().amax(dim=1)
-    if kind == "whisper":  # takes every clip as 15 s
+    if kind == "whisper":  # every clip is padded to 15 s
         assert differences.max() < 1e-5
     else:
         assert differences[0] < 1e-5  # the longest has no padding
         assert differences[1:].min() > 0.1
 
 
-def test_the_vector_through_the_last_layer_gives_the_logits(model, kind):
+def test_last_layer_of_the_vector_gives_the_logits(model, kind):
     logits, vectors = model.classify(CLIPS)
     assert vectors.shape == (len(CLIPS), 32)
     weights = golden_weights(str(GOLDEN[kind]["shapes"]), FACTORS)
@@ -88,12 +88,12 @@ def test_the_vector_through_the_last_layer_gives_the_logits(model, kind):
     assert vectors.std(dim=0).max() > 1e-2
 
 
-def test_a_row_depends_on_its_clip_alone(model):
+def test_rows_do_not_depend_on_the_batch(model):
     assert_rows_depend_on_their_clips_alone(model, CLIPS, bfloat16=0.5)  # of logits up to 4
 
 
 @pytest.mark.parametrize("samples", [1, 399, 400, WINDOW])
-def test_every_length_goes_through(model, samples):
+def test_every_length_is_accepted(model, samples):
     logits = model.classify([speechlike(15, 16000)[:samples]])[0]
     assert logits.shape == (1, 9)
     assert logits.isfinite().all()
@@ -110,7 +110,7 @@ def test_attributes(model):
 
 
 @pytest.mark.parametrize("kind_of", ["wavlm_lora", "whisper"])
-def test_adapters_count(tmp_path, kind_of):
+def test_adapters_are_merged(tmp_path, kind_of):
     folder = written(tmp_path, kind_of)
     adapted = VoxProfile(str(folder)).classify(CLIPS[:1])[0]
     weights = load_file(folder / "model.safetensors")
@@ -121,19 +121,19 @@ def test_adapters_count(tmp_path, kind_of):
     assert (VoxProfile(str(folder)).classify(CLIPS[:1])[0] - adapted).abs().max() > 1e-3
 
 
-def test_whispers_positions_under_either_name(tmp_path):
+def test_whisper_positions_have_either_name(tmp_path):
     folder = written(tmp_path, "whisper")
     expected = VoxProfile(str(folder)).classify(CLIPS[:1])[0]
     weights = load_file(folder / "model.safetensors")
     top, inside = weights.pop("embed_positions"), "backbone_model.encoder.embed_positions.weight"
-    # saving drops one of two names of the same numbers, and Whisper-Medium's go on to 30 s
+    # saving drops one of two names of a shared tensor; Whisper-Medium has positions for 30 s
     weights[inside] = torch.cat([top, torch.ones_like(top)])
     save_file(weights, folder / "model.safetensors")
     assert torch.equal(VoxProfile(str(folder)).classify(CLIPS[:1])[0], expected)
 
 
-def test_the_published_sizes_fit(tmp_path):
-    """On the meta device, so that no memory is needed: WavLM-Large and Whisper-Large v3 as published."""
+def test_published_sizes(tmp_path):
+    """WavLM-Large and Whisper-Large v3 as published, on the meta device to save memory."""
     from transformers import WavLMConfig, WavLMModel, WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -197,26 +197,26 @@ def drop(weights, name):
 
 
 @pytest.mark.parametrize(
-    ("kind_of", "change", "says"),
+    ("kind_of", "change", "message"),
     [
-        ("wavlm", lambda w: drop(w, "weights"), "it lacks weights"),
-        ("wavlm", lambda w: drop(w, "emotion_layer.2.weight"), "it lacks emotion_layer.2.weight"),
+        ("wavlm", lambda w: drop(w, "weights"), "missing weights"),
+        ("wavlm", lambda w: drop(w, "emotion_layer.2.weight"), "missing emotion_layer.2.weight"),
         ("wavlm", lambda w: w.update(weights=torch.ones(3)), "3 hidden states of 4 layers"),
         ("wavlm", lambda w: w.update({"emotion_layer.2.weight": torch.ones(3, 32)}), r"expected \[9, 32\]"),
-        ("wavlm", lambda w: w.update(extra=torch.ones(1)), "no place for extra"),
+        ("wavlm", lambda w: w.update(extra=torch.ones(1)), "unexpected extra"),
         ("wavlm_lora", lambda w: [drop(w, k) for k in list(w) if k.endswith("lora_B")], "adapts no weight"),
-        ("whisper", lambda w: drop(w, "backbone_model.encoder.conv1.weight"), "it lacks .*conv1.weight"),
+        ("whisper", lambda w: drop(w, "backbone_model.encoder.conv1.weight"), "missing .*conv1.weight"),
         ("whisper", lambda w: w.update(embed_positions=torch.ones(700, 128)), r"expected \[750, 128\]"),
     ],
 )
-def test_other_weights_are_refused(tmp_path, kind_of, change, says):
-    with pytest.raises(InputError, match=says) as raised:
+def test_other_weights_are_errors(tmp_path, kind_of, change, message):
+    with pytest.raises(InputError, match=message) as raised:
         VoxProfile(edited(written(tmp_path, kind_of), change))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("pretrained", ["wavlm", "hubert", None])
-def test_other_configs_are_refused(tmp_path, pretrained):
+def test_other_configs_are_errors(tmp_path, pretrained):
     folder = written(tmp_path, "wavlm")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"pretrain_model": pretrained}))
@@ -224,9 +224,11 @@ def test_other_configs_are_refused(tmp_path, pretrained):
         VoxProfile(str(folder))
 
 
-def test_a_checkpoint_of_the_other_backbone_is_refused(tmp_path):
+def test_checkpoint_of_the_other_backbone_is_an_error(tmp_path):
     folder = written(tmp_path, "wavlm")
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace("wavlm_large", "whisper_large"))
-    with pytest.raises(InputError, match="no Vox-Profile emotion checkpoint: it lacks backbone_model"):
+    with pytest.raises(
+        InputError, match="not a valid Vox-Profile emotion checkpoint: missing backbone_model"
+    ):
         VoxProfile(str(folder))

@@ -1,4 +1,4 @@
-"""Find a checkpoint: in a folder, in an object store, in the hub's cache or on the hub."""
+"""Find a checkpoint: local folder, object store, hub cache or hub."""
 
 import json
 import math
@@ -17,22 +17,22 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.checkpoints.hub import FILES, find_file, hub_config, hub_file
 from zsfuse_ray.models.checkpoints.store import is_stored, mirrored
 
-_HASHED_WHOLE = 200_000_000  # bytes of weights up to which a local checkpoint's revision reads them all
+_HASHED_WHOLE = 200_000_000  # bytes; up to this size, weights are hashed completely for a local revision
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# A JSON string, or a product of a few whole numbers that is not part of something else.
+# A JSON string, or a product of two to four integers that is not part of something else.
 _PRODUCT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.*])\d{1,9}(?:\s*\*\s*\d{1,9}){1,3}(?!\s*[\w.*])')
-# Models that come with the package: they go by these names wherever a checkpoint is named.
+# Models shipped with the package; these names are valid wherever a checkpoint is named.
 WEIGHTS = Path(str(resources.files("zsfuse_ray"))) / "weights"
 SHIPPED = ("mini-alm", "mini-specialist")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that exists. revision: the hub's commit, or for a local folder a hash of its content.
+    """A checkpoint that exists. revision: the hub's commit, or a hash of the content of a local folder.
 
-    folder holds config.json (of which `config` is the content) and, once downloaded, the other files. A
-    checkpoint that is one file of weights as its authors published it has an empty config; file is where it
-    is, once downloaded.
+    folder contains config.json (parsed: `config`) and, once downloaded, the other files. A checkpoint that
+    is a single file of weights, as published by its authors, has an empty config; `file` is its path once
+    downloaded.
     """
 
     path_or_id: str
@@ -42,25 +42,25 @@ class Checkpoint:
     folder: Path
     config: dict[str, Any]
     file: Path | None = None
-    trained_on: tuple[str, ...] = ()  # data sets that its card names
+    trained_on: tuple[str, ...] = ()  # data sets named in the model card
 
     @property
     def weights(self) -> Path:
-        """The one file that holds the weights; InputError where there is none."""
+        """The single file with the weights; InputError if there is none."""
         known = [self.file] if self.file else [self.folder / name for name in _WEIGHTS]
         weights = next((file for file in known if file.is_file()), None)
         if weights is None:
-            raise InputError(f"{self.path_or_id} holds no weights ({' or '.join(_WEIGHTS)})")
+            raise InputError(f"{self.path_or_id} contains no weights ({' or '.join(_WEIGHTS)})")
         return weights
 
 
 def resolve(checkpoint: str) -> Checkpoint:
-    """Return where a checkpoint is: a local folder (or a shipped one), a cache, or the hub.
+    """Locate a checkpoint: a local or shipped folder, a cache, or the hub.
 
-    A file of weights as its authors published it (a .pt or .pth) is named by its path, by a folder that holds
-    it alone, or on the hub as OWNER/NAME/FILE. The hub is asked for config.json, or about the file, alone.
+    A single file of weights (.pt, .pth) is named by its path, by a folder that contains only this file, or on
+    the hub as OWNER/NAME/FILE. Only config.json, or the file's metadata, is requested from the hub.
 
-    Raises InputError, within ten seconds, for one that is missing, gated, unreachable or no checkpoint.
+    Raises InputError, within ten seconds, if it is missing, gated, unreachable or not a checkpoint.
     """
     folder = local_folder(checkpoint)
     if file := _local_file(folder):
@@ -72,8 +72,8 @@ def resolve(checkpoint: str) -> Checkpoint:
     is_local = folder.is_dir()
     if is_local and not (folder / "config.json").is_file():
         raise InputError(
-            f"{checkpoint} holds no config.json; expected a folder as save_pretrained writes it "
-            "(config.json, preprocessor_config.json, model.safetensors), or with one .pt or .pth file"
+            f"{checkpoint} contains no config.json; expected a folder written by save_pretrained "
+            "(config.json, preprocessor_config.json, model.safetensors), or one with a .pt or .pth file"
         )
     if not is_local:
         if _means_a_folder(checkpoint, folder):
@@ -91,9 +91,9 @@ def resolve(checkpoint: str) -> Checkpoint:
 
 
 def _parsed(text: str) -> Any:
-    """Return the content of config.json; ValueError where it is not JSON.
+    """Return the content of config.json; ValueError if it is not JSON.
 
-    The Odyssey baselines ("ser") once had a product for a number in theirs, "maxlen": 12*16000.
+    Older Odyssey baselines ("ser") have a product instead of a number: "maxlen": 12*16000.
     """
     try:
         return json.loads(text)
@@ -113,9 +113,9 @@ def _multiplied(product: re.Match[str]) -> str:
 
 
 def local_folder(checkpoint: str) -> Path:
-    """Return the folder that a checkpoint's name stands for, whether it exists or not.
+    """Return the folder of a checkpoint's name, whether it exists or not.
 
-    One in an object store is copied into a cache first. Raises InputError where it is not there.
+    A checkpoint in an object store is first copied into a cache; InputError if it is missing.
     """
     if is_stored(checkpoint):
         return mirrored(checkpoint)
@@ -123,7 +123,7 @@ def local_folder(checkpoint: str) -> Path:
 
 
 def _means_a_folder(checkpoint: str, folder: Path) -> bool:
-    """Whether a name that is no folder can only be a mistyped one, and no hub id (OWNER/NAME)."""
+    """Return whether a name that is not a folder must be a mistyped one, not a hub id (OWNER/NAME)."""
     if folder.is_absolute() or checkpoint.startswith((".", "~")) or folder.exists():
         return True
     parts = folder.parts
@@ -136,16 +136,16 @@ def _near_names(path: Path) -> list[str]:
 
 
 def _nearest_path(path: Path) -> str:
-    """What of a missing path there is: a folder of nearly that name, or the last part that exists."""
+    """Return a hint for a missing path: a folder with a similar name, or the last part that exists."""
     while not path.parent.exists():
         path = path.parent
     if near := _near_names(path):
         return f" (did you mean {path.parent / near[0]}?)"
-    return f" ({path.parent} exists, but has no {path.name})"
+    return f" ({path.parent} exists, but contains no {path.name})"
 
 
 def _local_file(path: Path) -> Path | None:
-    """Return the file of weights that a path names: itself, or a folder's only one beside no config.json."""
+    """Return the file of weights: the path itself, or the only one in a folder without config.json."""
     if path.is_file():
         return path if path.name.endswith(FILES) else None
     if not path.is_dir() or (path / "config.json").is_file():
@@ -155,7 +155,7 @@ def _local_file(path: Path) -> Path | None:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether all weights are there, in one file or in the shards that an index lists."""
+    """Return whether all weights are present, in one file or in the shards listed by an index."""
     for name in _WEIGHTS:
         index = folder / f"{name}.index.json"
         shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {name}
@@ -169,9 +169,9 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _hash(files: Sequence[Path]) -> str:
-    """Return 12 hex digits from the files' content, and of weights also their names and sizes.
+    """Return a hash of 12 hex digits of the files' content, and of the names and sizes of weights.
 
-    Of large weights 256 evenly spread blocks are read: two trainings of one model differ everywhere.
+    Of large weights only 256 evenly spaced blocks are read: two trainings of a model differ everywhere.
     """
     digest = sha256()
     weights = [file for file in files if file.name != "config.json"]
@@ -190,9 +190,9 @@ def _hash(files: Sequence[Path]) -> str:
 
 
 def card_of(folder: Path) -> tuple[str | None, tuple[str, ...]]:
-    """Return the licence and the names of the data sets that README.md's front matter states.
+    """Return the licence and the names of the data sets in README.md's front matter.
 
-    A licence "other" is known by its license_name, as on the hub.
+    For the licence "other" it is license_name, as on the hub.
     """
     fields = _front_matter(folder / "README.md")
     licence = fields.get("license")

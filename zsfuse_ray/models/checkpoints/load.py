@@ -1,4 +1,4 @@
-"""Fetch and load a checkpoint that was found, without running code of its own."""
+"""Download and load a located checkpoint without running its code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from zsfuse_ray.models.checkpoints.hub import fetch_file, hub_file, snapshot
 
 
 def download(source: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with all its files in place; nothing is fetched where they already are."""
+    """Return the checkpoint with all its files present; downloads only what is missing."""
     if source.is_local or source.file or (source.config and has_weights(source.folder)):
         return source
     name = source.path_or_id
@@ -27,13 +27,13 @@ def download(source: Checkpoint) -> Checkpoint:
 
 
 def load_part(part: Any, source: Checkpoint, **options: Any) -> Any:
-    """Return part.from_pretrained of a downloaded checkpoint: no network, no code of the checkpoint's own."""
+    """Return part.from_pretrained of a downloaded checkpoint, without network or remote code."""
     with quiet():
         try:
             return part.from_pretrained(
                 source.folder, local_files_only=True, trust_remote_code=False, **options
             )
-        except Exception as error:  # files from strangers: whatever they make the loader raise
+        except Exception as error:  # untrusted files: the loader may raise anything
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise InputError(
                 f"{source.path_or_id}: {part.__name__} cannot load this checkpoint: {reason}"
@@ -43,23 +43,23 @@ def load_part(part: Any, source: Checkpoint, **options: Any) -> Any:
 def load_model(part: Any, source: Checkpoint, device: str | torch.device) -> Any:
     """Return a model in float32 on the device, ready for inference.
 
-    Raises InputError where weights are missing: transformers would fill them with random numbers.
+    Raises InputError if weights are missing: transformers would initialise them randomly.
     """
     model, report = load_part(part, source, dtype=torch.float32, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}
-    # masked_spec_embed is for training, and old checkpoints lack it.
+    # masked_spec_embed is used only in training, and missing from old checkpoints.
     missing = sorted(n for n in parameters & set(report["missing_keys"]) if "masked_spec_embed" not in n)
     if missing:
         raise InputError(
-            f"{source.path_or_id}: the weights lack {missing[0]} ({len(missing)} missing in all), "
-            f"so it is no {type(model).__name__}"
+            f"{source.path_or_id}: not a valid {type(model).__name__} checkpoint: "
+            f"missing {missing[0]} ({len(missing)} missing in total)"
         )
     return model.eval().requires_grad_(False).to(device)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' notes and progress bars off the screen while a model loads."""
+    """Suppress transformers' messages and progress bars while a model loads."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Checkpoints in an object store: copied into a cache, where they are folders like any other."""
+"""Checkpoints in an object store: copied into a local cache, then handled like any folder."""
 
 import json
 import os
@@ -13,30 +13,31 @@ from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.models.checkpoints.hub import FILES
+from zsfuse_ray.stores import table_filesystem
 
 _WANTED = (".json", ".txt", ".model", ".md", ".bin", *FILES)
 
 
 def is_stored(checkpoint: str) -> bool:
-    """Whether a checkpoint's name is a URI, such as s3://BUCKET/FOLDER."""
+    """Return whether a checkpoint's name is a URI, such as s3://BUCKET/FOLDER."""
     return "://" in checkpoint
 
 
 @cache
 def mirrored(uri: str) -> Path:
-    """Return the cache's copy of a stored checkpoint: a folder with its files, or its one file of weights.
+    """Return the cached copy of a stored checkpoint: a folder with its files, or its single file of weights.
 
-    The store is asked once by a process, which so keeps to one version, and the files are fetched where the
-    cache has none of this content; a training's own checkpoints, in folders below, are not.
+    The store is queried once per process, which therefore uses one version; files are downloaded unless this
+    content is cached. Subfolders (checkpoints of a training) are ignored.
 
-    Raises InputError for one that is not there, and for credentials in the URI: they would be kept wherever a
+    Raises InputError if it is missing, and for credentials in the URI: they would be stored wherever the
     model's name is.
     """
     shown = redact(uri)
     if shown != uri:
-        raise InputError(f"{shown}: credentials belong in the environment (AWS_ACCESS_KEY_ID), not in a URI")
+        raise InputError(f"{shown}: pass credentials in the environment (AWS_ACCESS_KEY_ID), not in the URI")
     try:
-        fs, root = pafs.FileSystem.from_uri(uri.rstrip("/"))
+        fs, root = table_filesystem(uri.rstrip("/"))
         info = fs.get_file_info(root)
         if info.type == pafs.FileType.NotFound:
             raise InputError(f"no such checkpoint: {uri}")
@@ -56,14 +57,14 @@ def _is_wanted(name: str) -> bool:
 
 
 def _place(source: str, files: list[pafs.FileInfo]) -> Path:
-    """Where the cache has these files: another place as soon as one of them changes."""
+    """Return the cache folder of these files; it changes if one of them changes."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zsfuse_ray" / "models"
     content = json.dumps([source, sorted((f.base_name, f.size, f.mtime_ns) for f in files)])
     return root / sha256(content.encode()).hexdigest()[:16]
 
 
 def _copy(fs: pafs.FileSystem, files: list[pafs.FileInfo], place: Path) -> None:
-    """Copy files of a store into a new folder, which is there with all of them or not at all."""
+    """Copy files of a store into a new folder, atomically."""
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = tempfile.mkdtemp(dir=place.parent)
     try:

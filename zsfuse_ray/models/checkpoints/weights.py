@@ -1,6 +1,6 @@
-"""Checkpoints as their authors published them: one file of weights (.pt, .pth), not transformers' folder.
+"""Checkpoints that are a single file of weights (.pt, .pth), not a folder in transformers' format.
 
-`resolve` finds them like any other; here they are read, put into a network, and given a tokenizer.
+`resolve` locates them like any other; here they are read, loaded into a network, and given a tokenizer.
 """
 
 import re
@@ -20,13 +20,13 @@ from zsfuse_ray.models.checkpoints.find import Checkpoint
 from zsfuse_ray.models.checkpoints.hub import fetch_tokenizer
 from zsfuse_ray.models.checkpoints.load import load_part
 
-# What a pickled NumPy number is made of: some checkpoints hold their epoch or best score as one. No code.
+# The types of a pickled NumPy scalar, safe to load: some checkpoints store their epoch or best score as one.
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
     *(np.dtype, (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar")),
     *{type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)},
 ]
-# How versions of PyTorch before 2.1 name the two parts of a normalised weight, and how it does now.
+# Names of the two parts of a normalised weight in PyTorch before 2.1 → current names.
 _RENAMED = {
     ".weight_g": ".parametrizations.weight.original0",
     ".weight_v": ".parametrizations.weight.original1",
@@ -35,12 +35,12 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
 def read_weights(source: Checkpoint, keys: Iterable[str] = (), prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint's file by name, on the CPU, without running code of its own.
+    """Return the tensors of a checkpoint's file by name, on the CPU, without running its code.
 
-    Names are those that PyTorch gives now. keys: names of dictionaries inside the file that may hold the
-    weights, the first one there is taken (else the file's own content). prefix: what is taken off names that
-    begin with it ("module." of data-parallel training always is). Raises InputError for a file that is
-    truncated or holds anything but tensors there.
+    Names are PyTorch's current ones. keys: dictionaries inside the file that may contain the weights; the
+    first one present is used (else the file's top level). prefix: removed from names that begin with it
+    ("module." of data-parallel training is always removed). Raises InputError for a file that is truncated or
+    contains no tensors there.
     """
     file, name = source.weights, source.path_or_id
     try:
@@ -50,7 +50,7 @@ def read_weights(source: Checkpoint, keys: Iterable[str] = (), prefix: str = "")
             with torch.serialization.safe_globals(_NUMBERS):
                 # mapped: an optimizer's state, twice the weights, is never read
                 content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
-    except Exception as error:  # files from strangers: whatever they make the loader raise
+    except Exception as error:  # untrusted files: the loader may raise anything
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise InputError(f"{name}: {file.name} cannot be read as weights: {reason}") from error
     for key in keys:
@@ -58,7 +58,7 @@ def read_weights(source: Checkpoint, keys: Iterable[str] = (), prefix: str = "")
             content = content[key]
             break
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{name}: {file.name} holds no weights by name (a state_dict)")
+        raise InputError(f"{name}: {file.name} contains no named weights (a state_dict)")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     before = re.compile(rf"^(module\.)?({re.escape(prefix)})?")
     return {_todays_name(before.sub("", key)): value for key, value in tensors.items()}
@@ -70,9 +70,9 @@ def _todays_name(key: str) -> str:
 
 
 def without_adapters(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the weights with low-rank adapters as loralib's `Linear` has them added to what they adapt.
+    """Return the weights with low-rank adapters (of loralib's `Linear`) merged into the adapted weights.
 
-    Its scale is alpha / rank, with alpha 1. Raises InputError for an adapter that fits nothing.
+    The scale is alpha / rank, with alpha 1. Raises InputError for an adapter without a matching weight.
     """
     merged = {key: value for key, value in weights.items() if not key.endswith((".lora_A", ".lora_B"))}
     for key, down in weights.items():
@@ -81,10 +81,12 @@ def without_adapters(weights: Mapping[str, Tensor], name: str) -> dict[str, Tens
             continue
         up, adapted = weights.get(f"{stem}.lora_B"), merged.get(f"{stem}.weight")
         if up is None or adapted is None or {up.ndim, down.ndim} != {2} or len(down) != up.shape[1]:
-            raise InputError(f"{name}: {key} adapts no weight of its checkpoint")
+            raise InputError(f"{name}: {key} adapts no weight of the checkpoint")
         change = up.float() @ down.float() / len(down)
         if change.shape != adapted.shape:
-            raise InputError(f"{name}: {key} adapts a weight of shape {list(adapted.shape)}, not its own")
+            raise InputError(
+                f"{name}: {key} does not match the weight it adapts, of shape {list(adapted.shape)}"
+            )
         merged[f"{stem}.weight"] = adapted.float() + change
     return merged
 
@@ -92,32 +94,30 @@ def without_adapters(weights: Mapping[str, Tensor], name: str) -> dict[str, Tens
 def fill(
     network: nn.Module, weights: Mapping[str, Tensor], name: str, family: str, unused: Iterable[str] = ()
 ) -> Any:
-    """Put weights into a network, all of them; returns it in float32, ready for inference.
+    """Load weights into a network, strictly; returns it in float32, ready for inference.
 
-    unused: regular expressions of names that may be in the file without a place in the network. Raises
-    InputError, naming what was expected, where one is missing, has no place, or another shape.
+    unused: regular expressions of names that are ignored. Raises InputError if a weight is missing,
+    unexpected, or of another shape.
     """
-    places = {key: value.shape for key, value in network.state_dict().items()}
-    needless = [re.compile(pattern) for pattern in unused]
-    given = {key: value for key, value in weights.items() if not any(p.fullmatch(key) for p in needless)}
-    expected = f"no {family} checkpoint"
-    if missing := sorted(places.keys() - given.keys()):
-        raise InputError(f"{name}: {expected}: it lacks {missing[0]} ({len(missing)} missing in all)")
-    if strange := sorted(given.keys() - places.keys()):
-        raise InputError(f"{name}: {expected}: no place for {strange[0]} ({len(strange)} in all)")
-    for key, shape in places.items():
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    ignored = [re.compile(pattern) for pattern in unused]
+    given = {key: value for key, value in weights.items() if not any(p.fullmatch(key) for p in ignored)}
+    problem = f"{name}: not a valid {family} checkpoint"
+    if missing := sorted(shapes.keys() - given.keys()):
+        raise InputError(f"{problem}: missing {missing[0]} ({len(missing)} missing in total)")
+    if unexpected := sorted(given.keys() - shapes.keys()):
+        raise InputError(f"{problem}: unexpected {unexpected[0]} ({len(unexpected)} unexpected in total)")
+    for key, shape in shapes.items():
         if given[key].shape != shape:
-            raise InputError(
-                f"{name}: {expected}: {key} is of shape {list(given[key].shape)}, expected {list(shape)}"
-            )
+            raise InputError(f"{problem}: {key} has shape {list(given[key].shape)}, expected {list(shape)}")
     network.load_state_dict(given)
     return network.float().eval().requires_grad_(False)
 
 
 def tokenizer_of(source: Checkpoint, usual: str) -> Any:
-    """Return the tokenizer whose files lie beside the weights, else that of the hub model `usual`.
+    """Return the tokenizer from files beside the weights, else that of the hub model `usual`.
 
-    Raises InputError where the hub cannot be reached, saying how to do without it.
+    Raises InputError, with the alternative, if the hub cannot be reached.
     """
     folder, name = source.folder, str(source.folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -130,6 +130,6 @@ def _fetched(source: Checkpoint, usual: str) -> Path:
         return fetch_tokenizer(usual)
     except InputError as error:
         raise InputError(
-            f"{source.path_or_id} needs the tokenizer of {usual}, and {error}; or put the tokenizer's files "
+            f"{source.path_or_id} needs the tokenizer of {usual}: {error}; or put the tokenizer's files "
             f"(tokenizer.json, tokenizer_config.json) into the folder of {source.weights.name}"
         ) from None

@@ -1,4 +1,4 @@
-"""CLAP (Wu et al. 2023, arXiv 2211.06687) in transformers' form: laion/clap-htsat-unfused and its kin."""
+"""CLAP (Wu et al. 2023, arXiv 2211.06687) in transformers' format, such as laion/clap-htsat-unfused."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
 
 
 class Clap(AudioLanguageModel):
-    """CLAP. Raises InputError for a checkpoint that is missing or no CLAP model."""
+    """CLAP. Raises InputError for a checkpoint that is missing or not a CLAP model."""
 
     about = About(
         rate="48 kHz",
@@ -37,12 +37,12 @@ class Clap(AudioLanguageModel):
         source = resolve(checkpoint)
         if not source.config:
             raise InputError(
-                f"{checkpoint} is one file of weights, not a folder in transformers' form; name its family, "
+                f"{checkpoint} is a file of weights, not a folder in transformers' format; add its family, "
                 f"such as laion:{checkpoint}"
             )
         model_type = source.config.get("model_type")
         if model_type != "clap":
-            raise InputError(f"{checkpoint} is no CLAP model: its config.json has model_type {model_type!r}")
+            raise InputError(f"{checkpoint} is not a CLAP model: config.json has model_type {model_type!r}")
         source = download(source)
         super().__init__(source, dtype)
 
@@ -59,7 +59,7 @@ class Clap(AudioLanguageModel):
         self.dim = network.config.projection_dim
         self.logit_scale = network.logit_scale_a
         text = network.config.text_config
-        # RoBERTa counts positions from the one after the padding token's.
+        # RoBERTa's positions start after that of the padding token.
         positions = text.max_position_embeddings - text.pad_token_id - 1
         self.max_tokens = min(positions, tokenizer.model_max_length)
 
@@ -70,7 +70,7 @@ class Clap(AudioLanguageModel):
     def audio(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return (B, dim) embeddings, see `AudioLanguageModel.audio`."""
         mel = inputs["input_features"]
-        # A checkpoint with fusion would fuse inputs marked longer than the window: none is.
+        # A checkpoint with fusion would fuse inputs marked as longer than the window; none are.
         longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=mel.device)
         return self.network.get_audio_features(mel, is_longer=longer).pooler_output
 

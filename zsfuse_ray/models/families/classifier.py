@@ -1,7 +1,7 @@
-"""Specialists: any audio classifier of transformers that was fine-tuned for emotion.
+"""Specialists: any audio classifier of transformers fine-tuned for emotion.
 
-The vector is what the class' `classifier` reads: with AST the mean of its two leading tokens, with Wav2Vec2,
-HuBERT, WavLM, Wav2Vec2-BERT, Whisper and their kin the projected states averaged over time.
+The vector is the input of the class' `classifier`: for AST the mean of its two leading tokens, for Wav2Vec2,
+HuBERT, WavLM, Wav2Vec2-BERT, Whisper and similar models the projected states averaged over time.
 """
 
 import re
@@ -49,15 +49,13 @@ class Classifier:
         extractor = load_part(AutoFeatureExtractor, source)
         name = type(extractor).__name__
         if name not in FRONT_ENDS:
-            raise InputError(
-                f"{checkpoint}: no support for its feature extractor {name}{nearest(name, FRONT_ENDS)}"
-            )
+            raise InputError(f"{checkpoint}: unsupported feature extractor {name}{nearest(name, FRONT_ENDS)}")
         self._features = FRONT_ENDS[name](extractor).to(self.device)
         self.sample_rate: int = extractor.sampling_rate
         self.window: int | None = self._features.window
 
         self._model = load_model(AutoModelForAudioClassification, source, self.device)
-        # The network ends where its head begins, and the head is applied in `classify`: one pass gives both.
+        # The head is removed from the network and applied in `classify`, so one pass gives both outputs.
         self._head, self._model.classifier = self._model.classifier, nn.Identity()
         self.vector_dim: int | None = _inputs_of(self._head)
         config = self._model.config
@@ -72,7 +70,7 @@ class Classifier:
     def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return logits and vectors, see `Specialist.classify`.
 
-        A clip shorter than the model's first layers need is completed with zeros.
+        A clip too short for the model's first layers is zero-padded.
         """
         long_enough = [pad(c.to(self.device), (0, max(0, self._shortest - len(c)))) for c in clips]
         inputs = self._features(long_enough)
@@ -82,7 +80,7 @@ class Classifier:
 
 
 def _inputs_of(head: nn.Module) -> int:
-    """Return the size of what a head reads: that of its first linear layer."""
+    """Return the input size of a head: that of its first linear layer."""
     return next(layer.in_features for layer in head.modules() if isinstance(layer, nn.Linear))
 
 
@@ -93,34 +91,37 @@ def _labels(source: Checkpoint) -> tuple[str, ...]:
     if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         known = ", ".join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)
         raise InputError(
-            f"{name} is no audio classifier: config.json has model_type {model_type!r}, not one of {known}"
+            f"{name} is not an audio classifier: config.json has model_type {model_type!r}, "
+            f"expected one of {known}"
         )
     if config.get("problem_type") in ("regression", "multi_label_classification"):
-        raise InputError(f"{name} is trained for {config['problem_type']}; a specialist has one label a clip")
+        raise InputError(
+            f"{name} is trained for {config['problem_type']}; a specialist has one label per clip"
+        )
     labels = label_names(source)
     if len(labels) < 2 or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise InputError(
-            f"{name} has no label names (id2label in config.json): fine-tune it, or name its labels there"
+            f"{name} has no label names (id2label in config.json); fine-tune it, or add the names there"
         )
     return labels
 
 
 def label_names(source: Checkpoint) -> tuple[str, ...]:
-    """Return the names that config.json gives its outputs, in their order; none where it gives none."""
+    """Return the names of the outputs in config.json, in their order; empty if it has none."""
     id2label = source.config.get("id2label") or {}
     try:
         return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{source.path_or_id}: id2label in config.json does not number its labels"
+            f"{source.path_or_id}: the keys of id2label in config.json must be numbers"
         ) from error
 
 
 def _weighs_last_normalised(config: dict[str, Any]) -> bool:
-    """Return whether a classifier that weighs its layers was trained on the last one normalised.
+    """Return whether a classifier with a weighted layer sum was trained on the normalised last layer.
 
-    So it was up to transformers 5.15, which superb/hubert-large-superb-er and its kin were trained with;
-    later versions give the state before the final normalisation, unless the config sets otherwise.
+    That is the behaviour up to transformers 5.15, used to train superb/hubert-large-superb-er and others;
+    later versions use the state before the final normalisation, unless the config sets otherwise.
     """
     written_by = re.match(r"(\d+)\.(\d+)", str(config.get("transformers_version")))
     is_old = written_by is None or tuple(map(int, written_by.groups())) < (5, 16)

@@ -1,4 +1,4 @@
-"""The `dual` family: any audio encoder and any text encoder of transformers, and projections of both."""
+"""The `dual` family: any audio encoder and any text encoder of transformers, each with a projection."""
 
 import inspect
 from typing import Any
@@ -19,8 +19,8 @@ from zsfuse_ray.models.networks.speech import heeds_mask, receptive_field
 
 DUAL_FRONT_ENDS: dict[str, Any] = {**FRONT_ENDS, "ClapFeatureExtractor": ClapMel}
 
-# Without a window an image encoder takes a clip completed to a multiple of this many frames: clips of about
-# one length can share a batch, yet what a clip is completed to depends on that clip alone.
+# Without a window, clips for an image encoder are padded to a multiple of this many frames: clips of similar
+# length can share a batch, and the padded length depends on the clip alone.
 _IMAGE_FRAMES = 64
 
 
@@ -53,9 +53,7 @@ class Dual(AudioLanguageModel):
         """Set all attributes, see `AudioLanguageModel.put_together`."""
         kind = type(extractor).__name__
         if kind not in DUAL_FRONT_ENDS:
-            raise InputError(
-                f"{name}: no support for its feature extractor {kind}{nearest(kind, DUAL_FRONT_ENDS)}"
-            )
+            raise InputError(f"{name}: unsupported feature extractor {kind}{nearest(kind, DUAL_FRONT_ENDS)}")
         self.network, self.extractor, self.tokenizer = network, extractor, tokenizer
         self._front: Any = DUAL_FRONT_ENDS[kind](extractor)
         self.sample_rate = extractor.sampling_rate
@@ -71,7 +69,7 @@ class Dual(AudioLanguageModel):
         self._shortest = max(getattr(self._front, "minimum", 1), receptive_field(encoder.config))
         self.same_length = False
         if isinstance(self._front, Waveforms):
-            # the mask helps whether or not the feature extractor was set to give one
+            # use the mask even if the feature extractor is not configured to return one
             self._front.masked = heeds_mask(encoder.config)
             self.same_length = not self._front.masked
         self._try(name)
@@ -79,8 +77,8 @@ class Dual(AudioLanguageModel):
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:
         """Return the audio encoder's inputs, see `AudioLanguageModel.features`.
 
-        A clip shorter than the first layers need is completed with zeros. `filled`, (B,), where there is no
-        mask: the share of the time axis that a clip fills.
+        A clip too short for the first layers is zero-padded. `filled`, (B,), for encoders without a mask: the
+        share of the time axis that a clip fills.
         """
         clips = [pad(c.to(self.device), (0, max(0, self._shortest - len(c)))) for c in clips]
         given = self._front.to(self.device)(clips)
@@ -115,7 +113,7 @@ class Dual(AudioLanguageModel):
         return torch.stack([rows[i] for i in range(len(clips))])
 
     def _picture(self, features: Tensor, clips: list[Tensor]) -> dict[str, Tensor]:
-        """Return log-mels of the clips as pictures (B, 1, time, mels), each as wide as the longest needs."""
+        """Return log-mels of the clips as images (B, 1, time, mels), as wide as the longest requires."""
         if isinstance(self._front, WhisperMel):
             features = features.transpose(1, 2)
         features = features.reshape(len(clips), *features.shape[-2:])
@@ -128,37 +126,37 @@ class Dual(AudioLanguageModel):
         return {"pixel_values": features[:, None], "filled": filled}
 
     def _columns(self, samples: int) -> int:
-        """Return how many frames wide the picture of a clip is: the window, or a multiple of some frames."""
+        """Return the width in frames of a clip's image: the window, or a multiple of _IMAGE_FRAMES."""
         if self.window is not None:
             return self._frames(self.window)
         return -(-self._frames(max(samples, self._shortest)) // _IMAGE_FRAMES) * _IMAGE_FRAMES
 
     def _frames(self, samples: int) -> int:
-        """Return how many frames of features a clip fills."""
+        """Return the number of feature frames of a clip."""
         if isinstance(self._front, SeamlessFbank | AstFbank):
             return self._front.fbank.frames(samples) // getattr(self._front, "stride", 1)
         return samples // self._front.mel.hop + 1
 
     def _try(self, checkpoint: str) -> None:
-        """Embed a moment of silence and a word: only this shows whether the parts fit."""
+        """Embed a short silence and a word: the only way to check whether the parts fit."""
         try:
             audio = self.embed_audio([torch.zeros(self._shortest)])
             text, _ = self.embed_text(["a"])
         except torch.cuda.OutOfMemoryError:
             raise
-        except Exception as error:  # any two encoders of strangers: whatever they raise
+        except Exception as error:  # third-party encoders may raise anything
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise InputError(f"{checkpoint}: its parts do not fit together: {reason}") from error
+            raise InputError(f"{checkpoint}: its parts are incompatible: {reason}") from error
         if not (audio.isfinite().all() and text.isfinite().all()):
             raise InputError(f"{checkpoint}: its embeddings are not finite")
 
 
 def _check(source: Checkpoint) -> None:
-    """Raise InputError where config.json is not that of a dual encoder."""
+    """Raise InputError if config.json is not that of a dual encoder."""
     config, name = source.config, source.path_or_id
     if config.get("model_type") != "dual":
         raise InputError(
-            f"{name} is no dual encoder: its config.json has model_type {config.get('model_type')!r}"
+            f"{name} is not a dual encoder: config.json has model_type {config.get('model_type')!r}"
         )
     for part in ("audio_config", "text_config"):
         given = config.get(part)
@@ -166,9 +164,7 @@ def _check(source: Checkpoint) -> None:
         try:
             AutoConfig.for_model(kind)
         except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{name}: {part} in config.json names no encoder of transformers: {kind!r}"
-            ) from error
+            raise InputError(f"{name}: {part} in config.json has an unknown model_type: {kind!r}") from error
     for option, known in (
         ("projection", PROJECTIONS),
         ("audio_pooling", POOLINGS),
@@ -180,11 +176,11 @@ def _check(source: Checkpoint) -> None:
 
 
 def _positions(text_model: PreTrainedModel) -> int:
-    """Return how many tokens a text encoder takes; as good as any number where it counts no positions."""
+    """Return the maximum number of tokens of a text encoder; 1,000,000 without position embeddings."""
     positions = getattr(text_model.config, "max_position_embeddings", None) or 1_000_000
     for name, module in text_model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.endswith("position_embeddings") and isinstance(padding, int):
-            # RoBERTa and its kin count positions from the one after the padding token's
+            # the positions of RoBERTa and similar encoders start after that of the padding token
             return positions - padding - 1
     return positions

@@ -1,18 +1,17 @@
-"""CLAP in LAION's own form (Wu et al. 2023, arXiv 2211.06687; github.com/LAION-AI/CLAP): a .pt file.
+"""CLAP in LAION's own format (Wu et al. 2023, arXiv 2211.06687; github.com/LAION-AI/CLAP): a .pt file.
 
 Such as 630k-audioset-best.pt (HTSAT-tiny), 630k-audioset-fusion-best.pt (with fusion of long audio) and
-music_speech_audioset_epoch_15_esc_89.98.pt (HTSAT-base), all under CC0. The weights are renamed onto
-transformers' ClapModel, its sizes read off their shapes; laion-clap need not be installed (`laion_package`
-runs that very package, and gives the same embeddings).
+music_speech_audioset_epoch_15_esc_89.98.pt (HTSAT-base), all under CC0. The weights are renamed to those of
+transformers' ClapModel, whose sizes are inferred from their shapes. laion-clap is not required
+(`laion_package` runs that package itself and gives the same embeddings).
 
-48 kHz, windows of 10 s, which shorter audio fills in whole copies followed by zeros. Log-mel (Slaney's
-filters, those of the fusion path HTK's) without normalisation. Text is RoBERTa's, cut at 77 tokens and
-reported so. The text encoder's layer normalisation has RoBERTa's epsilon of 1e-5, where conversions on the
-hub have 1e-12.
+48 kHz, windows of 10 s, filled by shorter audio in whole copies followed by zeros. Log-mel (Slaney's filters;
+HTK's on the fusion path) without normalisation. RoBERTa's tokens, truncated to 77 and reported as truncated.
+The text encoder's layer normalisation has RoBERTa's epsilon of 1e-5, where conversions on the hub have 1e-12.
 
-On purpose other than the reference: audio is not rounded to 16 bits once more after resampling (the
-reference does so unless use_tensor=True), nor clipped at ±1; what exceeds the window is never cropped at
-random, nor fused from random chunks: windows cover it.
+Deliberate differences from the reference: audio is not rounded to 16 bits again after resampling (the
+reference does so unless use_tensor=True), nor clipped at ±1; longer audio is never cropped at random, nor
+fused from random chunks, but encoded in consecutive windows.
 """
 
 import re
@@ -45,8 +44,8 @@ MAX_TOKENS = 77
 TOKENIZER = "roberta-base"
 
 _AUDIO, _TEXT = "audio_branch.", "text_branch."
-_UNUSED = r"(audio|text)_transform\..*"  # a projection of which only the loss makes use
-POSITION_IDS = r"text_branch\.embeddings\.(position_ids|token_type_ids)"  # counters, in some files only
+_UNUSED = r"(audio|text)_transform\..*"  # a projection used only by the loss
+POSITION_IDS = r"text_branch\.embeddings\.(position_ids|token_type_ids)"  # constants, in some files only
 
 _NAMES = (
     (r"^text_branch\.", "text_model."),
@@ -56,7 +55,7 @@ _NAMES = (
 
 
 class Laion(Clap):
-    """CLAP from LAION's file. Raises InputError for a checkpoint that is missing or no such file."""
+    """CLAP from LAION's file. Raises InputError for a checkpoint that is missing or not such a file."""
 
     about = About(rate="48 kHz", window="10 s", dim="512", licence=LICENCE, checkpoints=CHECKPOINTS)
 
@@ -72,7 +71,7 @@ class Laion(Clap):
             network = ClapModel(config)
         except ValueError as error:
             raise InputError(
-                f"{checkpoint}: no {FAMILY} checkpoint: its sizes do not fit: {error}"
+                f"{checkpoint}: not a valid {FAMILY} checkpoint: inconsistent sizes: {error}"
             ) from error
         counters = {k: v for k, v in network.state_dict().items() if re.search(r"(position|type)_ids$", k)}
         network = fill(network, counters | _converted(weights), checkpoint, FAMILY)
@@ -87,20 +86,20 @@ class Laion(Clap):
 
 
 def read_laion(checkpoint: str) -> tuple[Checkpoint, dict[str, Tensor]]:
-    """Return where LAION's file is, once fetched, and its weights; InputError for anything else."""
+    """Return LAION's file, downloaded if necessary, and its weights; InputError for anything else."""
     source = resolve(checkpoint)
     if source.config:
         raise InputError(
-            f"{checkpoint} is a folder in transformers' form, not LAION's .pt file: clap:{checkpoint}?"
+            f"{checkpoint} is a folder in transformers' format, not LAION's .pt file; use clap:{checkpoint}"
         )
     source = download(source)
     return source, read_weights(source, ("state_dict",))
 
 
 def config_of(weights: Mapping[str, Tensor], name: str) -> Any:
-    """Return the ClapConfig of the towers, as the shapes of LAION's weights have them.
+    """Return the ClapConfig of the towers, inferred from the shapes of LAION's weights.
 
-    Raises InputError where a weight that decides a size is missing; `name` is for the message.
+    Raises InputError if a weight that determines a size is missing; `name` is for the message.
     """
     return ClapConfig(
         projection_dim=Sizes(weights, name, FAMILY).of("audio_projection.2.weight", 2)[0],
@@ -110,7 +109,7 @@ def config_of(weights: Mapping[str, Tensor], name: str) -> Any:
 
 
 def _converted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return LAION's weights under the names of transformers' ClapModel, without what it does not have."""
+    """Return LAION's weights under the names of transformers' ClapModel, without those it does not have."""
     audio = htsat_weights(part_of(weights, _AUDIO))
     converted = {f"audio_model.{key}": value for key, value in audio.items()}
     for key, value in weights.items():

@@ -1,13 +1,13 @@
-"""CLAP in LAION's own form, computed by the package laion-clap itself (github.com/LAION-AI/CLAP, 1.1.7).
+"""CLAP in LAION's own format, computed by the package laion-clap itself (github.com/LAION-AI/CLAP, 1.1.7).
 
-For whoever wants the reference's own arithmetic: the same files, rate, windows, licence and deliberate
-differences as `laion`, which gives the same embeddings faster. Needs the extra `laion`.
+Runs the reference code: same files, rate, windows, licence and deliberate differences as `laion`, which gives
+the same embeddings faster. Needs the extra `laion`.
 
-The package asks the hub for tokenizers when it is imported and for RoBERTa when a model is made, and reads
-checkpoints with their code. Here it does neither: meanwhile transformers' classes hand out what lies beside
-the weights, a network of the checkpoint's sizes takes its weights from our reader, and the package's own
-entry in sys.path is taken out again. (Its modules `clap_module…` stay imported under these names.) The
-networks of its configurations alone are known: HTSAT-tiny, -base and -large. For inference, not training.
+The package requests tokenizers from the hub at import and RoBERTa when a model is created, and unpickles
+checkpoints, which may run their code. Both are prevented here: during import and creation, transformers'
+classes return local parts, and the weights are loaded by our own reader. The package's entry in sys.path is
+removed afterwards (its modules `clap_module…` stay imported under these names). Only the networks of its
+configurations are supported: HTSAT-tiny, -base and -large. For inference, not training.
 """
 
 import sys
@@ -47,7 +47,7 @@ _NETWORKS = {96: "HTSAT-tiny", 128: "HTSAT-base", 256: "HTSAT-large"}
 
 
 class LaionPackage(AudioLanguageModel):
-    """CLAP by laion-clap. Raises InputError for a checkpoint that is missing or no such file."""
+    """CLAP by laion-clap. Raises InputError for a checkpoint that is missing or not such a file."""
 
     about = About(rate="48 kHz", window="10 s", dim="512", licence=LICENCE, checkpoints=CHECKPOINTS)
     same_length = False
@@ -64,14 +64,14 @@ class LaionPackage(AudioLanguageModel):
         channels = config.audio_config.patch_embeds_hidden_size
         if channels not in _NETWORKS:
             raise InputError(
-                f"{checkpoint}: laion-clap has no HTSAT of {channels} channels; laion:{checkpoint} takes any"
+                f"{checkpoint}: laion-clap has no HTSAT with {channels} channels; use laion:{checkpoint}"
             )
         network = _module(config, _NETWORKS[channels], tokenizer_of(source, TOKENIZER))
         fill(network.model, weights, checkpoint, FAMILY, [POSITION_IDS])
         self.put_together(checkpoint, network.to(device).eval(), None, network.tokenize)
 
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
-        """Set all attributes; the package has no feature extractor of its own."""
+        """Set all attributes; the package has no feature extractor."""
         self.network, self.extractor, self.tokenizer = network, extractor, tokenizer
         self._audio = network.model_cfg["audio_cfg"]
         self.sample_rate, self.window = self._audio["sample_rate"], self._audio["clip_samples"]
@@ -79,19 +79,21 @@ class LaionPackage(AudioLanguageModel):
         self.dim = network.model.joint_embed_shape
         self.logit_scale = network.model.logit_scale_a
         self.max_tokens = min(MAX_TOKENS, tokenizer.model_max_length)
-        # It computes its spectra in the network: in float32, whatever the network computes in.
+        # Spectra are computed inside the network: keep them in float32, whatever its dtype.
         branch = network.model.audio_branch
         for part in (branch.spectrogram_extractor, branch.logmel_extractor):
             part.forward = torch.autocast(self.device.type, enabled=False)(part.forward)
 
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:
-        """Return what the package makes of each clip, see `AudioLanguageModel.features`.
+        """Return the package's features of each clip, see `AudioLanguageModel.features`.
 
         waveform (B, window), longer (B, 1) and, with fusion, mel_fusion (B, 4, frames, bins).
         """
         from laion_clap.training.data import get_audio_features  # pyright: ignore[reportMissingImports]
 
-        truncating = "fusion" if self.network.enable_fusion else "rand_trunc"  # what does not occur here
+        truncating = (
+            "fusion" if self.network.enable_fusion else "rand_trunc"
+        )  # truncation does not occur here
         with _quiet():
             samples = [
                 get_audio_features(
@@ -113,7 +115,7 @@ class LaionPackage(AudioLanguageModel):
 
 
 def _module(config: Any, network: str, tokenizer: Any) -> Any:
-    """Return the CLAP_Module of a ClapConfig with random weights, on the CPU, around a tokenizer."""
+    """Return the CLAP_Module of a ClapConfig with random weights, on the CPU, with this tokenizer."""
     text = {**config.text_config.to_dict(), "model_type": "roberta"}
     roberta = RobertaModel(RobertaConfig(**text))
     with _without_hub(tokenizer, roberta):
@@ -125,8 +127,8 @@ def _module(config: Any, network: str, tokenizer: Any) -> Any:
                 sys.path[:] = path
         except ImportError as error:
             raise InputError(
-                f"laion-package needs the extra laion: pip install 'zsfuse-ray[laion]' ({error}); or name "
-                "the checkpoint laion:…, which needs nothing more"
+                f"laion-package needs the extra laion: pip install 'zsfuse-ray[laion]' ({error}); or use "
+                "laion:CHECKPOINT, which does not need it"
             ) from error
         with _quiet():
             return laion_clap.CLAP_Module(config.audio_config.enable_fusion, device="cpu", amodel=network)
@@ -134,7 +136,7 @@ def _module(config: Any, network: str, tokenizer: Any) -> Any:
 
 @contextmanager
 def _without_hub(tokenizer: Any, roberta: Any) -> Iterator[None]:
-    """Let from_pretrained of the classes that the package uses give these, whatever it asks for."""
+    """Make from_pretrained of the classes that the package uses return these objects."""
     given = [
         (BertTokenizer, None),
         (BartTokenizer, None),
@@ -149,7 +151,7 @@ def _without_hub(tokenizer: Any, roberta: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's notes about the package's old-fashioned calls off the screen."""
+    """Suppress torch's warnings about the package's deprecated calls."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.meshgrid|Argument 'onesided'")
         yield

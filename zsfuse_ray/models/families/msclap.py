@@ -1,24 +1,24 @@
 """Microsoft CLAP (Elizalde et al., arXiv 2206.04769 and 2309.05767; github.com/microsoft/CLAP).
 
 The checkpoints are the authors' own files, microsoft/msclap/CLAP_weights_2023.pth (HTS-AT and GPT-2, clips of
-7 s) and CLAP_weights_2022.pth (CNN14 and BERT, 5 s): the names of the weights show which. Both take 44.1 kHz
-without any normalisation of the waveform, give 1024 numbers, and are under the MIT licence. The reference is
-the authors' package, msclap 1.3.4. As there:
+7 s) and CLAP_weights_2022.pth (CNN14 and BERT, 5 s), distinguished by the names of the weights. Both use
+44.1 kHz without normalisation of the waveform, have 1024 dimensions and the MIT licence. The reference is the
+authors' package, msclap 1.3.4. As in the reference:
 
-- A shorter clip is repeated up to the window, the last copy cut ("circular").
-- The spectrogram's window and mel filters are those in the file. Those of 2023 were made for 32 kHz: they lie
-  at 44.1 / 32 of the frequencies that they are named by.
-- A text of 2023 ends in " <|endoftext|>" and is pooled at position (number of ids other than 0) − 1: its end,
-  but id 0 is not only the padding, it is also "!", and each "!" in a text moves that place one token to the
-  left. A text of 2022 is pooled at its first token.
+- A shorter clip is repeated up to the window, the last copy truncated ("circular").
+- The spectrogram's window and mel filters are those in the file. Those of 2023 were designed for 32 kHz and
+  are therefore at 44.1 / 32 of their nominal frequencies.
+- A text of 2023 ends in " <|endoftext|>" and is pooled at position (number of non-zero ids) − 1, its end. But
+  id 0 is "!" as well as padding, so each "!" in a text moves the position one token to the left. A text of
+  2022 is pooled at its first token.
 
-On purpose otherwise:
+Deliberate differences:
 
-- A longer clip is encoded in windows or cropped to its head, where the reference takes a random stretch.
-- Channels are mixed before, where the reference puts them one after another.
-- A longer text is cut to 77 (2023) or 100 (2022) tokens, its ending kept, and reported as cut. The reference
-  fails on it among other texts, and alone encodes all of it.
-- Spectra are computed by FFT in float64, where the reference convolves in float32.
+- A longer clip is encoded in windows or cropped to its head; the reference crops at random.
+- Channels are mixed first; the reference concatenates them in time.
+- A longer text is truncated to 77 (2023) or 100 (2022) tokens, keeping its ending, and reported as truncated.
+  The reference fails on it in a batch, and encodes all of it alone.
+- Spectra are computed by FFT in float64; the reference uses convolutions in float32.
 """
 
 from typing import Any
@@ -63,17 +63,19 @@ class MsClap(AudioLanguageModel):
         year = next((year for year in YEARS if all(mark in weights for mark in year.marks)), None)
         if year is None:
             raise InputError(
-                f"{checkpoint}: no msclap checkpoint; expected the weights of CLAP_weights_2023.pth (HTS-AT, "
-                "GPT-2) or CLAP_weights_2022.pth (CNN14, BERT)"
+                f"{checkpoint}: not a valid msclap checkpoint; expected the weights of CLAP_weights_2023.pth "
+                "(HTS-AT, GPT-2) or CLAP_weights_2022.pth (CNN14, BERT)"
             )
         try:
             network, mel = MsClapNetwork(weights, year, checkpoint), MsClapMel(weights, year)
             weights = named(weights, year)
         except InputError:
             raise
-        except Exception as error:  # weights from strangers: whatever their sizes make a network raise
+        except Exception as error:  # untrusted weights: inconsistent sizes may raise anything
             reason = str(error).strip().partition("\n")[0]
-            raise InputError(f"{checkpoint}: no msclap checkpoint, wrong or missing: {reason}") from error
+            raise InputError(
+                f"{checkpoint}: not a valid msclap checkpoint, wrong or missing: {reason}"
+            ) from error
         network = fill(network, weights, checkpoint, FAMILY, UNUSED)
         self.put_together(checkpoint, network.to(device), mel, tokenizer_of(source, year.tokenizer))
 
@@ -88,8 +90,8 @@ class MsClap(AudioLanguageModel):
             tokenizer.add_special_tokens({"pad_token": "!"})  # so "!!" is two tokens, as in the reference
         if tokenizer.pad_token_id != 0 or len(tokenizer) > network.vocabulary:
             raise InputError(
-                f"{name} needs the tokenizer of {network.year.tokenizer} ({network.vocabulary} tokens, id 0 "
-                f"pads), not one of {len(tokenizer)} where id {tokenizer.pad_token_id} pads"
+                f"{name} needs the tokenizer of {network.year.tokenizer} ({network.vocabulary} tokens, "
+                f"padding id 0), not one with {len(tokenizer)} tokens and padding id {tokenizer.pad_token_id}"
             )
 
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:

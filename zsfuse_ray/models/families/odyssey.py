@@ -1,17 +1,17 @@
 """The Odyssey 2024 baseline: 3loi/SER-Odyssey-Baseline-WavLM-Categorical, trained on MSP-Podcast.
 
 Goncalves et al. 2024, "Odyssey 2024 - Speech Emotion Recognition Challenge"; code in
-github.com/MSP-UTD/MSP-Podcast_Challenge and in the checkpoint's repository, whose class `SERModel` names the
-weights. WavLM's last hidden state → attentive statistics pooling (Okabe et al. 2018) → Linear, LayerNorm,
-ReLU, Linear. Labels Angry, Sad, Happy, Surprise, Fear, Disgust, Contempt, Neutral. 16 kHz; samples are
-normalised by the mean and the deviation of the training audio, which config.json holds. Licence MIT. The
-vector is what the last of these linear layers reads.
+github.com/MSP-UTD/MSP-Podcast_Challenge and in the checkpoint's repository, whose class `SERModel` defines
+the names of the weights. WavLM's last hidden state → attentive statistics pooling (Okabe et al. 2018) →
+Linear, LayerNorm, ReLU, Linear. Labels Angry, Sad, Happy, Surprise, Fear, Disgust, Contempt, Neutral. 16 kHz;
+samples are normalised by the mean and standard deviation of the training audio, given in config.json. Licence
+MIT. The vector is the input of the last linear layer.
 
-Where this differs from the reference on purpose:
-- The reference encodes the first 12 s of a clip. Here these are the window, and all of a longer clip is
-  encoded, window by window; ``--long crop`` does as the reference does.
-- In a batch the reference pools over the frames of each clip and one of the padding behind it. Here a clip
-  is pooled over its own, as in the reference where the clip is alone.
+Deliberate differences from the reference:
+- The reference encodes the first 12 s of a clip. Here 12 s is the window, and all of a longer clip is
+  encoded, window by window; ``--long crop`` gives the reference's behaviour.
+- In a batch, the reference pools over a clip's frames and one frame of padding. Here a clip is pooled over
+  its own frames only, as in the reference without a batch.
 """
 
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ class Odyssey:
     def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return logits and vectors, see `Specialist.classify`.
 
-        A clip of less than 25 ms is completed with zeros.
+        A clip shorter than 25 ms is zero-padded.
         """
         normalised = [(clip.to(self.device) - self._mean) / (self._std + 1e-6) for clip in clips]
         inputs = self._features([pad(c, (0, max(0, self._shortest - len(c)))) for c in normalised])
@@ -120,7 +120,7 @@ class _Network(nn.Module):
 
 
 class _AttentivePooling(nn.Module):
-    """Mean and deviation over time, weighted by an attention: (B, frames, n), (B, frames) → (B, 2n)."""
+    """Attention-weighted mean and standard deviation over time: (B, frames, n), (B, frames) → (B, 2n)."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -137,21 +137,21 @@ class _AttentivePooling(nn.Module):
 
 
 def _check(source: Checkpoint) -> None:
-    """Raise InputError unless config.json is of this family and its numbers are numbers."""
+    """Raise InputError unless config.json is of this family and its values are valid."""
     config, name = source.config, source.path_or_id
     if config.get("model_type") != "ser":
         raise InputError(
-            f"{name} is no Odyssey model: its config.json has model_type {config.get('model_type')!r}, "
+            f"{name} is not an Odyssey model: config.json has model_type {config.get('model_type')!r}, "
             "expected 'ser'"
         )
     for key in ("mean", "std"):
         if not _is_number(config.get(key)):
-            raise InputError(f"{name}: config.json lacks the number {key!r}, which normalises the samples")
+            raise InputError(f"{name}: config.json has no number {key!r}, needed to normalise the samples")
     if config.get("sampling_rate", _RATE) != _RATE:
         raise InputError(f"{name}: sampling_rate is {config['sampling_rate']}, expected {_RATE}")
     window = config.get("maxlen", _SECONDS * _RATE)
     if not isinstance(window, int) or isinstance(window, bool) or window < _RATE:
-        raise InputError(f"{name}: maxlen in config.json is {window!r}, expected samples, at least {_RATE}")
+        raise InputError(f"{name}: maxlen in config.json is {window!r}, expected at least {_RATE} samples")
 
 
 def _is_number(value: Any) -> bool:

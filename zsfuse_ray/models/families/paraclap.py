@@ -1,20 +1,20 @@
-"""ParaCLAP (Jing et al. 2024, arXiv 2406.07203), as github.com/KeiKinn/ParaCLAP defines and publishes it.
+"""ParaCLAP (Jing et al. 2024, arXiv 2406.07203), defined and published in github.com/KeiKinn/ParaCLAP.
 
-Speech at 16 kHz of any length goes into a wav2vec 2.0 Large of twelve layers (audeering's
-wav2vec2-large-robust-12-ft-emotion-msp-dim) as it is, without normalisation of its mean and variance; the
-mean over time of the last layer is projected. A text's embedding is bert-base-uncased's first output,
-projected; at most 512 tokens. 768 dimensions, exp(logit_scale) · cosine.
+The audio encoder is a wav2vec 2.0 Large with twelve layers (audeering's
+wav2vec2-large-robust-12-ft-emotion-msp-dim) for 16 kHz audio of any length, without normalisation of mean and
+variance; the mean over time of its last layer is projected. A text's embedding is the projected first output
+of bert-base-uncased; at most 512 tokens. 768 dimensions, exp(logit_scale) · cosine.
 
-This is the network of the `dual` family, and saving it writes a `dual` folder. The file is a state_dict; all
-sizes come from it, the rest is in `sizes`.
+This is the network of the `dual` family; saving it writes a `dual` folder. The file is a state_dict, from
+which all sizes are inferred; see `configs` for the rest.
 
-Differences from the reference on purpose:
+Deliberate differences from the reference:
 
-- It encodes one clip at a time and would take padding for silence. Here clips of several lengths share a
-  batch, for an attention mask gives each what it has alone.
-- A clip shorter than 25 ms, for which it fails, is completed with zeros.
+- The reference encodes one clip at a time and would treat padding as silence. Here clips of different lengths
+  share a batch, and an attention mask makes the result the same as without a batch.
+- A clip shorter than 25 ms, on which the reference fails, is zero-padded.
 
-The repository and the checkpoint state no licence; the audio encoder it starts from is CC-BY-NC-SA-4.0.
+The repository and the checkpoint state no licence; that of the pretrained audio encoder is CC-BY-NC-SA-4.0.
 """
 
 import re
@@ -37,16 +37,16 @@ from zsfuse_ray.models.networks.sizes import Sizes
 
 _OURS = (("audio_branch.base.", "audio_model."), ("text_branch.base.", "text_model."))
 _UNUSED = (
-    r"audio_model\.masked_spec_embed",  # for training
-    r"text_model\.embeddings\.position_ids",  # what older versions of transformers stored, and count now
+    r"audio_model\.masked_spec_embed",  # used only in training
+    r"text_model\.embeddings\.position_ids",  # stored by older versions of transformers
 )
 
 
 class Paraclap(Dual):
     """ParaCLAP.
 
-    Raises InputError for a checkpoint that is missing, no file of weights, or of another family, and for a
-    tokenizer with more tokens than the text encoder has.
+    Raises InputError for a checkpoint that is missing, not a file of weights, or of another family, and for a
+    tokenizer with more tokens than the text encoder.
     """
 
     about = About(
@@ -70,7 +70,7 @@ class Paraclap(Dual):
             raise InputError(
                 f"{checkpoint} is a folder with config.json "
                 f"(model_type {source.config.get('model_type')!r}); "
-                f"expected one file of weights, such as {self.about.checkpoints[0]}"
+                f"expected a file of weights, such as {self.about.checkpoints[0]}"
             )
         source = download(source)
         AudioLanguageModel.__init__(self, source, dtype)
@@ -82,18 +82,18 @@ class Paraclap(Dual):
         vocabulary = network.config.text_config.vocab_size
         if len(tokenizer) > vocabulary:
             raise InputError(
-                f"{checkpoint}: its tokenizer has {len(tokenizer)} tokens, expected at most the "
-                f"{vocabulary} of its text encoder"
+                f"{checkpoint}: its tokenizer has {len(tokenizer)} tokens, expected at most "
+                f"{vocabulary} as in its text encoder"
             )
         extractor = Wav2Vec2FeatureExtractor(do_normalize=self.normalises, return_attention_mask=True)
         self.put_together(checkpoint, network.to(device), extractor, tokenizer)
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights by the names of the reference."""
+        """Return the weights under the reference's names."""
         return weights
 
     def _network(self, weights: dict[str, Tensor], name: str) -> DualNetwork:
-        """Return a network of the sizes that the weights have."""
+        """Return a network with the sizes of the weights."""
         speech = Sizes(weights, name, self.family, "audio_branch.base.")
         writing = Sizes(weights, name, self.family, "text_branch.base.")
         dim, _ = Sizes(weights, name, self.family).of("audio_projection.linear1.weight", 2)
@@ -108,7 +108,7 @@ class Paraclap(Dual):
 
 
 def _ours(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights by the names of `DualNetwork`."""
+    """Return the weights under the names of `DualNetwork`."""
     for theirs, ours in _OURS:
         weights = {re.sub(f"^{re.escape(theirs)}", ours, key): value for key, value in weights.items()}
     return weights

@@ -1,18 +1,17 @@
-"""ParaSpeechCLAP (Diwan et al. 2026, arXiv 2603.28737), as github.com/ajd12342/paraspeechclap has it.
+"""ParaSpeechCLAP (Diwan et al. 2026, arXiv 2603.28737), from github.com/ajd12342/paraspeechclap.
 
-Made for descriptions of speaking styles: of a speaker ("intrinsic"), of an utterance, emotions among them
-("situational", the one to take here), or of both ("combined").
+Trained on descriptions of speaking style: of a speaker ("intrinsic"), of an utterance, including emotions
+("situational", recommended here), or of both ("combined").
 
-ParaCLAP's network with other encoders: WavLM Large, which takes 16 kHz of any length with each clip's mean
-and variance normalised, its last layer averaged over what is no padding; and the first output of
-granite-embedding-278m-multilingual (of XLM-RoBERTa's architecture), at most 512 tokens. 768 dimensions. MIT.
+ParaCLAP's network with other encoders: WavLM Large for 16 kHz audio of any length, with mean and variance
+normalised per clip and its last layer averaged without padding; and the first output of
+granite-embedding-278m-multilingual (XLM-RoBERTa's architecture), at most 512 tokens. 768 dimensions. MIT.
 
-A clip's score for a text is the plain cosine, of which the reference takes the softmax: `scale` is 1, not the
-learned scale, which only training uses. Posteriors come out nearly flat, so fit the
+A clip's score for a text is the plain cosine, as in the reference, which applies the softmax to it: `scale`
+is 1, not the learned scale, which is used only in training. Posteriors are therefore nearly uniform: fit the
 temperature on labelled data (zsfuse tune).
 
-Difference from the reference on purpose: a clip shorter than 25 ms, for which it fails, is completed with
-zeros.
+Deliberate difference from the reference: a clip shorter than 25 ms, on which it fails, is zero-padded.
 """
 
 import math
@@ -46,13 +45,13 @@ class ParaSpeechClap(Paraclap):
 
     @property
     def scale(self) -> float:
-        """What multiplies the cosine of two embeddings: 1, as in the reference's classification."""
+        """Factor of the cosine of two embeddings: 1, as in the reference's classification."""
         return 1.0
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights by the names of the reference, see `Paraclap.renamed`.
+        """Return the weights under the reference's names, see `Paraclap.renamed`.
 
-        The reference leaves its learned scale at its start where the file calls it by another name.
+        As in the reference, the learned scale keeps its initial value if it has another name in the file.
         """
         weights = super().renamed(weights)
         weights.pop("logit_scale", None)

@@ -1,21 +1,21 @@
-"""Vox-Profile's models of emotion: WavLM-Large and Whisper-Large v3, trained on MSP-Podcast.
+"""Vox-Profile's emotion models: WavLM-Large and Whisper-Large v3, trained on MSP-Podcast.
 
 Feng et al. 2025 (arXiv 2505.14648); code in github.com/tiantiaf0627/vox-profile-release (`WavLMWrapper`,
-`WhisperWrapper`), whose checkpoints hold config.json and model.safetensors. Labels Anger, Contempt, Disgust,
-Fear, Happiness, Neutral, Sadness, Surprise, Other. 16 kHz, 15 s. Licence: the repository's RAIL, which rules
-out surveillance and more; its README adds: no commercial use.
+`WhisperWrapper`), whose checkpoints consist of config.json and model.safetensors. Labels Anger, Contempt,
+Disgust, Fear, Happiness, Neutral, Sadness, Surprise, Other. 16 kHz, 15 s. Licence: the repository's RAIL,
+which prohibits surveillance among others; its README adds: no commercial use.
 
-WavLM: each clip normalised to mean 0 and deviation 1; a softmax-weighted sum of its hidden states. Whisper:
-log-mel of a clip completed with zeros to 15 s; the encoder's last state. Both: three convolutions of width
-1, the mean over the clip's own frames, two linear layers; the vector is what the second of these reads.
-Low-rank adapters (Whisper's have rank 16) are added to the weights on loading; heads for other traits and
-Whisper's decoder are left out.
+WavLM: each clip normalised to mean 0 and standard deviation 1; a softmax-weighted sum of the hidden states.
+Whisper: log-mel of a clip zero-padded to 15 s; the encoder's last state. Both: three convolutions of width 1,
+the mean over the clip's own frames, two linear layers; the vector is the input of the second. Low-rank
+adapters (of rank 16 in Whisper) are merged into the weights on loading; heads for other traits and Whisper's
+decoder are ignored.
 
-Where this differs from the reference on purpose:
-- The reference normalises a clip for WavLM after it padded the batch, so that the zeros behind a clip change
-  it. Here a clip is normalised by itself, as in the reference where it is alone.
-- The reference encodes the first 15 s of a clip. Here these are the window, and all of a longer clip is
-  encoded, window by window; ``--long crop`` does as the reference does.
+Deliberate differences from the reference:
+- The reference normalises a clip for WavLM after padding the batch, so that padding changes the result. Here
+  each clip is normalised separately, as in the reference without a batch.
+- The reference encodes the first 15 s of a clip. Here 15 s is the window, and all of a longer clip is
+  encoded, window by window; ``--long crop`` gives the reference's behaviour.
 """
 
 from collections.abc import Mapping
@@ -56,11 +56,11 @@ LABELS = (
 )
 _FAMILY = "Vox-Profile emotion"
 _SECONDS = 15
-_POSITIONS = 750  # Whisper's for 15 s: one for 20 ms
+_POSITIONS = 750  # Whisper's for 15 s: one per 20 ms
 _BACKBONE = "backbone_model."
 _WHISPERS = ("whisper_tiny", "whisper_base", "whisper_small", "whisper_medium", "whisper_large")
 _POSITION_NAMES = ("embed_positions", f"{_BACKBONE}encoder.embed_positions.weight")
-# What a checkpoint holds beside the head for emotions: other traits, Whisper's decoder.
+# Other weights in a checkpoint: heads for other traits, Whisper's decoder.
 _OTHERS = (
     r"(detailed_out|arousal|valence|dominance)_layer\..*",
     rf"{_BACKBONE}decoder\..*",
@@ -69,7 +69,7 @@ _OTHERS = (
 
 
 class VoxProfile:
-    """Audio → logits over nine emotions, by WavLM or by Whisper, as config.json has it; a `Specialist`.
+    """Audio → logits over nine emotions, by WavLM or Whisper according to config.json; a `Specialist`.
 
     Raises InputError for a checkpoint that is missing, of another family, or of another trait.
     """
@@ -89,7 +89,7 @@ class VoxProfile:
     labels: tuple[str, ...] = LABELS
     sample_rate: int = 16_000
     window: int | None = _SECONDS * sample_rate
-    same_length: bool = False  # WavLM's mask makes padding harmless; Whisper always takes 15 s
+    same_length: bool = False  # WavLM's mask makes padding harmless; Whisper's input is always 15 s
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
@@ -98,7 +98,7 @@ class VoxProfile:
         backbone = source.config.get("pretrain_model")
         if backbone != "wavlm_large" and backbone not in _WHISPERS:
             raise InputError(
-                f"{checkpoint} is no {_FAMILY} model: config.json has pretrain_model {backbone!r}, "
+                f"{checkpoint} is not a {_FAMILY} model: config.json has pretrain_model {backbone!r}, "
                 "expected wavlm_large or whisper_large"
             )
         source = download(source)
@@ -117,8 +117,8 @@ class VoxProfile:
     def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return logits and vectors, see `Specialist.classify`.
 
-        The authors trained on 3 to 15 s and call less unreliable. What is too short for a first frame is
-        completed with zeros.
+        The authors trained on 3 to 15 s and call results on shorter clips unreliable. A clip too short for
+        one frame is zero-padded.
         """
         inputs = self._features([clip.to(self.device) for clip in clips])
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -127,7 +127,7 @@ class VoxProfile:
 
 
 class _Head(nn.Module):
-    """What both networks do with frames: (B, T, n) and which of them count, (B, T), → logits and vectors."""
+    """Common head of both networks: frames (B, T, n) and their mask (B, T) → logits and vectors."""
 
     def __init__(self, size: int, width: int):
         super().__init__()
@@ -152,7 +152,7 @@ class _WavLM(_Head):
 
     def forward(self, waveforms: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         given = self.backbone_model(waveforms, attention_mask=mask, output_hidden_states=True)
-        # The last is the one after the final normalisation, which not every transformers counts among them.
+        # The last state is after the final normalisation; some versions of transformers do not list it.
         states = [*given.hidden_states[:-1], given.last_hidden_state][-len(self.weights) :]
         shares = self.weights.float().softmax(dim=0)
         frames = torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(dim=0)
@@ -182,7 +182,7 @@ class _Waves(nn.Module):
 
 
 class _Mels(nn.Module):
-    """Clips → (B, bins, frames), and which of Whisper's positions are the clip's, (B, positions)."""
+    """Clips → (B, bins, frames), and a mask of Whisper's positions within the clip, (B, positions)."""
 
     def __init__(self, config: WhisperConfig):
         super().__init__()
@@ -201,7 +201,7 @@ def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, _Head]:
     width, (states,) = sizes.of("model_seq.0.weight", 3)[0], sizes.of("weights", 1)
     if states not in (config.num_hidden_layers, config.num_hidden_layers + 1):
         raise InputError(
-            f"{name}: no {_FAMILY} checkpoint: it weighs {states} hidden states "
+            f"{name}: not a valid {_FAMILY} checkpoint: weights for {states} hidden states "
             f"of {config.num_hidden_layers} layers"
         )
     network = sizes.build(lambda: _WavLM(config, width, states))
@@ -209,7 +209,7 @@ def _wavlm(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, _Head]:
 
 
 def _whisper(weights: Mapping[str, Tensor], name: str) -> tuple[nn.Module, _Head]:
-    # An unused sum of layers, and positions under one of two names, of which 15 s need the first.
+    # Drop an unused layer sum; positions have one of two names, and 15 s need only the first of them.
     positions = next((weights[key][:_POSITIONS] for key in _POSITION_NAMES if key in weights), None)
     weights = {key: value for key, value in weights.items() if key not in (*_POSITION_NAMES, "weights")}
     if positions is not None:

@@ -1,7 +1,7 @@
 """CNN14 (Kong et al. 2020, PANNs, arXiv 1912.10211), the audio encoder of Microsoft CLAP 2022.
 
-Names are those of its authors' checkpoints (github.com/qiuqiangkong/audioset_tagging_cnn), and sizes are read
-off them.
+Names are those of its authors' checkpoints (github.com/qiuqiangkong/audioset_tagging_cnn); sizes are inferred
+from the weights.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _BLOCKS = 6
 
 
 class Cnn14(nn.Module):
-    """Log-mel (B, 1, frames, bins) → (B, width). KeyError where the weights lack one that shows a size."""
+    """Log-mel (B, 1, frames, bins) → (B, width). KeyError if a weight that determines a size is missing."""
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()

@@ -1,8 +1,8 @@
-"""The configs of encoders, read off their weights: a file of weights alone does not bring them.
+"""Configs of encoders, inferred from their weights: a single file of weights has no config.
 
-What shapes leave open follows the rules of the published models: attention heads are 64 wide, convolutions
-have the strides 5, 2, 2, …, and an encoder of speech normalises before its layers where it normalises in
-every convolution.
+Settings that shapes do not determine follow the published models: attention heads have width 64, convolutions
+have strides 5, 2, 2, …, and a speech encoder normalises before its layers if it normalises in every
+convolution.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ HEAD = 64  # width of an attention head
 
 
 def speech_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
-    """Return the config of an encoder, a Wav2Vec2Config or a WavLMConfig; nothing is masked in training."""
+    """Return the config of an encoder, a Wav2Vec2Config or a WavLMConfig, without masking in training."""
     convolutions = range(max(1, sizes.count("feature_extractor.conv_layers.{}.conv.weight")))
     kernels = [sizes.of(f"feature_extractor.conv_layers.{i}.conv.weight", 3) for i in convolutions]
     hidden, group, reach = sizes.of("encoder.pos_conv_embed.conv.parametrizations.weight.original1", 3)
@@ -38,13 +38,13 @@ def speech_config(sizes: Sizes, config_class: Any) -> PreTrainedConfig:
         do_stable_layer_norm=normalises_all,
         num_conv_pos_embeddings=reach,
         num_conv_pos_embedding_groups=sizes.split(hidden, group),
-        mask_time_prob=0.0,  # no weight for what masks would hide
+        mask_time_prob=0.0,  # otherwise a mask embedding is required
         **own,
     )
 
 
 def whisper_config(sizes: Sizes, positions: int) -> WhisperConfig:
-    """Return the config of a Whisper whose encoder takes so many positions, of 20 ms each."""
+    """Return the config of a Whisper whose encoder has so many positions, of 20 ms each."""
     width, bins, _ = sizes.of("conv1.weight", 3)
     return WhisperConfig(
         d_model=width,

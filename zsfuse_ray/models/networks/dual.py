@@ -1,8 +1,8 @@
 """The network of the `dual` family: an audio encoder, a text encoder, and a projection of each.
 
-Any encoders of transformers go: each is described by its own config inside config.json, as in transformers'
-vision-text-dual-encoder. ParaCLAP (Jing et al. 2024, arXiv 2406.07203) is one of these, with `mlp`
-projections, and so is ParaSpeechCLAP: families of their own read their authors' files. Folders are those of
+Any encoders of transformers can be used: each is described by its own config inside config.json, as in
+transformers' vision-text-dual-encoder. ParaCLAP (Jing et al. 2024, arXiv 2406.07203) and ParaSpeechCLAP have
+this network, with `mlp` projections; their families read the authors' files. Folders are those of
 save_pretrained: config.json with model_type "dual" and model.safetensors.
 """
 
@@ -25,7 +25,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 PROJECTIONS = ("linear", "mlp")
 POOLINGS = ("mean", "cls", "pooler")
 
-# Encoders that AutoModel does not make from their config.
+# Encoders that AutoModel cannot create from their config.
 ENCODERS: dict[str, type[PreTrainedModel]] = {
     "whisper": WhisperEncoder,
     "clap_audio_model": ClapAudioModel,
@@ -34,11 +34,11 @@ ENCODERS: dict[str, type[PreTrainedModel]] = {
 
 
 class DualConfig(PreTrainedConfig):
-    """What config.json holds. audio_config, text_config: those of the encoders.
+    """Content of config.json. audio_config, text_config: those of the encoders.
 
     projection: "linear" or "mlp"; projection_dim: size of the common space; audio_pooling, text_pooling:
-    "mean" over what is no padding, "cls" (the first output), or the encoder's own "pooler". The audio_config
-    of an image encoder may hold features_mean and features_std, by which its log-mels are shifted and scaled.
+    "mean" (without padding), "cls" (the first output), or the encoder's own "pooler". The audio_config of an
+    image encoder may have features_mean and features_std, which normalise its log-mels.
     """
 
     model_type = "dual"
@@ -73,7 +73,7 @@ class MlpProjection(nn.Module):
 
 
 class DualNetwork(PreTrainedModel):
-    """Both encoders and their projections. logit_scale: log of what multiplies the cosine."""
+    """Both encoders and their projections. logit_scale: log of the factor of the cosine."""
 
     config_class = DualConfig
     base_model_prefix = "dual"
@@ -92,7 +92,7 @@ class DualNetwork(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Give what is not in an encoder its start (encoders start their own parts)."""
+        """Initialise everything outside the encoders, which initialise themselves."""
         if isinstance(module, DualNetwork):
             nn.init.constant_(self.logit_scale, self.config.logit_scale_init_value)
         elif isinstance(module, nn.Linear):
@@ -104,9 +104,9 @@ class DualNetwork(PreTrainedModel):
             nn.init.zeros_(module.bias)
 
     def audio(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return (B, dim) embeddings, not normalised, of what `Dual.features` gives.
+        """Return (B, dim) embeddings, not normalised, of the output of `Dual.features`.
 
-        Its `filled`, (B,), is the share of the time axis that is no padding, for encoders without a mask.
+        Its `filled`, (B,), is the share of the time axis without padding, for encoders without a mask.
         """
         encoder: Any = self.audio_model
         pooling = self.config.audio_pooling
@@ -119,7 +119,7 @@ class DualNetwork(PreTrainedModel):
         if "filled" in inputs:
             frames = (inputs["filled"] * hidden.shape[1] - 1e-3).ceil().clamp(min=1)
             mask = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]
-        elif mask is not None and hidden.shape[1] != mask.shape[1]:  # convolutions from samples to frames
+        elif mask is not None and hidden.shape[1] != mask.shape[1]:  # convolutions reduce samples to frames
             mask = encoder._get_feature_vector_attention_mask(hidden.shape[1], mask)
         return self.audio_projection(_mean(hidden, mask))
 
@@ -132,10 +132,10 @@ class DualNetwork(PreTrainedModel):
 
 
 def encoder_of(config: Any) -> PreTrainedModel:
-    """Return the encoder that a config describes, with random weights; of an encoder-decoder its encoder."""
+    """Return the encoder of a config, with random weights; only the encoder of an encoder-decoder."""
     if config.model_type in ENCODERS:
         return ENCODERS[config.model_type](config)
-    # in the network's own precision, whatever the encoder was once saved in
+    # in the network's precision, whatever the encoder was saved in
     model = AutoModel.from_config(config, dtype=torch.get_default_dtype())
     return model.get_encoder() if config.is_encoder_decoder else model
 
@@ -148,7 +148,7 @@ def _projection(config: DualConfig, width: int) -> nn.Module:
 
 def _width(config: Any) -> int:
     """Return the size of an encoder's last hidden state."""
-    if sizes := getattr(config, "hidden_sizes", None):  # an image model's, stage by stage
+    if sizes := getattr(config, "hidden_sizes", None):  # an image model has one per stage
         return sizes[-1]
     return config.output_hidden_size if getattr(config, "add_adapter", False) else config.hidden_size
 
@@ -158,7 +158,7 @@ def _pooled(output: Any, pooling: str) -> Tensor:
 
 
 def _mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean (B, width) of (B, length, width) over the length, where the mask is not 0."""
+    """Return the masked mean (B, width) of (B, length, width) over the length."""
     if mask is None:
         return hidden.mean(dim=1)
     mask = mask[..., None].to(hidden.dtype)

@@ -1,7 +1,7 @@
-"""HTS-AT (Chen et al. 2022, arXiv 2202.00874) under its authors' names → transformers' ClapAudioModel.
+"""Convert weights of HTS-AT (Chen et al. 2022, arXiv 2202.00874) to those of transformers' ClapAudioModel.
 
-Both are the same Swin transformer over a log-mel; names differ, and transformers keeps query, key and value
-apart. Patches do not overlap and the picture is 256 × 256, as in every published checkpoint.
+Both are the same Swin transformer over a log-mel; names differ, and transformers separates query, key and
+value. Patches do not overlap and the image is 256 × 256, as in every published checkpoint.
 """
 
 import re
@@ -22,16 +22,16 @@ _NAMES = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-# Spectrogram and classification head, which ClapAudioModel leaves to others, and masks that it makes anew.
+# Spectrogram and classification head, not part of ClapAudioModel, and masks, which it recomputes.
 _NOT_ITS = re.compile(r"(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask")
 
 
 def htsat_config(sizes: Sizes) -> ClapAudioConfig:
-    """Return the config of an HTS-AT, with fusion of long audio where it has weights for that."""
+    """Return the config of an HTS-AT, with fusion of long audio if it has the weights for it."""
     channels, _, *patch = sizes.of("patch_embed.proj.weight", 4)
     stages = range(sizes.parts("layers."))
     table = "layers.{}.blocks.0.attn.relative_position_bias_table"
-    offsets, _ = sizes.of(table.format(0), 2)  # a row for each of (2w − 1)² offsets in a window w wide
+    offsets, _ = sizes.of(table.format(0), 2)  # (2w − 1)² offsets in a window of width w
     is_fused = sizes.has("patch_embed.mel_conv2d.weight")
     return ClapAudioConfig(
         window_size=(round(offsets**0.5) + 1) // 2,
@@ -59,7 +59,7 @@ def htsat_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = re.sub(pattern, replacement, name)
         name = f"audio_encoder.{name}"
         if ".qkv." in name:
-            # what does not make three is filled in nowhere, and so refused
+            # if it does not split into three, a weight is missing and `fill` raises
             thirds = zip(("query", "key", "value"), torch.atleast_1d(value).chunk(3), strict=False)
             renamed |= {name.replace("qkv", part): third for part, third in thirds}
         else:

@@ -1,7 +1,7 @@
-"""The network of Microsoft CLAP, 2022 or 2023, and its log-mel, with sizes read off a checkpoint's weights.
+"""The network of Microsoft CLAP, 2022 or 2023, and its log-mel, with sizes inferred from the weights.
 
 2023 is transformers' ClapAudioModel (the same HTS-AT) and GPT2Model, 2022 is CNN14 and BertModel, each with
-the projection that ParaCLAP took over from here.
+the projection that ParaCLAP adopted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ _HOP = 320
 FAMILY = "msclap"
 _AUDIO, _TEXT = "audio_encoder.base.", "caption_encoder.base."
 
-# What is in the file for other purposes: spectrograms (`MsClapMel` reads them), classifiers, BERT's pooler,
-# and masks and positions that older versions of transformers kept.
+# Not part of the network: spectrograms (read by `MsClapMel`), classifiers, BERT's pooler, and masks and
+# positions stored by older versions of transformers.
 UNUSED = (
     rf"{_AUDIO}(spectrogram_extractor|logmel_extractor|fc_audioset)\..*",
     rf"{_TEXT}(pooler\..*|embeddings\.position_ids|h\.\d+\.attn\.(masked_)?bias)",
@@ -34,10 +34,10 @@ UNUSED = (
 
 @dataclass(frozen=True)
 class Year:
-    """What differs between the years: names of weights that only one has, and what no weight shows.
+    """Differences between the years. marks: names of weights that only one of them has.
 
-    audio: what the names of its audio encoder's weights begin with. is_gpt: GPT-2 is its text encoder, not
-    BERT. window: in samples. tokenizer: where it comes from.
+    audio: prefix of the audio encoder's weights. is_gpt: the text encoder is GPT-2, not BERT. window: in
+    samples. tokenizer: its hub id.
     """
 
     audio: str
@@ -69,9 +69,9 @@ YEARS = (
 
 
 class MsClapMel(nn.Module):
-    """The log-mel in dB that a checkpoint's filters describe: clips → (B, 1, frames, bins), float32.
+    """Log-mel in dB with a checkpoint's own filters: clips → (B, 1, frames, bins), float32.
 
-    Zeros complete a clip to the window. KeyError or ValueError for weights that describe none.
+    Clips are zero-padded to the window. KeyError or ValueError for missing or invalid filters.
     """
 
     hann: Tensor
@@ -85,11 +85,11 @@ class MsClapMel(nn.Module):
         hann = cosines[0]  # times the cosine of frequency 0, which is 1
         angles = torch.arange(bins)[:, None] * torch.arange(samples) % samples * (2 * torch.pi / samples)
         if bins != samples // 2 + 1 or not torch.allclose(cosines, hann * angles.cos(), rtol=0, atol=1e-3):
-            raise ValueError("the spectrogram's weights are no Fourier transform under one window")
+            raise ValueError("the spectrogram's weights are not a windowed Fourier transform")
         filters = weights[f"{year.audio}logmel_extractor.melW"].double()
         expected = (bins, len(weights[f"{year.audio}bn0.weight"]))
         if filters.shape != expected:
-            raise ValueError(f"the mel filters are of shape {list(filters.shape)}, expected {list(expected)}")
+            raise ValueError(f"the mel filters have shape {list(filters.shape)}, expected {list(expected)}")
         self.register_buffer("hann", hann, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 
@@ -103,9 +103,9 @@ class MsClapMel(nn.Module):
 
 
 class MsClapNetwork(nn.Module):
-    """Both towers, under the names of `named`. logit_scale: log of what multiplies the cosine.
+    """Both towers, under the names of `named`. logit_scale: log of the factor of the cosine.
 
-    InputError, KeyError, or whatever sizes that make no network raise; `name` is for messages.
+    Raises InputError, KeyError or any other exception for inconsistent sizes; `name` is for messages.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], year: Year, name: str):
@@ -143,7 +143,7 @@ class MsClapNetwork(nn.Module):
 
 
 def named(weights: Mapping[str, Tensor], year: Year) -> dict[str, Tensor]:
-    """Return a checkpoint's weights under the network's names: HTS-AT has others in transformers."""
+    """Return a checkpoint's weights under the network's names, which differ for HTS-AT."""
     if not year.is_gpt:
         return dict(weights)
     others = {name: value for name, value in weights.items() if not name.startswith(year.audio)}
@@ -162,7 +162,7 @@ def _gpt2(weights: Mapping[str, Tensor], layers: int) -> GPT2Model:
         n_head=width // HEAD,
         n_inner=len(weights["h.0.mlp.c_proj.weight"]),
         use_cache=False,
-        bos_token_id=None,  # the defaults are those of the whole vocabulary, and serve generation alone
+        bos_token_id=None,  # the defaults exceed a smaller vocabulary, and are used only in generation
         eos_token_id=None,
     )
     return GPT2Model(config)

@@ -1,4 +1,4 @@
-"""From samples to frames in wav2vec 2.0, HuBERT and WavLM: the convolutions' reach, and what padding does."""
+"""Samples, frames and padding in wav2vec 2.0, HuBERT and WavLM."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig, WavLMConfig
 
 # Model types whose attention mask makes padding harmless, given layer normalisation in the convolutions.
 _MASKED_TYPES = ("wav2vec2", "hubert", "wavlm")
-MASK_EMBEDDING = r".*masked_spec_embed"  # the name of a weight that training alone uses
+MASK_EMBEDDING = r".*masked_spec_embed"  # a weight used only in training
 
 
 def heeds_mask(config: PreTrainedConfig) -> bool:
@@ -15,7 +15,7 @@ def heeds_mask(config: PreTrainedConfig) -> bool:
 
 
 def receptive_field(config: PreTrainedConfig) -> int:
-    """Return how many samples a waveform encoder's convolutions need for one output; 1 without any."""
+    """Return the number of samples a waveform encoder's convolutions need for one output; 1 without any."""
     kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
     samples = 1
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
@@ -24,7 +24,7 @@ def receptive_field(config: PreTrainedConfig) -> int:
 
 
 def frame_mask(config: WavLMConfig, attention_mask: Tensor) -> Tensor:
-    """Return which of WavLM's frames hold nothing of the padding: (B, samples) → (B, frames), bool."""
+    """Return which of WavLM's frames contain no padding: (B, samples) → (B, frames), bool."""
     counts = _frames(config, attention_mask.sum(dim=1))
     width = _frames(config, torch.tensor(attention_mask.shape[1]))
     return torch.arange(int(width), device=counts.device) < counts[:, None]
