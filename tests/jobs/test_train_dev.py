@@ -36,8 +36,8 @@ def test_speakers_are_held_out_or_the_last_epoch_is_saved(run_job: Callable, tmp
     out = tmp_path / "without"
     done = run_job("train", *options, "--output", out, "--dev", "none")
     said = scored(done)
-    assert "no dev clips, so no epoch is measured and the last one is saved: --dev none\n" in done.stderr
-    assert f"the last epoch, 2, is in {out}: not measured, as there are no dev clips" in said
+    assert "no dev clips, so no epoch is evaluated and the last one is saved: --dev none\n" in done.stderr
+    assert f"the last epoch, 2, is in {out}: not evaluated, without dev clips" in said
     run = json.loads((out / "training.json").read_text())
     assert run["held_out"] == {}
     assert set(run["best"]) == {"epoch", "steps", "loss", "lr", "seconds"}

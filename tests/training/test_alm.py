@@ -1,4 +1,4 @@
-"""Contrastive training of both families, without Ray: what it learns, keeps, saves and refuses."""
+"""Contrastive training of both families, without Ray: gradients, freezing, saving, invalid input."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ def duals(tmp_path):
 
 @pytest.fixture
 def parts(tmp_path):
-    """Folders of an image encoder without weights, and of a text encoder with."""
+    """Folders of an image encoder without weights, and of a text encoder with weights."""
     torch.manual_seed(0)
     settings, extractor = AUDIO["resnet-clap"]()
     for part in (settings, extractor):
@@ -71,7 +71,7 @@ def training(config) -> dict[str, Any]:
 
 
 def gradients_of(config) -> dict[str, Any]:
-    """Loss and gradients of one step of all workers."""
+    """Loss and gradients of one step over all workers."""
     torch.set_num_threads(1)
     task = Contrastive(config, table())
     is_shared = dist.is_initialized()
@@ -98,12 +98,12 @@ def gradients_of(config) -> dict[str, Any]:
 
 
 def gradients_of_all(several) -> list[dict[str, Any]]:
-    """With each of several options."""
+    """The same for each of several options."""
     return [gradients_of(config_of(**options)) for options in several]
 
 
 def test_gradients_of_two_workers_are_those_of_one(duals, parts):
-    """With either loss, and from parts that each worker joins for itself."""
+    """With either loss, and for encoders joined in each worker."""
     masked = {"time_masks": 1, "frequency_masks": 1}
     several = [
         ALM | masked | {"init": duals, "text_lr": 1e-3, "contrastive": "info_nce", "label_smoothing": 0.1},
@@ -122,14 +122,14 @@ def test_gradients_of_two_workers_are_those_of_one(duals, parts):
         assert largest > 0.1
 
 
-def test_a_new_dual_of_two_parts_learns_tones(parts, tmp_path):
+def test_new_dual_of_two_encoders_learns_tones(parts, tmp_path):
     audio, text = parts
     options = {"epochs": 15, "lr": 5e-3, "batch_s": 6.0, "half": True}
     options |= {
         "captions": "{}",
         "caption_words": 1,
         "templates": "{}",
-    }  # a random text encoder knows no words
+    }  # the text encoder is random
     config = config_of(audio, **ALM, **options, text=str(text))
     done = training(config)
     assert done["history"][-1]["dev_ua"] > 0.9
@@ -144,7 +144,7 @@ def test_a_new_dual_of_two_parts_learns_tones(parts, tmp_path):
 
 
 def check_saved(task: Contrastive, folder, family: str, close: float):
-    """The folder scores as the task does."""
+    """The saved folder gives the task's scores."""
     spec = parse_spec(str(folder), "alm")
     assert spec.family == family
     model = load(spec)
@@ -181,7 +181,7 @@ def test_clap_learns_and_saves_as_clap(tmp_path):
         ({"freeze": "encoder"}, {"audio_projection"}, {"audio_model", "text_model"}),
     ],
 )
-def test_what_is_frozen_stays(duals, options, learns, stays):
+def test_frozen_weights_are_unchanged(duals, options, learns, stays):
     done = training(config_of(duals, **ALM, epochs=1, lr=1e-2, **options))
     for part in learns:
         assert any(name.startswith(f"network.{part}") for name in done["changed"]), part
@@ -189,7 +189,7 @@ def test_what_is_frozen_stays(duals, options, learns, stays):
         assert not any(name.startswith(f"network.{part}") for name in done["changed"]), part
 
 
-def test_captions_of_other_labels_are_pushed_away_and_of_the_same_are_not(duals):
+def test_only_captions_of_other_labels_are_negatives(duals):
     """Two angry clips and a sad one: the gradient on the second angry caption pulls the first clip to it."""
     config = config_of(duals, **ALM, captions="{}", caption_words=1)
     task = Contrastive(config, table_of(["angry", "angry", "sad"]))
@@ -202,19 +202,19 @@ def test_captions_of_other_labels_are_pushed_away_and_of_the_same_are_not(duals)
     torch.testing.assert_close(truth[0], torch.tensor([0.75, 0.75, 0.25]))
 
 
-def test_a_corpus_is_asked_for_its_own_labels(duals):
+def test_corpus_is_classified_among_its_own_labels(duals):
     clips = table_of(["angry", "sad", "happy", "sad"], ["train", "dev"] * 2, ["a", "a", "b", "b"])
     task = Contrastive(config_of(duals, **ALM), clips)
     bank = task.alm.embed_text(["angry", "happy", "sad"])[0].numpy()
     task.config = config_of(duals, **ALM, templates="{}")
-    # both dev clips sound happy most, then sad; corpus a has no happy
+    # both dev clips score highest for happy, then sad; corpus a has no happy
     towards = (2 * bank[1] + bank[2])[None].repeat(2, axis=0)
     order = np.argsort(-(towards[0] @ bank.T))
     assert order.tolist()[:2] == [1, 2]
     assert task.metrics(towards, np.array([1, 3]))["dev_ua"] == pytest.approx(0.5)
 
 
-def test_masks_hide_what_a_clip_fills_and_nothing_behind(duals):
+def test_masks_cover_only_frames_of_the_clip(duals):
     config = config_of(duals, **ALM, time_masks=3, frequency_masks=2)
     task = Contrastive(config, table())
     clips = [torch.from_numpy(t).float() / 32768 for t in tones(4, (0.5, 1.0))]
@@ -228,7 +228,7 @@ def test_masks_hide_what_a_clip_fills_and_nothing_behind(duals):
     torch.testing.assert_close(again["input_features"].flip(0), hidden["input_features"], rtol=0, atol=1e-4)
 
 
-def test_starts_that_cannot_be_are_one_line(duals, parts, tmp_path):
+def test_invalid_starts_give_one_line_errors(duals, parts, tmp_path):
     audio, text = parts
     specialist = shutil.copytree(duals, tmp_path / "other")
     (specialist / "config.json").write_text('{"model_type": "wavlmm"}')
@@ -248,7 +248,7 @@ def test_starts_that_cannot_be_are_one_line(duals, parts, tmp_path):
     (text / "model.safetensors").unlink()
     with pytest.raises(InputError, match="has no weights"):
         Contrastive(config_of(audio, **ALM, text=str(text)), table())
-    with pytest.raises(InputError, match="must learn: --text-lr"):
+    with pytest.raises(InputError, match="must be trained; set --text-lr"):
         Contrastive(config_of(duals, **ALM, from_scratch=True), table())
 
 
@@ -261,12 +261,12 @@ def test_starts_that_cannot_be_are_one_line(duals, parts, tmp_path):
         ({"task": "specialist", "text": "x"}, "--text is"),
     ],
 )
-def test_options_that_do_not_go_together(options, says):
+def test_incompatible_options(options, says):
     with pytest.raises(InputError, match=says):
         config_of("x", **(ALM | options))
 
 
-def test_a_projection_with_random_weights_learns_though_the_text_encoder_does_not(parts):
+def test_random_projection_is_trained_with_a_frozen_text_encoder(parts):
     audio, text = parts
     for options in ({"projection_dim": 8}, {"projection": "mlp"}):
         done = training(config_of(audio, **ALM, **options, text=str(text), epochs=1, warmup=0.0))
@@ -274,7 +274,7 @@ def test_a_projection_with_random_weights_learns_though_the_text_encoder_does_no
         assert not any(name.startswith("network.text_model.") for name in done["changed"])
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not(duals):
+def test_resumed_training_equals_an_uninterrupted_one(duals):
     config = config_of(duals, **ALM, epochs=3, lr=1e-3, text_lr=1e-4, contrastive="sigmoid", ema=0.9)
     states = []
 
@@ -294,7 +294,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(duals):
     assert not torch.equal(weights["bias"], torch.tensor(-10.0))
 
 
-def test_random_weights_follow_the_seed(parts):
+def test_seed_determines_random_weights(parts):
     audio, text = parts
     models = [
         Contrastive(config_of(audio, **ALM, text=str(text), seed=seed), table()).module for seed in (1, 1, 2)
@@ -304,7 +304,7 @@ def test_random_weights_follow_the_seed(parts):
     assert not torch.equal(first, other)
 
 
-def test_parts_in_16_bits_are_trained_in_32(parts):
+def test_float16_encoders_are_trained_in_float32(parts):
     for folder in parts:
         settings = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))

@@ -1,4 +1,4 @@
-"""Augmentation: the same for the same seed, at the level asked for, and what it says on the tin."""
+"""Augmentation: deterministic by seed, at the requested level, and according to its definition."""
 
 import math
 
@@ -44,7 +44,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def pitch(clip: torch.Tensor) -> float:
-    """The strongest frequency in Hz."""
+    """The dominant frequency in Hz."""
     inner = clip[2000:-2000]
     spectrum = torch.fft.rfft(inner * torch.hann_window(len(inner)), n=1 << 18).abs()
     return float(spectrum.argmax()) * RATE / (1 << 18)
@@ -56,13 +56,13 @@ def augmented_clip(clip: torch.Tensor, seed: int, **options: object) -> torch.Te
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**62), st.floats(0.02, 3))
-def test_a_seed_says_all(seed: int, seconds: float) -> None:
+def test_seed_determines_the_result(seed: int, seconds: float) -> None:
     clip = noise(seconds)
     before = clip.clone()
     torch.manual_seed(1)
     first = augmented_clip(clip, seed, **ALL)
     torch.manual_seed(2)
-    np.random.seed(3)  # noqa: NPY002 (what is global must not matter)
+    np.random.seed(3)  # noqa: NPY002 (global state must not matter)
     assert torch.equal(augmented_clip(clip, seed, **ALL), first)
     assert torch.equal(clip, before)
     assert first.isfinite().all()
@@ -70,7 +70,7 @@ def test_a_seed_says_all(seed: int, seconds: float) -> None:
     assert not torch.equal(augmented_clip(clip, seed + 1, **ALL), first)
 
 
-def test_without_any_it_is_a_crop_at_most() -> None:
+def test_without_augmentation_a_clip_is_only_cropped() -> None:
     clip = noise(0.5)
     assert torch.equal(augmented(clip, [], None, 0, 0, RATE, config_of()), clip)
     long = noise(3)
@@ -84,7 +84,7 @@ def test_without_any_it_is_a_crop_at_most() -> None:
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 25.0])
-def test_noise_lies_as_far_below_as_asked(snr_db: float) -> None:
+def test_noise_has_the_requested_snr(snr_db: float) -> None:
     clip = tone(500)
     out = augmented(clip, [], None, 0, 5, RATE, config_of(noise=1, snr_db=(snr_db, snr_db)))
     assert 20 * math.log10(level(clip) / level(out - clip)) == pytest.approx(snr_db, abs=0.01)
@@ -104,7 +104,7 @@ def test_noise_is_white_or_pink(exponent: float, slope_db: float) -> None:
     np.testing.assert_allclose(slopes, slope_db, atol=0.3)
 
 
-def test_a_mix_holds_its_share() -> None:
+def test_mix_contains_the_share_of_the_partner() -> None:
     clip, partner = tone(300), 0.01 * tone(2000, 2.0)
     out = augment.mixed(clip, partner, 0.25, rng())
     assert len(out) == len(clip)
@@ -114,7 +114,7 @@ def test_a_mix_holds_its_share() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.85, 1.1, 1.2])
-def test_pitch_shifts_and_the_tempo_stays(factor: float) -> None:
+def test_pitch_shift_keeps_the_tempo(factor: float) -> None:
     clip = tone(1000)
     out = augment.shifted(clip, factor)
     assert len(out) == len(clip)
@@ -122,7 +122,7 @@ def test_pitch_shifts_and_the_tempo_stays(factor: float) -> None:
     assert float(level(out)) == pytest.approx(float(level(clip)), rel=1e-3)
 
 
-def test_the_phase_vocoder_is_torchaudios() -> None:
+def test_phase_vocoder_equals_torchaudio() -> None:
     clip, size = noise(1), augment.STRETCH_FFT
     window = torch.hann_window(size)
     fast = augment.resample(clip, 113, 100)
@@ -144,7 +144,7 @@ def test_speed_changes_pitch_and_length() -> None:
     assert min(map(pitch, found)) < 900
 
 
-def test_tilt_is_so_many_db_an_octave() -> None:
+def test_tilt_is_in_db_per_octave() -> None:
     clip = tone(500, amplitude=0.1) + tone(2000, amplitude=0.1)
     out = augment.filtered(clip, RATE, 3.0, 0.0, 0.0, generator())
     spectrum = torch.fft.rfft(out[: RATE // 2]).abs()
@@ -152,7 +152,7 @@ def test_tilt_is_so_many_db_an_octave() -> None:
     assert float(level(out)) == pytest.approx(float(level(clip)), rel=1e-3)
 
 
-def test_a_room_echoes_after_the_sound_and_fades() -> None:
+def test_reverberation_follows_the_sound_and_decays() -> None:
     clip = torch.zeros(RATE)
     clip[100] = 1.0
     out = augment.filtered(clip, RATE, 0.0, 0.5, 0.5, generator())
@@ -180,7 +180,7 @@ def test_gain_is_within_its_range() -> None:
     assert np.ptp(gains) > 6
 
 
-def test_babble_comes_from_training_clips_in_its_share() -> None:
+def test_babble_uses_training_clips_for_the_requested_share() -> None:
     rows = [background_rows(seed, np.array([4, 7, 9]), config_of(babble=0.3)) for seed in range(600)]
     assert {r for found in rows for r in found} == {4, 7, 9}
     assert np.mean([bool(found) for found in rows]) == pytest.approx(0.3, abs=0.06)
@@ -188,7 +188,7 @@ def test_babble_comes_from_training_clips_in_its_share() -> None:
 
 
 @given(st.integers(1, 400), st.integers(1, 80), st.integers(0, 2**62), st.integers(0, 4), st.integers(0, 4))
-def test_masks_stay_inside(frames: int, bands: int, seed: int, in_time: int, in_bands: int) -> None:
+def test_masks_are_within_features(frames: int, bands: int, seed: int, in_time: int, in_bands: int) -> None:
     config = config_of(time_masks=in_time, frequency_masks=in_bands, time_mask_s=0.5, frequency_mask=0.25)
     times, narrow = masks(frames, bands, 100.0, seed, config)
     assert (len(times), len(narrow)) == (in_time, in_bands)

@@ -1,4 +1,4 @@
-"""The plan of an epoch: every clip as often as it should come, whichever worker takes it."""
+"""The plan of an epoch: how often each clip is drawn, for any number of workers."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ def even(n: int) -> np.ndarray:
 
 
 @given(lengths, st.integers(400, 4000), st.integers(0, 5), st.integers(0, 3))
-def test_without_balance_every_clip_comes_once(
+def test_without_balance_every_clip_is_drawn_once(
     samples: np.ndarray, budget: int, seed: int, epoch: int
 ) -> None:
     steps = plan_epoch(samples, even(len(samples)), budget, seed, epoch)
@@ -25,7 +25,7 @@ def test_without_balance_every_clip_comes_once(
 
 
 @given(lengths, st.integers(1, 4000), st.floats(0, 1))
-def test_a_step_keeps_to_its_budget(samples: np.ndarray, budget: int, mixup: float) -> None:
+def test_step_stays_within_its_budget(samples: np.ndarray, budget: int, mixup: float) -> None:
     for step in plan_epoch(samples, even(len(samples)), budget, 1, 2, mixup):
         assert len(step) == 1 or step.longest * len(step) <= budget
         assert step.longest == samples[step.rows].max()
@@ -35,7 +35,7 @@ def test_a_step_keeps_to_its_budget(samples: np.ndarray, budget: int, mixup: flo
 
 
 @given(lengths, st.integers(1, 5), st.integers(1, 3))
-def test_shares_of_the_workers_make_up_the_step(samples: np.ndarray, world: int, parts: int) -> None:
+def test_workers_shares_partition_the_step(samples: np.ndarray, world: int, parts: int) -> None:
     (step, *_) = plan_epoch(samples, even(len(samples)), 10**9, 0, 0, 0.5)
     shares = [part for rank in range(world) for part in split(step, rank, world, parts)]
     for name in ("rows", "partners", "shares", "seeds"):
@@ -45,7 +45,7 @@ def test_shares_of_the_workers_make_up_the_step(samples: np.ndarray, world: int,
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_an_epoch_follows_from_its_seed_and_number_alone() -> None:
+def test_seed_and_epoch_number_determine_an_epoch() -> None:
     samples = np.arange(100, 200)
     plans = [
         [(s.rows.tolist(), s.seeds.tolist()) for s in plan_epoch(samples, even(100), 2000, *which)]
@@ -66,7 +66,7 @@ def test_clips_of_similar_length_share_a_step() -> None:
     assert abs(np.corrcoef(in_order, np.arange(len(steps)))[0, 1]) < 0.4  # not from long to short
 
 
-def test_no_step_of_a_handful_at_the_end() -> None:
+def test_no_tiny_step_at_the_end() -> None:
     steps = plan_epoch(np.full(33, 100), even(33), 800, 0, 0)
     assert sorted(len(s) for s in steps) == [4, 5, 8, 8, 8]
 
@@ -84,7 +84,7 @@ def test_draws_follow_the_weights(groups: list[int], power: float, seed: int) ->
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=80), st.floats(0, 1))
-def test_a_group_weighs_its_size_to_one_minus_the_power(groups: list[int], power: float) -> None:
+def test_group_weight_is_size_to_one_minus_power(groups: list[int], power: float) -> None:
     weights = sampling_weights(groups, power)
     of_group = Counter[int]()
     for group, weight in zip(groups, weights, strict=True):
@@ -94,7 +94,7 @@ def test_a_group_weighs_its_size_to_one_minus_the_power(groups: list[int], power
         assert weight == pytest.approx(shares[group] / sum(shares.values()))
 
 
-def test_mixup_touches_the_share_asked_for() -> None:
+def test_mixup_affects_the_requested_share() -> None:
     steps = plan_epoch(np.full(2000, 100), even(2000), 100 * 50, 0, 0, mixup=0.3)
     mixed = np.concatenate([s.shares for s in steps]) > 0
     assert mixed.mean() == pytest.approx(0.3, abs=0.04)

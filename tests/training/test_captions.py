@@ -1,4 +1,4 @@
-"""Captions against what they say, read word by word."""
+"""Captions verified against the meaning parsed from their words."""
 
 import numpy as np
 import pyarrow as pa
@@ -33,14 +33,14 @@ def table(rows, corpora=None):
 
 
 def says(template, row):
-    """What a caption of the row claims: column → meaning."""
+    """The claims of a caption of the row: column → meaning."""
     meaning = {"emotion": canonical(row[0]), "gender": row[1], "style": row[2]}
     return {name: meaning[name] for name in placeholders(template)}
 
 
 @settings(deadline=None)
 @given(rows, st.integers(0, 1000))
-def test_a_caption_is_true_where_all_it_says_is_so(rows, seed):
+def test_caption_is_true_if_all_its_claims_are(rows, seed):
     captions = captions_of(table(rows), TEMPLATES)
     n = np.arange(len(rows))
     templates = np.array([captions.draw(i, seed + i)[0] for i in n])
@@ -58,7 +58,7 @@ def test_a_caption_is_true_where_all_it_says_is_so(rows, seed):
 
 @settings(deadline=None)
 @given(rows, st.integers(0, 1000), st.integers(1, 5))
-def test_a_caption_is_its_template_filled_with_the_rows_words(rows, seed, words):
+def test_caption_is_the_template_filled_from_the_row(rows, seed, words):
     captions = captions_of(table(rows), TEMPLATES, words)
     for i, (emotion, gender, style) in enumerate(rows):
         template, text = captions.draw(i, seed)
@@ -69,21 +69,21 @@ def test_a_caption_is_its_template_filled_with_the_rows_words(rows, seed, words)
         assert "None" not in text
 
 
-def test_every_template_and_synonym_comes_up():
+def test_every_template_and_synonym_is_drawn():
     captions = captions_of(table([("angry", "male", None)]), ("I am {}", "{emotion}"), words=3)
     drawn = {captions.draw(0, seed) for seed in range(200)}
     words = ("angry", "anger", "mad")
     assert drawn == {(t, text.format(w)) for t, text in enumerate(("I am {}", "{}")) for w in words}
 
 
-def test_synonyms_mean_the_same_and_a_gender_that_is_not_named_does_not_differ():
+def test_synonyms_are_equal_and_unstated_gender_does_not_differ():
     captions = captions_of(table([("anger", "male", None), ("furious", "female", None)]), ("{emotion}",))
     true, known = captions.truth(np.arange(2), np.arange(2), np.zeros(2, int))
     assert true.all()
     assert known.all()
 
 
-def test_a_corpus_that_never_has_an_emotion_does_not_deny_it():
+def test_emotion_absent_from_a_corpus_is_unknown_not_false():
     rows = [("neutral", None, None), ("calm", None, None), ("sad", None, None)]
     clips = table(rows, ["a", "b", "b"])
     n = np.arange(3)
@@ -94,12 +94,12 @@ def test_a_corpus_that_never_has_an_emotion_does_not_deny_it():
         assert np.array_equal(known, expected)
 
 
-def test_columns_of_the_users_own():
+def test_user_defined_columns():
     clips = table([("angry", "male", None)]).append_column("accent", pa.array(["Scottish"]))
     assert captions_of(clips, ("a {accent} accent",)).draw(0, 0) == (0, "a scottish accent")
 
 
-def test_the_default_captions_need_an_emotion_alone():
+def test_default_captions_need_only_an_emotion():
     captions = captions_of(table([("angry", None, None)]))
     assert all(placeholders(t) == ("emotion",) for t in captions.templates)
     assert len(captions.templates) > 5
@@ -122,7 +122,7 @@ def test_the_default_captions_need_an_emotion_alone():
         (("x" * 400 + "{}",), "at most 300"),
     ],
 )
-def test_bad_templates_are_one_line(templates, message):
+def test_invalid_templates_give_one_line_errors(templates, message):
     with pytest.raises(InputError, match=message) as error:
         captions_of(table([("angry", "male", None), ("sad", None, None)]), templates)
     assert "\n" not in str(error.value)

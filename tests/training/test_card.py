@@ -1,4 +1,4 @@
-"""What a training says: the line of an epoch, and the card of the model."""
+"""Output of a training: the line of an epoch and the model card."""
 
 import yaml
 
@@ -37,7 +37,7 @@ def card_of(**changed: object) -> str:
     return card(**given | changed)  # pyright: ignore
 
 
-def test_the_card_says_where_the_weights_come_from() -> None:
+def test_card_states_the_origin_of_the_weights() -> None:
     text = card_of()
     front, _, body = text.removeprefix("---\n").partition("\n---\n")
     fields = yaml.safe_load(front)
@@ -50,15 +50,15 @@ def test_the_card_says_where_the_weights_come_from() -> None:
     assert "parameters: 1,234" in body
 
 
-def test_a_model_that_chose_no_epoch_says_so() -> None:
+def test_card_without_dev_metrics() -> None:
     without = [{"epoch": epoch, "steps": 9, "loss": 1.5, "lr": 1e-3} for epoch in (1, 2)]
     text = card_of(history=without, best=without[-1])
-    assert "The last epoch, 2, is saved here; there were no dev clips to measure it on." in text
+    assert "The last epoch, 2, is saved here, unmeasured: there were no dev clips." in text
     assert "optimistic" not in text
     assert "score" not in text
 
 
-def test_the_card_names_who_was_held_out() -> None:
+def test_card_lists_held_out_speakers() -> None:
     assert "held out" not in card_of()
     names = tuple(f"{number:02}" for number in range(20))
     said = f"Speakers held out of training for dev: {', '.join(names)}."

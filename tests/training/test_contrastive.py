@@ -1,4 +1,4 @@
-"""Contrastive losses against closed forms and torch's own, and shared by two processes."""
+"""Contrastive losses verified against closed forms and torch, and split over two processes."""
 
 import math
 
@@ -26,7 +26,7 @@ def pairs(seed=0):
     return audio, text, truth, known
 
 
-def test_with_one_positive_a_row_info_nce_is_clips():
+def test_info_nce_with_one_positive_per_row_equals_clip():
     audio, text, _, _ = pairs()
     logits, targets = 9 * audio @ text.T, torch.arange(N)
     expected = (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
@@ -34,7 +34,7 @@ def test_with_one_positive_a_row_info_nce_is_clips():
     torch.testing.assert_close(got, expected, **CLOSE)
 
 
-def test_smoothing_is_that_of_torch():
+def test_smoothing_equals_torch():
     audio, text, _, _ = pairs()
     logits, targets = 9 * audio @ text.T, torch.arange(N)
     expected = sum(cross_entropy(x, targets, label_smoothing=0.2) for x in (logits, logits.T)) / 2
@@ -42,7 +42,7 @@ def test_smoothing_is_that_of_torch():
     torch.testing.assert_close(got, expected, **CLOSE)
 
 
-def test_with_several_positives_it_is_the_mean_over_them_by_hand():
+def test_info_nce_with_several_positives_is_their_mean():
     audio, text, truth, known = pairs(1)
     expected = 0.0
     for direction in (lambda m: m, lambda m: m.T):
@@ -56,7 +56,7 @@ def test_with_several_positives_it_is_the_mean_over_them_by_hand():
     assert got == pytest.approx(expected, abs=1e-4)
 
 
-def test_sigmoid_is_siglips_sum():
+def test_sigmoid_equals_siglip():
     """Pseudocode of Zhai et al. 2023: labels 2·eye − 1, −sum log sigmoid(labels · logits)."""
     audio, text, _, _ = pairs()
     logits = 10 * audio @ text.T - 3
@@ -65,7 +65,7 @@ def test_sigmoid_is_siglips_sum():
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-4)
 
 
-def test_a_pair_that_is_not_known_pulls_nowhere():
+def test_unknown_pair_has_no_gradient():
     audio, text, truth, known = pairs(2)
     text.requires_grad_(True)
     known[:, 3] = False
@@ -80,7 +80,7 @@ def test_a_pair_that_is_not_known_pulls_nowhere():
         assert loss.isfinite()
 
 
-def test_half_true_lies_between():
+def test_truth_of_one_half_lies_between():
     audio, text, _, _ = pairs()
     args = audio, text, torch.tensor(4.0), torch.tensor(-1.0)
     none, half, full = (sigmoid(*args, share * torch.eye(N), KNOWN, ALL) for share in (0, 0.5, 1))
@@ -126,7 +126,7 @@ def worker(rank, path, results, kind):
 
 
 @pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
-def test_two_workers_compute_what_one_does(tmp_path, kind):
+def test_two_workers_equal_one(tmp_path, kind):
     expected, gradient = losses(*batch(), slice(None), kind)
     with mp.Manager() as manager:
         results = manager.dict()

@@ -1,4 +1,4 @@
-"""Which clips train and which choose the epoch, and what is refused."""
+"""Train and dev clips, and invalid input."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def rows(found) -> list[tuple[str, str, str]]:
     return list(zip(names, found["emotion"].to_pylist(), found["split"].to_pylist(), strict=True))
 
 
-def test_a_manifest_says_who_is_in_dev(tmp_path: Path) -> None:
+def test_manifest_assigns_dev(tmp_path: Path) -> None:
     train = manifest(
         tmp_path / "t.csv", "a,happy,1,train", "b,sadness,2,train", "c,sad,3,validation", "d,sad,4,test"
     )
@@ -39,14 +39,14 @@ def test_manifests_without_splits(tmp_path: Path) -> None:
     assert [split for *_, split in rows(table(train, dev=str(dev)))] == ["train", "train", "dev", "dev"]
 
 
-def test_labels_asked_for_are_the_only_ones(tmp_path: Path) -> None:
+def test_labels_option_filters_clips(tmp_path: Path) -> None:
     train = manifest(
         tmp_path / "t.csv", "a,happy,1,train", "b,sad,2,train", "c,calm,3,train", "d,angry,4,dev"
     )
     assert [emotion for _, emotion, _ in rows(table(train, labels="happy,sadness"))] == ["happy", "sad"]
 
 
-def test_a_speaker_on_both_sides_is_refused(tmp_path: Path) -> None:
+def test_speaker_in_train_and_dev_is_rejected(tmp_path: Path) -> None:
     columns = "uri,emotion,speaker,corpus"
     train = manifest(tmp_path / "t.csv", "a,happy,1,x", "b,sad,2,x", columns=columns)
     dev = manifest(tmp_path / "d.csv", "c,sad,2,x", "d,happy,3,x", columns=columns)
@@ -57,13 +57,13 @@ def test_a_speaker_on_both_sides_is_refused(tmp_path: Path) -> None:
         table(train, dev=str(same_clip))
 
 
-def test_dev_cannot_hold_what_nobody_learned(tmp_path: Path) -> None:
+def test_dev_label_without_training_clips_is_rejected(tmp_path: Path) -> None:
     train = manifest(tmp_path / "t.csv", "a,happy,1,train", "b,sad,2,train", "c,calm,3,dev")
-    with pytest.raises(InputError, match=r"labelled calm.*--labels happy,sad"):
+    with pytest.raises(InputError, match=r"without training clips: calm.*--labels happy,sad"):
         table(train)
 
 
-def test_a_fingerprint_tells_other_clips(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_the_clips(tmp_path: Path) -> None:
     one = table(manifest(tmp_path / "t.csv", "a,happy,1,train", "b,sad,2,train"))
     two = table(manifest(tmp_path / "t.csv", "a,happy,1,train", "b,angry,2,train"))
     assert fingerprint(one) == fingerprint(one)
@@ -75,16 +75,14 @@ VOICES = [f"{s}{e},{e},{s},train" for s in range(5) for e in ("happy", "sad")]
 
 
 def held_out(train: Path, **options: object):
-    """The table after the choice of dev speakers, who they are, and the line that says so."""
+    """The table after the choice of dev speakers, these speakers, and the line about them."""
     config = build(TrainConfig, {"init": "a", "output": "b", "train": str(train)} | options)
     found, speakers = with_dev_speakers(training_table(config), config)
     return found, speakers, about_dev(found, config, speakers)
 
 
 @pytest.mark.parametrize("columns", ["uri,emotion,speaker", "uri,emotion,speaker,split"])
-def test_a_fifth_of_the_speakers_is_held_out_where_no_dev_clips_are_named(
-    tmp_path: Path, columns: str
-) -> None:
+def test_a_fifth_of_the_speakers_is_held_out_without_dev_clips(tmp_path: Path, columns: str) -> None:
     lines = [line if "split" in columns else line.removesuffix(",train") for line in VOICES]
     found, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns=columns))
     ((corpus, (speaker,)),) = speakers.items()
@@ -94,14 +92,14 @@ def test_a_fifth_of_the_speakers_is_held_out_where_no_dev_clips_are_named(
     assert of_split == {("dev" if str(s) == speaker else "train", str(s)) for s in range(5)}
 
 
-def test_the_seed_decides_who_is_held_out(tmp_path: Path) -> None:
+def test_seed_determines_held_out_speakers(tmp_path: Path) -> None:
     train = manifest(tmp_path / "t.csv", *VOICES)
     chosen = [held_out(train, seed=seed)[0] for seed in (0, 0, 1, 2, 3)]
     assert fingerprint(chosen[0]) == fingerprint(chosen[1])
     assert len({fingerprint(table) for table in chosen}) > 1
 
 
-def test_speakers_of_several_corpora_are_named_with_their_corpus(tmp_path: Path) -> None:
+def test_held_out_speakers_are_listed_by_corpus(tmp_path: Path) -> None:
     lines = [line.removesuffix("train") + corpus for line in VOICES for corpus in ("x", "y")]
     train = manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker,corpus")
     _, speakers, said = held_out(train)
@@ -109,12 +107,12 @@ def test_speakers_of_several_corpora_are_named_with_their_corpus(tmp_path: Path)
     assert said == f"held out for dev: speakers x {a}; y {b} (20% of clips)"
 
 
-def test_nobody_is_held_out_beside_dev_clips_or_if_not_wanted(tmp_path: Path) -> None:
+def test_none_held_out_with_dev_clips_or_dev_none(tmp_path: Path) -> None:
     with_dev = manifest(tmp_path / "t.csv", *VOICES, "d,happy,9,dev")
     assert held_out(with_dev)[1:] == ({}, None)
     found, speakers, said = held_out(with_dev, dev="none")
     assert (set(found["split"].to_pylist()), len(found), speakers) == ({"train"}, 10, {})
-    assert said == "no dev clips, so no epoch is measured and the last one is saved: --dev none"
+    assert said == "no dev clips, so no epoch is evaluated and the last one is saved: --dev none"
     columns = "uri,emotion,speaker"
     dev = manifest(tmp_path / "d.csv", "c,sad,9", "d,happy,9", columns=columns)
     assert held_out(manifest(tmp_path / "u.csv", *VOICES), dev=str(dev))[1:] == ({}, None)
@@ -123,23 +121,21 @@ def test_nobody_is_held_out_beside_dev_clips_or_if_not_wanted(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["a,happy,", "b,sad,"], "2 of 2 clips name no speaker; --dev names dev clips"),
+        (["a,happy,", "b,sad,"], "2 of 2 clips have no speaker; give dev clips with --dev"),
         (["a,happy,1", "b,sad,1"], "no speaker can be held out without losing a label"),
         (["a,happy,1", "b,sad,2"], "no speaker can be held out without losing a label"),
     ],
 )
-def test_where_nobody_can_be_held_out_it_says_that_no_epoch_is_measured(
-    tmp_path: Path, lines: list[str], why: str
-) -> None:
+def test_reason_for_no_dev_clips_is_reported(tmp_path: Path, lines: list[str], why: str) -> None:
     found, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
     assert speakers == {}
     assert set(found["split"].to_pylist()) == {"train"}
     assert said is not None
-    assert said.startswith("no dev clips, so no epoch is measured and the last one is saved: ")
+    assert said.startswith("no dev clips, so no epoch is evaluated and the last one is saved: ")
     assert why in said
 
 
-def test_a_long_list_of_speakers_is_cut(tmp_path: Path) -> None:
+def test_long_list_of_speakers_is_truncated(tmp_path: Path) -> None:
     lines = [f"{s}{e},{e},{s:03}" for s in range(100) for e in ("happy", "sad")]
     _, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
     assert len(speakers["t"]) == 20

@@ -1,4 +1,4 @@
-"""Whose output folder a training may use, and what it leaves there."""
+"""Ownership of a training's output folder, and its files."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_an_output_folder_belongs_to_one_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"config": {}}', b'{"versions": {"zsfuse_ray": "0"}}'])
-def test_a_file_of_its_name_that_no_training_wrote_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_foreign_file_of_the_same_name_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / RUN).write_bytes(content)
     with pytest.raises(InputError, match=r"exists, but (zsfuse_ray did not write|no training wrote) it"):
         earlier_run(Output.open(str(tmp_path)), DECIDES, False)

@@ -1,4 +1,4 @@
-"""The training loop without Ray: several workers do what one does, a stopped training goes on unchanged."""
+"""The training loop without Ray: several workers equal one, a resumed run equals an uninterrupted one."""
 
 import copy
 from pathlib import Path
@@ -24,7 +24,7 @@ from zsfuse_ray.training.specialist import Specialist
 CPU = torch.device("cpu")
 N = 22
 
-# Everything that changes clips, and nothing that differs between workers by its nature (dropout).
+# All augmentation, but nothing that differs between workers by design (dropout).
 AUGMENTED = {
     "mixup": 0.5, "speed": 0.1, "gain_db": 6, "tilt_db": 3, "noise": 0.5, "babble": 0.5, "reverb": 0.5,
     "silence_s": 0.1, "time_masks": 1, "frequency_masks": 1, "label_smoothing": 0.1, "balance": 0.5,
@@ -37,7 +37,7 @@ NO_DROPOUT = {
 
 
 def training(config: TrainConfig, start: dict | None = None, stop_at: int | None = None) -> dict[str, Any]:
-    """Train on tones; what came out, and every state that was reported."""
+    """Train on tones; returns the result and every reported state."""
     torch.set_num_threads(1)
     table = table_of([EMOTIONS[i % 3] for i in range(N)], ["train"] * 15 + ["dev"] * (N - 15))
     task = Specialist(config, table)
@@ -60,7 +60,7 @@ def training(config: TrainConfig, start: dict | None = None, stop_at: int | None
 
 
 def weights_after(config: TrainConfig) -> dict[str, Any]:
-    """In a worker: figures and weights as NumPy."""
+    """In a worker: metrics and weights as NumPy."""
     done = training(config)
     return {
         "history": done["history"],
@@ -90,9 +90,7 @@ def first_gradients(config: TrainConfig, sizes: tuple[int, ...]) -> dict[str, An
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (5, 2)])
-def test_gradients_of_two_workers_are_those_of_one_with_all_clips(
-    tmp_path: Path, sizes: tuple[int, int]
-) -> None:
+def test_gradients_of_two_workers_equal_one_with_all_clips(tmp_path: Path, sizes: tuple[int, int]) -> None:
     config = config_of(start(tmp_path, "wav2vec2-bert", **NO_DROPOUT), class_weights="balanced", time_masks=1)
     one = first_gradients(config, sizes)
     two = in_processes(first_gradients, 2, config, sizes)
@@ -104,8 +102,8 @@ def test_gradients_of_two_workers_are_those_of_one_with_all_clips(
         np.testing.assert_allclose(two["grads"][name], gradient, atol=1e-4 * largest, err_msg=name)
 
 
-def test_workers_and_parts_change_no_training(tmp_path: Path) -> None:
-    """Epochs of draws, augmentation, mixup, averages and dev figures, with shares of unequal clip counts."""
+def test_number_of_workers_and_parts_does_not_change_training(tmp_path: Path) -> None:
+    """Sampling, augmentation, mixup, averaging and dev metrics, with unequal shares of clips."""
     # SGD-like steps would hide nothing; Adam turns rounding of tiny gradients into steps, so one epoch
     options = AUGMENTED | {"epochs": 1, "batch_s": 5, "lr": 1e-4, "ema": 0.5, "warmup": 0}
     init = start(tmp_path, "wav2vec2-bert", **NO_DROPOUT)
@@ -117,7 +115,7 @@ def test_workers_and_parts_change_no_training(tmp_path: Path) -> None:
         np.testing.assert_allclose(two["weights"][name], weight.numpy(), atol=1e-4, err_msg=name)
 
 
-def test_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_resumed_training_has_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     config = config_of(
         start(tmp_path / "init"), **AUGMENTED | {"frequency_masks": 0}, epochs=2, batch_s=3, ema=0.9,
         checkpoint_steps=2,
@@ -136,21 +134,21 @@ def test_a_stopped_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path
         assert torch.equal(weight, resumed["states"][-1]["average"][name]), name
 
 
-def test_it_learns_and_the_average_is_what_is_tested(tmp_path: Path) -> None:
+def test_loss_falls_and_the_average_is_evaluated(tmp_path: Path) -> None:
     config = config_of(start(tmp_path), epochs=12, lr=3e-3, batch_s=5, ema=0.8, patience=0)
     history = training(config)["history"]
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert max(row["dev_ua"] for row in history) > 0.6  # chance is a third
 
 
-def test_it_stops_when_dev_figures_no_longer_rise(tmp_path: Path) -> None:
+def test_stops_when_dev_metrics_no_longer_improve(tmp_path: Path) -> None:
     config = config_of(start(tmp_path), epochs=9, lr=1e-9, batch_s=8, patience=2)
     history = training(config)["history"]
     best = max(range(len(history)), key=lambda i: history[i]["dev_ua"])
     assert len(history) == best + 3
 
 
-def test_without_dev_clips_no_epoch_has_a_score_and_the_last_is_ranked_best(tmp_path: Path) -> None:
+def test_without_dev_clips_the_last_epoch_is_ranked_best(tmp_path: Path) -> None:
     config = config_of(start(tmp_path), epochs=3, batch_s=8, patience=1)
     table = table_of([EMOTIONS[i % 3] for i in range(9)])
     reported: list[dict[str, float]] = []
@@ -165,7 +163,7 @@ def test_without_dev_clips_no_epoch_has_a_score_and_the_last_is_ranked_best(tmp_
     assert [row[loop.RANK] for row in reported] == [1, 2, 3]
 
 
-def test_equal_lengths_where_padding_would_change_results(tmp_path: Path) -> None:
+def test_equal_lengths_if_padding_would_change_results(tmp_path: Path) -> None:
     config = config_of(start(tmp_path, "wav2vec2-group"), epochs=1, speed=0.1, batch_s=4)
     table = table_of([EMOTIONS[i % 3] for i in range(N)], ["train"] * 15 + ["dev"] * (N - 15))
     task = Specialist(config, table)
@@ -177,7 +175,7 @@ def test_equal_lengths_where_padding_would_change_results(tmp_path: Path) -> Non
     assert all(len(found) == 1 for found in lengths)
 
 
-def test_half_precision_computes_nearly_the_same(tmp_path: Path) -> None:
+def test_bfloat16_is_close_to_float32(tmp_path: Path) -> None:
     """bf16 autocast on a CPU; weights, their average and checkpoints stay float32."""
     init = start(tmp_path, "wav2vec2-bert")
     losses = {}

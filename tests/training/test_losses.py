@@ -1,4 +1,4 @@
-"""Losses against torch, scikit-learn and closed forms."""
+"""Losses verified against torch, scikit-learn and closed forms."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def some(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @given(st.integers(1, 20), st.integers(0, 99), st.floats(0, 0.9), st.booleans())
-def test_equals_torchs_cross_entropy(n: int, seed: int, smoothing: float, weighted: bool) -> None:
+def test_equals_torch_cross_entropy(n: int, seed: int, smoothing: float, weighted: bool) -> None:
     logits, labels, weights = some(n, seed)
     used = weights if weighted else None
     loss, weight = classification_loss(logits, one_hot(labels, CLASSES).float(), used, None, smoothing)
@@ -30,7 +30,7 @@ def test_equals_torchs_cross_entropy(n: int, seed: int, smoothing: float, weight
 
 
 @given(st.integers(1, 20), st.integers(0, 99), st.floats(0, 1))
-def test_mixed_targets_give_the_mixed_losses(n: int, seed: int, share: float) -> None:
+def test_mixed_targets_give_mixed_losses(n: int, seed: int, share: float) -> None:
     logits, labels, _ = some(n, seed)
     partners = labels.roll(1)
     targets = soft_targets(labels, partners, torch.full((n,), share), CLASSES)
@@ -41,7 +41,7 @@ def test_mixed_targets_give_the_mixed_losses(n: int, seed: int, share: float) ->
 
 
 @given(st.integers(1, 20), st.integers(0, 99), st.floats(0.1, 4))
-def test_focal_loss_is_its_formula(n: int, seed: int, gamma: float) -> None:
+def test_focal_loss_equals_its_formula(n: int, seed: int, gamma: float) -> None:
     logits, labels, weights = some(n, seed)
     loss, _ = classification_loss(logits, one_hot(labels, CLASSES).float(), weights, focal_gamma=gamma)
     p = logits.double().softmax(1)[torch.arange(n), labels]
@@ -50,8 +50,8 @@ def test_focal_loss_is_its_formula(n: int, seed: int, gamma: float) -> None:
 
 
 @given(st.integers(1, 20), st.integers(0, 99), st.floats(0, 0.5))
-def test_unknown_labels_take_no_part(n: int, seed: int, smoothing: float) -> None:
-    """A clip of a corpus with labels 0-2 has the loss it would have in a model of these three."""
+def test_unknown_labels_are_excluded(n: int, seed: int, smoothing: float) -> None:
+    """A clip of a corpus with labels 0-2 has the same loss as in a model of these three."""
     logits, labels, weights = some(n, seed)
     labels = labels % 3
     known = torch.tensor([True, True, True, False, False]).expand(n, CLASSES)
@@ -75,13 +75,13 @@ def test_sums_of_parts_are_the_sum(n: int, seed: int) -> None:
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=50))
-def test_balanced_weights_are_scikit_learns(labels: list[int]) -> None:
+def test_balanced_weights_equal_scikit_learn(labels: list[int]) -> None:
     labels = [0, 1, 2, *labels]
     wanted = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(balanced_weights(torch.tensor(labels), 3).numpy(), wanted, rtol=1e-6)
 
 
-def test_right_answers_without_doubt_give_no_nan() -> None:
+def test_certain_correct_predictions_give_no_nan() -> None:
     logits = torch.tensor([[200.0, 0.0, -200.0]], requires_grad=True)
     loss, _ = classification_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), focal_gamma=0.5)
     loss.backward()

@@ -1,4 +1,4 @@
-"""Learning rates by layer, the schedule and the average of weights, against closed forms."""
+"""Learning rates by layer, the schedule and the average of weights, verified against closed forms."""
 
 import math
 
@@ -14,7 +14,7 @@ from zsfuse_ray.training.pretrained import HEAD
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_layer_learns_slower_than_the_one_above(family: str) -> None:
+def test_every_layer_has_a_lower_rate_than_the_next(family: str) -> None:
     model, _ = FAMILIES[family]()
     groups = layerwise_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.5, head=HEAD, head_lr=7.0)
     rate = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
@@ -31,7 +31,7 @@ def test_every_layer_learns_slower_than_the_one_above(family: str) -> None:
         elif "conv_layers" not in name and ("layers.0." in name or "layer.0." in name):
             wanted = 0.5
         elif "encoder.layer_norm" in name:
-            wanted = 1.0  # behind the last layer
+            wanted = 1.0  # after the last layer
         else:
             wanted = None if "layernorm" in name else 0.25
         if wanted is not None:
@@ -40,7 +40,7 @@ def test_every_layer_learns_slower_than_the_one_above(family: str) -> None:
     assert seen == {7.0, 1.0, 0.5, 0.25}
 
 
-def test_layers_are_counted_from_below() -> None:
+def test_depth_counts_from_the_first_layer() -> None:
     names = [
         "wavlm.feature_extractor.conv_layers.3.conv.weight",
         "wavlm.encoder.layers.23.fc.weight",
@@ -61,7 +61,7 @@ def test_the_schedule_rises_and_falls(warmup: float, final: float) -> None:
         assert lr_factor(warmup / 2, warmup, final) == pytest.approx(0.5)
 
 
-def test_the_average_is_what_its_formula_says() -> None:
+def test_average_equals_its_formula() -> None:
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2))
     average = Average(module, 0.5)
     wanted = module[0].weight.detach().clone()
@@ -79,7 +79,7 @@ def test_the_average_is_what_its_formula_says() -> None:
     assert (module[0].weight == 5).all()
 
 
-def test_what_is_frozen_is_not_in_a_checkpoint() -> None:
+def test_frozen_weights_are_not_in_a_checkpoint() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     module[0].requires_grad_(False)
     assert set(learned(module)) == {"1.weight", "1.bias"}

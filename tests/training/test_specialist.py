@@ -1,4 +1,4 @@
-"""The specialist's task: its forward is the classifier's, what should learn does, bad starts are refused."""
+"""The specialist's task: forward pass, trained and frozen parts, masks, invalid starts."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def batch_of(seconds: tuple[float, ...], seeds: bool = False, device: str = "cpu
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_training_forward_is_the_saved_models(family: str, tmp_path: Path) -> None:
+def test_training_forward_equals_the_saved_model(family: str, tmp_path: Path) -> None:
     task = Specialist(config_of(start(tmp_path / "init", family)), TABLE)
     task.module.eval()
     task.save(tmp_path / "saved")
@@ -50,7 +50,7 @@ def test_the_training_forward_is_the_saved_models(family: str, tmp_path: Path) -
     np.testing.assert_allclose(task.outputs(batch).detach(), saved.classify(batch.clips)[0], atol=1e-5)
 
 
-def test_saved_in_16_bits_it_says_the_same(tmp_path: Path) -> None:
+def test_saved_in_float16_predictions_are_close(tmp_path: Path) -> None:
     task = Specialist(config_of(start(tmp_path / "init"), half=True), TABLE)
     task.module.eval()
     task.save(tmp_path / "saved")
@@ -62,7 +62,7 @@ def test_saved_in_16_bits_it_says_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_seed_makes_the_weights(family: str, tmp_path: Path) -> None:
+def test_seed_determines_the_weights(family: str, tmp_path: Path) -> None:
     init = start(tmp_path, family)
     weights = []
     for seed in (0, 0, 1):
@@ -82,7 +82,7 @@ def trained_start(folder: Path, family: str = "wavlm") -> Path:
     return folder
 
 
-def test_trained_weights_are_kept_and_the_head_is_new(tmp_path: Path) -> None:
+def test_pretrained_weights_are_kept_and_the_head_is_new(tmp_path: Path) -> None:
     init = trained_start(tmp_path)
     table = table_of(["angry", "happy", "sad", "neutral"])
     task = Specialist(config_of(init), table)
@@ -100,7 +100,7 @@ def test_trained_weights_are_kept_and_the_head_is_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("from_scratch", [True, False])
-def test_a_start_in_16_bits_is_trained_in_32(from_scratch: bool, tmp_path: Path) -> None:
+def test_float16_start_is_trained_in_float32(from_scratch: bool, tmp_path: Path) -> None:
     init = trained_start(tmp_path)
     settings = json.loads((init / "config.json").read_text())
     (init / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
@@ -109,7 +109,7 @@ def test_a_start_in_16_bits_is_trained_in_32(from_scratch: bool, tmp_path: Path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_alone_learn_and_are_merged(family: str, tmp_path: Path) -> None:
+def test_only_adapters_are_trained_and_then_merged(family: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     task = Specialist(config_of(trained_start(tmp_path / "init", family), lora_rank=2), TABLE)
     before = {n: p.clone() for n, p in task.module.model.named_parameters()}
@@ -130,15 +130,15 @@ def test_adapters_alone_learn_and_are_merged(family: str, tmp_path: Path) -> Non
     task.save(tmp_path / "saved")
     saved = Classifier(str(tmp_path / "saved"))
     np.testing.assert_allclose(task.outputs(batch).detach(), saved.classify(batch.clips)[0], atol=1e-4)
-    assert task.adapted.active_adapters  # saving leaves the model in training as it is
+    assert task.adapted.active_adapters  # saving leaves the training model unchanged
 
 
-def test_checkpointing_of_activations_changes_no_gradient(tmp_path: Path) -> None:
+def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
     init = start(tmp_path, "wav2vec2-bert")
     found = []
     for checkpointing in (False, True):
         task = Specialist(config_of(init, gradient_checkpointing=checkpointing), TABLE)
-        torch.manual_seed(0)  # dropout is drawn again alike
+        torch.manual_seed(0)  # same dropout
         gradients(task.module.train(), [(batch_of((0.9, 0.5)), True)])
         found.append({n: p.grad for n, p in task.module.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
@@ -146,7 +146,7 @@ def test_checkpointing_of_activations_changes_no_gradient(tmp_path: Path) -> Non
         np.testing.assert_allclose(found[1][name], gradient, atol=1e-6, err_msg=name)
 
 
-def test_masks_hide_features_in_training_alone(tmp_path: Path) -> None:
+def test_masks_apply_only_in_training(tmp_path: Path) -> None:
     for family in FAMILIES:
         has_bands = family in ("whisper", "ast", "wav2vec2-bert", "wav2vec2-bert-stride-4")
         masked = {"time_masks": 3} | ({"frequency_masks": 2} if has_bands else {})
@@ -158,8 +158,8 @@ def test_masks_hide_features_in_training_alone(tmp_path: Path) -> None:
         assert torch.equal(again, hidden), family
 
 
-def test_masks_heed_the_hop_of_a_front_end(tmp_path: Path) -> None:
-    """A second at a hop of 20 ms is 50 frames: what is hidden lies in them and is as long as asked."""
+def test_masks_use_the_hop_of_the_front_end(tmp_path: Path) -> None:
+    """One second at a hop of 20 ms is 50 frames: masks lie within them and have the requested length."""
     folder = start(tmp_path, "whisper")
     WhisperFeatureExtractor(chunk_length=4, hop_length=320).save_pretrained(folder)
     task = Specialist(config_of(folder, time_masks=1, time_mask_s=0.4), TABLE)
@@ -174,11 +174,11 @@ def test_masks_heed_the_hop_of_a_front_end(tmp_path: Path) -> None:
     assert longest == 20
 
 
-def test_labels_a_corpus_lacks_are_not_asked_of_its_clips(tmp_path: Path) -> None:
+def test_labels_absent_from_a_corpus_are_not_predicted_for_it(tmp_path: Path) -> None:
     table = table_of(["angry", "happy", "sad", "angry", "happy"], corpora=["a", "a", "a", "b", "b"])
     task = Specialist(config_of(start(tmp_path), mask_unknown=True), table)
     outputs = np.array([[0, 1, 9], [0, 1, 9]], np.float32)
-    figures = task.metrics(outputs, np.array([2, 4]))  # sad of a; happy of b, where sad is no answer
+    figures = task.metrics(outputs, np.array([2, 4]))  # sad of a; happy of b, which has no sad
     assert figures == {"dev_ua": 1.0, "dev_macro_f1": 1.0}
     figures = task.metrics(outputs, np.array([1, 4]))
     assert figures["dev_ua"] == 0.5
@@ -206,7 +206,7 @@ LARGE = {
 
 @pytest.mark.parametrize("lora", [0, 8])
 @pytest.mark.parametrize("name", LARGE)
-def test_full_size_models_go_through_a_step(name: str, lora: int, tmp_path: Path) -> None:
+def test_full_size_models_run_one_step(name: str, lora: int, tmp_path: Path) -> None:
     """On the meta device: shapes, groups, freezing, adapters, checkpointing, gradients, without numbers."""
     config, extractor, parameters, layers = LARGE[name]
     config.save_pretrained(tmp_path)
@@ -234,7 +234,7 @@ def test_full_size_models_go_through_a_step(name: str, lora: int, tmp_path: Path
         loss.backward()
         got = {n for n, p in model.named_parameters() if p.grad is not None}
         assert got <= learning
-        # transformers' sum of WavLM's layers leaves the norm behind them out
+        # transformers' weighted sum of WavLM's layers omits the final norm
         assert all(n.startswith("wavlm.encoder.layer_norm.") for n in learning - got)
         torch.optim.AdamW(groups).step()
 
@@ -249,17 +249,17 @@ def said_of(init: Path, **options: object) -> str:
     return "nothing"
 
 
-def test_starts_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_starts(tmp_path: Path) -> None:
     assert "no such checkpoint folder" in said_of(tmp_path / "nothing")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
-    assert "no audio classifier is made of model_type 'clap'" in said_of(tmp_path)
+    assert "no audio classifier of model_type 'clap'" in said_of(tmp_path)
     init = trained_start(tmp_path / "wavlm")
-    assert "takes waveforms" in said_of(init, frequency_masks=1)
+    assert "is waveforms" in said_of(init, frequency_masks=1)
     whisper = trained_start(tmp_path / "ast", "ast")
     assert "no weighted sum" in said_of(whisper, weighted_layers=True)
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_rejected(tmp_path: Path) -> None:
     init = trained_start(tmp_path / "init", "hubert")
     (tmp_path / "wavlm").mkdir()
     other = trained_start(tmp_path / "wavlm", "wavlm")
@@ -267,7 +267,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     assert "the weights lack wavlm." in said_of(other)
 
 
-def test_silent_stretches_are_no_problem(tmp_path: Path) -> None:
+def test_silence_gives_a_finite_loss(tmp_path: Path) -> None:
     task = Specialist(config_of(start(tmp_path)), TABLE)
     rows = np.arange(2)
     batch = Batch([torch.zeros(RATE), torch.zeros(5)], rows, rows, np.zeros(2, np.float32))

@@ -1,4 +1,4 @@
-"""One clip as training takes it, and clips in the object store."""
+"""Decoding of training clips, and clips in the object store."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from zsfuse_ray.training import clips
 from zsfuse_ray.training.clips import StoredClips, decoded_clip
 
 
-def test_a_clip_is_trimmed_and_at_the_models_rate(tmp_path: Path) -> None:
+def test_clip_is_trimmed_and_resampled_to_the_models_rate(tmp_path: Path) -> None:
     voice = speech(1.0, rate=48_000)
     silence = np.zeros(48_000)
     path = write_wav(tmp_path / "a.wav", np.concatenate([silence, voice, silence]), 48_000)
@@ -33,13 +33,13 @@ def test_a_clip_at_the_models_rate_keeps_its_samples(tmp_path: Path) -> None:
     assert at >= 0
 
 
-def test_clips_without_sound_are_refused(tmp_path: Path) -> None:
+def test_silent_clips_are_rejected(tmp_path: Path) -> None:
     silent = write_wav(tmp_path / "a.wav", np.zeros(16_000))
     with pytest.raises(DecodeError, match="no sound"):
         decoded_clip(str(silent), None, None, 16_000)
 
 
-def test_a_file_that_killed_its_process_too_often_is_left_out(tmp_path: Path, monkeypatch: Any) -> None:
+def test_file_that_repeatedly_kills_its_process_is_left_out(tmp_path: Path, monkeypatch: Any) -> None:
     good = write_wav(tmp_path / "good.wav", speech(1.0))
     rows = [{"row": i, "uri": str(good), "start_s": None, "end_s": None} for i in range(2)]
     calls: list[tuple[str, int]] = []
@@ -59,7 +59,7 @@ def test_a_file_that_killed_its_process_too_often_is_left_out(tmp_path: Path, mo
     assert calls == [("begin", 0), ("end", 0), ("begin", 1), ("end", 1)]
 
 
-def test_rows_come_back_from_their_blocks(monkeypatch: Any) -> None:
+def test_fetch_returns_rows_from_their_blocks(monkeypatch: Any) -> None:
     rng = np.random.default_rng(0)
     samples = [rng.integers(-9, 9, 5 + i).astype(np.int16) for i in range(6)]
     order = [[4, 0], [5, 3, 1, 2]]

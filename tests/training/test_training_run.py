@@ -1,4 +1,4 @@
-"""What a training asks of the cluster, and how it names what it starts from."""
+"""Requested cluster resources, and resolution of --init."""
 
 import os
 from pathlib import Path
@@ -25,22 +25,20 @@ def test_workers_get_a_cpu_or_a_gpu_each(tmp_path: Path) -> None:
     [
         (
             {"workers": 5},
-            "5 workers want 5 logical CPUs, the cluster has 4; lower --workers or --cpus-per-worker",
+            "5 workers need 5 logical CPUs, the cluster has 4; lower --workers or --cpus-per-worker",
         ),
-        ({"workers": 3, "gpus_per_worker": 1}, "3 workers want 3 GPUs, the cluster has 2"),
-        ({"workers": "5,8"}, "5 workers want 5 logical CPUs"),
+        ({"workers": 3, "gpus_per_worker": 1}, "3 workers need 3 GPUs, the cluster has 2"),
+        ({"workers": "5,8"}, "5 workers need 5 logical CPUs"),
     ],
 )
-def test_what_the_cluster_cannot_hold_is_refused(tmp_path: Path, options: dict, said: str) -> None:
+def test_more_resources_than_the_cluster_has_are_rejected(tmp_path: Path, options: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         scaling_for(
             config_of(tmp_path, **options), {"CPU": 4.0, "GPU": 2.0} if "gpus" in str(options) else {"CPU": 4}
         )
 
 
-def test_a_start_is_named_so_that_every_worker_finds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_start_is_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
     assert _placed("classifier:model") == _placed("model") == os.path.join(os.getcwd(), "model")

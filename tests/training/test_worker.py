@@ -11,11 +11,11 @@ def _found(broken: int | None) -> list[str | None]:
     return answers
 
 
-def test_what_keeps_one_worker_from_starting_ends_all() -> None:
+def test_start_up_error_of_one_worker_ends_all() -> None:
     assert in_processes(_found, 2, 1) == ["worker 1 has no model"] * 2
     assert in_processes(_found, 2, None) == [None, None]
 
 
-def test_alone_its_own_problem_counts() -> None:
+def test_single_worker_returns_its_own_error() -> None:
     assert first_problem("no model") == "no model"
     assert first_problem(None) is None

@@ -1,4 +1,4 @@
-"""What the tests of training share: tables of clips, tiny starts, clips in memory, several processes."""
+"""Helpers for tests of training: tables of clips, tiny models, clips in memory, several processes."""
 
 import pickle
 import socket
@@ -27,7 +27,7 @@ EMOTIONS = ("angry", "happy", "sad")
 def table_of(
     emotions: Sequence[str], splits: Sequence[str] | None = None, corpora: Sequence[str] | None = None
 ) -> pa.Table:
-    """CLIPS with these emotions, all in train unless said otherwise, each spoken by someone else."""
+    """CLIPS with these emotions, by default all in train, each by a different speaker."""
     n = len(emotions)
     columns = {
         "uri": [f"clip{i}.wav" for i in range(n)],
@@ -59,7 +59,7 @@ def config_of(init: Path, **options: Any) -> TrainConfig:
 
 
 def tones(n: int, seconds: Sequence[float] = (0.6, 1.0), seed: int = 0) -> list[np.ndarray]:
-    """int16 clips in noise; clip i's pitch says which of EMOTIONS (by turns) it is."""
+    """int16 clips in noise; the pitch of clip i encodes its emotion, in turn from EMOTIONS."""
     rng = np.random.default_rng(seed)
     clips = []
     for i in range(n):
@@ -83,11 +83,11 @@ def clips_of(table: pa.Table, samples: Sequence[np.ndarray]) -> Clips:
 
 
 def in_processes(work: Callable[..., Any], world: int, *arguments: Any) -> Any:
-    """The first result of work(*arguments) run in ``world`` processes that know each other through gloo."""
+    """The first result of work(*arguments) run in ``world`` processes connected by gloo."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:  # not a queue: who waits for the processes cannot empty it
+    with tempfile.TemporaryDirectory() as folder:  # a queue could deadlock on join
         torch.multiprocessing.spawn(_process, (world, port, folder, work, arguments), nprocs=world)
         return pickle.loads((Path(folder) / "result").read_bytes())
 

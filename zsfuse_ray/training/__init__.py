@@ -1,1 +1,1 @@
-"""Fine-tuning and training of both kinds of models on Ray Train."""
+"""Training and fine-tuning of specialists and ALMs on Ray Train."""

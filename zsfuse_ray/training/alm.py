@@ -1,4 +1,4 @@
-"""Train an audio-language model: pull each clip to the captions that are true of it (see ``captions``)."""
+"""Train an ALM contrastively; positives are all captions that are true of a clip (see ``captions``)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ from zsfuse_ray.training.start import check_start, start
 from zsfuse_ray.training.task import Batch, count
 
 _LARGEST_LOG_SCALE = np.log(100)  # as CLIP's; beyond it training is unstable
-_FIRST_BIAS = -10.0  # SigLIP's: at the start no caption is taken to be true of a clip
+_FIRST_BIAS = -10.0  # SigLIP's: initial probabilities of a match are near 0
 
 
 class Contrastive:
@@ -39,7 +39,7 @@ class Contrastive:
 
     @staticmethod
     def check(config: TrainConfig, table: pa.Table) -> int:
-        """Return the sample rate in Hz. InputError for captions that a clip cannot fill, or no such start."""
+        """Return the sample rate in Hz. InputError if a clip can fill no caption, or for an invalid start."""
         if len(label_set(table)) < 2:
             raise InputError("an ALM needs clips of at least two labels")
         _captions(config, table)
@@ -47,8 +47,8 @@ class Contrastive:
 
     def __init__(self, config: TrainConfig, table: pa.Table):
         self.config, self.table = config, table
-        begun = start(config)
-        self.alm, self.trained = begun.alm, begun.audio_trained
+        init = start(config)
+        self.alm, self.trained = init.alm, init.audio_trained
         self.sample_rate, self.window = self.alm.sample_rate, self.alm.window
         self.same_length = self.alm.same_length
         self.captions = _captions(config, table)
@@ -66,7 +66,7 @@ class Contrastive:
             }[config.freeze]
             parameter.requires_grad = not frozen and "masked_spec_embed" not in name
         network.text_model.requires_grad_(config.text_lr > 0)
-        network.text_projection.requires_grad_(config.text_lr > 0 or not begun.text_projection_knows)
+        network.text_projection.requires_grad_(config.text_lr > 0 or not init.text_projection_trained)
         for part in (network.audio_projection, self.alm.logit_scale):
             part.requires_grad_(True)
         if config.gradient_checkpointing:
@@ -77,7 +77,7 @@ class Contrastive:
         self.corpora = np.array([str(name) for name in table["corpus"].to_pylist()])
 
     def groups(self) -> list[dict[str, Any]]:
-        """AdamW's parameter groups: layers of the audio encoder, of the text encoder, and what joins them."""
+        """AdamW's parameter groups: layers of both encoders; projections, logit scale and bias."""
         c, network = self.config, self.alm.network
         joints = nn.ModuleList([network.audio_projection, network.text_projection])
         joints.register_parameter("scale", self.alm.logit_scale)
@@ -89,13 +89,13 @@ class Contrastive:
         ]
 
     def outputs(self, batch: Batch) -> Tensor:
-        """Return (clips, dim) normalised float32 embeddings, as the saved model gives them."""
+        """Return (clips, dim) normalised float32 embeddings, equal to those of the saved model."""
         return self.alm.embed_audio(self.module.tiled(batch))
 
     def metrics(self, outputs: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, float]:
         """Return zero-shot UA and macro-F1 of the prompt ensemble, each the mean over corpora.
 
-        A corpus' clips are asked for the labels it has.
+        A corpus' clips are classified among its own labels.
         """
         figures: dict[str, list[float]] = {"dev_ua": [], "dev_macro_f1": []}
         corpora, targets = self.corpora[rows], self.targets[rows]
@@ -105,15 +105,15 @@ class Contrastive:
         bank = text.cpu().numpy().reshape(-1, len(self.labels), text.shape[1])
         scored = scores(outputs, bank, self.alm.scale)
         for corpus in np.unique(corpora):
-            its = corpora == corpus
+            rows_of_corpus = corpora == corpus
             known = np.isin(np.arange(len(self.labels)), self.targets[self.corpora == corpus])
-            guesses = np.where(known, scored[its], -np.inf).argmax(axis=1)
-            figures["dev_ua"].append(ua(targets[its], guesses, len(self.labels)))
-            figures["dev_macro_f1"].append(macro_f1(targets[its], guesses, len(self.labels)))
+            guesses = np.where(known, scored[rows_of_corpus], -np.inf).argmax(axis=1)
+            figures["dev_ua"].append(ua(targets[rows_of_corpus], guesses, len(self.labels)))
+            figures["dev_macro_f1"].append(macro_f1(targets[rows_of_corpus], guesses, len(self.labels)))
         return {name: float(np.mean(values)) for name, values in figures.items()}
 
     def save(self, folder: Path) -> None:
-        """Write the folder of a clap or dual model."""
+        """Write the model folder of family clap or dual."""
         self.alm.save(folder, torch.float16 if self.config.half else torch.float32)
 
     def card(self) -> Mapping[str, Any]:
@@ -125,7 +125,7 @@ class Contrastive:
             "class": type(network).__name__,
             "audio encoder": network.config.audio_config.model_type,
             "text encoder": network.config.text_config.model_type,
-            "text encoder learned": self.config.text_lr > 0,
+            "text encoder trained": self.config.text_lr > 0,
             "captions": list(self.captions.templates),
             "emotions in training": list(self.labels),
             "parameters": count(parameters),
@@ -137,7 +137,7 @@ class Contrastive:
 
 
 class Pairs(nn.Module):
-    """Both towers and the captions: forward(Batch) gives the sum of the losses and the number of clips."""
+    """Both towers and the captions: forward(Batch) returns the summed losses and the number of clips."""
 
     def __init__(self, alm: AudioLanguageModel, captions: Captions, config: TrainConfig):
         super().__init__()
@@ -146,7 +146,7 @@ class Pairs(nn.Module):
         self.alm, self.captions, self.config = alm, captions, config
 
     def train(self, mode: bool = True) -> "Pairs":
-        """Switch dropout on, but in an encoder that keeps its weights."""
+        """Set training mode; frozen encoders stay in eval mode, without dropout."""
         super().train(mode)
         if not self.config.text_lr:
             self.network.text_model.eval()
@@ -182,7 +182,7 @@ class Pairs(nn.Module):
         )
         audio, text, about, shares = shared.tensors
         truth, known = self._truth(about.cpu().numpy(), shares)
-        with torch.autocast(audio.device.type, enabled=False):  # cosines in 8 bits would tie
+        with torch.autocast(audio.device.type, enabled=False):  # bfloat16 cosines, of 8 bits, would tie
             scale = self.alm.logit_scale.clamp(max=_LARGEST_LOG_SCALE).exp()
             if self.bias is None:
                 smoothing = self.config.label_smoothing
@@ -192,7 +192,7 @@ class Pairs(nn.Module):
         return loss, loss.new_tensor(float(len(batch.rows)))
 
     def _truth(self, about: NDArray[np.int64], shares: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (N, N) how true caption j is of clip i, which may be mixed, and whether that is known."""
+        """Return (N, N) the probability that caption j is true of (mixed) clip i, and whether it is known."""
         rows, partners, templates = about.T
         true, known = (
             torch.from_numpy(x).to(shares.device) for x in self.captions.truth(rows, rows, templates)
@@ -206,7 +206,7 @@ class Pairs(nn.Module):
         return (1 - part) * true + part * other, known | (other_known & (part > 0))
 
     def _mask(self, inputs: dict[str, Tensor], clips: list[Tensor], seeds: NDArray[np.int64]) -> None:
-        """Hide stretches and bands of each clip's features behind their mean."""
+        """Replace spans of frames and of bands in each clip's features by the mean."""
         name = next(name for name in ("pixel_values", "input_features", "input_values") if name in inputs)
         values = inputs[name]
         if name == "input_values" and values.ndim == 2:

@@ -1,6 +1,6 @@
-"""Random changes to clips on the device, each drawn from the clip's own seed.
+"""Random augmentation of clips on the device, drawn from each clip's own seed.
 
-A clip changes alike in any batch, worker or attempt.
+A clip is augmented identically in any batch, worker or attempt.
 """
 
 import math
@@ -19,11 +19,11 @@ from zsfuse_ray.config.train import TrainConfig
 
 MOST_VOICES = 3  # in babble
 STRETCH_FFT = 512
-_QUIET_DB = (-90.0, -50.0)  # of added silence, against full scale
+_QUIET_DB = (-90.0, -50.0)  # level range of added silence, dBFS
 
 
 def background_rows(seed: int, train_rows: NDArray[np.int64], config: TrainConfig) -> list[int]:
-    """Return the rows that babble behind a clip; most clips have none."""
+    """Return the rows used as babble for a clip; empty for most clips."""
     rng = np.random.default_rng([seed, 1])
     if rng.random() >= config.babble:
         return []
@@ -34,14 +34,14 @@ def augmented(
     clip: Tensor, voices: Sequence[Tensor], partner: Tensor | None, share: float, seed: int, rate: int,
     config: TrainConfig,
 ) -> Tensor:  # fmt: skip
-    """Return a clip as training takes it: cropped, mixed with its partner, and changed.
+    """Return a clip for training: cropped, mixed with its partner, and augmented.
 
     clip, voices (for babble), partner (for mixup): 1-D float32 on one device at ``rate`` Hz. The result is at
-    most ``crop_s`` long, and ``silence_s`` at either end.
+    most ``crop_s`` long, plus ``silence_s`` at either end.
     """
     rng = np.random.default_rng([seed, 0])
     noise = torch.Generator(clip.device).manual_seed(seed & (2**63 - 1))
-    # whole percents: a resampler is kept for each
+    # whole per cents: each rate has a cached resampler
     speed = 1 + round(100 * rng.uniform(-config.speed, config.speed)) / 100
     pitch = 1 + round(100 * rng.uniform(-config.warp, config.warp)) / 100
     length = round(config.crop_s * rate)
@@ -71,7 +71,7 @@ def augmented(
 
 
 def cropped(clip: Tensor, length: int, rng: np.random.Generator) -> Tensor:
-    """Return at most ``length`` samples, from a random place."""
+    """Return at most ``length`` samples from a random position."""
     start = int(rng.integers(0, max(0, len(clip) - length) + 1))
     return clip[start : start + length]
 
@@ -88,9 +88,9 @@ def level(clip: Tensor) -> Tensor:
 
 
 def mixed(clip: Tensor, partner: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Return (1 - share) of the clip and share of its partner, which is first brought to the clip's level.
+    """Return (1 - share) · clip + share · partner, with the partner scaled to the clip's level.
 
-    Mixup (Zhang et al. 2018) of waveforms; the partner is as long as it is, or cropped.
+    Mixup (Zhang et al. 2018) of waveforms; the partner is cropped or zero-padded to the clip's length.
     """
     partner = cropped(partner, len(clip), rng)
     partner = pad(partner * (level(clip) / level(partner)), (0, len(clip) - len(partner)))
@@ -98,11 +98,11 @@ def mixed(clip: Tensor, partner: Tensor, share: float, rng: np.random.Generator)
 
 
 def shifted(clip: Tensor, factor: float) -> Tensor:
-    """Return the clip with pitch and formants times ``factor``, at the same tempo and length.
+    """Return the clip with pitch and formants scaled by ``factor``, at the same tempo and length.
 
-    Played faster, then stretched back by a phase vocoder: magnitudes are read at other times, and each bin
-    keeps turning by what it turned from frame to frame. As products of unit phasors that needs no angles,
-    which would cost most of it.
+    Resampled, then stretched back by a phase vocoder: magnitudes are interpolated in time, and each bin's
+    phase advances by its frame-to-frame difference. Products of unit phasors avoid computing angles, the
+    most expensive step.
     """
     fast = resample(clip, round(100 * factor), 100)
     if len(fast) <= STRETCH_FFT:
@@ -124,7 +124,7 @@ def shifted(clip: Tensor, factor: float) -> Tensor:
 def with_silence(
     clip: Tensor, before: int, after: int, rng: np.random.Generator, noise: torch.Generator
 ) -> Tensor:
-    """Return the clip with samples of near silence, or of none at all, at its ends."""
+    """Return the clip with near silence, or digital silence, added at its ends."""
     loudness = 10 ** (rng.uniform(*_QUIET_DB) / 20) * (rng.random() < 0.7)
     quiet = loudness * torch.randn(before + after, generator=noise, device=clip.device)
     return torch.cat([quiet[:before], clip, quiet[before:]])
@@ -133,13 +133,13 @@ def with_silence(
 def filtered(
     clip: Tensor, rate: int, tilt_db: float, decay_s: float, wet: float, noise: torch.Generator
 ) -> Tensor:
-    """Return the clip with a spectrum tilted by dB an octave, in a room whose echo falls by 60 dB in decay_s.
+    """Return the clip with its spectrum tilted by tilt_db per octave and reverberation of RT60 decay_s.
 
-    The room is decaying noise of the level ``wet``, against the direct sound's 1 (Ko et al. 2017 use real and
-    simulated rooms). Length and level stay.
+    The impulse response is decaying noise of level ``wet`` relative to the direct sound (Ko et al. 2017 use
+    real and simulated rooms). Length and level are unchanged.
     """
     tail = round(decay_s * rate)
-    size = _fast_length(len(clip) + tail + rate // 100)  # 10 ms of room for what wraps
+    size = _fast_length(len(clip) + tail + rate // 100)  # 10 ms padding against circular wrap-around
     spectrum = torch.fft.rfft(clip, n=size)
     if tilt_db:
         kilohertz = torch.linspace(0, rate / 2000, size // 2 + 1, device=clip.device).clamp(min=0.06)
@@ -155,12 +155,12 @@ def filtered(
 
 
 def _fast_length(samples: int) -> int:
-    """Return the next number of samples that a fast Fourier transform likes."""
+    """Return the next larger length that is fast for an FFT."""
     return cast(int, next_fast_len(samples, real=True))
 
 
 def coloured(length: int, exponent: float, noise: torch.Generator, device: torch.device) -> Tensor:
-    """Return noise with a power of 1 / f^exponent: 0 is white, 1 is pink."""
+    """Return noise of power spectrum 1 / f^exponent: 0 is white, 1 is pink."""
     size = _fast_length(max(2, length))
     spectrum = torch.fft.rfft(torch.randn(size, generator=noise, device=device))
     spectrum[1:] *= torch.arange(1, len(spectrum), device=device) ** (-exponent / 2)
@@ -169,19 +169,19 @@ def coloured(length: int, exponent: float, noise: torch.Generator, device: torch
 
 
 def sum_of(voices: Sequence[Tensor], length: int, rng: np.random.Generator) -> Tensor:
-    """Return the voices one over another, each at the same level."""
+    """Return the sum of the voices, each at the same level."""
     return torch.stack([fitted(v / level(v), length, rng) for v in voices]).sum(dim=0)
 
 
 def with_background(clip: Tensor, background: Tensor, snr_db: float) -> Tensor:
-    """Return the sum of both, with the background snr_db below the clip."""
+    """Return their sum, with the background snr_db below the clip."""
     return clip + background * (level(clip) / level(background) * 10 ** (-snr_db / 20))
 
 
 def masks(
     frames: int, bands: int, frames_per_s: float, seed: int, config: TrainConfig
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return [start, end) of the frames and of the bands that SpecAugment (Park et al. 2019) hides."""
+    """Return [start, end) of the frames and of the bands masked by SpecAugment (Park et al. 2019)."""
     rng = np.random.default_rng([seed, 2])
 
     def spans(number: int, longest: int, size: int) -> list[tuple[int, int]]:

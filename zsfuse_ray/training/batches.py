@@ -1,4 +1,4 @@
-"""Which clips make up each step of an epoch: follows from the seed, the same for any number of workers."""
+"""The clips of each step of an epoch, determined by the seed, whatever the number of workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-JITTER = 0.1  # of lengths when clips of similar length are put together, so that the company changes
+JITTER = 0.1  # relative noise on lengths when grouping clips by length, so that batches vary
 
 
 @dataclass(frozen=True)
 class Step:
     """One optimiser step over all workers; arrays of shape (clips,), longest clip first.
 
-    rows: the clips. partners, shares: mixup, clip i becomes (1 - shares[i]) of itself and shares[i] of row
-    partners[i]. seeds: for what is random about each. longest: samples of the longest, once cropped.
+    rows: the clips. partners, shares: mixup; clip i becomes (1 - shares[i]) of itself and shares[i] of row
+    partners[i]. seeds: for the random augmentation of each. longest: samples of the longest cropped clip.
     """
 
     rows: NDArray[np.int64]
@@ -27,7 +27,7 @@ class Step:
         return len(self.rows)
 
     def take(self, chosen: NDArray[np.int64]) -> "Step":
-        """The step with these of its clips."""
+        """The step restricted to these clips."""
         return Step(
             self.rows[chosen], self.partners[chosen], self.shares[chosen], self.seeds[chosen], self.longest
         )
@@ -36,8 +36,8 @@ class Step:
 def sampling_weights(groups: Sequence[object], power: float) -> NDArray[np.float64]:
     """Return each clip's probability, such that group g is drawn in proportion to n(g)^(1 - power).
 
-    ``groups`` names each clip's group; a clip of group g has a probability proportional to n(g)^-power. 0
-    draws clips alike, 1 groups.
+    ``groups``: each clip's group; a clip of group g has a probability proportional to n(g)^-power. Power 0
+    draws clips uniformly, 1 groups uniformly.
     """
     _, index, number = np.unique(np.array([str(g) for g in groups]), return_inverse=True, return_counts=True)
     weights = number[index] ** -float(power)
@@ -47,13 +47,13 @@ def sampling_weights(groups: Sequence[object], power: float) -> NDArray[np.float
 def draw(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return as many draws as there are weights, in random order.
 
-    Systematic resampling: clip i comes floor or ceil of n·weights[i] times, so equal weights give every clip
-    exactly once.
+    Systematic resampling: clip i is drawn floor or ceil of n·weights[i] times, so equal weights draw every
+    clip exactly once.
     """
     order = rng.permutation(len(weights))
     reached = np.cumsum(weights[order]) * len(weights)
     reached[-1] = len(weights)
-    # rounded: n · (1 / n) summed up must not fall short of a whole number
+    # rounded, as a sum of n · (1 / n) may fall just below an integer
     ends = np.floor(np.round(reached, 6) + rng.random() * (1 - 1e-6)).astype(np.int64)
     rows = np.repeat(order, np.diff(ends, prepend=0))
     return rng.permutation(rows)
@@ -70,9 +70,9 @@ def plan_epoch(
 ) -> list[Step]:
     """Return an epoch's steps, in random order, each of clips of similar length.
 
-    samples: of each clip as it will be cropped; weights: its probability (``sampling_weights``); budget:
-    samples of a step once padded to its longest clip (a longer clip is alone). A share ``mixup`` of the
-    clips is mixed with another of their step, by at most one half.
+    samples: length of each cropped clip; weights: its probability (``sampling_weights``); budget: samples of
+    a step padded to its longest clip (a longer clip gets its own step). A share ``mixup`` of the clips is
+    mixed with another clip of the step, by at most one half.
     """
     rng = np.random.default_rng([seed, epoch])
     rows = draw(weights, rng)
@@ -85,7 +85,7 @@ def plan_epoch(
             batches.append([])
             longest = int(samples[row])
         batches[-1].append(row)
-    if len(batches) > 1 and len(batches[-1]) < len(batches[-2]) / 2:  # a handful would steer a whole step
+    if len(batches) > 1 and len(batches[-1]) < len(batches[-2]) / 2:  # no tiny last step
         last = batches.pop()
         both = batches.pop() + last
         batches += [both[: len(both) // 2], both[len(both) // 2 :]]
@@ -103,9 +103,9 @@ def _step(
 
 
 def split(step: Step, rank: int, world: int, parts: int) -> list[Step]:
-    """Return one worker's share of a step, in parts; over all workers and parts every clip comes once.
+    """Return one worker's share of a step, in parts; each clip is in exactly one worker's part.
 
-    Clips are dealt out by turns, so that the shares are of similar length; some may be empty.
+    Clips are assigned round-robin, so that shares have similar lengths; some may be empty.
     """
     own = np.arange(len(step))[rank::world]
     return [step.take(own[part::parts]) for part in range(parts)]

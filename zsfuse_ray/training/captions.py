@@ -1,9 +1,9 @@
-"""Captions of labelled clips, and which captions of a batch are true of which of its clips.
+"""Captions of labelled clips, and which captions in a batch are true of which clips.
 
-A caption is a template filled from a clip's columns: "a {gender} voice, {emotion}". Many clips of a batch
-share what their captions state. Plain contrastive learning (Radford et al. 2021) would push them apart: here
-every caption that is true of a clip is a positive of it, as in supervised contrastive learning (Khosla et
-al. 2020).
+A caption is a template filled from a clip's columns: "a {gender} voice, {emotion}". Many clips in a batch
+share captions of the same meaning. Plain contrastive learning (Radford et al. 2021) would push them apart;
+here every caption that is true of a clip is a positive, as in supervised contrastive learning (Khosla et al.
+2020).
 """
 
 import re
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.method.labels import SYNONYMS, canonical
 
-# Columns that are text but do not describe how a clip sounds.
+# Text columns that do not describe the audio.
 _NOT_SOUND = ("uri", "split", "fold", "corpus")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
@@ -45,25 +45,25 @@ CAPTIONS: tuple[str, ...] = (
 def placeholders(template: str) -> tuple[str, ...]:
     """Return the columns a caption template names, in order; "{}" is short for "{emotion}".
 
-    Raises InputError for a template without any, or with braces that name none.
+    Raises InputError for a template without placeholders or with invalid braces.
     """
     if len(template) > 300 or not template.isprintable():
         raise InputError(f"caption {template[:60]!a} must be at most 300 printable characters")
     if set("{}") & set(_PLACEHOLDER.sub("", template)) or not _PLACEHOLDER.search(template):
         raise InputError(
-            f'caption "{template}" needs {{emotion}} or other columns in braces, and no other brace'
+            f'caption "{template}" needs {{emotion}} or other columns in braces, and no other braces'
         )
     return tuple(dict.fromkeys(name or "emotion" for name in _PLACEHOLDER.findall(template)))
 
 
 @dataclass(frozen=True, eq=False)
 class Captions:
-    """The captions that may be drawn for the rows of a table.
+    """The captions available for the rows of a table.
 
-    columns: the k columns that captions name; values: what each may hold; codes: (rows, k) indices into
-    values, -1 where a row has none; named: (templates, k) which columns a template names; words: how
-    many words an emotion is put with; known_emotions: (rows, values of emotion) whether the row's corpus
-    has the emotion at all, None to take it that all do.
+    columns: the k columns used by templates; values: the values of each; codes: (rows, k) indices into
+    values, -1 for missing; named: (templates, k) which columns a template uses; words: number of synonyms
+    per emotion; known_emotions: (rows, values of emotion) whether the row's corpus has the emotion, None:
+    all do.
     """
 
     templates: tuple[str, ...]
@@ -75,7 +75,7 @@ class Captions:
     known_emotions: NDArray[np.bool_] | None = None
 
     def usable(self, row: int) -> NDArray[np.int64]:
-        """Return the templates whose columns the row all has."""
+        """Return the templates whose columns the row has."""
         return np.flatnonzero(~(self.named & (self.codes[row] < 0)).any(axis=1))
 
     def draw(self, row: int, seed: int) -> tuple[int, str]:
@@ -98,9 +98,9 @@ class Captions:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return (n, m) whether caption j is true of clip i, and whether that is known.
 
-        clips: (n,) rows of the table; rows, templates: (m,) the row and the template of each caption. A
-        caption is true if all that it names is so, and false if any of it is not; it is not known where
-        the clip's row lacks a column that it names and the rest is so.
+        clips: (n,) rows of the table; rows, templates: (m,) the row and template of each caption. A caption
+        is true if all its columns match the clip's, and false if any differs; it is unknown if the clip
+        lacks a column of it and the others match.
         """
         ours, theirs = self.codes[clips][:, None], self.codes[rows][None]
         named, lacking = self.named[templates][None], self.codes[clips][:, None] < 0
@@ -116,10 +116,10 @@ class Captions:
 def captions_of(
     table: pa.Table, templates: Sequence[str] = CAPTIONS, words: int = 10, *, mask_unknown: bool = False
 ) -> Captions:
-    """Return the captions for a table of labelled clips (a column a placeholder; emotions in any spelling).
+    """Return the captions for a table of labelled clips (a column per placeholder; emotions in any spelling).
 
-    Templates that no row can fill are left out. mask_unknown: an emotion that none of a corpus' clips has
-    is not known to be false of them. Raises InputError for a bad template, and where a row can fill none.
+    Templates that no row can fill are left out. mask_unknown: an emotion that no clip of a corpus has is
+    unknown, not false, for its clips. Raises InputError for an invalid template or a row that fills none.
     """
     usual = {"emotion", "gender", "intensity", "style"}
     columns: list[str] = []
@@ -147,7 +147,7 @@ def captions_of(
         if not len(captions.usable(row)):
             uri = table["uri"][row].as_py() if "uri" in table.column_names else f"row {row}"
             raise InputError(
-                f"{uri}: no caption can be filled; its columns {', '.join(columns)} are not all there"
+                f"{uri}: no caption can be filled; values are missing in its columns {', '.join(columns)}"
             )
     if mask_unknown and "emotion" in columns and "corpus" in table.column_names:
         corpora = np.array(table["corpus"].to_pylist(), dtype=object)

@@ -1,4 +1,4 @@
-"""README.md of a trained model: what it is, its data, how to make it again, how good it is."""
+"""The model card (README.md) of a trained model: facts, data, command to reproduce it, metrics."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import yaml
 from zsfuse_ray.errors import redact
 from zsfuse_ray.training.data import HeldOut, listed
 
-# Options that name places: the command has them as the user wrote them.
+# Options that are paths: the command shows them as the user wrote them.
 _PLACES = ("init", "text", "corpus", "train", "dev", "splits")
 
 
@@ -25,11 +25,11 @@ def card(
     licences: Mapping[str, str],
     held_out: HeldOut,
 ) -> str:
-    """Return the card's Markdown. about: Task.card(); best: the epoch that was saved, as in ``history``;
-    command: the line that made it.
+    """Return the card's Markdown. about: Task.card(); best: the saved epoch, as in ``history``; command: the
+    command line of the training.
 
-    licences: of each corpus, where known. held_out: the speakers that were moved to dev. The front matter's
-    licence is that of the start where all data allow as much, else "other".
+    licences: of each corpus, if known. held_out: the speakers moved to dev. The front matter's licence is
+    that of the initial model if ``licences`` is empty, else "other".
     """
     corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
     named = "; ".join(sorted({licences[name] for name in corpora if name in licences}))
@@ -83,19 +83,19 @@ def _figures_line(best: Mapping[str, float], epochs: int) -> str:
     shown = [f"{name} {value:.1%}" for name, value in best.items() if name.startswith("dev_")]
     if not shown:
         return (
-            f"The last epoch, {int(best['epoch'])}, is saved here; there were no dev clips to measure it on. "
+            f"The last epoch, {int(best['epoch'])}, is saved here, unmeasured: there were no dev clips. "
             "Measure it with zsfuse evaluate on speakers it was not trained on."
         )
     return (
         f"Epoch {int(best['epoch'])} of {epochs} is saved here: {', '.join(shown)}. "
-        "They chose the epoch and so are optimistic: measure with zsfuse evaluate on other speakers."
+        "Optimistic, as the epoch was chosen by them: measure with zsfuse evaluate on other speakers."
     )
 
 
 def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
     corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
     parts = [f"{name} ({licences.get(name, 'licence not stated')})" for name in corpora]
-    return f"Trained on {', '.join(parts)}: the use of the weights is bound by these licences."
+    return f"Trained on {', '.join(parts)}: the weights may be used only under these licences."
 
 
 def _data_rows(table: pa.Table) -> list[str]:

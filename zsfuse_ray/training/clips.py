@@ -1,4 +1,4 @@
-"""Labelled clips, decoded once by Ray Data, kept in Ray's object store, and read from there in any order."""
+"""Labelled clips, decoded once by Ray Data and kept in Ray's object store for random access."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.errors import redact
 from zsfuse_ray.runs.tally import start_tally
 
-BLOCK_CLIPS = 64  # some megabytes: what a step reads is spread over blocks, and a block is read whole
-LONGEST_S = 60.0  # of a clip; the rest is left out
+BLOCK_CLIPS = 64  # some megabytes: a step reads from many blocks, each as a whole
+LONGEST_S = 60.0  # longer clips are truncated
 
 _DECODED = pa.schema([("row", pa.int64()), ("pcm", pa.large_binary()), ("problem", pa.string())])
 
 
 @dataclass(frozen=True)
 class StoredClips:
-    """Where each row's int16 samples lie: blocks in the object store, and (block, place in it) of each row.
+    """References to each row's int16 samples: blocks in the object store, and (block, index in it) per row.
 
-    samples: length of each row, 0 for a clip that could not be read, whose line is in ``problems``.
+    samples: length of each row, 0 for an unreadable clip, whose error is in ``problems``.
     """
 
     blocks: list[Any]
@@ -40,21 +40,21 @@ class StoredClips:
     problems: dict[int, str]
 
     def fetch(self, rows: Sequence[int]) -> list[NDArray[np.int16]]:
-        """Return the samples of these rows; they are the store's own memory, not to be written to."""
+        """Return the samples of these rows: read-only views of the object store."""
         wanted = sorted({int(self.places[row, 0]) for row in rows})
         tables = dict(zip(wanted, ray.get([self.blocks[block] for block in wanted]), strict=True))
         return [_pcm(tables[int(block)], int(place)) for block, place in self.places[list(rows)]]
 
     def keep(self, rows: NDArray[np.int64]) -> "StoredClips":
-        """Number the clips anew: row i becomes what rows[i] was."""
+        """Return a selection in which row i is this one's rows[i]."""
         return StoredClips(self.blocks, self.places[rows], self.samples[rows], {})
 
 
 def store_clips(table: pa.Table, sample_rate: int, cores: int | None = None) -> StoredClips:
-    """Decode every clip of a table of CLIPS, trimmed of the silence at its ends, at sample_rate Hz.
+    """Decode every clip of a CLIPS table at sample_rate Hz, without the silence at its ends.
 
-    cores: decode at most so many at once. A clip that cannot be read gets a line in ``problems``; a store
-    that cannot be reached raises SourceError.
+    cores: maximum number of concurrent decoding tasks. An unreadable clip gets an entry in ``problems``; an
+    unreachable object store raises SourceError.
     """
     rows = table.select(["uri", "start_s", "end_s"]).append_column(
         "row", pa.array(range(len(table)), pa.int64())
@@ -83,14 +83,14 @@ def store_clips(table: pa.Table, sample_rate: int, cores: int | None = None) -> 
 
 
 def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
-    torch.set_num_threads(1)  # tasks run side by side, one a core
+    torch.set_num_threads(1)  # tasks run in parallel, one per core
     rows = []
     for clip in batch.to_pylist():
         pcm, problem = b"", None
         tries: Any = ray.get(tally.begin.remote(clip["row"]))
         try:
-            if tries > MOST_TRIES:  # Ray would try it for ever
-                raise DecodeError("crashed", f"the process that decoded it died {MOST_TRIES} times")
+            if tries > MOST_TRIES:  # Ray would retry it forever
+                raise DecodeError("crashed", f"decoding it killed its process {MOST_TRIES} times")
             pcm = decoded_clip(clip["uri"], clip["start_s"], clip["end_s"], sample_rate).tobytes()
         except (DecodeError, SourceError) as error:
             if is_outage(clip["uri"], error):
@@ -98,7 +98,7 @@ def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
             problem = f"{error.reason}: {error}"
         except ImportError:  # a broken installation is not the file's fault
             raise
-        except Exception as error:  # a file may break a decoder in ways nobody listed
+        except Exception as error:  # untrusted files can raise anything in a decoder
             problem = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:200]}"
         tally.end.remote(clip["row"])
         rows.append({"row": clip["row"], "pcm": pcm, "problem": problem})
@@ -106,19 +106,19 @@ def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
 
 
 def decoded_clip(uri: str, start_s: float | None, end_s: float | None, sample_rate: int) -> NDArray[np.int16]:
-    """Return a clip's samples at sample_rate Hz without the silence at its ends, at most LONGEST_S of them.
+    """Return a clip's samples at sample_rate Hz without the silence at its ends, at most LONGEST_S long.
 
-    Raises DecodeError, also for a clip without any sound in it, and SourceError.
+    Raises DecodeError (also for a silent clip) and SourceError.
     """
     pcm = decode(uri, start_s or 0.0, end_s, max_s=LONGEST_S)
     first, last = trimmed(pcm.samples, pcm.sample_rate)
     samples = resample(torch.from_numpy(pcm.samples[first:last].copy()), pcm.sample_rate, sample_rate)
     if not len(samples) or not samples.any():
-        raise DecodeError("silent", f"no sound in it: {uri}")
+        raise DecodeError("silent", f"no sound in {uri}")
     return (samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
 
 
-@ray.remote  # a whole CPU: without, Ray starts a process for each block at once
+@ray.remote  # one CPU each: with 0 CPUs Ray would start a process per block at once
 def _contents(block: pa.Table) -> list[tuple[int, int, str | None]]:
     sizes = [len(_pcm(block, place)) for place in range(len(block))]
     return list(zip(block["row"].to_pylist(), sizes, block["problem"].to_pylist(), strict=True))

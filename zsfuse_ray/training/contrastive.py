@@ -1,8 +1,7 @@
 """Contrastive losses over audio and captions, where several captions may be true of a clip.
 
 Both losses are sums over this worker's own clips and captions, against the clips and captions of all
-workers: summed over the workers they are what one worker with the whole batch computes, and so are the
-gradients.
+workers. Summed over workers, losses and gradients equal those of one worker with the whole batch.
 """
 
 from dataclasses import dataclass
@@ -16,16 +15,16 @@ from torch.nn.functional import logsigmoid
 
 @dataclass(frozen=True)
 class Shared:
-    """Rows of all workers, (N, …) each, in the order of the workers; `own` are this worker's."""
+    """Rows of all workers, (N, …) each, in order of rank; ``own``: this worker's."""
 
     tensors: tuple[Tensor, ...]
     own: slice
 
 
 def gather(*tensors: Tensor) -> Shared:
-    """Return all workers' rows of the tensors, (n, …) each, of one length here. Gradients flow back to all.
+    """Return all workers' rows of the tensors, (n, …) each on this worker. Gradients flow back to all.
 
-    n may differ between workers. Without other workers nothing is copied.
+    n may differ between workers. With one worker nothing is copied.
     """
     n = len(tensors[0])
     if not dist.is_initialized() or dist.get_world_size() == 1:
@@ -41,7 +40,7 @@ def gather(*tensors: Tensor) -> Shared:
 
 
 class _Gather(torch.autograd.Function):
-    """All workers' rows; backward hands each worker the sum of all workers' gradients of its rows."""
+    """All workers' rows; backward returns to each worker the sum of all workers' gradients of its rows."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, sizes: list[int]) -> Tensor:
@@ -73,8 +72,8 @@ def info_nce(
     """Return CLIP's symmetric loss (Radford et al. 2021), summed over own clips and captions, halved.
 
     audio, text: (N, D) normalised, of all workers; scale: multiplies their cosine. truth: (N, N) weights of
-    caption j for clip i, of which the softmax's target is the share; known: (N, N) bool, pairs that take
-    part. smoothing spreads that share of a target over all pairs that take part.
+    caption j for clip i, normalised to the softmax's targets; known: (N, N) bool, the pairs included.
+    smoothing spreads that share of a target over all included pairs.
     """
     logits = scale * audio[own] @ text.T
     forth = _cross_entropy(logits, truth[own], known[own], smoothing)
@@ -84,11 +83,11 @@ def info_nce(
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor, known: Tensor, smoothing: float) -> Tensor:
-    """Return the cross entropy of each row's softmax against its share of the truth, summed over rows."""
+    """Return the cross entropy of each row's softmax against its normalised truth, summed over rows."""
     truth, known = truth * known, known.to(logits.dtype)
     target = truth / truth.sum(dim=1, keepdim=True).clamp(min=1e-12)
     target = (1 - smoothing) * target + smoothing * known / known.sum(dim=1, keepdim=True).clamp(min=1)
-    # a lowest value, not -inf: 0 · -inf would be NaN
+    # a finite minimum, as 0 · -inf would be NaN
     log_p = logits.masked_fill(known == 0, torch.finfo(logits.dtype).min / 2).log_softmax(dim=1)
     return -(target * log_p).sum()
 

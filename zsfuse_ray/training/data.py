@@ -1,4 +1,4 @@
-"""The labelled clips of a training: who trains, who chooses the best epoch, and what must hold of them."""
+"""The labelled clips of a training: train and dev parts, and their validation."""
 
 import hashlib
 from collections import Counter
@@ -15,17 +15,17 @@ from zsfuse_ray.corpora.splits import held_out_speakers
 from zsfuse_ray.errors import InputError
 
 HeldOut = Mapping[str | None, tuple[str, ...]]  # speakers by corpus
-MOST_NAMED = 12  # speakers of a corpus that a line on the screen names
+MOST_NAMED = 12  # speakers per corpus listed in a log line
 
-pc: Any = pyarrow.compute  # its functions are made at run time, unseen by type checkers
+pc: Any = pyarrow.compute  # its functions are created at run time, invisible to type checkers
 
 
 def training_table(config: TrainConfig) -> pa.Table:
-    """Return CLIPS with split train or dev; the others are left out.
+    """Return CLIPS with split train or dev; other splits are left out.
 
-    A manifest without splits is all train, or all dev where --dev names it; --dev none leaves out split dev.
-    InputError for no training clip, one label alone, a speaker in both splits, dev clips of a label that
-    training clips lack.
+    A manifest without splits is all train, or all dev if given to --dev; --dev none leaves out split dev.
+    InputError without training clips, for a single label, a speaker in both splits, or a dev label that no
+    training clip has.
     """
     if config.train:
         table = _in_split(load([config.train], config.splits), "train", with_dev=not config.dev)
@@ -41,9 +41,9 @@ def training_table(config: TrainConfig) -> pa.Table:
 
 
 def with_dev_speakers(table: pa.Table, config: TrainConfig) -> tuple[pa.Table, HeldOut]:
-    """Return the table with speakers moved to dev where no dev clips are named, and who they are.
+    """Return the table, with some speakers moved to dev if there are no dev clips, and these speakers.
 
-    The same table and seed give the same speakers, so that a training that resumes has the same split.
+    The same table and seed give the same speakers, so that a resumed training has the same split.
     """
     if config.dev or "dev" in table["split"].to_pylist():
         return table, {}
@@ -56,25 +56,25 @@ def with_dev_speakers(table: pa.Table, config: TrainConfig) -> tuple[pa.Table, H
 
 
 def about_dev(table: pa.Table, config: TrainConfig, held_out: HeldOut) -> str | None:
-    """One line on who was held out, or on why there are no dev clips; None where dev clips are named."""
+    """One line on the held-out speakers, or on why there are no dev clips; None if dev clips were given."""
     splits = table["split"].to_pylist()
     if held_out:
         share = splits.count("dev") / len(splits)
         return f"held out for dev: speakers {listed(held_out)} ({share:.0%} of clips)"
     if "dev" in splits:
         return None
-    instead = f"{'--splits' if config.corpus else '--dev'} names dev clips"
+    instead = f"give dev clips with {'--splits' if config.corpus else '--dev'}"
     if config.dev:
         why = f"--dev {config.dev}"
-    elif nameless := table["speaker"].null_count:
-        why = f"{nameless} of {len(table)} clips name no speaker; {instead}"
+    elif unnamed := table["speaker"].null_count:
+        why = f"{unnamed} of {len(table)} clips have no speaker; {instead}"
     else:
         why = f"no speaker can be held out without losing a label; {instead}"
-    return f"no dev clips, so no epoch is measured and the last one is saved: {why}"
+    return f"no dev clips, so no epoch is evaluated and the last one is saved: {why}"
 
 
 def listed(held_out: HeldOut, most: int | None = MOST_NAMED) -> str:
-    """Speakers by corpus, in words; most: of a corpus that are named."""
+    """Speakers by corpus, as text; most: maximum listed per corpus."""
     several = len(held_out) > 1
     parts = []
     for corpus, speakers in held_out.items():
@@ -84,7 +84,7 @@ def listed(held_out: HeldOut, most: int | None = MOST_NAMED) -> str:
 
 
 def load_dev(config: TrainConfig) -> pa.Table:
-    """Return the clips of --dev; one label alone is no mistake there, as long as training has it."""
+    """Return the clips of --dev; here a single label is allowed."""
     assert config.dev
     try:
         return load([config.dev], config.splits)
@@ -93,34 +93,34 @@ def load_dev(config: TrainConfig) -> pa.Table:
 
 
 def checked(table: pa.Table) -> pa.Table:
-    """Return the table; InputError unless training has at least two labels, and all that dev has."""
+    """Return the table; InputError unless train has at least two labels and every label of dev."""
     train = table.filter(pc.equal(table["split"], "train"))
     if not len(train):
-        raise InputError("no clip is in split train: give --splits, or a column split")
+        raise InputError("no clip is in split train; give --splits or a column split")
     check_classes(train, "the training clips")
-    strange = [name for name in label_set(table) if name not in label_set(train)]
-    if strange:
+    untrained = [name for name in label_set(table) if name not in label_set(train)]
+    if untrained:
         raise InputError(
-            f"no training clip is labelled {', '.join(strange)}, as dev clips are; leave them out with "
+            f"dev clips have labels without training clips: {', '.join(untrained)}; leave them out with "
             f"--labels {','.join(label_set(train))}"
         )
     return table
 
 
 def _in_split(table: pa.Table, split: str, with_dev: bool = False) -> pa.Table:
-    """The clips of a split (and of dev); all of them, as this split, where none has any."""
+    """The clips of a split (and of dev); if no clip has a split, all clips, as this split."""
     if table["split"].null_count == len(table):
         place = table.column_names.index("split")
         return table.set_column(place, "split", pa.array([split] * len(table), pa.string()))
     wanted = [split, "dev"] if with_dev else [split]
     chosen = table.filter(pc.is_in(table["split"], value_set=pa.array(wanted)))
     if not pc.any(pc.equal(chosen["split"], split)).as_py():
-        raise InputError(f"no clip is in split {split}: give --splits, or a column split")
+        raise InputError(f"no clip is in split {split}; give --splits or a column split")
     return chosen
 
 
 def fingerprint(table: pa.Table) -> str:
-    """Hash of the clips: a training resumes only with the data that it began with."""
+    """Hash of the clips: a training resumes only with the same data."""
     digest = hashlib.sha256()
     for row in table.select(["uri", "start_s", "end_s", "emotion", "split"]).to_pylist():
         digest.update(repr(sorted(row.items())).encode())
@@ -128,7 +128,7 @@ def fingerprint(table: pa.Table) -> str:
 
 
 def counted(table: pa.Table) -> str:
-    """Clips by split and corpus, in words."""
+    """Number of clips by split and corpus, as text."""
     number = Counter(zip(table["split"].to_pylist(), table["corpus"].to_pylist(), strict=True))
     parts = []
     for split in ("train", "dev"):

@@ -1,4 +1,4 @@
-"""From the plan of an epoch to a worker's batches: clips fetched one step ahead, augmented on the device."""
+"""Planned steps → a worker's batches: clips are fetched one step ahead and augmented on the device."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +18,10 @@ from zsfuse_ray.training.task import Batch, Task
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips to train on and to test on. Rows are those of the task's table.
+    """Train and dev clips. Rows are those of the task's table.
 
-    fetch: rows → their int16 samples at the task's rate. samples: the length of each row. groups: (corpus,
-    label) of each row, for balanced draws.
+    fetch: rows → their int16 samples at the task's rate. samples: length of each row. groups: (corpus,
+    label) of each row, for balanced sampling.
     """
 
     fetch: Callable[[Sequence[int]], list[NDArray[np.int16]]]
@@ -41,8 +41,8 @@ def prepared(
         for part in split(step, rank(), world(), config.accumulate):
             counts = len(part) > 0
             part = part if counts else step.take(np.arange(1))
-            behind = {r for seed in part.seeds for r in _voices(int(seed), clips, config)}
-            rows = sorted({*part.rows.tolist(), *part.partners[part.shares > 0].tolist(), *behind})
+            voices = {r for seed in part.seeds for r in _voices(int(seed), clips, config)}
+            rows = sorted({*part.rows.tolist(), *part.partners[part.shares > 0].tolist(), *voices})
             loaded.append((part, dict(zip(rows, clips.fetch(rows), strict=True)), counts))
         return loaded
 
@@ -69,7 +69,7 @@ def _batch(
         voices = [floats[r] for r in _voices(int(seed), clips, config)]
         other = floats[int(partner)] if share > 0 else None
         clip = augmented(floats[int(row)], voices, other, float(share), int(seed), task.sample_rate, config)
-        if task.same_length:  # every worker's batch must be as long, whatever it holds
+        if task.same_length:  # equal length in every worker's batch
             clip = torch.nn.functional.pad(clip, (0, max(0, step.longest - len(clip))))[: step.longest]
         audio.append(clip[: task.window])
     return Batch(audio, step.rows, step.partners, step.shares, step.seeds)
@@ -85,7 +85,7 @@ def floats_of(samples: NDArray[np.int16], device: torch.device) -> Tensor:
 
 
 def with_rows(step: Step, rows: NDArray[np.int64]) -> Step:
-    """The step with rows of the table instead of places among the training clips."""
+    """The step with indices of training clips replaced by rows of the table."""
     return Step(rows[step.rows], rows[step.partners], step.shares, step.seeds, step.longest)
 
 
@@ -95,5 +95,5 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Which of them this process is."""
+    """Rank of this worker."""
     return dist.get_rank() if dist.is_initialized() else 0

@@ -1,4 +1,4 @@
-"""The output folder of a training: what lies in it, and which training it belongs to."""
+"""The output folder of a training: its files, and the training it belongs to."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -16,29 +16,29 @@ STORAGE, CURVES = "training", "tensorboard"  # Ray Train's checkpoints, and curv
 
 
 def earlier_run(out: Output, decides: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """The record that an earlier run of the same training left; InputError for anything else in the folder.
+    """The record of an earlier run of the same training; InputError for any other content of the folder.
 
-    decides: the options that decide what comes out. A model is saved beside its record, so without a record
-    every file is in the way.
+    decides: the options that determine the result. A model is saved beside its record, so without a record
+    any file is rejected.
     """
     return claim(out, record=RUN, what="training", ours=_names(out), decides=decides, overwrite=overwrite)
 
 
 def _names(out: Output) -> list[str]:
-    there = out.fs.get_file_info(pafs.FileSelector(out.root, allow_not_found=True))
+    files = out.fs.get_file_info(pafs.FileSelector(out.root, allow_not_found=True))
     return [
-        file.base_name for file in there if file.base_name
-    ]  # a store may keep a nameless mark of a folder
+        file.base_name for file in files if file.base_name
+    ]  # an object store may list a folder marker without a name
 
 
 def clear(out: Output) -> None:
-    """Delete what an earlier training left; the model itself is written over."""
+    """Delete the files of an earlier training; the model itself is overwritten."""
     for name in (STORAGE, CURVES, RUN, REJECTS, METRICS, CARD):
         out.delete(name)
 
 
 def write_rejects(out: Output, rows: Sequence[Mapping[str, Any]]) -> str:
-    """List clips that could not be read; returns where."""
+    """Write the list of unreadable clips; returns its path."""
     content = io.BytesIO()
     pyarrow.csv.write_csv(pa.Table.from_pylist(list(rows)), content)
     out.write_bytes(REJECTS, content.getvalue())

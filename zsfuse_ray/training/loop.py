@@ -1,7 +1,7 @@
-"""The training loop of one worker, for any task; alone, or as one of several that sum their gradients.
+"""The training loop of one worker, for any task; several workers sum their gradients.
 
-Everything random follows from (seed, epoch, step), so a training that resumes from a checkpoint
-does what an undisturbed one does, and the number of workers changes no step's clips.
+All randomness follows from (seed, epoch, step), so a training resumed from a checkpoint equals an
+uninterrupted one, and the number of workers does not change the clips of a step.
 """
 
 import time
@@ -24,18 +24,18 @@ from zsfuse_ray.training.optimiser import Average, learned, lr_factor
 from zsfuse_ray.training.task import Batch, Task
 
 DEV_BATCH_S = {"cpu": 40, "cuda": 320}  # seconds of audio
-# What Ray Train ranks checkpoints by: the dev score, or without dev clips the number of the epoch, so that it
-# keeps the last one. It is no figure of the model, and stands in none of the files that a user reads.
+# Ray Train ranks checkpoints by this: the dev score, or without dev clips the epoch number, so that it keeps
+# the last one. It is not a metric of the model and is left out of all files for users.
 RANK = "checkpoint_rank"
 WITHIN_EPOCH = -1.0  # the rank of a checkpoint within an epoch: never the best
 
 
 @dataclass
 class Progress:
-    """How far a training is: what a checkpoint holds beside the weights."""
+    """Progress of a training: the part of a checkpoint besides the weights."""
 
     epoch: int = 0
-    step: int = 0  # done of this epoch
+    step: int = 0  # steps done in this epoch
     loss: float = 0.0  # sums of this epoch so far
     weight: float = 0.0
     seconds: float = 0.0
@@ -56,10 +56,10 @@ def run(
     report: Report,
     start: State | None = None,
 ) -> Progress:
-    """Train to the last epoch, or until dev figures stop rising; returns what was reached.
+    """Train to the last epoch, or until dev metrics stop improving; returns the progress.
 
-    report(figures, state) is called by every worker after each epoch (and within, where asked for), with
-    what to save; ``start`` is what was saved last.
+    Every worker calls report(figures, state) after each epoch (and within, with checkpoint_steps); state()
+    returns what to save. ``start``: the state saved last.
     """
     module = task.module.to(device)
     optimiser = torch.optim.AdamW(task.groups(), betas=(0.9, 0.98))
@@ -86,7 +86,7 @@ def run(
     lengths = np.minimum(clips.samples, longest)
     weights = sampling_weights([clips.groups[row] for row in clips.train], config.balance)
     while progress.epoch < config.epochs and not _has_stopped(progress, config):
-        began = time.monotonic()
+        started = time.monotonic()
         steps = [
             with_rows(step, clips.train)
             for step in plan_epoch(
@@ -118,12 +118,12 @@ def run(
             progress.weight += weight
             within = config.checkpoint_steps and progress.step % config.checkpoint_steps == 0
             if within and progress.step < len(steps):
-                progress.seconds += time.monotonic() - began
-                began = time.monotonic()
+                progress.seconds += time.monotonic() - started
+                started = time.monotonic()
                 report({"epoch": progress.epoch, "step": progress.step, RANK: WITHIN_EPOCH}, state)
         with average.in_place():
             figures = evaluate(task, clips, config, device)
-        progress.seconds += time.monotonic() - began
+        progress.seconds += time.monotonic() - started
         rank_of_epoch = figures.get(task.score, float(progress.epoch + 1))
         _close_epoch(progress, figures, rank_of_epoch, len(steps), optimiser.param_groups[-1]["lr"])
         report(progress.history[-1] | {RANK: rank_of_epoch}, state)
@@ -133,16 +133,16 @@ def run(
 def gradients(
     module: nn.Module, parts: Sequence[tuple[Batch, bool]], precision: Callable[[], Any] = nullcontext
 ) -> tuple[float, float]:
-    """Leave the gradient of the mean loss over all parts of all workers in the parameters.
+    """Compute the gradient of the mean loss over all parts of all workers, in the parameters' ``grad``.
 
-    parts: batches, and whether each counts (a worker without a clip gets one that does not). Returns the
-    summed loss and the summed weight over all workers.
+    parts: batches, and whether each counts (a worker without clips gets a dummy batch). Returns the summed
+    loss and the summed weight over all workers.
     """
     sums = torch.zeros(2, dtype=torch.float64, device=next(module.parameters()).device)
     for number, (batch, counts) in enumerate(parts):
         is_last = number == len(parts) - 1
-        apart = isinstance(module, DistributedDataParallel) and not is_last
-        with cast(Any, module).no_sync() if apart else nullcontext():
+        no_sync = isinstance(module, DistributedDataParallel) and not is_last
+        with cast(Any, module).no_sync() if no_sync else nullcontext():
             with precision():
                 loss, weight = module(batch)
             (loss * float(counts)).backward()
@@ -159,7 +159,7 @@ def gradients(
 
 @torch.inference_mode()
 def evaluate(task: Task, clips: Clips, config: TrainConfig, device: torch.device) -> dict[str, float]:
-    """Return the task's figures on the dev clips, which the workers share out among them; {} without any."""
+    """Return the task's metrics on the dev clips, divided among the workers; {} without dev clips."""
     if not len(clips.dev):
         return {}
     task.module.eval()
@@ -187,7 +187,7 @@ def evaluate(task: Task, clips: Clips, config: TrainConfig, device: torch.device
 
 
 def autocast(config: TrainConfig, device: torch.device) -> Callable[[], Any]:
-    """Return a maker of contexts that compute in the wanted precision; weights stay float32."""
+    """Return a factory of autocast contexts of the configured precision; weights stay float32."""
     half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     return lambda: torch.autocast(device.type, torch.bfloat16, enabled=half)
 

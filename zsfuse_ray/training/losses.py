@@ -1,4 +1,4 @@
-"""Classification losses over soft targets, as sums with their weights, which workers add up and divide."""
+"""Classification losses over soft targets, as sums and weights that are reduced over workers."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def soft_targets(labels: Tensor, partners: Tensor, shares: Tensor, classes: int) -> Tensor:
     """Return (n, classes) float32 target probabilities of mixed clips.
 
-    labels, partners: (n,) the classes of a clip and of the one mixed into it by shares (n,).
+    labels, partners: (n,) the classes of a clip and of the clip mixed into it; shares: (n,).
     """
     targets = torch.zeros(len(labels), classes, device=labels.device)
     targets.scatter_add_(1, labels[:, None], (1 - shares)[:, None])
@@ -22,16 +22,16 @@ def classification_loss(
     smoothing: float = 0.0,
     focal_gamma: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return the sum of the clips' losses and the sum of their weights; their quotient is the mean loss.
+    """Return the summed losses of the clips and their summed weights; the quotient is the mean loss.
 
-    logits, targets: (n, classes). class_weights: (classes,); a clip weighs as much as its target does, as in
-    torch's cross entropy. known: (n, classes) bool, classes a clip's corpus uses; the others take no part
-    in its softmax. smoothing spreads that share of the target over the known classes. focal_gamma above 0
-    is the focal loss of Lin et al. 2017, 0 plain cross entropy.
+    logits, targets: (n, classes). class_weights: (classes,); a clip has the weight of its target, as in
+    torch's cross entropy. known: (n, classes) bool, classes that a clip's corpus has; the others are
+    excluded from its softmax. smoothing spreads that share of the target over the known classes.
+    focal_gamma above 0 is the focal loss (Lin et al. 2017), 0 plain cross entropy.
     """
     if known is None:
         known = torch.ones_like(targets, dtype=torch.bool)
-    # a lowest value, not -inf: 0 · -inf would be NaN
+    # a finite minimum, as 0 · -inf would be NaN
     log_p = logits.float().masked_fill(~known, torch.finfo(torch.float32).min / 2).log_softmax(dim=1)
     spread = known / known.sum(dim=1, keepdim=True)
     wanted = (1 - smoothing) * targets + smoothing * spread

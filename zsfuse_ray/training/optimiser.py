@@ -1,4 +1,4 @@
-"""AdamW's parameter groups with layer-wise learning rates, the schedule, and the average of weights."""
+"""AdamW's parameter groups with layer-wise learning rates, the schedule, and weight averaging."""
 
 import math
 import re
@@ -18,17 +18,17 @@ def in_layer(name: str) -> bool:
 
 
 def depths(names: list[str], head: tuple[str, ...]) -> dict[str, int]:
-    """Return each parameter's height in the model: 0 below the layers, i + 1 in layer i, then the head.
+    """Return each parameter's depth: 0 before the layers, i + 1 in layer i, then the head.
 
-    names: of all parameters. A name that begins with one of ``head`` belongs to the head. The deepest
-    numbered stack counts, such as encoder.layers.N; convolutions of a feature extractor lie below it.
+    names: of all parameters; those starting with one of ``head`` belong to the head. The numbered stack,
+    such as encoder.layers.N, sets the depth; a feature extractor's convolutions have depth 0.
     """
     height = {}
     for name in names:
         number = _LAYER.search(name)
         height[name] = int(number.group(1)) + 1 if number and in_layer(name) else 0
     top = max(height.values(), default=0) + 1
-    # what follows the last layer (a final norm) learns as the last layer does
+    # a final norm after the last layer has the last layer's rate
     last = {n: top - 1 for n in names if not height[n] and re.search(r"encoder\.(layer_?norm|norm)\b", n)}
     return height | last | {name: top for name in names if name.startswith(head)}
 
@@ -41,10 +41,10 @@ def layerwise_groups(
     head: tuple[str, ...] = (),
     head_lr: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return AdamW groups of the parameters that learn.
+    """Return AdamW groups of the trainable parameters.
 
     A layer's rate is ``layer_decay`` times that of the one above it; the head has ``head_lr`` (default
-    ``lr``), the last layer ``lr``. Biases, norms and other vectors are not decayed.
+    ``lr``), the last layer ``lr``. Biases, norms and other vectors get no weight decay.
     """
     named = {n: p for n, p in module.named_parameters() if p.requires_grad}
     height = depths([n for n, _ in module.named_parameters()], head)
@@ -59,9 +59,9 @@ def layerwise_groups(
 
 
 def lr_factor(progress: float, warmup: float, final: float) -> float:
-    """Return the learning rate over its peak: a linear rise over ``warmup``, then a cosine down to ``final``.
+    """Return the learning rate relative to its peak: linear warm-up, then cosine decay to ``final``.
 
-    progress and warmup are shares of the whole training.
+    progress and warmup are fractions of the whole training.
     """
     if progress < warmup:
         return progress / warmup
@@ -70,10 +70,10 @@ def lr_factor(progress: float, warmup: float, final: float) -> float:
 
 
 class Average:
-    """Exponential moving average of what learns, parameters and floating buffers; decay 0 keeps nothing.
+    """Exponential moving average of trainable parameters and float buffers; decay 0 disables it.
 
-    Early steps count more, as the decay is min(decay, (1 + steps) / (10 + steps)): the random first weights
-    fade soon.
+    The decay is min(decay, (1 + steps) / (10 + steps)), so that the random initial weights are forgotten
+    quickly.
     """
 
     def __init__(self, module: nn.Module, decay: float):
@@ -83,7 +83,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the module's weights after a step."""
+        """Add the module's weights after a step."""
         if not self.decay:
             return
         self.steps += 1
@@ -95,7 +95,7 @@ class Average:
                 self.values[name].copy_(tensor)
 
     def restore(self, values: dict[str, Tensor], steps: int) -> None:
-        """Go on from a checkpoint's average."""
+        """Resume from a checkpoint's average."""
         self.steps = steps
         for name, value in values.items():
             self.values[name].copy_(value)
@@ -103,7 +103,7 @@ class Average:
     @contextmanager
     @torch.no_grad()
     def in_place(self) -> Iterator[None]:
-        """Put the average into the module for a while."""
+        """Swap the average into the module within the context."""
         own = learned(self.module)
         kept = {name: own[name].clone() for name in self.values}
         for name, value in self.values.items():
@@ -116,7 +116,7 @@ class Average:
 
 
 def learned(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that learn and buffers that are saved: what a checkpoint must hold beside the start."""
+    """Trainable parameters and persistent buffers: the content of a checkpoint."""
     saved = module.state_dict(keep_vars=True)
     return {
         name: t.detach()

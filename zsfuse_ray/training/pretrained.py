@@ -1,4 +1,4 @@
-"""The audio classifier that a training starts from: trained weights with a new head, or random ones."""
+"""The audio classifier that a training starts from: pretrained weights with a new head, or random weights."""
 
 from typing import Any
 
@@ -13,39 +13,39 @@ from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
 from zsfuse_ray.models.checkpoints.load import download, load_part
 
-# Names of parameters: what sits on top of the layers in every audio classifier of transformers, and what
-# turns sound or spectrum into the first layer's input.
+# Parameter names in transformers' audio classifiers: the head on top of the layers, and the feature encoder
+# in front of the first layer.
 HEAD = ("projector.", "classifier.", "layer_weights")
 FEATURES = ("feature_extractor.", "patch_embeddings.", "encoder.conv1.", "encoder.conv2.")
 
 
 def start_of(config: TrainConfig) -> Checkpoint:
-    """Return where the start is; InputError unless transformers has an audio classifier of its family."""
+    """Return the --init checkpoint; InputError if transformers has no audio classifier of its type."""
     checkpoint = resolve(config.init.removeprefix("classifier:"))
     model_type = checkpoint.config.get("model_type")
     if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         hint = nearest(str(model_type), MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)
-        raise InputError(f"{config.init}: no audio classifier is made of model_type {model_type!r}{hint}")
+        raise InputError(f"{config.init}: no audio classifier of model_type {model_type!r} exists{hint}")
     return checkpoint
 
 
 def extractor_of(checkpoint: Checkpoint, config: TrainConfig) -> Any:
-    """Return the feature extractor; InputError for one without a front end, or that the masks do not suit."""
+    """Return the feature extractor; InputError if unsupported, or for --frequency-masks on waveforms."""
     extractor = load_part(AutoFeatureExtractor, download(checkpoint))
     name = type(extractor).__name__
     if name not in FRONT_ENDS:
         raise InputError(
-            f"{checkpoint.path_or_id}: no support for its feature extractor {name}{nearest(name, FRONT_ENDS)}"
+            f"{checkpoint.path_or_id}: feature extractor {name} is not supported{nearest(name, FRONT_ENDS)}"
         )
     if config.frequency_masks and FRONT_ENDS[name] is Waveforms:
         raise InputError(
-            f"--frequency-masks: {checkpoint.path_or_id} takes waveforms, which have no bands; use 0"
+            f"--frequency-masks: the input of {checkpoint.path_or_id} is waveforms, without bands; use 0"
         )
     return extractor
 
 
 def model_of(checkpoint: Checkpoint, config: TrainConfig, labels: tuple[str, ...], trained: bool) -> Any:
-    """Return the classifier over the labels in float32: trained weights and a new head, or all random."""
+    """Return the classifier over the labels in float32: pretrained weights and a new head, or all random."""
     settings = load_part(AutoConfig, checkpoint)
     settings.id2label = dict(enumerate(labels))
     settings.label2id = {label: i for i, label in enumerate(labels)}
@@ -71,16 +71,16 @@ def model_of(checkpoint: Checkpoint, config: TrainConfig, labels: tuple[str, ...
     if lost:
         raise InputError(
             f"{checkpoint.path_or_id}: the weights lack {lost[0]} ({len(lost)} missing in all), "
-            f"so it is no {type(model).__name__}"
+            f"so it is not a {type(model).__name__}"
         )
     return model
 
 
 def quieten(settings: Any) -> None:
-    """Take out of a model's settings what would mask or drop at random, and dropout on attention on a CPU.
+    """Disable random masks and layer drop in a model's config, and on a CPU attention dropout.
 
-    What masks would do, augmentation does from a clip's own seed; layers dropped by chance would differ
-    between workers; attention with dropout has no fast path on a CPU.
+    Masks come from augmentation, drawn from a clip's own seed; dropped layers would differ between workers;
+    attention with dropout has no fast path on a CPU.
     """
     quiet_values = {"apply_spec_augment": False, "layerdrop": 0.0, "encoder_layerdrop": 0.0}
     if not torch.cuda.is_available():
@@ -91,7 +91,7 @@ def quieten(settings: Any) -> None:
 
 
 def freeze(model: nn.Module, what: str, trained: bool) -> None:
-    """Let what --freeze names keep its weights."""
+    """Freeze the part that --freeze names."""
     for name, parameter in model.named_parameters():
         is_feature = any(part in name for part in FEATURES)
         frozen = {
@@ -100,5 +100,5 @@ def freeze(model: nn.Module, what: str, trained: bool) -> None:
             "features": is_feature,
             "encoder": not name.startswith(HEAD),
         }[what]
-        if frozen or "masked_spec_embed" in name:  # no part of the model while masks are ours
+        if frozen or "masked_spec_embed" in name:  # unused, as masks come from augmentation
             parameter.requires_grad = False

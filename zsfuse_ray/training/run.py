@@ -55,14 +55,14 @@ class TrainResult(Result):
 
     @property
     def best(self) -> dict[str, float]:
-        """The figures of the epoch that was saved."""
+        """The metrics of the saved epoch."""
         return self.record["best"]
 
 
 def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
-    """Train a model. RunError where training failed, or too many clips.
+    """Train a model. RunError if the training fails or too many clips are unreadable.
 
-    command: the line that a person types to do the same again, for the model's card.
+    command: the command line that reproduces the training, for the model card.
     """
     config = dataclasses.replace(config, init=_placed(config.init), text=_placed(config.text))
     out = Output.open(config.output)
@@ -96,7 +96,7 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     try:
         result = _fit(config, table, stored, scaling, out)
     except TrainingFailedError as error:
-        stopped = "error: the training stopped; the same command resumes it from its last checkpoint"
+        stopped = "error: the training failed; run the same command again to resume from the last checkpoint"
         raise RunError(f"{redact(_why(error))}\n{stopped}") from None
     if result.return_value is not None:
         raise InputError(result.return_value)
@@ -108,12 +108,12 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
 
 
 def summary(result: TrainResult) -> str:
-    """What a person wants to see at the end: the epoch, its figures, how the model is used."""
+    """The summary printed at the end: the epoch, its metrics, how to use the model."""
     best = result.best
     shown = [f"{n.replace('_', ' ')} {value:.1%}" for n, value in best.items() if n.startswith("dev_")]
     epoch = f"epoch {int(best['epoch'])}" if shown else f"the last epoch, {int(best['epoch'])},"
     use = {"specialist": "--specialist", "alm": "--alm"}[result.record["config"]["task"]]
-    measured = ", ".join(shown) or "not measured, as there are no dev clips"
+    measured = ", ".join(shown) or "not evaluated, without dev clips"
     return (
         f"{epoch} is in {result.out.uri}: {measured}\n"
         f"use:  zsfuse score --input ARCHIVE --output OUT {use} {result.out.uri}"
@@ -121,7 +121,7 @@ def summary(result: TrainResult) -> str:
 
 
 def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingConfig:
-    """What Ray Train is asked for; InputError where the cluster cannot hold the fewest workers."""
+    """The resources to request from Ray Train; InputError if the cluster is too small."""
     fewest, most = config.workers[0], config.workers[-1]
     gpus = config.gpus_per_worker
     if gpus is None:
@@ -131,7 +131,7 @@ def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingC
         if each * fewest > resources.get(kind, 0):
             name = {"CPU": "logical CPUs", "GPU": "GPUs"}[kind]
             raise InputError(
-                f"{fewest} workers want {each * fewest:g} {name}, the cluster has "
+                f"{fewest} workers need {each * fewest:g} {name}, the cluster has "
                 f"{resources.get(kind, 0):g}; lower --workers or --{kind.lower()}s-per-worker"
             )
     return ScalingConfig(
@@ -144,7 +144,7 @@ def scaling_for(config: TrainConfig, resources: Mapping[str, float]) -> ScalingC
 def _fit(
     config: TrainConfig, table: pa.Table, stored: StoredClips, scaling: ScalingConfig, out: Output
 ) -> ray.train.Result:
-    # Workers stay where the driver is: relative paths in manifests and options mean the same there.
+    # Workers keep the driver's working directory, for relative paths in manifests and options.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     watcher = start_watcher()
@@ -162,7 +162,7 @@ def _fit(
         ),
     )
     with out.as_folder(CURVES) as curves, Screen(watcher, config.epochs, curves):
-        # In the main thread Ray Train takes SIGINT for itself: it ends the process with code 0, late.
+        # In the main thread Ray Train would handle SIGINT: it ends the process late, with code 0.
         return ThreadPoolExecutor(1).submit(trainer.fit).result()
 
 
@@ -175,7 +175,7 @@ def save_best(
     decides: Mapping[str, Any],
     held_out: HeldOut,
 ) -> dict[str, float]:
-    """Write the best epoch's model and card to the output folder; returns that epoch's figures."""
+    """Write the best epoch's model and card to the output folder; returns that epoch's metrics."""
     best, reported = max(result.best_checkpoints or [], key=lambda checkpoint: checkpoint[1][RANK])
     figures = {name: value for name, value in reported.items() if name != RANK}
     state = load_state(best)
@@ -192,7 +192,7 @@ def save_best(
 
 
 def _report_problems(table: pa.Table, stored: StoredClips, out: Output, config: TrainConfig) -> None:
-    """List the clips that could not be read; RunError where they are too many."""
+    """Write the list of unreadable clips; RunError if there are too many."""
     if not stored.problems:
         return
     uris = table["uri"].to_pylist()
@@ -200,24 +200,24 @@ def _report_problems(table: pa.Table, stored: StoredClips, out: Output, config: 
     place = write_rejects(out, rows)
     share = len(rows) / len(table)
     log.warning(
-        f"{len(rows)} of {len(table)} clips could not be read and are left out ({place}); the first: "
+        f"{len(rows)} of {len(table)} clips could not be read and are left out ({place}); first error: "
         f"{rows[0]['problem']}"
     )
     if share > config.max_reject_rate:
-        raise RunError(f"error: {share:.1%} are more than --max-reject-rate {config.max_reject_rate:.1%}")
+        raise RunError(f"error: {share:.1%} unreadable, above --max-reject-rate {config.max_reject_rate:.1%}")
 
 
 def _why(error: TrainingFailedError) -> str:
-    """The workers' own errors, where Ray passes them on."""
+    """The workers' errors, if Ray reports them."""
     failures = getattr(error, "worker_failures", None) or {}
     lines = {f"worker {rank}: {str(cause).strip()}" for rank, cause in failures.items()}
     return "\n".join(sorted(lines)) or str(error)
 
 
 def _placed(start: str) -> str:
-    """A start without its family, which its config.json names, and a folder by its whole path.
+    """--init or --text without its family, which its config.json names; a folder as an absolute path.
 
-    Workers may run in another folder than the driver.
+    Workers may run in another working directory than the driver.
     """
     family, colon, rest = start.partition(":")
     start = rest if colon and family in MODELS else start

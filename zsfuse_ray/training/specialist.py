@@ -35,7 +35,7 @@ class Specialist:
 
     @staticmethod
     def check(config: TrainConfig, table: pa.Table) -> int:
-        """Return the sample rate in Hz. Raises InputError for a start that is no audio classifier."""
+        """Return the sample rate in Hz. Raises InputError if --init is not an audio classifier."""
         if len(label_set(table)) < 2:
             raise InputError("a specialist needs clips of at least two labels")
         return extractor_of(start_of(config), config).sampling_rate
@@ -70,11 +70,11 @@ class Specialist:
         return layerwise_groups(self.module.model, c.lr, c.weight_decay, c.layer_decay, HEAD, c.head_lr)
 
     def outputs(self, batch: Batch) -> Tensor:
-        """Return (clips, labels) float32 logits, as ``models.classifier`` gives them for the saved model."""
+        """Return (clips, labels) float32 logits, equal to those of the saved model."""
         return self.module.logits(batch)
 
     def metrics(self, outputs: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, float]:
-        """Return UA and macro-F1, means over corpora; a corpus' clips are asked for its labels alone."""
+        """Return UA and macro-F1, means over corpora; a corpus' clips are classified among its own labels."""
         targets = self.module.targets.cpu().numpy()[rows]
         known = self.module.known.cpu().numpy()[rows]
         guesses = np.where(known, outputs, -np.inf).argmax(axis=1)
@@ -112,7 +112,7 @@ class Specialist:
 
 
 class Learner(nn.Module):
-    """The classifier with its front end and targets; forward(Batch) gives sums of losses and of weights."""
+    """The classifier with front end and targets; forward(Batch) returns summed losses and summed weights."""
 
     targets: Tensor
     known: Tensor
@@ -148,7 +148,7 @@ class Learner(nn.Module):
         return self.model(**inputs).logits.float()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the sum of the clips' losses and the sum of their weights."""
+        """Return the summed losses of the clips and their summed weights."""
         device = device_of(self.model)
         rows, partners = (torch.from_numpy(r).to(device) for r in (batch.rows, batch.partners))
         shares = torch.from_numpy(batch.shares).to(device)
@@ -165,7 +165,7 @@ class Learner(nn.Module):
         )
 
     def _mask(self, inputs: dict[str, Tensor], clips: list[Tensor], seeds: NDArray[np.int64]) -> None:
-        """Hide stretches and bands of each clip's features behind their mean."""
+        """Replace spans of frames and of bands in each clip's features by the mean."""
         name = next(name for name in inputs if name != "attention_mask")
         values = inputs[name].transpose(1, 2) if isinstance(self.features, WhisperMel) else inputs[name]
         for row, clip, seed in zip(values, clips, seeds, strict=True):

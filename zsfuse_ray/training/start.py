@@ -1,4 +1,4 @@
-"""The ALM that a contrastive training starts from: a trained one, a random one, or two encoders joined."""
+"""The ALM that a contrastive training starts from: pretrained, random, or built from two encoders."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,59 +26,56 @@ from zsfuse_ray.training.pretrained import quieten
 
 _FAMILIES: dict[str, Any] = {"clap": (Clap, ClapModel), "dual": (Dual, DualNetwork)}
 
-# What a config may draw at random in training. Augmentation draws from a clip's own seed instead; layers
-# dropped by chance would differ between workers.
-
 
 def check_start(config: TrainConfig) -> int:
-    """Return the sample rate in Hz of what `start` would give; InputError for what cannot be a start."""
+    """Return the sample rate in Hz of the model of `start`; InputError for an invalid --init or --text."""
     checkpoint = audio_start(config)
     model_type = checkpoint.config.get("model_type")
     if model_type in _FAMILIES:
         if config.text:
-            raise InputError(f"--text {config.text}: {config.init} is an ALM and has a text encoder")
+            raise InputError(f"omit --text {config.text}: {config.init} is an ALM and has a text encoder")
     else:
         if not config.text:
             raise InputError(
-                f"{config.init} is no ALM: its config.json has model_type {model_type!r}; as the audio "
-                "encoder of a new one it needs a text encoder: --text MODEL"
+                f"{config.init} is no ALM (model_type {model_type!r} in its config.json); to use it as the "
+                "audio encoder of a new ALM, give a text encoder with --text MODEL"
             )
         for name, start in ((config.init, checkpoint), (config.text, resolve(config.text))):
             model_type = start.config.get("model_type")
             if model_type not in CONFIG_MAPPING:
                 raise InputError(
-                    f"{name}: no model of transformers is of model_type {model_type!r}"
+                    f"{name}: transformers has no model_type {model_type!r}"
                     f"{nearest(str(model_type), CONFIG_MAPPING)}"
                 )
     extractor = load_part(AutoFeatureExtractor, download(checkpoint))
     name = type(extractor).__name__
     if name not in DUAL_FRONT_ENDS:
         raise InputError(
-            f"{config.init}: no support for its feature extractor {name}{nearest(name, DUAL_FRONT_ENDS)}"
+            f"{config.init}: feature extractor {name} is not supported{nearest(name, DUAL_FRONT_ENDS)}"
         )
     return extractor.sampling_rate
 
 
 def audio_start(config: TrainConfig) -> Checkpoint:
-    """Return where --init is, named with its family or without."""
+    """Return the --init checkpoint, given with or without its family."""
     family, colon, checkpoint = config.init.partition(":")
     return resolve(checkpoint if colon and family in _FAMILIES else config.init)
 
 
 @dataclass(frozen=True)
 class Start:
-    """A model on the CPU in float32; whether its audio encoder and text projection have learned before."""
+    """A model on the CPU in float32; whether its audio encoder and text projection are pretrained."""
 
     alm: AudioLanguageModel
     audio_trained: bool
-    text_projection_knows: bool
+    text_projection_trained: bool
 
 
 def start(config: TrainConfig) -> Start:
-    """Return the start. Random weights follow from config.seed.
+    """Return the initial model. Random weights are seeded by config.seed.
 
-    Raises InputError for parts that do not fit together, and for a text encoder that has not learned and
-    shall not.
+    Raises InputError for incompatible parts, and for a text encoder that has random weights and is not
+    trained.
     """
     checkpoint = download(audio_start(config))
     model_type = checkpoint.config.get("model_type")
@@ -90,7 +87,7 @@ def start(config: TrainConfig) -> Start:
         if model_type in _FAMILIES:
             if not config.text_lr:
                 raise InputError(
-                    f"{config.init}: its text encoder has random weights and must learn: --text-lr"
+                    f"{config.init}: its text encoder has random weights and must be trained; set --text-lr"
                 )
             family, network_class = _FAMILIES[model_type]
             tokenizer = load_part(AutoTokenizer, checkpoint)
@@ -104,16 +101,16 @@ def start(config: TrainConfig) -> Start:
 
 
 def _is_identity(config: TrainConfig) -> bool:
-    """Whether a new text projection is to hand on the text encoder's outputs as they are."""
+    """Whether a new text projection is initialised to the identity."""
     return config.projection == "linear" and not config.projection_dim
 
 
 def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_trained: bool) -> DualNetwork:
-    """Return a dual encoder of two checkpoints; an audio encoder without trained ones gets random weights."""
+    """Return a dual encoder of two checkpoints; an audio encoder without pretrained weights is random."""
     settings = [load_part(AutoConfig, checkpoint) for checkpoint in (audio, text)]
     for part in settings:
         quieten(part)
-        part._name_or_path = ""  # a folder of this machine, which has no place in config.json
+        part._name_or_path = ""  # a local path; keep it out of config.json
     network = DualNetwork(
         DualConfig(
             audio_config=settings[0],
@@ -127,15 +124,15 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_trai
     if _is_identity(config):
         nn.init.eye_(cast(nn.Linear, network.text_projection).weight)
     if audio_trained:
-        _take_weights(network.audio_model, audio, config.audio_pooling)
+        _copy_weights(network.audio_model, audio, config.audio_pooling)
     if not has_weights(text.folder):
         raise InputError(f"--text {config.text} has no weights; a text encoder must be pretrained")
-    _take_weights(network.text_model, text, config.text_pooling)
+    _copy_weights(network.text_model, text, config.text_pooling)
     return network
 
 
-def _take_weights(encoder: Any, checkpoint: Checkpoint, pooling: str) -> None:
-    """Copy a checkpoint's encoder; only a pooler that is not asked may lack its weights."""
+def _copy_weights(encoder: Any, checkpoint: Checkpoint, pooling: str) -> None:
+    """Copy a checkpoint's encoder; only an unused pooler may lack weights."""
     part = ENCODERS.get(checkpoint.config["model_type"], AutoModel)
     if checkpoint.config["model_type"] == "whisper":
         part = AutoModel

@@ -1,8 +1,8 @@
-"""What a task (``specialist``, ``alm``) gives the training loop, which handles neither labels nor captions.
+"""Interface of a task (``specialist``, ``alm``) to the training loop, which handles no labels or captions.
 
-A task is built alike in every worker and once more in the driver, which saves it. The loop moves it to the
-device, draws and augments clips, sums gradients over micro-batches and workers, keeps an average of the
-weights, and asks for figures on the dev clips.
+A task is built identically in every worker, and again in the driver, which saves it. The loop moves it to
+the device, samples and augments clips, sums gradients over micro-batches and workers, averages the weights,
+and computes metrics on the dev clips.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,12 @@ from zsfuse_ray.config.train import TrainConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips that one worker takes at once.
+    """Clips that one worker processes at once.
 
     clips: 1-D float32 at the task's rate on the device, at most its window long; augmented in training.
     rows: their rows in the table that the task was built with.
     partners, shares: mixup; clip i is (1 - shares[i]) of row rows[i] and shares[i] of row partners[i].
-    seeds: one a clip, the same in any worker, for what is random about its features; None for
-    dev clips.
+    seeds: one per clip, the same in any worker, for random masks of its features; None for dev clips.
     """
 
     clips: list[Tensor]
@@ -40,10 +39,10 @@ class Batch:
 class Task(Protocol):
     """A model in training.
 
-    sample_rate in Hz. window: samples that the model takes at most, None for any number. same_length: padding
-    would change the results. score: the dev metric that chooses the best checkpoint (larger is better).
-    module: its forward(Batch) returns (sum of the losses, sum of their weights) of this worker's clips; the
-    loop divides the summed gradients by the weight summed over micro-batches and workers.
+    sample_rate in Hz. window: maximum number of input samples, None for no limit. same_length: padding would
+    change the results. score: the dev metric that selects the best checkpoint (larger is better). module:
+    its forward(Batch) returns (summed losses, summed weights) of this worker's clips; the loop divides the
+    summed gradients by the weight summed over micro-batches and workers.
     """
 
     sample_rate: int
@@ -53,16 +52,16 @@ class Task(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """What learns."""
+        """The module to train."""
         ...
 
     @staticmethod
     def check(config: TrainConfig, table: pa.Table) -> int:
-        """Return the sample rate in Hz; InputError for what is wrong as far as it shows without weights."""
+        """Return the sample rate in Hz; InputError for errors that show without loading weights."""
         ...
 
     def __init__(self, config: TrainConfig, table: pa.Table):
-        """Build on the CPU in float32, seeded by the configuration alone; table: CLIPS of train and dev."""
+        """Build on the CPU in float32, seeded only by the configuration; table: CLIPS of train and dev."""
         ...
 
     def groups(self) -> list[dict[str, Any]]:
@@ -70,24 +69,24 @@ class Task(Protocol):
         ...
 
     def outputs(self, batch: Batch) -> Tensor:
-        """Return (clips, k) float32 for clips of the dev set; each row depends on its clip alone."""
+        """Return (clips, k) float32 for clips of the dev set; each row depends only on its clip."""
         ...
 
     def metrics(self, outputs: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, float]:
-        """Return dev figures, ``score`` among them, from outputs (n, k) of all dev clips, in any order."""
+        """Return dev metrics, including ``score``, from outputs (n, k) of all dev clips, in any order."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the model as a folder that ``zsfuse score`` takes; adapters are merged."""
+        """Write the model as a folder for ``zsfuse score``; adapters are merged."""
         ...
 
     def card(self) -> Mapping[str, Any]:
-        """Facts of the model for its card: family, labels, parameters, licence of the start."""
+        """Facts of the model for its card: family, labels, parameters, licence of the initial model."""
         ...
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are."""
+    """Device of a module's parameters."""
     return next(module.parameters()).device
 
 

@@ -5,7 +5,7 @@ from zsfuse_ray.training.task import Task
 
 
 def task_class(config: TrainConfig) -> type[Task]:
-    """Return the class of the task asked for; imported here for its price."""
+    """Return the class of the configured task. Lazy imports: slow."""
     if config.task == "alm":
         from zsfuse_ray.training.alm import Contrastive
 

@@ -1,4 +1,4 @@
-"""Progress of a training on the screen: a line an epoch, and curves in TensorBoard."""
+"""Progress of a training: one line per epoch on the screen, and curves in TensorBoard."""
 
 import logging
 import threading
@@ -34,7 +34,7 @@ class Watcher:
 
 
 def start_watcher() -> Any:
-    """A Watcher on the driver's own machine: others, on spot prices, may go away."""
+    """A Watcher on the driver's machine, as other (spot) nodes may be preempted."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return Watcher.options(scheduling_strategy=here).remote()
 

@@ -1,4 +1,4 @@
-"""What runs in each training process: build the task, take up the last checkpoint, train, report."""
+"""The function of each training process: build the task, load the last checkpoint, train, report."""
 
 import logging
 import tempfile
@@ -24,7 +24,7 @@ STATE = "state.pt"
 
 
 def train_worker(setup: dict[str, Any]) -> str | None:
-    """Train as one of the workers that Ray Train started; returns what a user must correct, or None.
+    """Train as one of Ray Train's workers; returns a user's error to correct, or None.
 
     setup: config (TrainConfig), table (CLIPS of train and dev), stored (StoredClips of its rows), watcher
     (the actor that collects each epoch's figures).
@@ -41,7 +41,7 @@ def train_worker(setup: dict[str, Any]) -> str | None:
     task = problem = None
     try:
         task = task_class(config)(config, table)
-    except InputError as error:  # raised, it would be tried again
+    except InputError as error:  # if raised, Ray Train would retry
         problem = str(error)
     if problem := first_problem(problem):
         return problem
@@ -64,7 +64,7 @@ def train_worker(setup: dict[str, Any]) -> str | None:
 
 
 def first_problem(own: str | None) -> str | None:
-    """What kept the first of the workers from starting, or None: all end, or the others would wait for it."""
+    """The first worker's start-up error, or None. On an error all workers end, as they would wait for it."""
     if not dist.is_initialized():
         return own
     problems: list[str | None] = [None] * dist.get_world_size()
@@ -73,7 +73,7 @@ def first_problem(own: str | None) -> str | None:
 
 
 def reporter(is_first: bool, watcher: Any) -> Report:
-    """Return what reports to Ray Train, the first worker with a checkpoint, and then to the watcher."""
+    """Return a function that reports to Ray Train; the first worker's adds a checkpoint and the watcher."""
 
     def report(figures: dict[str, float], state: Any) -> None:
         if not is_first:
@@ -82,13 +82,13 @@ def reporter(is_first: bool, watcher: Any) -> Report:
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE)
             ray.train.report(figures, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        ray.get(watcher.add.remote(figures))  # waited for: this process may end right after
+        ray.get(watcher.add.remote(figures))  # wait, as this process may end right after
 
     return report
 
 
 def last_state() -> State | None:
-    """Return what the last checkpoint holds, or None at the start."""
+    """Return the state of the last checkpoint, or None at the start."""
     checkpoint = ray.train.get_checkpoint()
     return load_state(checkpoint) if checkpoint else None
 
