@@ -1,4 +1,4 @@
-"""Labels in Python, without Ray; that they are those of a run is in tests/jobs/test_relabel.py."""
+"""Labels in Python, without Ray; tests/jobs/test_relabel.py compares them with those of a run."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def talk(tmp_path_factory) -> Path:
     return write_wav(tmp_path_factory.mktemp("talk") / "talk.wav", speech(20, seed=1))
 
 
-def test_a_file_gives_a_row_a_segment(labeller: Labeller, talk: Path) -> None:
+def test_a_file_gives_one_row_per_segment(labeller: Labeller, talk: Path) -> None:
     rows = labeller.label(talk)
     assert len(rows) > 1
     assert rows.index.names == ["file", "start", "end"]
@@ -53,13 +53,13 @@ def test_a_waveform_is_labelled_like_its_file(labeller: Labeller, talk: Path, fo
     pd.testing.assert_frame_equal(rows, expected)
 
 
-def test_without_speech_there_are_no_rows(labeller: Labeller) -> None:
+def test_silence_gives_no_rows(labeller: Labeller) -> None:
     rows = labeller.label(np.zeros(16_000), 16_000)
     assert len(rows) == 0
     assert "p_angry" in rows
 
 
-def test_several_files_and_one_that_is_no_audio(labeller: Labeller, talk: Path, tmp_path: Path) -> None:
+def test_several_files_one_of_them_broken(labeller: Labeller, talk: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp3").write_bytes(b"no audio")
     with pytest.warns(UserWarning, match=r"not labelled: .*broken\.mp3"):
         rows = labeller.label_files([talk, tmp_path / "broken.mp3"])
@@ -68,7 +68,7 @@ def test_several_files_and_one_that_is_no_audio(labeller: Labeller, talk: Path, 
         labeller.label(tmp_path / "broken.mp3")
 
 
-def test_what_is_not_finite_is_left_out(
+def test_segments_with_values_that_are_not_finite_are_left_out(
     labeller: Labeller, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, values = labeller.label(talk), labeller._values
@@ -84,7 +84,7 @@ def test_what_is_not_finite_is_left_out(
     pd.testing.assert_frame_equal(rows, expected.iloc[1:])
 
 
-def test_the_number_of_threads_stays(labeller: Labeller, talk: Path) -> None:
+def test_the_number_of_threads_is_unchanged(labeller: Labeller, talk: Path) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -103,7 +103,7 @@ def test_the_number_of_threads_stays(labeller: Labeller, talk: Path) -> None:
         (np.zeros(100, int), 16_000, "not int64"),
     ],
 )
-def test_what_is_no_audio_is_refused(labeller: Labeller, audio, rate, said: str) -> None:
+def test_invalid_audio_is_refused(labeller: Labeller, audio, rate, said: str) -> None:
     with pytest.raises(InputError, match=said):
         labeller.label(audio, rate)
 
@@ -119,7 +119,7 @@ def test_wrong_options_are_refused() -> None:
         _ = zsfuse_ray.Labeler
 
 
-def test_no_module_of_ray_is_imported(talk: Path) -> None:
+def test_ray_is_not_imported(talk: Path) -> None:
     code = (
         "import sys; from zsfuse_ray import Labeller\n"
         "rows = Labeller.from_preset('mini').label(sys.argv[1])\n"

@@ -1,4 +1,4 @@
-"""One command for every verb; the scripts in jobs/ are the same."""
+"""The command zsfuse with all its verbs, and the equivalent scripts in jobs/."""
 
 import re
 import runpy
@@ -30,15 +30,15 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture, argv: list[str]) -
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verbs_help_begins_with_how_it_is_called(capsys: pytest.CaptureFixture, verb: str) -> None:
+def test_help_of_a_verb_starts_with_its_usage(capsys: pytest.CaptureFixture, verb: str) -> None:
     code, out, _ = said(capsys, verb, "--help")
     assert code == 0
     assert out.startswith(f"usage: zsfuse {verb} ")
     assert f"\n    zsfuse {verb} " in out
-    assert ("\n  --output FOLDER" in out) == (verb != "label")  # which prints
+    assert ("\n  --output FOLDER" in out) == (verb != "label")  # label prints
 
 
-def test_the_version(capsys: pytest.CaptureFixture) -> None:
+def test_version(capsys: pytest.CaptureFixture) -> None:
     assert said(capsys, "--version") == (0, f"zsfuse_ray {__version__}\n", "")
 
 
@@ -55,7 +55,7 @@ def test_there_is_a_script_for_every_verb() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_script_is_its_verb(verb: str, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+def test_a_script_runs_its_verb(verb: str, capsys: pytest.CaptureFixture, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", ["script", "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "jobs" / f"{verb}.py"), run_name="__main__")

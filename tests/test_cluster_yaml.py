@@ -1,4 +1,4 @@
-"""cluster.yaml against Ray's own schema and against what pyproject.toml promises; AWS is not asked."""
+"""cluster.yaml is valid by Ray's schema and consistent with pyproject.toml; AWS is not contacted."""
 
 import copy
 import re
@@ -43,11 +43,11 @@ def test_ray_accepts_it(config: dict[str, Any]) -> None:
     prepared = util.prepare_config(copy.deepcopy(config))
     util.validate_config(prepared)
     prepared["docker"]["colour"] = "red"
-    with pytest.raises(Exception, match="colour"):  # the schema is really asked
+    with pytest.raises(Exception, match="colour"):  # the schema is really checked
         util.validate_config(prepared)
 
 
-def test_images_hold_the_ray_and_python_of_pyproject(config: dict[str, Any], project: dict[str, Any]) -> None:
+def test_images_match_ray_and_python_of_pyproject(config: dict[str, Any], project: dict[str, Any]) -> None:
     needed = next(Requirement(line) for line in project["dependencies"] if Requirement(line).name == "ray")
     lowest = next(spec.version for spec in needed.specifier if spec.operator == ">=")
     tags = [re.fullmatch(r"rayproject/ray:([\d.]+)-py(\d)(\d+)-(cpu|gpu)", image) for image in images(config)]
@@ -66,8 +66,8 @@ def test_only_workers_are_on_spot(config: dict[str, Any]) -> None:
         assert market == ("on demand" if name == config["head_node_type"] else "spot")
 
 
-def test_a_run_fits_on_what_is_always_there(config: dict[str, Any]) -> None:
-    """With no other machine up yet, the pools of the command in the file's head are not refused."""
+def test_a_run_fits_on_the_minimum_cluster(config: dict[str, Any]) -> None:
+    """The pools of the command at the top of the file are accepted before any other node is up."""
     resources: dict[str, float] = {}
     for name, node_type in config["available_node_types"].items():
         number = 1 if name == config["head_node_type"] else node_type["min_workers"]
@@ -80,12 +80,12 @@ def test_a_run_fits_on_what_is_always_there(config: dict[str, Any]) -> None:
     assert config["available_node_types"]["gpu"]["max_workers"] == pool.max_size
 
 
-def test_no_secret_is_in_the_file() -> None:
+def test_the_file_contains_no_secret() -> None:
     text = (ROOT / "cluster.yaml").read_text()
     assert not re.search(r"AKIA[0-9A-Z]{16}|aws_secret|aws_access_key|password", text, re.I)
 
 
-def test_every_machine_asks_for_the_token(config: dict[str, Any]) -> None:
+def test_every_node_requires_the_token(config: dict[str, Any]) -> None:
     starts = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
     assert all("RAY_AUTH_MODE=token ray start" in command for command in starts)
     assert "/home/ray/.ray/auth_token" in config["file_mounts"]

@@ -1,4 +1,4 @@
-"""``zsfuse label``: what it prints, and what it refuses."""
+"""``zsfuse label``: its output formats and errors."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def talk(tmp_path_factory) -> Path:
     return write_wav(tmp_path_factory.mktemp("talk") / "talk.wav", speech(20, seed=1))
 
 
-def test_csv_and_jsonl_have_the_rows_of_a_labeller(talk: Path, tmp_path: Path, capsys, caplog) -> None:
+def test_csv_and_jsonl_match_the_rows_of_a_labeller(talk: Path, tmp_path: Path, capsys, caplog) -> None:
     (tmp_path / "broken.mp3").write_bytes(b"no audio")
     expected = Labeller.from_preset("mini", labels=LABELS).label(talk).reset_index()
     words = [str(talk), "--labels", ",".join(LABELS), str(tmp_path / "broken.mp3"), str(talk)]

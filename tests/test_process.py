@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, messages, signals."""
+"""Exit codes, messages and signals of a command."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ def test_a_job_exits_with_the_code_of_its_main(code: int) -> None:
     assert caught.value.code == code
 
 
-def test_an_input_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_input_error_prints_one_line_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     def main(argv: list[str]) -> int:
         raise InputError(f"no {argv[0]}")
 
@@ -32,7 +32,7 @@ def test_an_input_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("", "error: no milk\n")
 
 
-def test_a_message_tells_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_removed_from_messages(capsys: pytest.CaptureFixture[str]) -> None:
     def main(argv: list[str]) -> int:
         raise InputError("s3://key:hunter2@bucket/a: no such folder")
 
@@ -58,27 +58,29 @@ def test_another_error_is_not_hidden() -> None:
         (["--input", "demo", "--output", "out", "--templates", "a happy voice"], "needs exactly one {}"),
     ],
 )
-def test_a_wrong_command_line_costs_neither_ray_nor_torch(argv: list[str], said: str, tmp_path: Path) -> None:
-    """zsfuse score refuses it in one line, exit code 2, before it imports anything that takes seconds."""
-    # -X importtime reports every import on stderr, in lines of its own
+def test_a_wrong_command_line_is_refused_before_slow_imports(
+    argv: list[str], said: str, tmp_path: Path
+) -> None:
+    """zsfuse score fails with one line and exit code 2."""
+    # -X importtime reports every import on stderr, one per line
     command = [sys.executable, "-X", "importtime", str(ROOT / "jobs/score.py"), *argv]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=60)
-    imports, told = [], []
+    imports, messages = [], []
     for line in done.stderr.splitlines():
-        (imports if line.startswith("import time:") else told).append(line)
+        (imports if line.startswith("import time:") else messages).append(line)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert len(told) == 1
-    assert told[0].startswith("error: ")
-    assert said in told[0]
+    assert len(messages) == 1
+    assert messages[0].startswith("error: ")
+    assert said in messages[0]
     modules = {line.rsplit("|", 1)[1].strip() for line in imports}
     assert "zsfuse_ray.config.score" in modules
     assert modules.isdisjoint({"ray", "torch", "transformers", "pyarrow"})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_error_is_its_lines_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_error_prints_its_lines_and_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     def main(argv: list[str]) -> int:
         raise RunError("s3://k:hunter2@b/a: no answer\nerror: the run stopped")
 
@@ -88,7 +90,7 @@ def test_a_run_error_is_its_lines_and_exit_code_1(capsys: pytest.CaptureFixture[
     assert capsys.readouterr() == ("", "s3://b/a: no answer\nerror: the run stopped\n")
 
 
-def test_messages_of_the_package_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_messages_of_the_package_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("zsfuse_ray.some.module")
 
     def main(argv: list[str]) -> int:
@@ -104,8 +106,8 @@ def test_messages_of_the_package_are_lines_on_stderr(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_is_one_line_and_its_exit_code(number: signal.Signals, code: int) -> None:
-    """Even within a `try` that catches every Exception, and with a thread that would run on."""
+def test_a_signal_prints_one_line_and_exits_with_its_code(number: signal.Signals, code: int) -> None:
+    """Even inside a `try` that catches Exception, and with another thread still running."""
     program = """
 import threading, time
 from zsfuse_ray.process import run_job

@@ -1,4 +1,4 @@
-"""Only what Ray documents is used: its private modules change without notice in any release."""
+"""The package uses no private modules of Ray, which change without notice."""
 
 import ast
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_no_private_module_of_ray_is_used() -> None:
     assert {path: uses for path, uses in found.items() if uses} == {}
 
 
-def test_every_way_to_use_one_is_found() -> None:
+def test_every_form_of_use_is_detected() -> None:
     for source in (
         "import ray._private.log",
         "from ray._private.log import PlainRayHandler",

@@ -1,4 +1,4 @@
-"""The README's commands are true: they parse as written, and CI runs the test command that it names."""
+"""The README's commands parse as written, and CI runs its test command."""
 
 import re
 import shlex
@@ -70,14 +70,14 @@ def test_there_are_commands() -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    """Its two halves, before all that is for the second environment; linters may be between."""
+    """CI runs its two halves, with linters between them, before the commands of the second environment."""
     (command,) = re.findall(r"^(python -m .*?) +# test$", (ROOT / "README.md").read_text(), re.M)
     ci = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("python -m ")]
     assert ci[:2] == command.split(" && ")
     assert ci[1] == "python -m pytest"
 
 
-def test_what_skips_without_laion_clap_runs_in_cis_second_environment() -> None:
+def test_tests_that_need_laion_clap_run_in_cis_second_environment() -> None:
     *_, install, test = (ROOT / ".ci" / "run").read_text().splitlines()
     assert install.startswith('python -m pip install -e ".[laion]"')
     skips = re.compile(r"(find_spec|importorskip)\(\"laion_clap\"")
@@ -93,7 +93,7 @@ def test_contributing_pre_commit_and_ci_run_the_same_linters() -> None:
     assert "\n".join(linters) in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_citation_is_of_this_version_and_names_the_readmes_paper() -> None:
+def test_the_citation_matches_the_version_and_the_readmes_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert citation["version"] == __version__
@@ -102,6 +102,6 @@ def test_the_citation_is_of_this_version_and_names_the_readmes_paper() -> None:
     assert f"]({paper['url']})" in (ROOT / "README.md").read_text()
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_are_valid() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert target.startswith("https://") or (ROOT / target).exists(), target

@@ -1,4 +1,4 @@
-"""Errors that a user can cause or has to know of, and no secrets in their messages."""
+"""Errors shown to the user as messages, and the removal of secrets from them."""
 
 import re
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ _SECRET = re.compile(
 
 
 class InputError(ValueError):
-    """A wrong option, label, path, model or file: the message is one line, the thing and the way out."""
+    """A wrong option, label, path, model or file: a one-line message names it and the way out."""
 
 
 class RunError(RuntimeError):
-    """A run that ended half-way for no mistake in the command: its lines say why and what to do."""
+    """A run that failed without a mistake in the command: the message gives the cause and what to do."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return ' (did you mean "x"?)', or the valid names where none is near."""
+    """Return ' (did you mean "x"?)', or the valid names if none is similar."""
     names = sorted(valid)
     close = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     return f' (did you mean "{close[0]}"?)' if close else f" (one of {', '.join(names)})"

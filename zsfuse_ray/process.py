@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from zsfuse_ray.errors import InputError, RunError, redact
 
-SHUTDOWN_S = 7.0  # that Ray gets to end its processes after a signal
+SHUTDOWN_S = 7.0  # time Ray has to end its processes after a signal
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the process is: what stops on Ctrl-C stops on it too."""
+    """Raised in the main thread on SIGTERM: code that stops on Ctrl-C also stops on it."""
 
 
 def run_job(
@@ -43,7 +43,7 @@ def run_job(
 
 
 class _Lines(logging.Handler):
-    """Messages as plain lines on stderr, above a progress bar where there is one."""
+    """Writes messages as plain lines to stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
@@ -52,7 +52,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Show what the package logs, from INFO on, while the block runs."""
+    """Print the package's log messages, from INFO up, while the block runs."""
     logger, handler = logging.getLogger("zsfuse_ray"), _Lines()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -84,18 +84,18 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    """End the process within seconds, and with it a Ray that it started."""
+    """End the process within seconds, together with the local Ray that it started."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(code))
     print(f"\n{message}" if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
     limit = threading.Timer(SHUTDOWN_S, os._exit, [code])
     limit.daemon = True
     limit.start()
-    ray: Any = sys.modules.get("ray")  # not imported for this
+    ray: Any = sys.modules.get("ray")  # only if imported already
     if hasattr(ray, "is_initialized") and ray.is_initialized():
-        with open(os.devnull, "w") as nowhere:  # its threads report the connections that end
+        with open(os.devnull, "w") as nowhere:  # its threads log every closed connection
             os.dup2(nowhere.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
             ray.shutdown()
     sys.stdout.flush()
-    # Not sys.exit: threads of libraries that still run have ended it with a segmentation fault.
+    # Not sys.exit: library threads that still run have caused segmentation faults there.
     os._exit(code)

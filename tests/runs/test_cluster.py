@@ -53,35 +53,37 @@ def test_pools_fill_the_cluster(line: str, gpus: float, nodes: int, expected: li
 @pytest.mark.parametrize(
     ("line", "resources", "said"),
     [
-        ("--encoders 3", {"CPU": CPUS, "GPU": 2.0}, "3 encoder actors want 3 GPUs, the cluster has 2"),
-        ("--encoders 3,8", {"CPU": CPUS, "GPU": 2.0}, "3 encoder actors want 3 GPUs, the cluster has 2"),
-        ("--gpus-per-encoder 1", {"CPU": CPUS}, "1 encoder actors want 1 GPUs, the cluster has 0"),
+        ("--encoders 3", {"CPU": CPUS, "GPU": 2.0}, "3 encoder actors need 3 GPUs, the cluster has 2"),
+        ("--encoders 3,8", {"CPU": CPUS, "GPU": 2.0}, "3 encoder actors need 3 GPUs, the cluster has 2"),
+        ("--gpus-per-encoder 1", {"CPU": CPUS}, "1 encoder actors need 1 GPUs, the cluster has 0"),
         ("--gpus-per-encoder 0.6 --encoders 3", {"CPU": CPUS, "GPU": 2.0}, "the cluster has 2"),
         (
             "--gpus-per-encoder 2 --pools separate",
             {"CPU": CPUS, "GPU": 2.0},
-            "want 4 GPUs",
+            "need 4 GPUs",
         ),
         ("--gpus-per-encoder 1.5", {"CPU": CPUS, "GPU": 4.0}, "--gpus-per-encoder 1.5: a fraction below 1"),
-        ("", {"CPU": 1.0}, "want 2 logical CPUs, the cluster has 1"),
+        ("", {"CPU": 1.0}, "need 2 logical CPUs, the cluster has 1"),
         ("", {"GPU": 1.0}, "the cluster has 0"),
         (
             "--encoders 4 --cpus-per-encoder 8",
             {"CPU": 32.0},
-            "want 34 logical CPUs",
+            "need 34 logical CPUs",
         ),
     ],
 )
-def test_what_a_cluster_cannot_hold_is_refused(line: str, resources: dict[str, float], said: str) -> None:
-    """Ray would wait for it for ever without a word."""
+def test_pools_too_large_for_the_cluster_are_refused(
+    line: str, resources: dict[str, float], said: str
+) -> None:
+    """Ray would wait for ever without a message."""
     with pytest.raises(InputError) as caught:
         pools(config(line), resources, 1)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_fewest_logical_cpus_that_are_enough() -> None:
-    assert pools(config(), {"CPU": 2.0}, 1)[0].num_cpus == 0  # what `ray start --head` gives on two cores
+def test_minimum_number_of_logical_cpus() -> None:
+    assert pools(config(), {"CPU": 2.0}, 1)[0].num_cpus == 0  # as with `ray start --head` on two cores
     assert pools(config(), {"CPU": 2.0 + OWN_STEPS}, 1)[0].num_cpus == 1
     assert pools(config("--cpus-per-encoder 1"), {"CPU": 3.0}, 1)
     with pytest.raises(InputError):
@@ -89,7 +91,7 @@ def test_the_fewest_logical_cpus_that_are_enough() -> None:
 
 
 def test_threads_of_an_actor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All cores where it has a machine to itself, what it may use on a cluster, one beside a GPU."""
+    """All cores on a single machine, its num_cpus on a cluster, one beside a GPU."""
     monkeypatch.setattr("zsfuse_ray.runs.cluster.cores", lambda: 12)
     resources = {"CPU": CPUS}
     assert pools(config(), resources, 1)[0].threads == 12
@@ -98,9 +100,9 @@ def test_threads_of_an_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pools(config(), resources | {"GPU": 1.0}, 1)[0].threads == 1
 
 
-def test_ray_datas_lines_go_to_its_file_and_not_to_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_data_logs_to_its_file_and_not_to_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_BACKEND_LOG_LEVEL", "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS"):
-        monkeypatch.setenv(name, "1")  # what connect sets is taken back
+        monkeypatch.setenv(name, "1")  # undoes what connect sets
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: None)
     handlers = logging.getLogger("ray.data").handlers

@@ -1,4 +1,4 @@
-"""A folder is claimed by the job that its record names, and by no other."""
+"""Only the job that the record describes can claim a folder."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_a_folder_that_is_missing_or_empty_is_free(out: Output) -> None:
     assert claimed(out) is None
 
 
-def test_files_of_other_names_are_left_alone(out: Output) -> None:
+def test_files_of_other_names_are_unchanged(out: Output) -> None:
     out.write_bytes("mine.txt", b"kept")
     assert claimed(out) is None
     assert claimed(out, overwrite=True) is None
@@ -46,7 +46,7 @@ def test_files_of_other_names_are_left_alone(out: Output) -> None:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["page.md", "tables/0.parquet"])
-def test_a_strangers_file_in_the_way_is_named_even_to_overwrite(
+def test_another_programs_file_is_refused_even_with_overwrite(
     out: Output, name: str, overwrite: bool
 ) -> None:
     out.write_bytes(name, b"kept")
@@ -61,7 +61,7 @@ def test_the_same_job_gets_its_record(out: Output) -> None:
     assert claimed(out) == record
 
 
-def test_another_configuration_is_refused_with_what_differs(out: Output) -> None:
+def test_another_configuration_is_refused_with_the_differences(out: Output) -> None:
     out.write_json("job.json", {"versions": versions(), "config": DECIDES})
     said = refusal(out, {"lr": 0.2, "labels": ["angry"], "new": "x" * 100})
     assert f"(lr 0.1 → 0.2; labels angry,sad → angry; new None → {'x' * 57}...)" in said

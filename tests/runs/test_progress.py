@@ -23,14 +23,14 @@ from zsfuse_ray.runs.progress import Progress, duration, progress_text, watched
         (400 * 86400, "400 d 0 h"),
     ],
 )
-def test_durations_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("done", "total", "unit", "done_now", "took_s", "text"),
     [
-        # half an hour in 90 s is 20 times real time; what an earlier command did counts for neither
+        # half an hour in 90 s is 20 times real time; the work of earlier commands does not count
         (3.0, 10.0, "h", 0.5, 90.0, "encoded 3.00 of 10.00 h of audio  20× real time  21 min left"),
         (10.0, 10.0, "h", 0.5, 90.0, "encoded 10.00 of 10.00 h of audio  20× real time  in 2 min"),
         (2.0, 8.0, "h", 0.0, 30.0, "encoded 2.00 of 8.00 h of audio  starting"),
@@ -38,13 +38,13 @@ def test_durations_as_people_say_them(seconds: float, text: str) -> None:
         (0, 0, "parts", 0, 0.0, "encoded 0 of 0 parts  0 parts/s  in 0 s"),
     ],
 )
-def test_rate_and_time_left_count_what_is_finished(
+def test_rate_and_time_left(
     done: float, total: float, unit: str, done_now: float, took_s: float, text: str
 ) -> None:
     assert progress_text("encoded", done, total, unit, done_now, took_s) == text
 
 
-def test_a_log_gets_a_line_now_and_then_and_at_the_end(
+def test_log_lines_are_periodic_with_one_at_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -61,14 +61,14 @@ def test_a_log_gets_a_line_now_and_then_and_at_the_end(
     ]
 
 
-def test_what_is_soon_done_or_failed_has_no_last_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_short_or_failed_work_has_no_final_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     Progress("labelled", 1, "parts").end()
     Progress("labelled", 2, "parts").end(complete=False)
     assert caplog.messages == []
 
 
-def test_work_is_watched_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watched_polls_progress_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LOOK_EVERY_S", 0.01)
     shown = Progress("encoded", 5, "clips")
     done: list[int] = []

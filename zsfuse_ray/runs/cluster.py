@@ -1,4 +1,4 @@
-"""Start or join Ray, and see beforehand that a cluster can hold what a run wants of it."""
+"""Start or join Ray, and check before a run that the cluster has the resources for it."""
 
 import logging
 import os
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 # Logical CPUs for Ray Data's own steps (read, checkpoint filter, fuse and write), beside decoding and pools.
 OWN_STEPS = 3
-# Of an own Ray's object store when audio only streams through it: a few bundles a core. Ray's own choice, a
-# third of the memory, is pages that stay with every worker which ever read them, for longer archives more.
+# Object store of a local Ray, per core, when audio only streams through it: a few bundles. Ray's default is a
+# third of the memory; workers keep the pages that they have read, more of them for longer archives.
 STREAM_STORE_BYTES = 200_000_000
-# Fewer than these and a job waits for ever and says nothing: the checkpoint filter keeps one.
+# With fewer, a job waits for ever without a message: the checkpoint filter occupies one.
 FEWEST_CPUS = 2
 
 
@@ -33,7 +33,7 @@ FEWEST_CPUS = 2
 class Pool:
     """Resources of one pool of encoder actors."""
 
-    models: tuple[str, ...]  # by their names in tables, such as "alm"
+    models: tuple[str, ...]  # their names in tables, such as "alm"
     min_size: int
     max_size: int
     num_cpus: float
@@ -42,22 +42,22 @@ class Pool:
 
 
 def connect(address: str | None, dashboard: bool = False, *, streams: bool = False) -> bool:
-    """Join the cluster of ``address`` or RAY_ADDRESS (which ``ray job submit`` sets); without, start a Ray.
+    """Join the cluster at ``address`` or RAY_ADDRESS (set by ``ray job submit``); without either, start Ray.
 
-    Returns whether it started one. That gets more logical CPUs than there are cores, so that actors can never
-    take the last one from the steps that feed them. A Ray that merely runs on this machine is left alone: it
-    may be another job's own and end with it. dashboard: start one with its dashboard, and print where it
-    is. streams: the object store need not hold more than what is on its way from stage to stage.
+    Returns whether it started Ray. A local Ray gets more logical CPUs than there are cores, so that actors
+    never take the last one from the steps that feed them. A Ray instance already on this machine is not
+    joined: it may belong to another job and end with it. dashboard: start the dashboard as well, and log its
+    address. streams: the object store only has to hold what is in transit between stages.
     """
     if ray.is_initialized():
         return False
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     for handler in logging.getLogger("ray.data").handlers:
-        # the console's, Ray's own; its file keeps all, and a program's handlers are the program's
+        # only Ray's console handler: its log file and a calling program's handlers are unchanged
         if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
             handler.setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
-    # Ray's own 32 are processes that cost a small run ten seconds; one reads 128 footers at a time
+    # Ray's default, 32 processes, costs a small run ten seconds; one reads 128 footers at a time
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     if address := address or os.environ.get("RAY_ADDRESS"):
         try:
@@ -65,14 +65,14 @@ def connect(address: str | None, dashboard: bool = False, *, streams: bool = Fal
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             why = str(error).splitlines()[0]
             raise InputError(
-                f"no Ray cluster at {address} (one that asks for a token needs RAY_AUTH_MODE=token): {why}"
+                f"no Ray cluster at {address} (one that requires a token needs RAY_AUTH_MODE=token): {why}"
             ) from None
         if dashboard:
             _show_dashboard(joined.dashboard_url)
         return False
     log.info("starting Ray (about 10 s)")
     own = cores()
-    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one a core
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one per core
     store = {"object_store_memory": STREAM_STORE_BYTES * own} if streams else {}
     cpus = own + OWN_STEPS + 1
     started = _init(address="local", num_cpus=cpus, include_dashboard=dashboard, **store, **quiet)
@@ -82,7 +82,7 @@ def connect(address: str | None, dashboard: bool = False, *, streams: bool = Fal
 
 
 def _init(**options: Any) -> Any:
-    """ray.init, but what SIGTERM does stays, and the line that Ray's C++ prints about its log level goes."""
+    """ray.init that keeps the SIGTERM handler and hides the line that Ray's C++ prints on its log level."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     saved = os.dup(2)
@@ -90,7 +90,7 @@ def _init(**options: Any) -> Any:
         os.dup2(printed.fileno(), 2)
         try:
             return ray.init(**options)
-        except SystemExit:  # what Ray's own handlers of SIGTERM raise while it starts
+        except SystemExit:  # raised by Ray's own SIGTERM handler while it starts
             if callable(handler):
                 handler(signal.SIGTERM, None)
             raise
@@ -106,29 +106,29 @@ def _init(**options: Any) -> Any:
 
 
 def _show_dashboard(url: str | None) -> None:
-    """Where a browser finds it; nothing for a cluster without one."""
+    """Log the dashboard's address, if the cluster has one."""
     if url:
-        asks = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it where it starts itself
-        token = " (it asks for the token that ray get-auth-token prints)" if asks else ""
+        needs_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it for a local Ray
+        token = " (requires the token printed by ray get-auth-token)" if needs_token else ""
         log.info(f"dashboard: http://{url}{token}")
 
 
 def cores() -> int:
-    """CPU cores that this process may use: a container or taskset may leave it fewer than there are."""
+    """CPU cores that this process may use: fewer than the machine has in a container or under taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_nodes() -> int:
-    """Machines of the cluster that are up and take work."""
+    """Number of nodes of the cluster that are alive and accept tasks."""
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
 def pools(
     config: EncoderOptions, resources: Mapping[str, float], nodes: int, models: Sequence[str] = ()
 ) -> list[Pool]:
-    """The pools a run gets on a cluster; InputError, saying what is missing, where it cannot hold them.
+    """The pools of a run on a cluster; InputError that names what is missing if they do not fit.
 
-    models: names of those it needs; by default all of the configuration's.
+    models: names of the models needed; by default all of the configuration's.
     """
     models = tuple(models or config.models)
     groups = [models] if config.pools == "shared" else [(model,) for model in models]
@@ -141,7 +141,7 @@ def pools(
     usual = max(1, _room(gpus, num_gpus) // len(groups)) if num_gpus else max(1, nodes)
     size = config.encoders or (usual,)
     num_cpus = config.cpus_per_encoder
-    if num_cpus is None:  # on a small cluster the actors leave its logical CPUs to what feeds them
+    if num_cpus is None:  # on a small cluster the actors leave the logical CPUs to the steps that feed them
         num_cpus = 1.0 if resources.get("CPU", 0) > size[0] * len(groups) + OWN_STEPS else 0.0
     threads = 1 if num_gpus else max(1, cores() if nodes == 1 else int(num_cpus))
     wanted = [Pool(group, size[0], size[-1], num_cpus, num_gpus, threads) for group in groups]
@@ -150,7 +150,7 @@ def pools(
 
 
 def _room(gpus: float, num_gpus: float) -> int:
-    """How many actors fit on the GPUs: a fraction does not reach over two of them."""
+    """How many actors fit on the GPUs: a fraction cannot span two of them."""
     return int(int(1 / num_gpus) * gpus) if num_gpus < 1 else int(gpus / num_gpus)
 
 
@@ -159,12 +159,12 @@ def _check(wanted: list[Pool], resources: Mapping[str, float]) -> None:
     gpus, cpus = (sum(getattr(p, kind) * p.min_size for p in wanted) for kind in ("num_gpus", "num_cpus"))
     if gpus and actors > _room(resources.get("GPU", 0), wanted[0].num_gpus):
         raise InputError(
-            f"{actors} encoder actors want {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; "
+            f"{actors} encoder actors need {gpus:g} GPUs, the cluster has {resources.get('GPU', 0):g}; "
             "lower --encoders or --gpus-per-encoder (0 runs them on CPUs)"
         )
     if cpus + FEWEST_CPUS > resources.get("CPU", 0):
         raise InputError(
-            f"{actors} encoder actors and the steps that feed them want {cpus + FEWEST_CPUS:g} logical CPUs, "
+            f"{actors} encoder actors and the steps that feed them need {cpus + FEWEST_CPUS:g} logical CPUs, "
             f"the cluster has {resources.get('CPU', 0):g}; lower --encoders or --cpus-per-encoder, or start "
             "Ray with more (ray start --num-cpus)"
         )

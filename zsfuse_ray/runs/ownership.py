@@ -1,4 +1,4 @@
-"""Whose results an output folder holds: resume the same job, refuse any other."""
+"""Check which job's results an output folder holds: resume the same job, refuse any other."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,15 +16,15 @@ def claim(
     decides: Mapping[str, Any] | None,
     overwrite: bool,
 ) -> dict[str, Any] | None:
-    """Return the record of this very job where the folder holds one, to be resumed or found finished.
+    """Return the record of this job if the folder holds one; it may be unfinished or complete.
 
-    record: the JSON file that a job of this kind keeps in its folder, with what decided its results under
-    "config". what: the kind of job, for messages. ours: names that a job of this kind writes; without a
-    record, nothing of these names may be there. decides: what decides this job's results, None for a job that
-    cannot be resumed. Nothing is written or deleted.
+    record: the JSON file that a job of this kind keeps in its folder; its "config" holds the options that
+    determined the results. what: the kind of job, for messages. ours: names that a job of this kind writes;
+    without a record, none of them may exist. decides: options that determine this job's results, None for a
+    job that cannot be resumed. Nothing is written or deleted.
 
-    None: the folder is free, or is to be overwritten. InputError: a file of another program is in the way,
-    or, without overwrite, the folder holds the results of another configuration.
+    None: the folder is free, or is to be overwritten. InputError: a file of another program has one of these
+    names or, without overwrite, the folder holds the results of another configuration.
     """
     content = out.read_json(record)
     if content is None:
@@ -47,7 +47,7 @@ def claim(
 
 
 def refuse_other_config(out: Output, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """InputError that names the old and new values where a run in the folder had other options."""
+    """InputError that names the old and new values if a run in the folder had other options."""
     changed = [f"{k} {_short(then.get(k))} → {_short(now[k])}" for k in now if then.get(k) != now[k]]
     if changed:
         raise InputError(

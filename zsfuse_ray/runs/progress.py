@@ -1,4 +1,4 @@
-"""How far a verb is: a bar on a terminal, a line now and then in a log."""
+"""Progress of a verb: a bar on a terminal, periodic lines in a log."""
 
 import logging
 import sys
@@ -12,17 +12,17 @@ from tqdm import tqdm
 
 LOG_EVERY_S = 15.0
 LOOK_EVERY_S = 0.5
-WORTH_A_LINE_S = 2.0  # what was sooner done than read needs none
+WORTH_A_LINE_S = 2.0  # shorter work gets no final line
 BAR = "{percentage:3.0f}%|{bar:20}| {desc}"
 
 log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Shows finished work of `total` units; `earlier` of it an earlier command did, and took no time of this.
+    """Shows finished work out of `total` units; `earlier` units, by an earlier command, are not in the rate.
 
-    unit: as it is named in the line; "h" is hours of audio. Draws nothing where the package's INFO messages
-    are not shown, as in a program that calls it as a library.
+    unit: its name in the line; "h" is hours of audio. Draws nothing if the package's INFO messages are not
+    shown, as in a program that uses it as a library.
     """
 
     def __init__(self, what: str, total: float, unit: str, earlier: float = 0.0) -> None:
@@ -35,7 +35,7 @@ class Progress:
             self.update(earlier)
 
     def update(self, done: float) -> None:
-        """Show that `done` units are finished, those of earlier commands included."""
+        """Show that `done` units are finished, including those of earlier commands."""
         self.done = min(done, self.total)
         if self.bar is not None:
             self.bar.n = self.done
@@ -45,7 +45,7 @@ class Progress:
             log.info("%3.0f%%  %s", 100 * self.done / (self.total or 1), self._text())
 
     def end(self, complete: bool = True) -> None:
-        """Show the last state; complete: all of the work is done."""
+        """Show the final state; complete: all of the work is done."""
         if complete:
             self.done = self.total
         if self.bar is not None:
@@ -62,14 +62,14 @@ class Progress:
 
 @contextmanager
 def watched(progress: Progress, done: Callable[[], float]) -> Iterator[None]:
-    """Show what `done` returns, all finished units, while the block runs; read from a thread of its own."""
+    """Show `done()`, the number of finished units, while the block runs; polled from a separate thread."""
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(LOOK_EVERY_S):
             try:
                 progress.update(done())
-            except ray.exceptions.RayError:  # the main thread gets it too, and says what happened
+            except ray.exceptions.RayError:  # also raised in the main thread, which reports it
                 return
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -85,9 +85,9 @@ def watched(progress: Progress, done: Callable[[], float]) -> Iterator[None]:
 
 
 def progress_text(what: str, done: float, total: float, unit: str, done_now: float, took_s: float) -> str:
-    """Finished work of all of it, the rate of this command, and the time that is left at that rate.
+    """Finished and total work, the rate of this command, and the time left at that rate.
 
-    done_now: what this command has finished, in took_s seconds.
+    done_now: units that this command has finished, in took_s seconds.
     """
     if unit == "h":
         amount, rate = f"{done:.2f} of {total:.2f} h of audio", f"{3600 * done_now / max(took_s, 1e-9):.0f}×"
@@ -102,7 +102,7 @@ def progress_text(what: str, done: float, total: float, unit: str, done_now: flo
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min, 1 h 20 min, 2 d 4 h."""
+    """Seconds in readable units: 42 s, 3 min, 1 h 20 min, 2 d 4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What a run was made with."""
+"""Versions of the software that a run used."""
 
 import platform
 import subprocess
@@ -11,13 +11,13 @@ PACKAGES = ("ray", "torch", "torchaudio", "transformers", "pyarrow", "av", "sile
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what comes out, by name."""
+    """Versions of Python and of the packages that affect results, by name."""
     packages = {name.replace("-", "_"): version(name) for name in PACKAGES}
     return {"zsfuse_ray": __version__, "python": platform.python_version(), **packages}
 
 
 def git_revision() -> str | None:
-    """Commit of the checkout the code runs from, None where it is no checkout."""
+    """Commit of the checkout the code runs from, None if it is not a checkout."""
     here = Path(__file__).parent
     try:
         done = subprocess.run(

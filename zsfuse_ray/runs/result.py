@@ -1,4 +1,4 @@
-"""What a finished verb returns to Python; the command prints it."""
+"""The return value of a finished verb; the command prints it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from zsfuse_ray.runs.folder import Output
 
 @dataclass(frozen=True)
 class Result:
-    """An output folder, and the content of the JSON record in it: run.json, tune.json, …"""
+    """An output folder and the content of its JSON record: run.json, tune.json, …"""
 
     out: Output
     record: dict[str, Any] = field(repr=False)

@@ -1,4 +1,4 @@
-"""Counts that tasks report while a pass runs, kept in an actor beside the driver."""
+"""Counts that tasks report while a pass runs, kept in an actor on the driver's node."""
 
 from collections import Counter
 from typing import Any, cast
@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 @ray.remote(num_cpus=0)
 class Tally:
-    """Sums what tasks report; lives beside the run."""
+    """Sums the counts that tasks report."""
 
     def __init__(self) -> None:
         self.begun: Counter[int] = Counter()
@@ -22,12 +22,12 @@ class Tally:
             self.sums[name] += count
 
     def begin(self, item_id: int) -> int:
-        """How often this item was begun without being ended, this time included."""
+        """How often this item was started and not finished, including this time."""
         self.begun[item_id] += 1
         return self.begun[item_id]
 
     def end(self, item_id: int) -> None:
-        """The item came through, whatever became of it."""
+        """Record that the item finished, with or without an error."""
         self.begun.pop(item_id, None)
 
     def read(self) -> dict[str, float]:
@@ -36,17 +36,17 @@ class Tally:
 
 
 def report(tally: Any, encoded: pa.Table) -> None:
-    """Tell the tally about encoded rows."""
+    """Add encoded rows to the tally."""
     items = [item for row in encoded["items"].to_pylist() for item in row]
     tally.add.remote({name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")})
 
 
 def sums(tally: Any) -> dict[str, float]:
-    """What the tally has summed up so far."""
+    """The tally's sums so far."""
     return cast(dict[str, float], ray.get(tally.read.remote()))
 
 
 def start_tally() -> Any:
-    """A Tally on the driver's own machine: others, on spot prices, may go away."""
+    """A Tally on the driver's node: other nodes may be spot instances and disappear."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return Tally.options(scheduling_strategy=here).remote()
