@@ -1,18 +1,18 @@
-"""Build the offline default anew: text encoder, specialist and ALM, their figures and cards.
+"""Rebuild the models of the offline default: text encoder, specialist and ALM, with metrics and cards.
 
     python -m dev.mini --corpora corpora --output build
 
-It runs from the root of the repository and needs the extra distil (pip install -e ".[distil]"). The folder of
-corpora holds ravdess, emodb and nemo, each in a folder of its name. It takes some two hours on a core; faster
-side by side:
+Run it from the root of the repository; it needs the extra distil (pip install -e ".[distil]"). The folder
+of corpora contains ravdess, emodb and nemo, each in a folder of its name. It takes about two hours on one
+core; parts can run in parallel:
 
     taskset -c 0 python -m dev.mini --corpora corpora --output build --parts specialist
     taskset -c 1 python -m dev.mini --corpora corpora --output build --parts text,alm
     python -m dev.mini --corpora corpora --output build --parts figures,install
 
 The part install copies the models into the package. With --leave-out emodb a copy is trained without that
-corpus, and measured on all its speakers: zero-shot, but for the fusion weight, which is chosen on other
-speakers of it (and the SVM, which is trained on them).
+corpus and evaluated on all its speakers: zero-shot, except for the fusion weight, chosen on other speakers
+of it (and the SVM, trained on them).
 """
 
 import sys
@@ -26,7 +26,7 @@ from zsfuse_ray.process import run_job
 def main(argv: list[str]) -> int:
     """Run the command line; returns its exit code."""
     config, _ = parse(MiniConfig, argv, __doc__ or "")
-    # Ray and torch, only for a command line that holds
+    # lazy imports: Ray and torch only after a valid command line
     from dev.mini.recipe import install, measure, train_parts
     from zsfuse_ray.models.checkpoints.find import WEIGHTS
 

@@ -1,4 +1,4 @@
-"""Cards and figures of the models that come with the package, from their evaluation."""
+"""Cards and figures.json of the shipped models, from their evaluation."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from zsfuse_ray.reporting.cells import percent
 
 SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
 _FOR = (
-    "**For trying out and for tests, not for results.** The corpora it was trained on are for research and "
-    "non-commercial use, and so are these weights. Their data are actors reading a few sentences in studios."
+    "**For trying out and for tests, not for results.** The training corpora are licensed for research and "
+    "non-commercial use, and so are these weights. The corpora are acted: a few sentences, read in studios."
 )
 _PART = "\n# Held-out speakers\n"
 
@@ -19,9 +19,9 @@ _PART = "\n# Held-out speakers\n"
 def measured(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``figures.json`` for an evaluation's result.
 
-    ua: by corpus and system, on test speakers. preset: what ``score --preset mini`` should use for any
-    corpus, by the dev speakers of all of them: the fusion weight of the best mean UA (of equals the
-    smallest), and the geometric mean of the temperatures.
+    ua: by corpus and system, on test speakers. preset: the options of ``score --preset mini``, chosen on the
+    dev speakers of all corpora: the fusion weight with the best mean UA (the smallest of ties), and the
+    geometric mean of the temperatures.
     """
     tables = result["corpora"].values()
     curve = np.mean([table["weight_curve"]["dev"]["linear"] for table in tables], axis=0).round(9)
@@ -45,13 +45,13 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_figures(card: str, result: Mapping[str, Any]) -> str:
-    """Return a card of a training with the purpose of its model and its measured UA added."""
+    """Return a training's card with the model's purpose and measured UA added."""
     front, body = re.match(r"(---\n.*?\n---\n)(.*)", card, re.S).groups()  # type: ignore[union-attr]
     body = body.removeprefix(_FOR).lstrip("\n").partition(_PART)[0].rstrip("\n")
     names = list(result["corpora"])
     lines = [
-        "UA in % (95 % interval over speakers) of the evaluation of both models; the mean is over corpora.",
-        "`python -m dev.mini` makes it all anew, also what `--init` names.",
+        "UA in % (95 % interval over speakers) of both models' evaluation; the mean is over corpora.",
+        "`python -m dev.mini` rebuilds everything, including the model of `--init`.",
         "",
         f"| | {' | '.join(names)} | mean |",
         "|---|" + "---|" * (len(names) + 1),

@@ -1,4 +1,4 @@
-"""Words and templates that a small text encoder learns emotions from, and others that test it."""
+"""Words and templates to train the small text encoder, and others to test it."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -6,7 +6,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.replace("-", " ") for word in text.split())
 
 
-# Emotion -> words for it, all that method.labels.SYNONYMS knows among them.
+# Emotion → words for it, including all of method.labels.SYNONYMS.
 LEARNED: dict[str, tuple[str, ...]] = {
     "angry": _words(
         "angry anger mad furious enraged irritated annoyed hostile aggressive wrathful rage fury outraged "
@@ -166,7 +166,7 @@ LEARNED: dict[str, tuple[str, ...]] = {
     "jealous": _words("jealous jealousy envious envy covetous possessive resentful-of-success"),
 }
 
-# Never in training: they show what a word outside the lists above is worth.
+# Held out of training, to test generalisation to words outside the lists above.
 UNSEEN: dict[str, tuple[str, ...]] = {
     "angry": _words("infuriated livid incensed fuming vexed"),
     "happy": _words("joyous jovial overjoyed upbeat blissful"),

@@ -1,4 +1,4 @@
-"""The shipped models from their corpora: train the parts, measure both models, install them."""
+"""Build the shipped models from their corpora: train the parts, evaluate both models, install them."""
 
 import json
 import shlex
@@ -25,7 +25,7 @@ RECIPES = Path(__file__).parent  # specialist.yaml and alm.yaml
 
 
 def train_parts(config: MiniConfig) -> None:
-    """Make what ``config.parts`` names in the output folder: text, specialist, alm; what is there stays."""
+    """Build the text, specialist and alm of ``config.parts`` in the output folder; existing ones are kept."""
     out = Path(config.output)
     if "text" in config.parts and not (out / "text" / "config.json").exists():
         build(TextTowerConfig(output=str(out / "text"), seed=config.seed))
@@ -36,15 +36,15 @@ def train_parts(config: MiniConfig) -> None:
         _train(config, "specialist", init=str(start))
     if "alm" in config.parts:
         if not (out / "text" / "config.json").exists():
-            raise InputError(f"{out}/text: no text encoder there yet; make it with --parts text")
+            raise InputError(f"{out}/text: no text encoder; build it first with --parts text")
         write_audio_start(out / "start_alm")
         _train(config, "alm", init=str(out / "start_alm"), text=str(out / "text"))
 
 
 def sources(config: MiniConfig, tested: bool = False) -> tuple[str, ...]:
-    """Return the corpora to train on, as ``corpora.load`` takes them; tested: those to measure on.
+    """Return the corpora to train on, as sources for ``corpora.load``; tested: those to evaluate on.
 
-    What was left out of training is measured alone.
+    If corpora are left out of training, only those are evaluated.
     """
     trained = tuple(name for name in CORPORA if name not in config.leave_out)
     return tuple(f"{name}:{config.corpora}/{name}" for name in ((tested and config.leave_out) or trained))
@@ -64,7 +64,7 @@ def _train(config: MiniConfig, task: str, **start: str) -> None:
 
 
 def command(config: MiniConfig, part: str) -> list[str]:
-    """Return the command line that makes this part alone, for its card."""
+    """Return the command line that builds only this part, for its card."""
     words = ["python", "-m", "dev.mini", "--corpora", config.corpora, "--output", config.output]
     words += ["--parts", part, "--seed", str(config.seed)]
     if config.leave_out:
@@ -75,14 +75,14 @@ def command(config: MiniConfig, part: str) -> list[str]:
 
 
 def measure(config: MiniConfig) -> None:
-    """Evaluate both models on speakers (or corpora) of no training; write the figures in their cards."""
+    """Evaluate both models on held-out speakers or corpora; write the metrics to their cards."""
     out = Path(config.output)
     options, preset = load_config(
         EvaluateConfig,
         alm=f"{out}/alm",
         specialist=f"{out}/specialist",
         corpus=sources(config, tested=True),
-        splits=None if config.leave_out else "mini",  # what was left out is tested on all its speakers
+        splits=None if config.leave_out else "mini",  # left-out corpora are tested on all speakers
         output=f"{out}/figures",
         overwrite=True,
     )
@@ -97,9 +97,9 @@ def measure(config: MiniConfig) -> None:
 
 
 def install(out: Path, weights: Path) -> None:
-    """Copy what score loads of both models (no checkpoints, no curves) into the folder of shipped weights."""
+    """Copy the files of both models that score loads (no checkpoints or curves) to the shipped weights."""
     if not (out / "figures.json").exists():
-        raise InputError(f"{out}: the models are not measured yet; run --parts figures before install")
+        raise InputError(f"{out}: the models are not evaluated yet; run --parts figures before install")
     for part in ("specialist", "alm"):
         source, target = out / part, weights / f"mini-{part}"
         shutil.rmtree(target, ignore_errors=True)

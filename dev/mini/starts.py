@@ -1,7 +1,7 @@
-"""What the trainings of the shipped models start from: two networks of a million parameters on log-mels.
+"""Initial models of the shipped models' training: two networks of a million parameters on log-mels.
 
-transformers' usual starts are meant for networks three times as wide: here the specialist's convolutions
-begin with standardised mel bands and weights that keep the size of what passes through.
+transformers' default initialisation suits networks three times as wide: here the specialist's convolutions
+standardise the mel bands and have weights that preserve the variance.
 """
 
 import math
@@ -26,13 +26,13 @@ from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.training.clips import decoded_clip
 
 RATE = 16_000
-SAMPLED_CLIPS = 200  # whose mel bands standardise what the specialist starts with
-_GAIN = 1.5  # of a convolution with GELU behind it
-_DB = 10 / math.log(10)  # of a natural logarithm
+SAMPLED_CLIPS = 200  # for the mel statistics of the specialist's initialisation
+_GAIN = 1.5  # of a convolution followed by GELU
+_DB = 10 / math.log(10)  # dB per unit of natural logarithm
 
 
 def write_audio_start(folder: Path) -> None:
-    """Write the folder that the ALM's audio encoder starts from: a small ResNet on 3 s of log-mel."""
+    """Write the initial model of the ALM's audio encoder: a small ResNet on 3 s of log-mel."""
     settings = ResNetConfig(
         num_channels=1,
         embedding_size=32,
@@ -57,9 +57,9 @@ def write_audio_start(folder: Path) -> None:
 
 
 def write_specialist_start(folder: Path, clips: pa.Table, seed: int) -> None:
-    """Write the folder that the specialist starts from: a Whisper encoder of one layer on windows of 2 s.
+    """Write the initial model of the specialist: a Whisper encoder of one layer on windows of 2 s.
 
-    clips: CLIPS; those of split train give the mel bands' statistics, all give the labels.
+    clips: CLIPS; the mel statistics are of split train, the labels of all clips.
     """
     extractor = WhisperFeatureExtractor(
         feature_size=64, sampling_rate=RATE, hop_length=320, n_fft=512, chunk_length=2
@@ -76,7 +76,7 @@ def write_specialist_start(folder: Path, clips: pa.Table, seed: int) -> None:
         dropout=0.1,
         activation_dropout=0.1,
         init_std=0.06,  # 1 / √width
-        # no decoder is trained or saved; the class needs the sizes of one
+        # the decoder is neither trained nor saved; the class requires its sizes
         vocab_size=8,
         decoder_layers=1,
         decoder_attention_heads=1,
@@ -101,8 +101,8 @@ def write_specialist_start(folder: Path, clips: pa.Table, seed: int) -> None:
 def standardise(encoder: Any, mean: Tensor, std: Tensor) -> None:
     """Set a Whisper encoder's convolutions to random features of standardised mel bands.
 
-    mean, std: (bands,) of the log-mels of the training clips. What leaves a convolution is about as large as
-    what enters; the sinusoids of the positions, of size 1, would drown it.
+    mean, std: (bands,) of the log-mels of the training clips. The convolutions preserve the variance; the
+    sinusoidal position embeddings, of size 1, are scaled down so as not to dominate.
     """
     for layer in (encoder.conv1, encoder.conv2):
         fan_in = layer.in_channels * layer.kernel_size[0]
@@ -116,14 +116,14 @@ def standardise(encoder: Any, mean: Tensor, std: Tensor) -> None:
 
 
 def mel_statistics(extractor: Any, clips: pa.Table, seed: int) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation (bands,) of log-mel frames over some training clips, drawn by the seed."""
+    """Return mean and standard deviation (bands,) of log-mel frames over randomly drawn training clips."""
     rows = np.flatnonzero([split == "train" for split in clips["split"].to_pylist()])
     chosen = np.random.default_rng(seed).permutation(rows)[:SAMPLED_CLIPS]
     features = WhisperMel(extractor)
     frames = []
     for clip in clips.take(pa.array(chosen)).select(["uri", "start_s", "end_s"]).to_pylist():
         samples = decoded_clip(clip["uri"], clip["start_s"], clip["end_s"], RATE)[: features.window]
-        filled = max(1, len(samples) // extractor.hop_length)  # the frames behind them are padding
+        filled = max(1, len(samples) // extractor.hop_length)  # the remaining frames are padding
         frames.append(features([torch.from_numpy(samples) / 32768])["input_features"][0, :, :filled])
     values = torch.cat(frames, dim=1)
     return values.mean(dim=1), values.std(dim=1)

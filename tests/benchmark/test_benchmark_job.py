@@ -40,7 +40,7 @@ def test_decoding_and_encoding_of_the_demo(tmp_path: Path, capsys: pytest.Captur
         (["--alm", "dual:/no/such/model"], "/no/such/model"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_measured(tmp_path: Path, capsys, arguments, said):
+def test_invalid_input_is_reported_before_measuring(tmp_path: Path, capsys, arguments, said):
     out = tmp_path / "out"
     assert run(*arguments, "--output", out) == 2
     err = capsys.readouterr().err

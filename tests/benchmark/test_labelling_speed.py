@@ -1,4 +1,4 @@
-"""The output of random values that labelling is timed on is one of zsfuse embed to whoever reads it."""
+"""The random output that labelling is timed on reads like an output of zsfuse embed."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.options import build
 
 
-def test_the_table_reads_as_any_other(tmp_path, monkeypatch):
+def test_random_table_reads_like_any_other(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "PART_S", 900.0)
     untrained = {"alm": "dual:untrained", "specialist": "classifier:untrained"}
     write_encoded(build(BenchmarkConfig, untrained), tmp_path, 7 * OF_RECORDING)

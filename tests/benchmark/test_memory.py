@@ -9,7 +9,7 @@ CHILD = "import time; kept = b'x' * 200_000_000; print('ready', flush=True); tim
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
 
 
-def test_memory_of_children_counts_and_they_end_with_it():
+def test_children_count_and_end_with_the_process():
     process = psutil.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"

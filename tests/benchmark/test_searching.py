@@ -1,4 +1,4 @@
-"""What the naive way computes is what the search computes, and what it costs is put together rightly."""
+"""The naive evaluation equals the search, and its cost is extrapolated correctly."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from zsfuse_ray.method.search import Block, fold_scores, members, prompt_gram, p
 from zsfuse_ray.runs.cluster import cores
 
 
-def test_the_naive_way_finds_what_the_search_finds():
+def test_naive_evaluation_equals_the_search():
     rng = np.random.default_rng(0)
     n, labels, prompts, dim = 60, 3, 4, 16
 
@@ -34,7 +34,7 @@ def test_ratios_are_to_the_search_of_the_same_configurations():
     searched = [Searched(search_s=10.0, whole_s=50.0, configurations=1000)]
     figures = {figure.what: figure for figure in compared(times, 30.0, searched, 5, 48)}
     each = (1.0 * 30 + 0.5 + 0.1 / cores(), 3.0 * 30 + 0.5 + 0.1 / cores())
-    assert figures["one configuration, audio and text embedded for it"].values == pytest.approx(each)
+    assert figures["one configuration, audio and text re-embedded"].values == pytest.approx(each)
     ratio = figures["ratio to the whole tuning"].values
     assert ratio == pytest.approx([1000 * seconds / 50 for seconds in each])
     kept = figures["ratio to the search alone"].values

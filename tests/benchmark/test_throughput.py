@@ -11,7 +11,7 @@ from zsfuse_ray.benchmark.throughput import decoded_sample, decoding, run_job, s
 from zsfuse_ray.errors import InputError
 
 
-def test_a_sample_is_whole_bundles_until_it_is_long_enough():
+def test_sample_has_whole_bundles_up_to_the_requested_length():
     listing = list_archive("demo")  # four recordings of 15 s, one bundle
     sample = decoded_sample(listing, 1.0)
     assert sample.audio_s == pytest.approx(60)
@@ -25,13 +25,13 @@ def test_both_together_are_slower_than_either_alone():
     assert both.median < min(alone.median, activity.median)
 
 
-def test_nothing_readable_is_refused(tmp_path: Path):
+def test_undecodable_archive_is_rejected(tmp_path: Path):
     (tmp_path / "a.wav").write_bytes(b"RIFF....WAVE")
-    with pytest.raises(InputError, match="nothing of it can be decoded"):
+    with pytest.raises(InputError, match="no audio in it can be decoded"):
         decoded_sample(list_archive(str(tmp_path)), 60)
 
 
-def test_steady_state_leaves_out_what_the_first_file_waited_for(tmp_path: Path):
+def test_steady_state_excludes_the_first_file(tmp_path: Path):
     assert steady_speed(tmp_path) is None
     for n, (when, audio_s) in enumerate([(100, 7.0), (103, 30.0), (101, 20.0), (105, 50.0)]):
         path = tmp_path / f"{n}.parquet"
@@ -42,9 +42,9 @@ def test_steady_state_leaves_out_what_the_first_file_waited_for(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("code", "kind", "said"),
-    [(2, InputError, "zsfuse job: no such thing"), (3, RuntimeError, "zsfuse job ended with 3")],
+    [(2, InputError, "zsfuse job: no such thing"), (3, RuntimeError, "zsfuse job failed with exit code 3")],
 )
-def test_a_job_that_is_refused_or_breaks_raises_its_last_line(tmp_path: Path, code, kind, said):
+def test_failed_job_raises_its_last_line(tmp_path: Path, code, kind, said):
     script = tmp_path / "job.py"
     script.write_text(f"import sys; print('error: no such thing', file=sys.stderr); sys.exit({code})")
     with pytest.raises(kind) as broken:
@@ -52,9 +52,7 @@ def test_a_job_that_is_refused_or_breaks_raises_its_last_line(tmp_path: Path, co
     assert said in str(broken.value)
 
 
-def test_a_job_runs_with_a_ray_of_its_own_and_its_own_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_job_runs_with_its_own_ray_and_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:1")
     script = tmp_path / "job.py"
     script.write_text(

@@ -1,4 +1,4 @@
-"""The order of the parts, what each training is given, and what may be installed."""
+"""Order of the parts, options of each training, and conditions of the installation."""
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError
 
 
-def test_both_trainings_are_what_the_recipes_say(monkeypatch, tmp_path):
+def test_trainings_follow_the_recipes(monkeypatch, tmp_path):
     """train gets each recipe, start, split and command; a part that fails stops the rest."""
     seen = []
     monkeypatch.setattr(recipe, "train", lambda config, preset, line: bool(seen.append((config, line))))
@@ -46,15 +46,15 @@ def test_both_trainings_are_what_the_recipes_say(monkeypatch, tmp_path):
         ({"parts": "specialist,alms"}, 'no alms .did you mean "alm"'),
         ({"leave_out": "ravdes"}, 'no ravdes .did you mean "ravdess"'),
         ({"leave_out": "ravdess,emodb,nemo"}, "no corpus to train on"),
-        ({"leave_out": "emodb", "parts": "install"}, "not installed"),
+        ({"leave_out": "emodb", "parts": "install"}, "cannot be installed"),
     ],
 )
-def test_options_that_do_not_hold(changed, says):
+def test_invalid_options(changed, says):
     with pytest.raises(InputError, match=says):
         build(MiniConfig, {"corpora": "data", "output": "out"} | changed)
 
 
-def test_what_a_copy_is_measured_on():
+def test_copy_is_evaluated_on_left_out_corpora():
     options = {"corpora": "data", "output": "out"}
     left = build(MiniConfig, options | {"leave_out": "emodb", "parts": "alm"})
     assert recipe.sources(left) == ("ravdess:data/ravdess", "nemo:data/nemo")
@@ -63,13 +63,13 @@ def test_what_a_copy_is_measured_on():
     assert recipe.sources(whole) == recipe.sources(whole, tested=True)
 
 
-def test_nothing_unmeasured_is_installed(tmp_path):
-    with pytest.raises(InputError, match="not measured"):
+def test_models_without_evaluation_are_not_installed(tmp_path):
+    with pytest.raises(InputError, match="not evaluated"):
         recipe.install(tmp_path, tmp_path / "weights")
 
 
 @pytest.mark.parametrize("task", ["specialist", "alm"])
-def test_a_recipe_is_of_its_task(task):
+def test_recipe_matches_its_task(task):
     file = recipe.RECIPES / f"{task}.yaml"
     config, _ = load_config(TrainConfig, config_file=file, init="x", train="a.csv", output="o")
     assert config.task == task
@@ -77,13 +77,13 @@ def test_a_recipe_is_of_its_task(task):
 
 
 @pytest.mark.parametrize("part", ["specialist", "alm"])
-def test_a_cards_command_is_one(part):
-    """It parses to the same options, for that part alone."""
+def test_command_of_a_card_is_valid(part):
+    """It parses to the same options, for only that part."""
     given = {"corpora": "data", "output": "my out", "leave_out": "emodb", "seed": 3, "epochs": 7}
     config = build(MiniConfig, given | {"parts": part})
     assert parse(MiniConfig, recipe.command(config, part)[3:], "")[0] == config
 
 
-def test_a_wrong_command_line_is_refused():
+def test_invalid_command_line():
     with pytest.raises(InputError, match="--corpora is needed"):
         main(["--output", "out"])

@@ -1,4 +1,4 @@
-"""What the offline default starts from: standardised mel bands, weights that keep sizes, stock classes."""
+"""Initial models of the offline default: standardised mel bands, preserved variance, stock classes."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from zsfuse_ray.corpora.clips import CLIPS
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Four clips as loud at their ends as within, so that nothing is trimmed; the last is in dev."""
+    """Four clips of constant loudness, so that nothing is trimmed; the last is in dev."""
     folder = tmp_path_factory.mktemp("clips")
     table = table_of(["angry", "happy", "sad", "sad"], ["train", "train", "train", "dev"]).to_pylist()
     for n, row in enumerate(table):
@@ -38,7 +38,7 @@ def extractor():
     )
 
 
-def test_the_statistics_are_those_of_the_training_clips_as_the_stock_extractor_computes_them(clips):
+def test_mel_statistics_equal_those_of_the_stock_extractor_on_training_clips(clips):
     mean, std = starts.mel_statistics(extractor(), clips, seed=3)
     frames = []
     for row in clips.to_pylist()[:3]:
@@ -50,7 +50,7 @@ def test_the_statistics_are_those_of_the_training_clips_as_the_stock_extractor_c
     np.testing.assert_allclose(std, values.std(axis=1, ddof=1), atol=2e-3)
 
 
-def test_a_start_is_a_stock_folder_and_follows_from_its_seed(clips, tmp_path):
+def test_initial_model_is_a_stock_folder_determined_by_its_seed(clips, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         starts.write_specialist_start(tmp_path / name, clips, seed)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
@@ -62,7 +62,7 @@ def test_a_start_is_a_stock_folder_and_follows_from_its_seed(clips, tmp_path):
     assert model(**features).logits.shape == (1, 3)
 
 
-def test_convolutions_give_what_the_gain_says():
+def test_convolutions_have_the_variance_of_the_gain():
     """Normal mel bands give the variance gain² and the bias' 0.25, whatever their own scale."""
     settings = {"num_mel_bins": 64, "d_model": 256, "encoder_layers": 1, "decoder_layers": 1}
     settings |= {"encoder_attention_heads": 4, "encoder_ffn_dim": 16, "max_source_positions": 50}

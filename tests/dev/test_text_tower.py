@@ -1,4 +1,4 @@
-"""The small text encoder, distilled from tiny teachers; its space against words whose places are known."""
+"""The small text encoder, distilled from tiny teachers; its space on words of known position."""
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,7 @@ def teacher_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vectors_folder(tmp_path_factory):
-    """Vectors in which an emotion's words, unseen ones too, lie about one direction; other words far off."""
+    """Vectors in which each emotion's words, also unseen ones, share a direction; other words are far off."""
     folder = tmp_path_factory.mktemp("vectors")
     random = np.random.default_rng(0)
     words, table = [], []
@@ -60,7 +60,7 @@ def space(teacher_folder, vectors_folder):
     return Space(Teacher(str(teacher_folder)), WordVectors(str(vectors_folder)), LEARNED, 32)
 
 
-def test_a_tower_is_a_stock_bert_whose_mean_is_the_embedding(teacher_folder, vectors_folder, tmp_path):
+def test_tower_is_a_stock_bert_with_mean_pooling(teacher_folder, vectors_folder, tmp_path):
     options = {"teacher": str(teacher_folder), "vectors": str(vectors_folder), "width": 32, "layers": 1}
     figures = {
         steps: build(TextTowerConfig(output=str(tmp_path / str(steps)), steps=steps, words=1000, **options))
@@ -79,7 +79,7 @@ def test_a_tower_is_a_stock_bert_whose_mean_is_the_embedding(teacher_folder, vec
     assert "| student unseen ensembles |" in (tmp_path / "150" / "README.md").read_text()
 
 
-def test_what_tests_is_never_learned(space):
+def test_unseen_words_are_not_in_training(space):
     texts, targets, emotional = lessons(space, ["table", "livid", "angry", "feeling"])
     assert targets.shape == (len(texts), 32)
     assert {text.split()[-1] for text in texts[emotional:] if " " not in text} == {"table", "feeling"}
@@ -90,7 +90,7 @@ def test_what_tests_is_never_learned(space):
     assert not {w for several in UNSEEN.values() for w in several} & set(space.known)
 
 
-def test_a_text_lies_where_its_word_does_whatever_the_template(space):
+def test_target_of_a_text_is_independent_of_the_template(space):
     texts, targets, emotional = lessons(space, [])
     assert emotional == len(texts)
     of = dict(zip(texts, targets, strict=True))
@@ -98,8 +98,8 @@ def test_a_text_lies_where_its_word_does_whatever_the_template(space):
     assert of["angry"] @ of["fury"] > of["angry"] @ of["joy"] + 0.5
 
 
-def test_unseen_words_lie_with_their_emotion(space):
-    """The vectors know their company, so nearly all are placed right; shuffled vectors place few."""
+def test_unseen_words_are_near_their_emotion(space):
+    """With these vectors nearly all are classified correctly, with shuffled ones few."""
     words = [(emotion, word) for emotion in UNSEEN for word in UNSEEN[emotion] if word.isalpha()]
     centres = normalize(torch.stack([space(LEARNED[emotion][:5]).mean(dim=0) for emotion in UNSEEN]), dim=-1)
 
@@ -118,11 +118,11 @@ def test_unseen_words_lie_with_their_emotion(space):
     space.sources = (teacher, vectors)
 
 
-def test_places_are_roots_of_posteriors_beside_components(space):
+def test_embedding_is_roots_of_posteriors_and_components(space):
     words = ["angry", "livid", "table"]
     posterior = space.posterior(words)
     torch.testing.assert_close(posterior.sum(dim=1), torch.ones(3))
-    assert posterior[0, list(LEARNED).index("angry")] > 0.5  # of the thesaurus: half is there by right
+    assert posterior[0, list(LEARNED).index("angry")] > 0.5  # at least 0.5, as a thesaurus word
     plain = torch.from_numpy(space.regression.predict_proba(space.features(words).numpy())).float()
     torch.testing.assert_close(posterior[1:], plain[1:])
     near_emotions = (posterior.sqrt() - space.near) / space.spread * (0.9 / len(LEARNED)) ** 0.5
@@ -134,7 +134,7 @@ def test_places_are_roots_of_posteriors_beside_components(space):
     )
 
 
-def test_vectors_of_several_words_are_their_mean_without_those_that_say_little(vectors_folder):
+def test_phrase_vector_is_the_mean_without_stop_words(vectors_folder):
     vectors = WordVectors(str(vectors_folder))
     one, other, both, little, unknown = vectors(["angry", "voice", "Angry voice", "the angry", "qqq"])
     torch.testing.assert_close(both, (one + other) / 2)
@@ -142,22 +142,22 @@ def test_vectors_of_several_words_are_their_mean_without_those_that_say_little(v
     assert not unknown.any()
 
 
-def test_vectors_and_words_that_do_not_fit_are_one_line(tmp_path):
-    with pytest.raises(InputError, match="needs one"):
+def test_mismatched_vectors_and_words_give_one_line_errors(tmp_path):
+    with pytest.raises(InputError, match="needs exactly one"):
         WordVectors(str(tmp_path))
     np.save(tmp_path / "a.npy", np.zeros((3, 2), np.float32))
     pq.write_table(pa.table({"word": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"1 words for vectors \(3, 2\)"):
+    with pytest.raises(InputError, match=r"1 words for vectors of shape \(3, 2\)"):
         WordVectors(str(tmp_path))
 
 
-def test_the_words_near_to_emotions_come_first(vectors_folder):
+def test_words_nearest_to_emotions_come_first(vectors_folder):
     vectors = WordVectors(str(vectors_folder))
     count = len([word for word in vectors.words if len(word) > 2])
     assert set(near(vectors, count)[-4:]) == {"feeling", "person", "table", "voice"}
 
 
-def test_the_vocabulary_spells_every_emotion_word(teacher_folder):
+def test_vocabulary_covers_every_emotion_word(teacher_folder):
     teacher = Teacher(str(teacher_folder))
     pieces = vocabulary(teacher, ["table", "livid"])
     assert pieces[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -170,7 +170,7 @@ def test_the_vocabulary_spells_every_emotion_word(teacher_folder):
     assert all(word in pieces for words in LEARNED.values() for word in words if word.isalpha())
 
 
-def test_the_projects_synonyms_are_learned():
+def test_all_synonyms_are_in_training():
     every = [word for words in LEARNED.values() for word in words]
     assert len(set(every)) == len(every), "one word under two emotions"
     for emotion in UNSEEN:
@@ -178,7 +178,7 @@ def test_the_projects_synonyms_are_learned():
         assert not set(UNSEEN[emotion]) & set(every)
 
 
-def test_without_the_teachers_is_one_line(tmp_path, monkeypatch):
+def test_missing_teachers_give_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setattr(text_tower, "TEACHER_PACKAGE", "no_such_package_here")
     with pytest.raises(InputError, match=r"zsfuse-ray\[distil\]"):
         build(TextTowerConfig(output=str(tmp_path)))

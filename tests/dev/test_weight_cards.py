@@ -1,4 +1,4 @@
-"""Figures of shipped models, in their cards and in figures.json."""
+"""Metrics of shipped models in their cards and in figures.json."""
 
 import yaml
 
@@ -27,7 +27,7 @@ def result():
     }
 
 
-def test_figures_are_the_evaluations():
+def test_figures_equal_the_evaluation():
     found = measured(result())
     assert (
         found["ua"]["emodb"]["zs_fuse"] == result()["corpora"]["emodb"]["systems"]["zs_fuse"]["ua"]["value"]
@@ -37,7 +37,7 @@ def test_figures_are_the_evaluations():
     assert found["models"] == {"alm": "abc", "specialist": "def"}
 
 
-def test_a_card_says_first_what_its_model_is_not_for():
+def test_card_starts_with_the_intended_use():
     text = with_figures(CARD, result())
     front, _, body = text.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(front) == {"license": "other"}
@@ -47,6 +47,6 @@ def test_a_card_says_first_what_its_model_is_not_for():
     assert "- family: dual" in body
 
 
-def test_measured_again_a_card_says_it_once():
+def test_card_update_is_idempotent():
     once = with_figures(CARD, result())
     assert with_figures(once, result()) == once

@@ -45,20 +45,20 @@ def result() -> dict:
     }
 
 
-def test_the_page_says_protocol_models_choices_and_verdict(result):
+def test_page_states_protocol_models_choices_and_verdict(result):
     text = page(result)
     table = result["corpora"]["numbers"]
     for said in (
         "UA",
         "WA",
         "splits of mini",
-        "3 folds by speaker; 240 clips of 12 speakers, in each fold one part for testing",
+        "3 folds by speaker; 240 clips of 12 speakers, in each fold one part is tested",
         "merged classes: none",
-        "the data's licence: for trying",
+        "licence of the data: for trying",
         "dev 60 clips of 3 speakers",
-        "speaker overlap between testing and what was before: none",
+        "speaker overlap of the test part with train and dev: none",
         "unreadable clips, left out: 2",
-        "intervals are rough: 3 speakers in testing",
+        "intervals are rough: only 3 speakers in the test part",
         "`clap:a`, revision r1, licence mit",
         "licence not stated",
         "7 of b=4",
@@ -71,7 +71,7 @@ def test_the_page_says_protocol_models_choices_and_verdict(result):
         assert said in text, said
 
 
-def test_the_tables_hold_every_system_with_its_interval(result):
+def test_tables_contain_every_system_with_its_interval(result):
     lines = page(result).splitlines()
     for system in result["corpora"]["numbers"]["systems"].values():
         ua = system["ua"]
@@ -81,7 +81,7 @@ def test_the_tables_hold_every_system_with_its_interval(result):
         assert any(line.startswith(f"| {system['name']} | {value} |") for line in lines), system["name"]
 
 
-def test_it_says_when_no_model_beats_the_svm(result):
+def test_page_states_if_no_model_beats_the_svm(result):
     worse = copy.deepcopy(result)
     worse["corpora"]["numbers"]["systems"]["svm"]["ua"]["value"] = 0.999
     assert "\nnumbers: no model beats the SVM (99.9" in page(worse)
@@ -89,7 +89,7 @@ def test_it_says_when_no_model_beats_the_svm(result):
     assert "\nnumbers: no model beats" not in page(worse)
 
 
-def test_a_system_one_corpus_lacks_is_a_dash(result):
+def test_system_missing_in_one_corpus_is_a_dash(result):
     less = copy.deepcopy(result)
     for table in (less["corpora"]["numbers"]["systems"], *less["corpora"]["numbers"]["choices"]):
         del table["svm"]
@@ -98,7 +98,7 @@ def test_a_system_one_corpus_lacks_is_a_dash(result):
     assert line.startswith("| SVM on log-mel statistics | – |")
 
 
-def test_everything_is_written_as_png_and_svg(result, tmp_path):
+def test_every_figure_is_written_as_png_and_svg(result, tmp_path):
     said = write(Output.open(str(tmp_path)), result)
     assert str(tmp_path) in said
     names = ("systems", "confusion", "reliability", "weight", "amplification")
@@ -111,7 +111,7 @@ def test_everything_is_written_as_png_and_svg(result, tmp_path):
     assert len(list((tmp_path / "figures").iterdir())) == 20
 
 
-def test_the_figures_show_the_tables_numbers(result):
+def test_figures_show_the_values_of_the_tables(result):
     table = result["corpora"]["numbers"]
     drawn = dict(draw("numbers", table))
     (axes,) = drawn["systems"].axes
@@ -139,7 +139,7 @@ def test_without_models_there_are_fewer_figures(result):
     assert [name for name, _ in draw("numbers", table)] == ["systems", "confusion", "reliability"]
 
 
-def test_figures_are_the_same_bytes_again(result):
+def test_figures_are_reproducible_byte_for_byte(result):
     table = result["corpora"]["numbers"]
     for form in ("png", "svg"):
         first, again = (image(dict(draw("numbers", table))["weight"], form) for _ in range(2))

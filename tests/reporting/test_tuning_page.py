@@ -1,4 +1,4 @@
-"""The page and the figures of a tuning say what its table says."""
+"""The page and figures of a tuning show the values of tune.json."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -18,7 +18,7 @@ from zsfuse_ray.runs.folder import Output
 
 
 def tuned(specialist: bool = True) -> dict:
-    """tune.json of clips of numbers."""
+    """tune.json of a synthetic corpus."""
     e = evidence(alm=2.5, specialist=0.8)
     e = e if specialist else replace(e, specialists={})
     options = config()
@@ -44,17 +44,17 @@ def result():
     return tuned()
 
 
-def test_the_page_says_what_was_found(result):
+def test_page_states_the_results(result):
     text = page(result)
     assert result["tuned"]["verdict"] in text
     for system in result["systems"].values():
         assert f"| {system['name']} | {system['nested']:.3f} | {system['in_sample']:.3f} |" in text
-    assert "copies of the audio that change nothing for the ALM, left out: a = 3" in text
+    assert "no-op copies of the audio, left out: a = 3" in text
     assert "copies of the text" not in text
     assert f"- weight: `{result['tuned']['options']['weight']}`" in text
 
 
-def test_every_figure_is_png_and_svg(result, tmp_path):
+def test_every_figure_is_written_as_png_and_svg(result, tmp_path):
     said = write(Output.open(str(tmp_path)), result)
     assert str(tmp_path) in said
     for name in ("amplification", "weight", "prompts"):
@@ -62,7 +62,7 @@ def test_every_figure_is_png_and_svg(result, tmp_path):
         ElementTree.fromstring((tmp_path / "figures" / f"{name}.svg").read_bytes())
 
 
-def test_the_figures_show_the_tables_numbers(result):
+def test_figures_show_the_values_of_the_table(result):
     figures = dict(draw(result))
     shown = {text.get_text() for ax in figures["amplification"].axes for text in ax.texts}
     assert {f"{100 * v:.1f}" for row in result["amplification"]["fused"] for v in row} <= shown

@@ -1,4 +1,4 @@
-"""Figures of a benchmark: medians of what was measured, and the page that shows them."""
+"""Figures of a benchmark: medians of measurements, and the page that shows them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """Something measured, once or several times, in a unit such as "× real time"."""
+    """A quantity measured once or several times, in a unit such as "× real time"."""
 
     what: str
     values: tuple[float, ...]
@@ -17,11 +17,11 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one of the values."""
+        """Median of the values."""
         return median(self.values)
 
     def about(self) -> dict[str, Any]:
-        """In plain values, for benchmark.json."""
+        """As plain values, for benchmark.json."""
         return {
             "what": self.what,
             "median": self.median,
@@ -32,7 +32,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Three digits of a number, with commas where it is long."""
+    """A number with three significant digits, or with thousands separators."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -41,18 +41,18 @@ def number(value: float) -> str:
 def extrapolated(
     audio_s: float, text_s: float, scoring_s: float, configurations: int, clips: float, cores: int
 ) -> tuple[float, float]:
-    """Return the seconds of trying all configurations one by one: naively, and with embeddings kept.
+    """Return the seconds to evaluate all configurations one by one: naively, and with cached embeddings.
 
-    audio_s: of embedding the sample's clips once, by all cores; clips: how many times the sample all clips
-    are. text_s: of embedding one configuration's prompts, by all cores. scoring_s: of scoring all clips in
-    one configuration on one core; it is taken to spread over the cores without loss.
+    audio_s: time to embed the sample's clips once, on all cores; clips: ratio of all clips to the sample.
+    text_s: time to embed one configuration's prompts, on all cores. scoring_s: time to score all clips in
+    one configuration on one core; perfect scaling over cores is assumed.
     """
     kept = configurations * scoring_s / cores
     return configurations * (audio_s * clips + text_s) + kept, kept
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """The benchmark as Markdown: the machine, the models, and a row a figure with the range of its values."""
+    """The benchmark as Markdown: machine, models, and one row per figure with the range of its values."""
     return "\n".join(_lines(result)) + "\n"
 
 

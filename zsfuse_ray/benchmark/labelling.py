@@ -1,4 +1,4 @@
-"""How fast what is encoded becomes labels, and how much memory that takes: on an archive of random values."""
+"""Speed and memory of labelling encoded segments, on an archive of random values."""
 
 import json
 import os
@@ -32,12 +32,12 @@ from zsfuse_ray.runs.folder import Output
 pc: Any = pyarrow.compute
 
 REPEATS = (1, 2)
-OF_RECORDING, SEGMENT_S = 100, 3.0  # segments of a recording, which is one item, and their length
+OF_RECORDING, SEGMENT_S = 100, 3.0  # segments per recording (one item), and their length
 BUNDLES_A_FILE = 32
 
 
 def labelling(config: BenchmarkConfig) -> list[Figure]:
-    """``zsfuse score --embeddings`` on random values: its own count of segments a second, and its memory."""
+    """``zsfuse score --embeddings`` on random values: segments per second by its own count, and memory."""
     sizes = sorted(set(config.label_segments))
     figures = []
     with tempfile.TemporaryDirectory(dir=config.scratch or None) as folder:
@@ -55,18 +55,18 @@ def labelling(config: BenchmarkConfig) -> list[Figure]:
                 tasks.append(spent["peak_mb_of_label_tasks"])
                 drivers.append(spent["peak_mb_of_driver"])
             what = f"{size:,} segments"
-            note = "one core, reading and writing tables included, loading models not"
+            note = "one core; including reading and writing of tables, excluding loading of models"
             figures += [
-                Figure(f"label {what}", tuple(speeds), "segments a second", note),
-                Figure(f"label {what}: CPU time", tuple(cpu), "s a million segments"),
-                Figure(f"label {what}: most memory of a task", tuple(tasks), "MB"),
-                Figure(f"label {what}: most memory of the driver", tuple(drivers), "MB"),
+                Figure(f"label {what}", tuple(speeds), "segments per second", note),
+                Figure(f"label {what}: CPU time", tuple(cpu), "s per million segments"),
+                Figure(f"label {what}: peak memory of a task", tuple(tasks), "MB"),
+                Figure(f"label {what}: peak memory of the driver", tuple(drivers), "MB"),
             ]
     return figures
 
 
 def write_encoded(config: BenchmarkConfig, folder: Path, segments: int) -> None:
-    """An output as ``zsfuse embed`` leaves it, of recordings of OF_RECORDING segments with random values."""
+    """Write an output as of ``zsfuse embed``: recordings of OF_RECORDING segments with random values."""
     out, n = Output.open(str(folder)), -(-segments // OF_RECORDING)
     usual = RunConfig(input="random", output=str(folder), precision=config.precision)
     models = {
@@ -105,7 +105,7 @@ def write_encoded(config: BenchmarkConfig, folder: Path, segments: int) -> None:
 
 
 def _bundle_values(models: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The columns of one bundle, which all have: half of its segments have two distinct embeddings."""
+    """The columns of one bundle, shared by all; half of its segments have two distinct embeddings."""
     rng = np.random.default_rng(0)
     values: dict[str, Any] = {"encoder_inputs": 0}
     for key, facts in models.items():
@@ -125,7 +125,7 @@ def _bundle_values(models: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rows(bundles: pa.Table, values: Mapping[str, Any], models: Mapping[str, Any]) -> pa.Table:
-    """Encoded rows of bundles of one item each, all with the same values."""
+    """Encoded rows of one-item bundles, all with the same values."""
     n = len(bundles)
     items = bundles["items"].combine_chunks().flatten()
     seconds = np.full(n, OF_RECORDING * SEGMENT_S)
@@ -162,7 +162,7 @@ def _normal(rng: np.random.Generator, n: int, size: int) -> NDArray[np.float32]:
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """Keep this process, and those it starts, to one of its cores, where the system can."""
+    """Restrict this process and its children to one core, on systems that support it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,7 +1,7 @@
-"""How much memory a search of many segments takes: the search on random evidence, watched from outside.
+"""Memory of a search over many segments: a search on random evidence, monitored from outside.
 
-It runs as a process of its own (``python -m zsfuse_ray.benchmark.memory``) with a Ray of its own, and what is
-measured is that process with all below it.
+It runs in a separate process (``python -m zsfuse_ray.benchmark.memory``) with its own Ray; measured are that
+process and all its descendants.
 """
 
 import json
@@ -23,16 +23,16 @@ from zsfuse_ray.method.prompts import TEMPLATES
 
 LABELS = ("angry", "happy", "sad", "neutral", "fearful", "disgust", "surprised", "calm")
 COPIES = (1, 2, 3, 4)
-DIM = 512  # of the usual CLAP
+DIM = 512  # as in CLAP
 SPEAKERS, FOLDS = 200, 5
-FEW = 4  # templates of which all blocks are soon searched
+FEW = 4  # templates; few enough to search all blocks quickly
 WATCH_S = 0.5
-BEGUN, DONE = "begun", "done.json"
+STARTED, DONE = "started", "done.json"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched: the first blocks of the 16 (a, b), with this many segments and templates."""
+    """A search: the first ``blocks`` of the 16 (a, b), with this many segments and templates."""
 
     segments: int
     templates: int
@@ -40,11 +40,11 @@ class Task:
 
 
 def memory(config: BenchmarkConfig) -> list[Figure]:
-    """Peak memory of two searches: a short one to its very end, and whole blocks of all templates.
+    """Peak memory of two searches: a short complete one, and a long one over all templates.
 
-    The short one, of few templates, has all blocks and the choice after them, with its nested estimates and
-    intervals; the other one is stopped after ``memory_minutes`` where it takes longer, and what it took in
-    the last quarter of its time is compared with the second: what streams does not grow.
+    The short one, of few templates, includes all blocks and the choice, with nested estimates and intervals.
+    The long one is stopped after ``memory_minutes``; its peak in the last quarter of the time is compared
+    with that in the second quarter, as streaming must not grow.
     """
     few = min(FEW, config.templates)
     short = watch(Task(config.memory_segments, few, len(COPIES) ** 2), None)
@@ -55,7 +55,7 @@ def memory(config: BenchmarkConfig) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Watched:
-    """A search watched: seconds since it began and GB at each look, and how many it tried, if it ended."""
+    """A monitored search: seconds since its start and GB, per sample; configurations tried, if complete."""
 
     task: Task
     seconds: tuple[float, ...]
@@ -63,7 +63,7 @@ class Watched:
     tried: int | None
 
     def quarter(self, n: int) -> float:
-        """The most that was taken in a quarter of the time, 0 to 3; of few looks the most of all."""
+        """Peak in a quarter (0 to 3) of the time; with too few samples the overall peak."""
         end = self.seconds[-1]
         among = [g for s, g in zip(self.seconds, self.gigabytes, strict=True) if n <= 4 * s / end <= n + 1]
         return max(among, default=max(self.gigabytes))
@@ -82,25 +82,25 @@ def _figure(size: str, watched: Watched) -> Figure:
 
 def _of_long(size: str, watched: Watched) -> list[Figure]:
     growth = watched.quarter(3) - watched.quarter(1)
-    note = "most in the last quarter of the search less most in the second"
-    return [_figure(size, watched), Figure("its growth while searching", (1000 * growth,), "MB", note)]
+    note = "peak in the last quarter of the search minus peak in the second"
+    return [_figure(size, watched), Figure("growth during the search", (1000 * growth,), "MB", note)]
 
 
 def watch(task: Task, minutes: float | None) -> Watched:
-    """Search in a process of its own and watch the memory of it and all below it; stopped after so long.
+    """Search in a separate process and monitor the memory of its process tree; stop it after ``minutes``.
 
-    Shared pages, such as those of Ray's object store, count once (Linux's PSS).
+    Shared pages, such as those of Ray's object store, count once (PSS on Linux).
     """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
         command = [sys.executable, "-m", __name__, json.dumps(asdict(task)), folder]
         process = psutil.Popen(command, env=environment(), stdout=log, stderr=log)
         seconds, gigabytes = [], []
-        began = None
+        started = None
         try:
             while process.poll() is None:
-                if began is None and (Path(folder) / BEGUN).exists():
-                    began = time.monotonic()
-                now = 0.0 if began is None else time.monotonic() - began
+                if started is None and (Path(folder) / STARTED).exists():
+                    started = time.monotonic()
+                now = 0.0 if started is None else time.monotonic() - started
                 gigabytes.append(tree_bytes(process) / 1e9)
                 seconds.append(now)
                 if minutes is not None and now > 60 * minutes:
@@ -112,14 +112,14 @@ def watch(task: Task, minutes: float | None) -> Watched:
         if code:
             log.seek(0)
             raise RuntimeError(
-                f"the search of --parts memory ended with {code}: {log.read()[-2000:].strip()}"
+                f"--parts memory: the search failed with exit code {code}: {log.read()[-2000:].strip()}"
             )
         tried = json.loads((Path(folder) / DONE).read_text())["tried"] if code == 0 else None
     return Watched(task, tuple(seconds), tuple(gigabytes), tried)
 
 
 def tree_bytes(process: psutil.Process) -> int:
-    """Bytes of a process and all below it; what ends meanwhile has none."""
+    """Memory of a process tree in bytes; processes that end meanwhile count as 0."""
     total = 0
     try:
         tree = [process, *process.children(recursive=True)]
@@ -135,7 +135,7 @@ def tree_bytes(process: psutil.Process) -> int:
 
 
 def end(process: psutil.Process) -> None:
-    """End a process and all below it; Ray's own would otherwise outlive it for a while."""
+    """Kill a process tree; Ray's processes would otherwise outlive it for a while."""
     try:
         tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -149,8 +149,8 @@ def end(process: psutil.Process) -> None:
 
 
 def _search(task: Task, folder: str) -> None:
-    """The process that is watched: random evidence of the task's size, searched, chosen from and assessed."""
-    # imported here: the process that watches needs no Tune
+    """Entry point of the monitored process: search, choice and assessment on random evidence."""
+    # lazy imports: the monitoring process does not need Tune
     from zsfuse_ray.experiments.evidence import Alm, Evidence, Specialist, Text
     from zsfuse_ray.experiments.settings import Setting
     from zsfuse_ray.experiments.tune.assess import assess
@@ -189,7 +189,7 @@ def _search(task: Task, folder: str) -> None:
     every = [Setting(a, Text(b), "embedding", "linear", 1.0) for a, b in product(COPIES, COPIES)]
     settings = every[: task.blocks]
     own_ray = connect(None)
-    (Path(folder) / BEGUN).touch()
+    (Path(folder) / STARTED).touch()
     at_once = cores() if own_ray else None
     summaries, failed = search_blocks(evidence, settings, "ua", Output.open(folder), at_once)
     if failed:

@@ -1,4 +1,4 @@
-"""One benchmark from start to end: check the input, then measure part after part."""
+"""One benchmark from start to end: check the input, then measure each part."""
 
 import logging
 import os
@@ -33,13 +33,13 @@ JSON, PAGE = "benchmark.json", "benchmark.md"
 
 
 def benchmark(config: BenchmarkConfig) -> str:
-    """Measure, write the figures where ``output`` says, and return the page.
+    """Measure, write the figures to ``output``, and return the page.
 
-    InputError, before anything is measured, for what is wrong with archive, clips, models or output.
+    InputError, before any measurement, for an invalid archive, clips, models or output.
     """
     out = Output.open(config.output) if config.output else None
     if out is not None:
-        out.read_json(JSON)  # whatever lies there must be an earlier benchmark's
+        out.read_json(JSON)  # an existing file must be an earlier benchmark's
     listing = list_archive(config.input)
     clips = CLIPS.empty_table()
     if set(ON_CLIPS) & set(config.parts):
@@ -82,14 +82,14 @@ def benchmark(config: BenchmarkConfig) -> str:
         log.info(f"measuring {part}")
         figures = measure[part]()
         result["figures"][part] = [figure.about() for figure in figures]
-        if out is not None:  # part by part: what was measured stays when a later part breaks
+        if out is not None:  # after each part, so that results survive a failure in a later part
             out.write_json(JSON, result)
             out.write_bytes(PAGE, page(result).encode())
     return page(result)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and what else it was doing."""
+    """The machine of the measurements, and its load."""
     cpu = platform.processor() or platform.machine()
     about = Path("/proc/cpuinfo")
     if about.exists():

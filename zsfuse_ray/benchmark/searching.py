@@ -1,4 +1,4 @@
-"""How fast configurations are searched, beside what it costs to try them one by one."""
+"""Speed of the search over configurations, compared with evaluating them one by one."""
 
 import json
 import tempfile
@@ -32,12 +32,12 @@ from zsfuse_ray.models.specialist import Specialist
 from zsfuse_ray.runs.cluster import cores
 
 COPIES = (1, 2, 3, 4)  # of the audio and of the text
-FOLDS = 5  # the tuning's own default
+FOLDS = 5  # default of zsfuse tune
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What one tuning took: seconds of the search alone and of the whole job, for so many configurations."""
+    """Timing of one tuning: seconds of the search and of the whole job, and number of configurations."""
 
     search_s: float
     whole_s: float
@@ -63,11 +63,11 @@ def search(config: BenchmarkConfig) -> tuple[list[Figure], list[Searched]]:
             tuned = json.loads((out / "tune.json").read_text())
         searched = tuned["search"]
         if searched["failed"]:
-            raise RuntimeError(f"blocks of the search failed: {', '.join(searched['failed'])}")
+            raise RuntimeError(f"blocks of zsfuse tune failed: {', '.join(searched['failed'])}")
         done.append(Searched(searched["seconds"], whole_s, searched["configurations"]))
         same = {name: tuned["amplification"][f"no_effect_{name}"] for name in ("a", "b")}
         left_out = "; ".join(
-            f"{name} = {','.join(map(str, values))} changes nothing here and is left out"
+            f"{name} = {','.join(map(str, values))} is a no-op here and is left out"
             for name, values in same.items()
             if values
         )
@@ -75,10 +75,10 @@ def search(config: BenchmarkConfig) -> tuple[list[Figure], list[Searched]]:
     rates = tuple(one.configurations / one.search_s for one in done)
     figures = [
         Figure(f"{done[0].configurations:,} configurations", searches, "s", left_out),
-        Figure("configurations a second", rates, "/s"),
+        Figure("configurations per second", rates, "/s"),
         Figure("5 million configurations", tuple(5e6 / rate for rate in rates), "s"),
         Figure(
-            "tune, the whole process", tuple(one.whole_s for one in done), "s", "clips encoded, choice made"
+            "tune, the whole process", tuple(one.whole_s for one in done), "s", "with encoding and choice"
         ),
     ]
     return figures, done
@@ -86,7 +86,7 @@ def search(config: BenchmarkConfig) -> tuple[list[Figure], list[Searched]]:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What a configuration is scored on: targets and folds (n,), specialist (n, C), labels it covers (C,)."""
+    """Data to score a configuration on: targets and folds (n,), specialist (n, C), labels it covers (C,)."""
 
     labels: tuple[str, ...]
     targets: NDArray[np.int64]
@@ -98,7 +98,7 @@ class Labelled:
 def score_one(
     clips: Labelled, audio: NDArray[np.float32], text: NDArray[np.float32], scale: float, weight: float
 ) -> float:
-    """Return one configuration's UA, the mean over folds, by the plain functions of the method.
+    """Return one configuration's UA, averaged over folds, with the plain functions of ``method``.
 
     audio: (n, D); text: (P, C, D).
     """
@@ -109,12 +109,12 @@ def score_one(
 
 
 def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]) -> list[Figure]:
-    """Configurations one by one: all embedded anew for each, and with what was embedded kept.
+    """Configurations one by one: re-embedding everything for each, and with cached embeddings.
 
-    clips: labelled, in folds. Random configurations are measured on some of them and extrapolated: embedding
-    audio in proportion to the clips, embedding prompts not at all, as it does not depend on them; scoring is
-    measured on arrays of all clips, filled with the sample's. Decoding and the specialist count for nothing,
-    and scoring as if it spread over all cores without loss: the naive way at its best.
+    clips: labelled, in folds. Random configurations are timed on a sample of clips and extrapolated:
+    embedding of audio scales with the clips, embedding of prompts is constant; scoring is timed on arrays of
+    all clips, filled with the sample's. A lower bound: decoding and the specialist are not counted, and
+    scoring is assumed to scale perfectly over cores.
     """
     labels = label_set(clips)
     where, dtype, usual_batch_s = device()
@@ -156,17 +156,17 @@ def naive(config: BenchmarkConfig, clips: pa.Table, searched: Sequence[Searched]
 def compared(
     times: Sequence[NDArray], clips: float, searched: Sequence[Searched], drawn: int, sample: int
 ) -> list[Figure]:
-    """What configurations cost one by one, and all of them beside the search of the same ones.
+    """Cost of evaluating configurations one by one, and of all, compared with the search.
 
-    times: of each repeat the seconds that the audio, text and scoring of one took, the mean over those drawn;
-    clips: how many times the sample all clips are.
+    times: per repeat, mean seconds of audio, text and scoring of one drawn configuration; clips: ratio of all
+    clips to the sample.
     """
     each = [extrapolated(*map(float, t), configurations=1, clips=clips, cores=cores()) for t in times]
-    note = f"{drawn} random ones each time, extrapolated from {sample} clips to all"
+    note = f"{drawn} random ones per repeat, extrapolated from {sample} clips to all"
     figures = [
-        Figure("one configuration, audio and text embedded for it", tuple(e[0] for e in each), "s", note),
+        Figure("one configuration, audio and text re-embedded", tuple(e[0] for e in each), "s", note),
         Figure(
-            "one configuration, embeddings kept",
+            "one configuration, cached embeddings",
             tuple(1000 * e[1] for e in each),
             "ms",
             "arrays of all clips",
@@ -181,15 +181,15 @@ def compared(
     note = f"extrapolated to {every:,} configurations"
     return [
         *figures,
-        Figure("all, everything embedded anew", tuple(w[0] / 86400 for w in whole), "days", note),
+        Figure("all configurations, re-embedded", tuple(w[0] / 86400 for w in whole), "days", note),
         Figure("ratio to the whole tuning", tuple(w[0] / job for w in whole), "×"),
-        Figure("all, embeddings kept", tuple(w[1] / 3600 for w in whole), "h", note),
+        Figure("all configurations, cached embeddings", tuple(w[1] / 3600 for w in whole), "h", note),
         Figure("ratio to the search alone", tuple(w[1] / alone for w in whole), "×"),
     ]
 
 
 def _samples(clips: pa.Table, rate: int, where: torch.device) -> list[torch.Tensor]:
-    """Clips without their silent edges, at a model's rate."""
+    """Clips at a model's rate, without the silence at their ends."""
     resampled = []
     for row in clips.select(["uri", "start_s", "end_s"]).to_pylist():
         pcm = decode(row["uri"], row["start_s"] or 0.0, row["end_s"])

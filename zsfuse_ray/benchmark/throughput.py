@@ -1,4 +1,4 @@
-"""How fast audio is decoded, encoded, and labelled from end to end."""
+"""Speed of decoding, encoding, and labelling from end to end."""
 
 import json
 import os
@@ -44,7 +44,7 @@ REAL_TIME = "× real time"
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sample of an archive, as the first stage of a run leaves it: DECODED rows, a bundle each."""
+    """A sample of an archive after the first stage of a run: DECODED rows, one per bundle."""
 
     bundles: pa.Table
     decoded: pa.Table
@@ -56,15 +56,15 @@ class Sample:
 
     @property
     def speech_s(self) -> float:
-        """Seconds of speech that was found in it."""
+        """Seconds of detected speech in the sample."""
         spans = [span for row in self.decoded["segments"].to_pylist() for span in row]
         return sum(span["samples"] / span["sample_rate"] for span in spans)
 
 
 def decoded_sample(listing: pa.Table, sample_s: float) -> Sample:
-    """Decode the first bundles of an archive, of at least ``sample_s`` seconds where there is so much.
+    """Decode the first bundles of an archive, at least ``sample_s`` seconds if it has that much.
 
-    InputError where nothing of it can be read.
+    InputError if nothing can be decoded.
     """
     planned: list[dict[str, Any]] = []
     seconds = 0.0
@@ -82,15 +82,15 @@ def decoded_sample(listing: pa.Table, sample_s: float) -> Sample:
     bundles = pa.Table.from_pylist(planned, schema=BUNDLE)
     sample = Sample(bundles, decode_bundles(bundles, HOW, ITEM_S))
     if not sample.audio_s:
-        raise InputError("--input: nothing of it can be decoded, so nothing can be measured")
+        raise InputError("--input: no audio in it can be decoded; give another archive")
     return sample
 
 
 def decoding(sample: Sample, repeats: int) -> list[Figure]:
-    """Decoding and voice activity, together as a run's first stage does it, and each by itself.
+    """Decoding and voice activity detection, together as in a run's first stage, and separately.
 
-    In seconds of audio a second of one core: CPU time is counted, so that other work on the machine and
-    waiting for storage does not.
+    In seconds of audio per CPU second of one core, so that other load and waiting for storage do not
+    count.
     """
     done = [item for row in sample.decoded["items"].to_pylist() for item in row]
     readable = {item["item_id"] for item in done if item["reason"] is None}
@@ -112,30 +112,30 @@ def decoding(sample: Sample, repeats: int) -> list[Figure]:
             audio_s += len(pcm.samples) / pcm.sample_rate
         alone.append(audio_s / decode_s)
         activity.append(audio_s / activity_s)
-    unit = f"{REAL_TIME} a core"
-    context = f"{HOW.left_context_s:g} s before and {HOW.right_context_s:g} s after each item included"
+    unit = f"{REAL_TIME} per core"
+    context = f"{HOW.left_context_s:g} s before and {HOW.right_context_s:g} s after each item are included"
     return [
-        Figure("decode and find speech", tuple(both), unit, context),
+        Figure("decode and detect speech", tuple(both), unit, context),
         Figure("decode alone", tuple(alone), unit),
-        Figure("find speech alone", tuple(activity), unit),
+        Figure("detect speech alone", tuple(activity), unit),
     ]
 
 
 def device() -> tuple[torch.device, torch.dtype, float]:
-    """Where a run would encode here, in which precision, and with how many seconds of audio at once."""
+    """Device and precision of a run on this machine, and seconds of audio per batch."""
     if torch.cuda.is_available():
         return torch.device("cuda"), torch.bfloat16, GPU_BATCH_S
-    torch.set_num_threads(cores())  # finding speech has set it to one
+    torch.set_num_threads(cores())  # speech detection has set it to 1
     return torch.device("cpu"), torch.float32, CPU_BATCH_S
 
 
 def encoding(sample: Sample, config: BenchmarkConfig) -> list[Figure]:
-    """Each model by itself on the speech of the sample, bundle by bundle as in a run."""
+    """Each model separately on the speech of the sample, bundle by bundle as in a run."""
     where, automatic, usual_batch_s = device()
     dtype = automatic if config.precision == "auto" else getattr(torch, config.precision)
     batch_s = config.batch_s or usual_batch_s
     if not sample.speech_s:
-        raise InputError("--input: there is no speech in it for --parts encode")
+        raise InputError("--input: no speech detected in it, which --parts encode needs")
     figures = []
     for kind, spec in model_specs(config).items():
         model = load(spec, where, dtype)
@@ -149,9 +149,9 @@ def encoding(sample: Sample, config: BenchmarkConfig) -> list[Figure]:
                         embed_clips(model, clips, config.audio_repeats, long=config.long, batch_s=batch_s)
                     else:
                         classify_clips(model, clips, long=config.long, batch_s=batch_s)
-            if n:  # the first time warms up
+            if n:  # the first pass is a warm-up
                 speeds.append(sample.speech_s / (time.perf_counter() - started))
-        note = f"{str(dtype).removeprefix('torch.')}, {batch_s:g} s a batch"
+        note = f"{str(dtype).removeprefix('torch.')}, {batch_s:g} s per batch"
         if where.type == "cuda":
             note += f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory"
             del model
@@ -172,7 +172,7 @@ def _clips(row: dict[str, Any], rate: int, where: torch.device) -> list[torch.Te
 
 
 def environment() -> dict[str, str]:
-    """Environment of a process that runs this package, with a Ray of its own."""
+    """Environment of a process that runs this package with its own Ray."""
     variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     package = str(Path(zsfuse_ray.__file__).parents[1])
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, (package, variables.get("PYTHONPATH"))))
@@ -184,10 +184,10 @@ def run_job(
     options: Mapping[str, Any],
     zsfuse: Sequence[str] = (sys.executable, "-m", "zsfuse_ray"),
 ) -> float:
-    """Run a verb on this machine, with a Ray of its own; returns its wall time in seconds.
+    """Run a verb on this machine with its own Ray; returns its wall time in seconds.
 
-    options: what its --config file holds. InputError with its last line where it refused them, RuntimeError
-    where it failed.
+    options: content of its --config file. InputError with its last line if it rejects them, RuntimeError if
+    it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "options.yaml"
@@ -196,18 +196,18 @@ def run_job(
         started = time.perf_counter()
         done = subprocess.run(command, env=environment(), capture_output=True, text=True)
         took = time.perf_counter() - started
-    if done.returncode > 1:  # 1: it ended, but too much of the archive could not be read
+    if done.returncode > 1:  # 1: complete, but too many files were unreadable
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         if done.returncode == 2:
             raise InputError(f"zsfuse {verb}: {last.removeprefix('error: ')}")
-        raise RuntimeError(f"zsfuse {verb} ended with {done.returncode}: {last}")
+        raise RuntimeError(f"zsfuse {verb} failed with exit code {done.returncode}: {last}")
     return took
 
 
 def from_end_to_end(config: BenchmarkConfig, bare: Sequence[float] = ()) -> list[Figure]:
-    """``zsfuse score`` on the whole archive, as a process of its own in a temporary folder.
+    """``zsfuse score`` on the whole archive, in a separate process and a temporary folder.
 
-    bare: seconds of speech a second that each model encodes by itself, where that was measured.
+    bare: seconds of speech per second that each model encodes alone, if measured.
     """
     whole, device_hours, startup, steady, overhead = [], [], [], [], []
     where = "cpu"
@@ -228,12 +228,12 @@ def from_end_to_end(config: BenchmarkConfig, bare: Sequence[float] = ()) -> list
                 steady.append(speed)
     figures = [
         Figure("score, the whole process", tuple(whole), REAL_TIME),
-        Figure("audio hours a device hour", tuple(device_hours), f"h/h ({where})", "as run.json has it"),
-        Figure("start-up", tuple(startup), "s", "Python, Ray, models described, plan"),
+        Figure("audio hours per device hour", tuple(device_hours), f"h/h ({where})", "from run.json"),
+        Figure("start-up", tuple(startup), "s", "Python, Ray, model descriptions, plan"),
     ]
     if bare:
-        note = "wall time of encoding less that of the bare encoders; start of the actors included"
-        figures.append(Figure("overhead an item", tuple(overhead), "ms", note))
+        note = "wall time of encoding minus that of the bare encoders; includes start of the actors"
+        figures.append(Figure("overhead per item", tuple(overhead), "ms", note))
     if steady:
         note = "between the first file of encoded/ and the last"
         return [*figures, Figure("steady state", tuple(steady), REAL_TIME, note)]
@@ -241,9 +241,9 @@ def from_end_to_end(config: BenchmarkConfig, bare: Sequence[float] = ()) -> list
 
 
 def steady_speed(encoded: Path) -> float | None:
-    """Seconds of audio a second between a run's first file of encoded/ and its last; None of few files.
+    """Seconds of audio per second between a run's first and last file in encoded/; None for few files.
 
-    What is written first has waited for the actors to load their models.
+    The first file is excluded, as it waited for the actors to load their models.
     """
     files = sorted(encoded.rglob("*.parquet"), key=lambda path: path.stat().st_mtime)
     if len(files) < 4:

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, heat maps, files; readable in grey and with any colour vision."""
+"""Shared parts of all figures: colours, axes, heat maps, files; legible without colour vision."""
 
 import io
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.runs.folder import Output
 
-# Okabe & Ito's colours, distinct with any colour vision; beside them always a marker or a line style.
+# Okabe & Ito's colour-blind-safe palette; a marker or line style always adds to the colour.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B6B6B"
 FONT = 11
 FIGURES = "figures"  # the folder
 
 
 def write_figures(out: Output, figures: Iterable[tuple[str, Figure]]) -> None:
-    """Write figures by their names into FIGURES, each as PNG and as SVG."""
+    """Write named figures to FIGURES, each as PNG and SVG."""
     for name, figure in figures:
         for form in ("png", "svg"):
             out.write_bytes(f"{FIGURES}/{name}.{form}", image(figure, form))
@@ -31,7 +31,7 @@ def image(figure: Figure, form: str) -> bytes:
     FigureCanvasAgg(figure)
     file = io.BytesIO()
     stamp: Any = {"Date": None} if form == "svg" else {"Software": None}
-    with rc_context({"svg.hashsalt": "zsfuse_ray"}):  # its identifiers are random otherwise
+    with rc_context({"svg.hashsalt": "zsfuse_ray"}):  # fixed SVG ids, random by default
         figure.savefig(file, format=form, dpi=160, metadata=stamp)
     return file.getvalue()
 
@@ -39,7 +39,7 @@ def image(figure: Figure, form: str) -> bytes:
 def new_figure(
     columns: int, width: float, height: float, rows: int = 1, **how: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with rows of axes; without pyplot, so that nothing global is kept."""
+    """A figure with rows of axes; without pyplot, so without global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **how).ravel().tolist()
     for ax in axes:
@@ -60,8 +60,8 @@ def heat_map(
 ) -> None:
     """Draw values (rows, columns) as coloured cells with text in them.
 
-    limits: values of the first and the last colour. white_above: from where on the text is white, as on a
-    dark last colour; by default it is white up to the middle, as on a dark first colour.
+    limits: values of the first and last colour. white_above: text is white above this value, for a dark last
+    colour; by default it is white up to the middle, for a dark first colour.
     """
     low, high = limits
     ax.imshow(values, vmin=low, vmax=max(high, low + 1e-6), **how)
@@ -87,20 +87,20 @@ def over_copies(
     marked: Collection[tuple[int, int]] = (),
     same_colours: bool = False,
 ) -> Figure:
-    """Heat maps, by their titles, of values (A, B) over copies of audio (a) and of text (b).
+    """Heat maps of values (A, B), by title, over copies of audio (a) and text (b).
 
-    marked: the (a, b) that get a star; same_colours: whether a colour is the same value in all maps.
+    marked: the (a, b) with a star; same_colours: whether all maps share one colour scale.
     """
     width = (1.8 + 0.85 * len(b)) * len(maps) + 1.5
     figure, axes = new_figure(len(maps), max(width, 6.5), 1.9 + 0.65 * len(a))
     every = np.stack(list(maps.values()))
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
-        of = every if same_colours else values
+        scaled = every if same_colours else values
 
         def text(row: int, column: int, value: float) -> str:
             return f"{value:.1f}" + (" ★" if (a[row], b[column]) in marked else "")
 
-        heat_map(ax, values, text, (of.min(), of.max()), cmap="cividis", aspect="auto")
+        heat_map(ax, values, text, (scaled.min(), scaled.max()), cmap="cividis", aspect="auto")
         ax.set_xticks(range(len(b)), list(map(str, b)))
         ax.set_yticks(range(len(a)), list(map(str, a)))
         ax.set_xlabel("b: copies of the prompt")

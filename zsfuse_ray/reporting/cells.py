@@ -1,11 +1,11 @@
-"""Records of intervals as cells of tables and as words in lists."""
+"""Formatting of metric records for tables and lists."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def percent(metric: Mapping[str, Any] | None, digits: int = 1) -> str:
-    """A metric in %, with its interval, of so many digits, where there is one; a dash for none."""
+    """A metric in %, with its interval (to ``digits`` decimals) if it has one; a dash for None."""
     if metric is None:
         return "–"
     value = f"{100 * metric['value']:.1f}"
@@ -15,7 +15,7 @@ def percent(metric: Mapping[str, Any] | None, digits: int = 1) -> str:
 
 
 def points(gain: Mapping[str, Any]) -> str:
-    """A difference in points, with its interval where there is one."""
+    """A difference in points, with its interval if it has one."""
     value = f"{100 * gain['value']:+.1f} points"
     if gain["low"] is None:
         return value

@@ -1,4 +1,4 @@
-"""``evaluation.json`` as people read it: a Markdown page with tables, protocol and figures."""
+"""``evaluation.json`` as a Markdown page with tables, protocol and figures."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _METRICS = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE"}
 
 
 def write(out: Output, result: Mapping[str, Any]) -> str:
-    """Write evaluation.md and figures/ of an evaluation; returns what a person wants to see at once."""
+    """Write evaluation.md and figures/ of an evaluation; returns the summary to print."""
     for corpus, table in result["corpora"].items():
         drawn = draw(corpus, table)
         write_figures(out, ((f"{file_name(corpus)}_{name}", figure) for name, figure in drawn))
@@ -37,7 +37,7 @@ def page(result: Mapping[str, Any]) -> str:
 
 
 def _overview(result: Mapping[str, Any]) -> Iterator[str]:
-    """UA of every system on every corpus, and what fusion did."""
+    """UA of every system on every corpus, and the verdict on fusion."""
     corpora = result["corpora"]
     several = len(corpora) > 1
     yield (
@@ -76,10 +76,10 @@ def _models(result: Mapping[str, Any]) -> Iterator[str]:
         revision = f", revision {card['revision']}" if card["revision"] else ""
         yield f"- {kind}: `{card['model']}`{revision}, licence {card['licence'] or 'not stated'}"
         if "labels" in card:
-            yield f"  - its labels: {', '.join(card['labels'])}"
+            yield f"  - labels: {', '.join(card['labels'])}"
         if any(card.get("prompts_truncated", {}).values()):
             cut = ", ".join(f"{n} of b={b}" for b, n in card["prompts_truncated"].items() if n)
-            yield f"  - prompts longer than it reads, cut: {cut}"
+            yield f"  - prompts truncated to the text encoder's maximum length: {cut}"
     yield f"- code: zsfuse_ray {result['versions']['zsfuse_ray']}, git {result['git'] or 'none'}"
 
 
@@ -94,7 +94,7 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
         yield ""
         yield f"**{table['verdict']}**"
         yield ""
-        yield "Paired differences of UA, on the same drawn speakers:"
+        yield "Paired differences of UA, on the same resampled speakers:"
         yield ""
         for pair, gain in table["differences"].items():
             names = [table["systems"][key]["name"] for key in pair.split(" - ")]
@@ -128,31 +128,29 @@ def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
     }
     sizes = "; ".join(f"{part} {size}" for part, size in size_of.items())
     if parts["train"] == parts["test"]:
-        sizes = (
-            f"{size_of['test']}, in each fold one part for testing, the others for choosing and for the SVM"
-        )
+        sizes = f"{size_of['test']}, in each fold one part is tested, the others are for choices and the SVM"
     yield f"- labels ({len(table['labels'])}): {', '.join(table['labels'])}"
     if table["unknown_to_specialist"]:
-        yield f"  - the specialist does not cover: {', '.join(table['unknown_to_specialist'])}"
+        yield f"  - not covered by the specialist: {', '.join(table['unknown_to_specialist'])}"
     yield f"- merged classes: {facts['merged']}"
     if facts["licence"]:
-        yield f"- the data's licence: {facts['licence']}"
+        yield f"- licence of the data: {facts['licence']}"
     yield f"- clips: {facts['splits']}; {sizes}"
     yield f"- averaging: {facts['averaging']}"
-    yield f"- speaker overlap between testing and what was before: {facts['speaker_overlap']}"
+    yield f"- speaker overlap of the test part with train and dev: {facts['speaker_overlap']}"
     repeats = table.get("amplification", {"a": [], "same_input": []})
     for a, same in zip(repeats["a"], repeats["same_input"], strict=True):
         if a > 1 and same > 0:
             share = f"{same:.0%} of the clips"
-            yield f"- audio × {a}: for the ALM, {a} copies give the same input as one in {share}"
+            yield f"- audio × {a}: no-op for {share} (the ALM's input equals that of one copy)"
     if facts["rejected"]:
         yield f"- unreadable clips, left out: {facts['rejected']}"
     if facts["left_out"]:
         yield f"- clips in no split, left out: {facts['left_out']}"
     if not facts["test_speakers"]:
-        yield "- no intervals: clips name no speaker"
+        yield "- no intervals: some clips have no speaker"
     elif facts["few_speakers"]:
-        yield f"- intervals are rough: {_speakers(facts['test_speakers'])} in testing"
+        yield f"- intervals are rough: only {_speakers(facts['test_speakers'])} in the test part"
 
 
 def _speakers(number: int) -> str:
@@ -169,8 +167,8 @@ def _chosen(chosen: Mapping[str, Any], templates: list[str]) -> str:
 
 
 def _explained(result: Mapping[str, Any]) -> Iterator[str]:
-    yield "- UA (unweighted accuracy) is the mean recall over emotions, WA (weighted) the share of clips that"
-    yield "  are right; macro-F1 as scikit-learn's; ECE over 15 bins of confidence."
-    yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."
-    yield "- Every choice is made on dev speakers, every figure is of test speakers."
-    yield "- A corpus whose other speakers a model was trained on is held-out speakers, not zero-shot."
+    yield "- UA (balanced accuracy) is the mean recall over emotions, WA (accuracy) the share of correct"
+    yield "  clips; macro-F1 as in scikit-learn; ECE (calibration error) over 15 bins."
+    yield f"- Intervals: {result['config']['resamples']:,} bootstraps over speakers, expanded percentiles."
+    yield "- Choices are made on dev speakers; all metrics are of test speakers."
+    yield "- For a model trained on other speakers of a corpus, results are held-out speakers, not zero-shot."

@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 
 from zsfuse_ray.reporting.canvas import BLUE, FONT, GREY, ORANGE, RED, heat_map, new_figure, over_copies
 
-_RULE_STYLES = ((BLUE, "o"), (ORANGE, "^"), (GREY, "s"))  # one a fusion rule, in turn
-_SHOWN = ("svm", "specialist", "alm_amplified", "zs_fuse")  # where there is room for a few systems only
+_RULE_STYLES = ((BLUE, "o"), (ORANGE, "^"), (GREY, "s"))  # cycled over fusion rules
+_SHOWN = ("svm", "specialist", "alm_amplified", "zs_fuse")  # systems of figures with few panels
 _STYLES = dict(
     zip(_SHOWN, ((GREY, "s", ":"), (BLUE, "o", "-"), (ORANGE, "^", "--"), (RED, "D", "-.")), strict=True)
 )
 
 
 def draw(corpus: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
-    """Yield (name, figure) for one corpus of ``evaluation.json``; those there is nothing for are left out."""
+    """Yield (name, figure) for one corpus of ``evaluation.json``; figures without data are left out."""
     yield "systems", systems(corpus, table)
     yield "confusion", confusions(corpus, table)
     yield "reliability", reliability(corpus, table)
@@ -60,7 +60,7 @@ def systems(corpus: str, table: Mapping[str, Any]) -> Figure:
 
 
 def confusions(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """Confusion matrices in % of each row, of the systems that matter most."""
+    """Confusion matrices of the main systems, in % of each row."""
     shown = [key for key in _SHOWN if key in table["systems"]]
     n = len(table["labels"])
     side = 1.6 + 0.45 * n
@@ -86,7 +86,7 @@ def _whole(row: int, column: int, value: float) -> str:
 
 
 def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """Accuracy over confidence: on the diagonal a probability is the share that is right."""
+    """Accuracy over confidence; a calibrated system lies on the diagonal."""
     figure, (axes,) = new_figure(1, 5.8, 6.6)
     axes.plot([0, 100], [0, 100], color="black", linewidth=1, alpha=0.6)
     for key in _SHOWN:
@@ -116,7 +116,7 @@ def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
 
 
 def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """UA over the ALM's share w, for each fusion rule; what was chosen on dev is marked."""
+    """UA over the fusion weight w, for each fusion rule; the weights chosen on dev are marked."""
     curve = table["weight_curve"]
     figure, axes = new_figure(2, 10.0, 4.6, sharey=True)
     for ax, part in zip(axes, ("dev", "test"), strict=True):
@@ -128,7 +128,7 @@ def weight(corpus: str, table: Mapping[str, Any]) -> Figure:
             ax.axvline(w, color=RED, linestyle="--", linewidth=1.3, label="chosen on dev" if n == 0 else None)
         ax.set_xlabel("w: 0 is the specialist, 1 the ALM")
         ax.set_title(
-            "dev speakers: what is chosen by" if part == "dev" else "test speakers: for looking only"
+            "dev speakers (used to choose)" if part == "dev" else "test speakers (not used to choose)"
         )
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("UA in %")

@@ -1,4 +1,4 @@
-"""``tune.json`` as people read it: a Markdown page, and figures over amplification, weight and prompts."""
+"""``tune.json`` as a Markdown page, with figures over amplification, weight and prompts."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ _OBJECTIVES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "nll": "−NLL"}
 
 
 def write(out: Output, result: Mapping[str, Any]) -> str:
-    """Write tune.md and figures/ of a tuning; returns what a person wants to see at once."""
+    """Write tune.md and figures/ of a tuning; returns the summary to print."""
     write_figures(out, draw(result))
     out.write_bytes(PAGE, page(result).encode())
     last = f"tuned: {out.uri}/tuned.yaml   page: {out.uri}/{PAGE}   figures: {out.uri}/{FIGURES}"
@@ -35,7 +35,7 @@ def write(out: Output, result: Mapping[str, Any]) -> str:
 
 
 def draw(result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
-    """Yield (name, figure); those there is nothing for are left out."""
+    """Yield (name, figure); figures without data are left out."""
     yield "amplification", amplification(result)
     if result["weight_curve"]:
         yield "weight", weight(result)
@@ -43,7 +43,7 @@ def draw(result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 
 def amplification(result: Mapping[str, Any]) -> Figure:
-    """The best score over copies of audio (a) and text (b): of the ALM alone, and fused."""
+    """Best score over copies of audio (a) and text (b), of the ALM alone and fused."""
     table = result["amplification"]
     maps = {"ALM alone": 100 * np.array(table["alm"])}
     if "specialist" in result["systems"]:
@@ -53,7 +53,7 @@ def amplification(result: Mapping[str, Any]) -> Figure:
 
 
 def weight(result: Mapping[str, Any]) -> Figure:
-    """UA over the ALM's share w for each fusion rule, with its interval over speakers."""
+    """UA over the fusion weight w for each fusion rule, with its interval over speakers."""
     curve = result["weight_curve"]
     figure, (ax,) = new_figure(1, 7.5, 4.8)
     rules = {rule: points for rule, points in curve.items() if rule != "weights"}
@@ -68,14 +68,14 @@ def weight(result: Mapping[str, Any]) -> Figure:
     ax.axvline(chosen, color=RED, linestyle=":", linewidth=1.8, label=f"written: w = {chosen:g}")
     ax.set_xlabel("w: 0 is the specialist, 1 the ALM")
     ax.set_ylabel("UA in %, band: 95 % interval over speakers")
-    ax.set_title("UA over the fusion weight, all else as in the best; in-sample")
+    ax.set_title("UA over the fusion weight, other options as in the best; in-sample")
     ax.grid(alpha=0.3)
     ax.legend()
     return figure
 
 
 def prompts(result: Mapping[str, Any]) -> Figure:
-    """What a template adds to the mean score of all subsets, for the ALM alone and fused."""
+    """Effect of each template on the mean score of subsets, for the ALM alone and fused."""
     shown = [name for name in ("alm", "fused") if name == "alm" or "specialist" in result["systems"]]
     rows = [row for row in result["prompts"] if row["alm"] is not None]
     rows.sort(key=lambda row: row["alm"])
@@ -87,8 +87,8 @@ def prompts(result: Mapping[str, Any]) -> Figure:
         ax.barh(places, [100 * row[name] for row in rows], height, color=colour, hatch=hatch, label=label)
     ax.set_yticks(range(len(rows)), [textwrap.shorten(row["template"], 42) for row in rows])
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_xlabel(f"points of {_name(result)}: mean of the subsets with it − of those without")
-    ax.set_title("what each template contributes, in-sample")
+    ax.set_xlabel(f"points of {_name(result)}: mean of the subsets with it − mean of those without")
+    ax.set_title("contribution of each template, in-sample")
     ax.grid(axis="x", alpha=0.3)
     if rows:
         ax.legend()
@@ -98,11 +98,11 @@ def prompts(result: Mapping[str, Any]) -> Figure:
 def page(result: Mapping[str, Any]) -> str:
     """Return the whole page."""
     tuned = result["tuned"]["options"]
-    lines = ["# Tuning", "", *_overview(result), "", "## What is written", ""]
+    lines = ["# Tuning", "", *_overview(result), "", "## Options written to tuned.yaml", ""]
     lines += [f"- {key}: {_plain(value)}" for key, value in tuned.items()]
-    lines += ["", "The best in-sample, by which the figures are drawn:", ""]
+    lines += ["", "The best configuration in-sample, used in the figures:", ""]
     lines += [f"- {key}: {_plain(value)}" for key, value in result["best_in_sample"].items()]
-    lines += ["", "## Chosen in each fold, on the other folds", ""]
+    lines += ["", "## Choices for each fold, made on the other folds", ""]
     for key, system in result["systems"].items():
         if key in ("chosen", "best"):
             lines += [f"{system['name']}:", ""]
@@ -133,19 +133,19 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
     for name, what in (("a", "audio"), ("b", "text")):
         if none := result["amplification"][f"no_effect_{name}"]:
             copies = ", ".join(map(str, none))
-            yield f"copies of the {what} that change nothing for the ALM, left out: {name} = {copies}"
+            yield f"no-op copies of the {what}, left out: {name} = {copies}"
     if search["failed"]:
         yield f"failed and left out: {', '.join(search['failed'])}"
 
 
 def _explained(result: Mapping[str, Any]) -> Iterator[str]:
-    yield "- Nested: each fold's clips are predicted by what was chosen on the other folds, other speakers."
-    yield "- In-sample: the value on the clips that were chosen on. The gap is how much choosing overrates."
-    yield "- One standard error: of all configurations within the best one's standard error over folds, the"
-    yield "  specialist alone, else the fewest templates, the fewest copies, the smallest weight."
-    yield f"- Intervals: {result['config']['resamples']:,} resamples of whole speakers, expanded percentiles."
+    yield "- Nested: each fold's clips are predicted by the choice made on the other folds (other speakers)."
+    yield "- In-sample: the score on the clips used for the choice. The gap to nested is the selection bias."
+    yield "- One standard error: of the configurations within one standard error (over folds) of the best,"
+    yield "  the specialist alone, else the one with fewest templates, then copies, then smallest weight."
+    yield f"- Intervals: {result['config']['resamples']:,} bootstraps over speakers, expanded percentiles."
     if not result["search"]["exhaustive"]:
-        yield "- So many templates: not all subsets, but greedy ones and Optuna's, for each fold by itself."
+        yield "- Too many templates for all subsets: greedy selection, then Optuna's proposals, per fold."
 
 
 def _choice(one: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ def _figures_line(best: Mapping[str, float], epochs: int) -> str:
 def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
     corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
     parts = [f"{name} ({licences.get(name, 'licence not stated')})" for name in corpora]
-    return f"Trained on {', '.join(parts)}: the weights may be used only under these licences."
+    return f"Trained on {', '.join(parts)}: the use of the weights is bound by these licences."
 
 
 def _data_rows(table: pa.Table) -> list[str]:
