@@ -122,7 +122,7 @@ def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
         reader.check()
         mpeg_sync = head[0] == 0xFF and head[1:2] >= b"\xe0"
         if head.startswith(_MAGIC) or head[4:8] == b"ftyp" or mpeg_sync:
-            raise DecodeError("corrupt", f"{_words(error)}: {uri}") from None
+            raise DecodeError("corrupt", f"{_description(error)}: {uri}") from None
         raise DecodeError("not_audio", f"not a known audio format: {uri}") from None
     with container:
         reader.check()
@@ -189,7 +189,7 @@ def check_layout(channels: int, sample_rate: int, uri: str) -> None:
         raise DecodeError("unsupported", f"{sample_rate} Hz, the maximum is {MAX_SAMPLE_RATE}: {uri}")
 
 
-def _words(error: Exception) -> str:
+def _description(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 

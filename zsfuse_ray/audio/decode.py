@@ -63,7 +63,7 @@ def _decode_slice(
     stream = iter(frames)
     head = list(itertools.islice(stream, HEAD_FRAMES))
     if not head:
-        raise _nothing(source, frames)
+        raise _nothing_decoded(source, frames)
     clock = frames.clock = Clock(source, head, frames.faults > 0)
     rate, out_rate = clock.rate, min(clock.rate, MAX_RATE)
     first = round(start_s * out_rate)
@@ -135,7 +135,7 @@ def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float,
     return None
 
 
-def _nothing(source: Source, frames: Frames) -> DecodeError:
+def _nothing_decoded(source: Source, frames: Frames) -> DecodeError:
     stated = source.stated_s or 0.0
     if frames.broken is None and not frames.faults and stated < LOST_S:
         return DecodeError("empty", f"contains no audio: {source.uri}")

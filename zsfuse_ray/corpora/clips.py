@@ -39,7 +39,7 @@ SPLITS: dict[str, tuple[str, ...]] = {
 _SPLIT_NAMES = {word: split for split, words in SPLITS.items() for word in words}
 _NULL = pa.scalar(None, pa.string())
 _GENDERS = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
-_NOTHING = ("", "unknown", "nan", "none", "null", "n/a", "na")
+_UNKNOWN = ("", "unknown", "nan", "none", "null", "n/a", "na")
 
 
 def labelled(table: pa.Table, source: str = "the table", corpus: str | None = None) -> pa.Table:
@@ -82,7 +82,7 @@ def labelled(table: pa.Table, source: str = "the table", corpus: str | None = No
         kind = table[name].type
         if name not in (*CLIPS.names, "size") and not pa.types.is_nested(kind) and not pa.types.is_null(kind):
             clips = clips.append_column(name, table[name])
-    _note_misspelt(label_set(clips), source)
+    _warn_misspelt(label_set(clips), source)
     return clips
 
 
@@ -99,8 +99,8 @@ def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
         texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
     except pa.ArrowException:
         raise InputError(f"{source}: column {name} must hold text") from None
-    nothing = ("",) if name == "emotion" else _NOTHING  # "none" may be a user's label
-    return pc.if_else(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(nothing)), _NULL, texts)
+    unknown = ("",) if name == "emotion" else _UNKNOWN  # "none" may be a user's label
+    return pc.if_else(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(unknown)), _NULL, texts)
 
 
 def _folds(table: pa.Table, source: str) -> pa.ChunkedArray:
@@ -116,7 +116,7 @@ def _folds(table: pa.Table, source: str) -> pa.ChunkedArray:
     return folds
 
 
-def _note_misspelt(labels: Sequence[str], source: str) -> None:
+def _warn_misspelt(labels: Sequence[str], source: str) -> None:
     """Warn about labels close to a known name: probably misspelt, although own labels are allowed."""
     for label in labels:
         if label not in SYNONYMS and (close := get_close_matches(label, SYNONYMS, n=1, cutoff=0.8)):

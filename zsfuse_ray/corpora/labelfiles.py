@@ -54,7 +54,7 @@ def read_iemocap(folder: Folder) -> list[Clip]:
             style = "improvised" if "_impro" in turn else "scripted"
             clip = {"uri": uris[turn], "emotion": IEMOCAP_CLASSES[label], "sentence": sentences.get(turn)}
             clips.append({**clip, **parsed, "style": style})
-    _count_missing(folder, missing, len(clips))
+    _report_missing(folder, missing, len(clips))
     return clips
 
 
@@ -78,7 +78,7 @@ def read_msp_podcast(folder: Folder) -> list[Clip]:
         clip = {"uri": uris[stem], "emotion": row["EmoClass"], "speaker": row.get("SpkrID")}
         split = re.sub(r"\d+$", "", row["Split_Set"])  # Test1, Test2, … are all test
         clips.append(clip | {"gender": row.get("Gender"), "split": split, "split_set": row["Split_Set"]})
-    _count_missing(folder, missing, len(clips))
+    _report_missing(folder, missing, len(clips))
     return clips
 
 
@@ -105,11 +105,11 @@ def read_meld(folder: Folder) -> list[Clip]:
                 continue
             clip = {"uri": uris[stem], "emotion": row["Emotion"], "speaker": row["Speaker"], "split": split}
             clips.append(clip | {"gender": _MELD_CAST.get(row["Speaker"]), "sentence": row["Utterance"]})
-    _count_missing(folder, missing, len(clips))
+    _report_missing(folder, missing, len(clips))
     return clips
 
 
-def _count_missing(folder: Folder, missing: list[str], present: int) -> None:
+def _report_missing(folder: Folder, missing: list[str], present: int) -> None:
     """Warn about labelled clips without audio; InputError if none has audio."""
     where = redact(folder.root)
     if missing and not present:

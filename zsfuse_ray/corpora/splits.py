@@ -96,18 +96,18 @@ def _held_out(table: pa.Table, parts: int, seed: int) -> tuple[str, ...]:
         lacking = (labels[some].sum(axis=0) == 0).sum()
         return share > 0.5, lacking, abs(share - 1 / parts)
 
-    candidates = [_spared(np.flatnonzero(part == k), labels) for k in range(n)]
+    candidates = [_removable(np.flatnonzero(part == k), labels) for k in range(n)]
     return tuple(sorted(speakers[i][1] for i in min(filter(None, candidates), key=cost, default=[])))
 
 
-def _spared(some: NDArray[np.intp], labels: NDArray[np.float64]) -> list[int]:
+def _removable(some: NDArray[np.intp], labels: NDArray[np.float64]) -> list[int]:
     """Return those of some speakers whose removal leaves clips of every label; labels: (speakers, labels)."""
-    left, spared = labels.sum(axis=0), []
+    left, removable = labels.sum(axis=0), []
     for speaker in some:
         if (left - labels[speaker] > 0).all():
             left = left - labels[speaker]
-            spared.append(int(speaker))
-    return spared
+            removable.append(int(speaker))
+    return removable
 
 
 def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArray[np.intp]:
@@ -132,9 +132,9 @@ def _balanced(counts: Sequence[NDArray[np.float64]], n: int, seed: int) -> NDArr
 def _speakers(table: pa.Table, what: str) -> tuple[list[tuple[str | None, str]], NDArray[np.intp]]:
     """Return the speakers (corpus, name), sorted, and the index of each clip's speaker among them."""
     who = list(zip(table["corpus"].to_pylist(), table["speaker"].to_pylist(), strict=True))
-    if nameless := sum(speaker is None for _, speaker in who):
+    if unnamed := sum(speaker is None for _, speaker in who):
         raise InputError(
-            f"{what}: {nameless} of {len(who)} clips have no speaker; add a column speaker or split"
+            f"{what}: {unnamed} of {len(who)} clips have no speaker; add a column speaker or split"
         )
     speakers = sorted(set(who), key=lambda one: (one[0] or "", one[1]))
     place = {one: i for i, one in enumerate(speakers)}

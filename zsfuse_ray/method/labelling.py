@@ -99,9 +99,9 @@ def label_columns(
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of n segments, each (n,), see `posteriors` for the arguments.
 
-    label (strings), confidence (the label's probability), entropy (nats) and p_LABEL of the fused posterior;
+    label (strings), confidence (the label's score), entropy (nats) and p_LABEL of the fused posterior;
     specialist_LABEL for the labels it covers; alm_LABEL. All but label are float32. Ties go to the first
-    label. The confidence of an unsure segment is the probability of its most probable label.
+    label. The confidence of an unsure segment is its highest score.
     """
     fused, specialist, alm = posteriors(labelling, embeddings, logits, vectors)
     labels = np.array(labelling.labels, dtype=object)[fused.argmax(axis=1)]

@@ -42,7 +42,7 @@ _CODES: dict[str, tuple[str, ...]] = {
     "surprised": ("sur", "u", "ps", "pleasant surprise", "pleasant_surprise", "pleasant_surprised"),
 }
 
-UNSURE = "unsure"  # replaces a label whose probability is below the threshold
+UNSURE = "unsure"  # replaces a label whose confidence is below the threshold
 
 _WORDS = [word for words in SYNONYMS.values() for word in words]
 _CANONICAL = {word: name for table in (SYNONYMS, _CODES) for name, words in table.items() for word in words}

@@ -107,7 +107,7 @@ def fold_scores(
             pairs = (chosen[:, :, None] * chosen[:, None]).reshape(len(some), -1)
             divisor = np.sqrt(np.maximum(pairs @ norms, 1e-24))
         chosen, divisor = chosen.astype(dtype), divisor.astype(dtype)
-        by_label = [(part.label, _given(block, part, chosen, divisor, len(clips))) for part in parts]
+        by_label = [(part.label, _hits(block, part, chosen, divisor, len(clips))) for part in parts]
         scores = _f1(by_label, clips) if block.objective == "macro_f1" else _mean(block, by_label, clips)
         yield some, scores if block.specialist is not None else scores[:, :, -1:]
 
@@ -147,7 +147,7 @@ def _parts(block: Block, dtype: np.dtype) -> list[_Part]:
     return parts
 
 
-def _given(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds: int) -> NDArray[np.float64]:
+def _hits(block: Block, part: _Part, chosen: NDArray, divisor: NDArray, n_folds: int) -> NDArray[np.float64]:
     """Number of clips in each cell predicted as the part's label at each weight, (K, cells, steps + 1).
 
     For `nll`, the sum of the log posteriors of this label instead.

@@ -59,7 +59,7 @@ def embed_clips(
         seeds and [seeds[piece.clip] for piece in pieces],
     )
     if known:
-        skipped = _known(pieces, repeats, known, model, seeds, len(clips))
+        skipped = _equal_inputs(pieces, repeats, known, model, seeds, len(clips))
         needed = np.unique(distinct.index[~skipped[[piece.clip for piece in pieces]]])
         if not len(needed):
             return torch.full((len(clips), len(repeats), model.dim), torch.nan), 0
@@ -126,7 +126,7 @@ def _pieces(
     return pieces
 
 
-def _known(
+def _equal_inputs(
     pieces: Sequence[_Piece],
     repeats: Sequence[int],
     known: Sequence[int],

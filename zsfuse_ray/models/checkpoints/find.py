@@ -76,7 +76,7 @@ def resolve(checkpoint: str) -> Checkpoint:
             "(config.json, preprocessor_config.json, model.safetensors), or one with a .pt or .pth file"
         )
     if not is_local:
-        if _means_a_folder(checkpoint, folder):
+        if _is_folder_name(checkpoint, folder):
             raise InputError(f"no such checkpoint folder: {checkpoint}{_nearest_path(folder)}")
         folder = hub_config(checkpoint).parent
     try:
@@ -122,7 +122,7 @@ def local_folder(checkpoint: str) -> Path:
     return WEIGHTS / checkpoint if checkpoint in SHIPPED else Path(checkpoint).expanduser()
 
 
-def _means_a_folder(checkpoint: str, folder: Path) -> bool:
+def _is_folder_name(checkpoint: str, folder: Path) -> bool:
     """Return whether a name that is not a folder must be a mistyped one, not a hub id (OWNER/NAME)."""
     if folder.is_absolute() or checkpoint.startswith((".", "~")) or folder.exists():
         return True

@@ -61,10 +61,10 @@ def read_weights(source: Checkpoint, keys: Iterable[str] = (), prefix: str = "")
         raise InputError(f"{name}: {file.name} contains no named weights (a state_dict)")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     before = re.compile(rf"^(module\.)?({re.escape(prefix)})?")
-    return {_todays_name(before.sub("", key)): value for key, value in tensors.items()}
+    return {_current_name(before.sub("", key)): value for key, value in tensors.items()}
 
 
-def _todays_name(key: str) -> str:
+def _current_name(key: str) -> str:
     stem, dot, last = key.rpartition(".")
     return stem + _RENAMED.get(dot + last, dot + last)
 

@@ -72,7 +72,7 @@ class Dual(AudioLanguageModel):
             # use the mask even if the feature extractor is not configured to return one
             self._front.masked = heeds_mask(encoder.config)
             self.same_length = not self._front.masked
-        self._try(name)
+        self._check_parts(name)
 
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:
         """Return the audio encoder's inputs, see `AudioLanguageModel.features`.
@@ -137,7 +137,7 @@ class Dual(AudioLanguageModel):
             return self._front.fbank.frames(samples) // getattr(self._front, "stride", 1)
         return samples // self._front.mel.hop + 1
 
-    def _try(self, checkpoint: str) -> None:
+    def _check_parts(self, checkpoint: str) -> None:
         """Embed a short silence and a word: the only way to check whether the parts fit."""
         try:
             audio = self.embed_audio([torch.zeros(self._shortest)])

@@ -23,7 +23,7 @@ _NAMES = (
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
 # Spectrogram and classification head, not part of ClapAudioModel, and masks, which it recomputes.
-_NOT_ITS = re.compile(r"(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask")
+_IGNORED = re.compile(r"(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask")
 
 
 def htsat_config(sizes: Sizes) -> ClapAudioConfig:
@@ -53,7 +53,7 @@ def htsat_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of an HTS-AT under the names of ClapAudioModel."""
     renamed: dict[str, Tensor] = {}
     for name, value in weights.items():
-        if _NOT_ITS.fullmatch(name):
+        if _IGNORED.fullmatch(name):
             continue
         for pattern, replacement in _NAMES:
             name = re.sub(pattern, replacement, name)
