@@ -6,7 +6,7 @@ import pytest
 
 from tests.archive.listed_files import manifest, touch
 from zsfuse_ray.archive.listing import KEY, VERSION, carry, list_archive
-from zsfuse_ray.audio.files import SIDECARS, check_scheme
+from zsfuse_ray.audio.files import SIDECARS
 from zsfuse_ray.audio.manifest import read_manifest
 from zsfuse_ray.audio.sources import open_audio
 from zsfuse_ray.errors import InputError
@@ -189,21 +189,6 @@ def test_a_manifest_that_cannot_be_read(tmp_path: Path, suffix: str) -> None:
     assert "no such file" in refusal(list_archive, str(path))
     path.write_bytes(b"PAR1\x00\xff{nonsense")
     assert str(path) in refusal(list_archive, str(path))
-
-
-@pytest.mark.parametrize(
-    "uri", ["s3://b/a", "https://h/a.wav", "hf://d/a", "file:///a", "demo:1", "/a: b", "a.wav"]
-)
-def test_schemes_that_can_be_read(uri: str) -> None:
-    assert check_scheme(uri) == uri
-
-
-@pytest.mark.parametrize(
-    "uri", ["ftp://h/a", "gopher://h", "zip://a.wav::s3://b/a.zip", "s3://b/a::file:///etc"]
-)
-def test_schemes_that_cannot(uri: str) -> None:
-    assert "cannot read" in refusal(list_archive, uri)
-    assert "https://" in refusal(check_scheme, uri)  # what can be
 
 
 @pytest.mark.parametrize(

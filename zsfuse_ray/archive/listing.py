@@ -1,4 +1,4 @@
-"""From what a user calls an archive to a table of recordings."""
+"""List an archive as a table of recordings."""
 
 from hashlib import blake2b
 from typing import Any
@@ -8,29 +8,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zsfuse_ray.audio.demo import demo_uris
-from zsfuse_ray.audio.files import check_scheme, is_sidecar, list_files
+from zsfuse_ray.audio.files import is_sidecar, list_files
 from zsfuse_ray.audio.manifest import MANIFESTS, PLANNED, read_manifest
 from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.stores import check_scheme
 
 LISTED = ("uri", "start_s", "end_s", "size")
-# Of a recording: hashes of what identifies it, and of what changes with its content or its manifest row.
+# Hashes of a recording: of its identity, and of what changes with its content or its manifest row.
 KEY, VERSION = "plan_key", "plan_version"
 
 
 def list_archive(archive: str) -> pa.Table:
-    """Table of recordings: LISTED (size in bytes; null where unknown), a manifest's columns, KEY, VERSION.
+    """Table of recordings: LISTED (size in bytes, null if unknown), a manifest's columns, KEY, VERSION.
 
-    ``archive`` is ``demo``, a folder (searched whole), a file, a glob, an object-store prefix or a manifest.
-    A file is identified by its URI, and its version by size and ETag or modification time where there is
-    one; a manifest's row by URI, slice and id, and its version by its other columns. InputError where there
-    is nothing, or nothing that could be audio.
+    ``archive`` is ``demo``, a folder (searched recursively), a file, a glob, an object-store prefix or a
+    manifest. A file is identified by its URI, and its version by size and ETag or modification time if
+    available; a manifest's row by URI, slice and id, and its version by its other columns. InputError if
+    nothing is found, or nothing that could be audio.
     """
     if archive == "demo":
         files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
     elif archive.lower().endswith(MANIFESTS):
         table = read_manifest(archive)
         for place, field in enumerate(table.schema):
-            if pa.types.is_null(field.type):  # nothing in it yet; an archive that grows may bring values
+            if pa.types.is_null(field.type):  # empty so far; later rows may have values
                 table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
         return _identified(table, [None] * len(table))
     else:
@@ -38,9 +39,9 @@ def list_archive(archive: str) -> pa.Table:
         every_file = list_files(archive)
         files = [file for file in every_file if not is_sidecar(file["uri"])]
         if not files:
-            beside = f"; {len(every_file)} other files" if every_file else ""
-            looked_for = f"no audio in it (looked for any audio or video file{beside})"
-            raise InputError(f"{redact(archive)}: {looked_for}")
+            others = f"; {len(every_file)} other files" if every_file else ""
+            missing = f"no audio in it (looked for any audio or video file{others})"
+            raise InputError(f"{redact(archive)}: {missing}")
     columns = {
         "uri": pa.array([file["uri"] for file in files], pa.string()),
         "start_s": pa.nulls(len(files), pa.float64()),
@@ -51,7 +52,7 @@ def list_archive(archive: str) -> pa.Table:
 
 
 def list_recording(file: str) -> pa.Table:
-    """Return the row of one file, as `list_archive` does; InputError where it is none, or more than one."""
+    """Return the row of one file, as `list_archive` does; InputError if it is not exactly one recording."""
     row = list_archive(file)
     if len(row) != 1:
         raise InputError(f"{file}: {len(row)} recordings; label one, or all of them with zsfuse score")
@@ -59,13 +60,13 @@ def list_recording(file: str) -> pa.Table:
 
 
 def own_columns(recordings: pa.Table) -> list[str]:
-    """Names of the columns that a manifest brought along."""
+    """Names of the manifest's own columns."""
     ours = ("recording_id", *LISTED)
     return [name for name in recordings.column_names if name not in ours and not name.startswith(PLANNED)]
 
 
 def carry(columns: dict[str, Any], recordings: pa.Table) -> None:
-    """Add a manifest's own columns to those of a table, as manifest_NAME where a name is taken."""
+    """Add a manifest's own columns to those of a table, as manifest_NAME if the name is taken."""
     for name in own_columns(recordings):
         columns[f"manifest_{name}" if name in columns else name] = recordings[name]
 
@@ -85,7 +86,7 @@ def _hashes(table: pa.Table) -> NDArray[np.int64]:
     place = 0
     for batch in table.to_batches(max_chunksize=65536):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            plain = tuple(None if value == "" else value for value in row)  # a csv has both for nothing
+            plain = tuple(None if value == "" else value for value in row)  # a csv has both for no value
             digest = blake2b(repr(plain).encode(errors="surrogatepass"), digest_size=8).digest()
             hashes[place] = int.from_bytes(digest, "little", signed=True)
             place += 1
@@ -93,7 +94,7 @@ def _hashes(table: pa.Table) -> NDArray[np.int64]:
 
 
 def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Keys of which a second, third … occurrence is told apart by its number."""
+    """Unique keys: a second, third … occurrence of a key is hashed with its number."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))

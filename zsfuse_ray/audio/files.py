@@ -1,17 +1,13 @@
-"""Which files a folder, a glob or an object-store prefix holds, and which URIs can be read at all."""
+"""The files of a folder, a glob or an object-store prefix."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.stores import audio_filesystem
 
-SCHEMES = ("s3", "http", "https", "hf", "file", "demo")
-
-# What lies beside recordings and is never one. Everything else is tried, whatever its name.
+# Files of these types are not audio; every other file is tried, whatever its name.
 SIDECARS = frozenset((
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".xml", ".html", ".htm", ".pdf",
     ".yaml", ".yml", ".toml", ".log", ".py", ".nfo", ".cue", ".m3u", ".m3u8", ".rss", ".srt",
@@ -20,24 +16,11 @@ SIDECARS = frozenset((
 ))  # fmt: skip
 
 
-def check_scheme(uri: str) -> str:
-    """Return the URI; InputError where no reader is for its scheme."""
-    scheme = (
-        match.group(1) if (match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)) and "://" in uri else "file"
-    )
-    if scheme not in SCHEMES or "::" in uri:
-        known = ", ".join(f"{name}://" for name in SCHEMES if name not in ("demo", "file"))
-        raise InputError(f"{redact(uri)}: cannot read {scheme}:// (a path, or {known})")
-    return uri
-
-
 def list_files(archive: str) -> list[dict[str, Any]]:
-    """Every file there but hidden ones, in a fixed order: dicts of uri and, where known, size and version.
+    """Return all files but hidden ones, in a fixed order: dicts of uri and, if known, size and version.
 
-    size is in bytes; version, an ETag or a modification time, differs where the content does.
-
-    ``archive`` is a folder (searched whole), a file, a glob or an object-store prefix. InputError where
-    nothing is there.
+    archive: a folder (searched recursively), a file, a glob or an object-store prefix. size is in bytes;
+    version, an ETag or a modification time, changes with the content. InputError if there is no file.
     """
     is_local = "://" not in archive or archive.startswith("file://")
     is_glob = any(c in archive for c in "*?[")
@@ -46,14 +29,14 @@ def list_files(archive: str) -> list[dict[str, Any]]:
     if archive.startswith(("http://", "https://")):
         return [{"uri": archive}]
     try:
-        fs, path = url_to_fs(archive)
+        fs, path = audio_filesystem(archive)
         if is_glob:
             infos = fs.glob(path, detail=True)
         elif fs.isfile(path):
             infos = {path: fs.info(path)}
         else:
             infos = fs.find(path, detail=True)
-    except Exception as error:  # each store has its own errors; a user needs the same line from all of them
+    except Exception as error:  # each store has its own errors
         raise InputError(f"{redact(archive)}: {redact(cause(error))}") from None
     prefix = "" if fs.protocol in ("file", ("file", "local")) else f"{archive.split('://')[0]}://"
     listed = [
@@ -82,7 +65,7 @@ def _local_files(archive: str) -> list[dict[str, Any]]:
 
 
 def _version(info: dict[str, Any]) -> str | None:
-    """What a store gives to see whether a file is still the same; each has its own name for it."""
+    """Return what changes with the content of a file, under the name that its store uses."""
     names = ("ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime")
     return next((str(info[name]) for name in names if info.get(name)), None)
 
@@ -94,7 +77,7 @@ def _local(path: Path) -> dict[str, Any]:
 
 
 def _text(path: str) -> str:
-    """The path, or its file:// URI where a name holds bytes that are no text."""
+    """Return the path, or its file:// URI if it is not valid UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -107,7 +90,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def is_sidecar(uri: str) -> bool:
-    """Whether the name is that of a text, table or archive: never audio."""
+    """Return whether a file name is that of a text, table or archive, not of audio."""
     return os.path.splitext(uri)[1].lower() in SIDECARS
 
 

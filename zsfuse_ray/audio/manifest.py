@@ -10,9 +10,10 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from zsfuse_ray.audio.files import cause, check_scheme
+from zsfuse_ray.audio.files import cause
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.errors import InputError, nearest, redact
+from zsfuse_ray.stores import check_scheme
 
 MANIFESTS = (".csv", ".jsonl", ".parquet")
 PROBE = "probe_"

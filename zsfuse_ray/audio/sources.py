@@ -1,4 +1,4 @@
-"""Opening recordings by URI: local paths, file://, s3://, http(s)://, hf:// and what else fsspec opens."""
+"""Opening recordings by URI: local paths, file://, s3://, gs://, http(s):// and hf://."""
 
 import io
 import os
@@ -10,13 +10,13 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
-import fsspec.core
 
 from zsfuse_ray.audio.demo import demo_wav
 from zsfuse_ray.errors import redact
+from zsfuse_ray.stores import audio_filesystem, in_object_store
 
-BLOCK_BYTES = 1 << 20  # a remote read; s3fs would fetch 50 MiB to read a header
-MAX_COPY_BYTES = 2 << 30  # from servers that cannot send parts of a file
+BLOCK_BYTES = 1 << 20  # per remote read; s3fs would read 50 MiB for a header
+MAX_COPY_BYTES = 2 << 30  # from servers without range requests
 RETRY_WAITS_S = (0.5, 1.0, 2.0)
 
 _DENIED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class AudioError(Exception):
-    """A recording that cannot be read: `reason` is a snake_case word, the message one line, no secrets."""
+    """A recording that cannot be read: `reason` is a snake_case word, the message one line."""
 
     def __init__(self, reason: str, message: str):
         line = " ".join(redact(message).split())
@@ -39,15 +39,15 @@ class AudioError(Exception):
 
 
 class SourceError(AudioError):
-    """A recording that cannot be fetched: not_found, denied, unreachable or too_large."""
+    """A recording that cannot be fetched; the reason is not_found, denied, unreachable or too_large."""
 
 
 @contextmanager
 def open_audio(uri: str) -> Iterator[BinaryIO]:
     """Open a recording as a seekable binary file; `demo:N` is the N-th synthetic one.
 
-    Remote reads are retried with growing waits when the connection drops or the store asks to slow down.
-    Raises SourceError, here or from a later read.
+    Remote reads are retried with backoff when the connection drops or the store throttles. Raises
+    SourceError, here or from a later read.
     """
     if uri.startswith("demo:"):
         file: Any = io.BytesIO(demo_wav(int(uri.removeprefix("demo:"))))
@@ -76,7 +76,7 @@ def _open_local(uri: str) -> IO[bytes]:
 
 
 class _RemoteFile(io.RawIOBase):
-    """An fsspec file whose reads are retried; it becomes a local copy where the server cannot send parts."""
+    """An fsspec file whose reads are retried; a local copy if the server does not support range requests."""
 
     def __init__(self, uri: str):
         super().__init__()
@@ -87,7 +87,7 @@ class _RemoteFile(io.RawIOBase):
         is_http = self._uri.startswith(("http://", "https://"))
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
         options = {"client_kwargs": {"timeout": timeout}} if is_http else {}
-        fs, path = fsspec.core.url_to_fs(self._uri, **options)
+        fs, path = audio_filesystem(self._uri, **options)
         file = fs.open(path, "rb", block_size=BLOCK_BYTES)
         return file if file.seekable() else _copied(file, self._uri)
 
@@ -98,7 +98,7 @@ class _RemoteFile(io.RawIOBase):
         except ValueError as error:
             if "range requests" not in str(error):
                 raise
-        fs, path = fsspec.core.url_to_fs(self._uri)
+        fs, path = audio_filesystem(self._uri)
         parts, self._file = self._file, _copied(fs.open(path, "rb", block_size=0), self._uri)
         parts.close()
         self._file.seek(position)
@@ -134,7 +134,7 @@ def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
             if copy.tell() + len(block) > MAX_COPY_BYTES:
                 copy.close()
                 limit = MAX_COPY_BYTES >> 30
-                raise SourceError("too_large", f"over {limit} GiB on a server that cannot send parts: {uri}")
+                raise SourceError("too_large", f"over {limit} GiB on a server without range requests: {uri}")
             copy.write(block)
     copy.seek(0)
     return copy
@@ -157,7 +157,7 @@ def _retried(call: Callable[[], T], uri: str) -> T:
 
 
 def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
-    """Return the message for the user (None: not the source's fault) and whether trying again may help."""
+    """Return the error for the user (None: not an error of the source) and whether it may be transient."""
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
@@ -183,8 +183,8 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
 
 
 def is_outage(uri: str, error: AudioError) -> bool:
-    """Whether the store itself is gone, rather than one object in it.
+    """Return whether the object store itself is unavailable, rather than one object in it.
 
-    That must stop a run, to be gone on with later: as rejects, all recordings left would count as done.
+    This must stop a run, which can be resumed: as rejects, the remaining recordings would count as done.
     """
-    return uri.startswith("s3://") and error.reason in ("unreachable", "denied")
+    return in_object_store(uri) and error.reason in ("unreachable", "denied")

@@ -44,7 +44,7 @@ class LabelledOptions(PromptOptions, EncoderOptions):
         "input",
         "FILE",
     )
-    output: str = option("", "folder or s3:// prefix for tables and figures", "output", "FOLDER")
+    output: str = option("", "folder, s3:// or gs:// prefix for tables and figures", "output", "FOLDER")
     labels: Words = option((), "take the clips with these labels only; by default all", "input")
     audio_repeats: Repeats = option((1, 2, 3, 4), "a to choose from: copies of the audio", "search")
     text_repeats: Repeats = option((1, 2, 3, 4), "b to choose from: copies of the prompt", "search")

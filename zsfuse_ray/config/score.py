@@ -21,12 +21,12 @@ class ArchiveOptions(SegmentOptions):
 
     input: str = option(
         "",
-        "folder, file, glob, s3://, https:// or hf:// URI, manifest (csv, jsonl, parquet with a column uri), "
-        "or demo",
+        "folder, file, glob, s3://, gs://, https:// or hf:// URI, manifest (csv, jsonl or parquet with a "
+        "column uri), or demo",
         "input",
         "PATH",
     )
-    output: str = option("", "folder or s3:// prefix for the tables", "output", "FOLDER")
+    output: str = option("", "folder, s3:// or gs:// prefix for the tables", "output", "FOLDER")
     ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
     dashboard: bool = option(False, DASHBOARD_HELP, "cluster")
     overwrite: bool = option(False, "delete the tables of another run in the output folder", "output")

@@ -45,7 +45,7 @@ class TrainConfig(AugmentationOptions):
     )
     output: str = option(
         "",
-        "folder or s3:// prefix for the model, its card, checkpoints and TensorBoard log",
+        "folder, s3:// or gs:// prefix for the model, its card, checkpoints and TensorBoard log",
         "output",
         "FOLDER",
     )

@@ -11,13 +11,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.corpora.filenames import Clip, parse_crema_d, parse_emodb, parse_ravdess, parse_tess
 from zsfuse_ray.corpora.folder import Folder, open_folder
 from zsfuse_ray.corpora.labelfiles import IEMOCAP_CLASSES, parse_iemocap
 from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.stores import audio_filesystem
 
 _LIST = re.compile(r"(?P<dataset>.+?)(_(?P<part>train|valid|test)_fold_(?P<fold>\d+))?\.(?P<form>jsonl|json)")
 _CORPORA = {"cremad": "crema_d", "msppodcast": "msp_podcast"}
@@ -121,7 +120,7 @@ def _label_map(folder: Folder) -> dict[str, str]:
 
 def _placed(clips: list[Clip], folder: Folder) -> list[Clip]:
     """Return the clips with full URIs, from the nearest folder at or above the lists that has any audio."""
-    fs, base = url_to_fs(folder.root)
+    fs, base = audio_filesystem(folder.root)
     prefix = f"{folder.root.split('://')[0]}://" if "://" in folder.root else ""
     some = [clip["uri"] for clip in clips[:20]]
     places = [base]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zsfuse_ray.audio.files import check_scheme, is_sidecar, list_files
+from zsfuse_ray.audio.files import is_sidecar, list_files
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.stores import check_scheme
 
 # Of several formats of a clip, the first of these is used; video containers last.
 PREFERENCE = (".wav", ".flac", ".aiff", ".opus", ".ogg", ".mp3", ".m4a")

@@ -1,7 +1,6 @@
-"""The folder of a run, local or in an object store: what lies where in it, and whose it is."""
+"""The folder of a run, local or in an object store: read and write its files."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,13 +14,14 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.stores import table_filesystem
 
-REJECTS = "rejects"  # every job lists there what it could not read
+REJECTS = "rejects"  # every job lists here what it could not read
 
 
 @dataclass(frozen=True)
 class Output:
-    """A run's folder. Names below it are the constants of this module."""
+    """A run's folder. Its methods take names relative to it."""
 
     uri: str
     fs: pafs.FileSystem
@@ -29,16 +29,13 @@ class Output:
 
     @classmethod
     def open(cls, uri: str, option: str = "--output") -> "Output":
-        """Open a folder or ``s3://`` prefix, named by this option; InputError where it cannot be one."""
+        """Open a folder or object-store prefix, named by this option; InputError if it cannot be one."""
         try:
-            if "://" in uri:
-                fs, root = pafs.FileSystem.from_uri(uri)
-            else:
-                fs, root = pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+            fs, root = table_filesystem(uri)
             kind = fs.get_file_info(root).type
             bucket = root.split("/")[0]
             if "://" in uri and fs.get_file_info(bucket).type == pafs.FileType.NotFound:
-                raise InputError(f"{option} {redact(uri)}: there is no bucket {bucket}; make it first")
+                raise InputError(f"{option} {redact(uri)}: there is no bucket {bucket}; create it first")
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"{option} {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}"
@@ -48,15 +45,15 @@ class Output:
         return cls(redact(uri), fs, root.rstrip("/"))
 
     def path(self, name: str) -> str:
-        """Full path of a name in the filesystem's own form."""
+        """Full path of a name, in the filesystem's form."""
         return f"{self.root}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file or folder of this name."""
+        """Whether a file or folder of this name exists."""
         return self.fs.get_file_info(self.path(name)).type != pafs.FileType.NotFound
 
     def delete(self, name: str) -> None:
-        """Delete a file or folder if it is there."""
+        """Delete a file or folder if it exists."""
         kind = self.fs.get_file_info(self.path(name)).type
         if kind == pafs.FileType.Directory:
             self.fs.delete_dir(self.path(name))
@@ -64,7 +61,7 @@ class Output:
             self.fs.delete_file(self.path(name))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Content of a JSON file; None where there is none. InputError where it is not ours."""
+        """Content of a JSON file, None if it does not exist. InputError if zsfuse_ray did not write it."""
         if not self.exists(name):
             return None
         with self.fs.open_input_stream(self.path(name)) as file:
@@ -74,11 +71,11 @@ class Output:
             if "zsfuse_ray" in value["versions"]:
                 return value
         except (ValueError, KeyError, TypeError):
-            pass  # told below, like any other file that this project did not write
+            pass  # reported below, like any other file that zsfuse_ray did not write
         raise InputError(f"{self.uri}/{name} exists, but zsfuse_ray did not write it; use another --output")
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
-        """Write a JSON file as a whole: on a local disk a killed job leaves the old one or the new one."""
+        """Write a JSON file; atomically on a local disk, so that a killed job leaves the old or new file."""
         temporary = f"{name}.tmp" if isinstance(self.fs, pafs.LocalFileSystem) else name
         self._folder_of(name)
         with self.fs.open_output_stream(self.path(temporary)) as file:
@@ -87,18 +84,18 @@ class Output:
             self.fs.move(self.path(temporary), self.path(name))
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file of any kind."""
+        """Write a file."""
         self._folder_of(name)
         with self.fs.open_output_stream(self.path(name)) as file:
             file.write(content)
 
     def write_table(self, name: str, table: pa.Table, **options: Any) -> None:
-        """Write one Parquet file, with options of pyarrow's writer."""
+        """Write one Parquet file, with options of pyarrow's `write_table`."""
         self._folder_of(name)
         pq.write_table(table, self.path(name), filesystem=self.fs, **options)
 
     def write_tables(self, name: str, tables: Iterable[pa.Table]) -> None:
-        """Write one Parquet file of several tables of one schema, one at a time; nothing where none comes."""
+        """Write tables of one schema to one Parquet file, one at a time; writes nothing without tables."""
         self._folder_of(name)
         with ExitStack() as open_files:
             writer = None
@@ -110,9 +107,9 @@ class Output:
 
     @contextmanager
     def as_folder(self, name: str = "") -> Iterator[Path]:
-        """A local folder whose files are the output's, or its subfolder's, once the block ends.
+        """A local folder whose files are in the output, or its subfolder, after the block.
 
-        In an object store they are copied then, also after an exception: what was written is kept.
+        For an object store they are copied then, also after an exception.
         """
         place = self.path(name).rstrip("/")
         if isinstance(self.fs, pafs.LocalFileSystem):
@@ -130,22 +127,22 @@ class Output:
                 )
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file, or all of a folder's."""
+        """Read a Parquet file, or all of a folder."""
         return self.dataset(name).to_table(columns=columns)
 
     def dataset(self, name: str) -> ds.Dataset:
-        """A Parquet file or folder as a dataset, for reading it in pieces."""
+        """A Parquet file or folder as a dataset, to be read in pieces."""
         return ds.dataset(self.path(name), filesystem=self.fs, format="parquet", exclude_invalid_files=False)
 
     def files(self, name: str) -> list[str]:
-        """Paths of all files in a folder and those below it, none where there is no such folder."""
+        """Paths of all files in a folder and its subfolders; empty if the folder does not exist."""
         entries = self.fs.get_file_info(
             pafs.FileSelector(self.path(name), allow_not_found=True, recursive=True)
         )
         return [file.path for file in entries if file.type == pafs.FileType.File]
 
     def parquet_files(self, name: str) -> list[str]:
-        """Finished Parquet files of a folder."""
+        """Paths of the Parquet files in a folder and its subfolders."""
         return [path for path in self.files(name) if path.endswith(".parquet")]
 
     def _folder_of(self, name: str) -> None:

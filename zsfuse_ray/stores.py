@@ -1,0 +1,77 @@
+"""From a URI to the filesystem that holds it: the same for recordings, tables and checkpoints."""
+
+import os
+import re
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.arrow import ArrowFSWrapper
+from pyarrow import fs as pafs
+
+from zsfuse_ray.errors import InputError, redact
+
+STORES = ("s3", "gs")  # object stores: read and written
+READ_ONLY = ("http", "https", "hf")
+_GCS_RETRIES = timedelta(seconds=60)  # pyarrow's own limit is 15 minutes
+_GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # of Google's client; an emulator has no credentials
+
+
+def check_scheme(uri: str, is_written: bool = False) -> str:
+    """Return the URI; InputError for a scheme that is not read, or with is_written not written."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    scheme = match[1] if match else "file"
+    known = STORES if is_written else STORES + READ_ONLY
+    if scheme not in (*known, "file") or "::" in uri:
+        verb = "write" if is_written else "read"
+        names = ", ".join(f"{name}://" for name in known)
+        raise InputError(f"{redact(uri)}: cannot {verb} {scheme}:// (a path, or {names})")
+    return uri
+
+
+def in_object_store(uri: str) -> bool:
+    """Whether a URI is of an object store."""
+    return uri.startswith(tuple(f"{name}://" for name in STORES))
+
+
+def table_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of tables and checkpoints, and the path in it.
+
+    InputError for a scheme that is not written; an OSError or ArrowException of the store.
+    """
+    if "://" not in check_scheme(uri, is_written=True):
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    if uri.startswith("gs://"):
+        return _gcs(), uri.removeprefix("gs://")
+    return pafs.FileSystem.from_uri(uri)
+
+
+def audio_filesystem(uri: str, **options: Any) -> tuple[AbstractFileSystem, str]:
+    """Return the filesystem of recordings and labels, which are read in parts, and the path in it.
+
+    options: of an HTTP filesystem.
+    """
+    if uri.startswith("gs://"):
+        return _ArrowStore(_gcs()), uri.removeprefix("gs://")
+    return url_to_fs(uri, **options)
+
+
+class _ArrowStore(ArrowFSWrapper):
+    """A store of pyarrow for fsspec, whose listing also finds files in folders without a marker object."""
+
+    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, **kwargs: Any) -> Any:
+        found = {}
+        for info in self.fs.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=True)):
+            is_file = info.type == pafs.FileType.File
+            depth = info.path.removeprefix(path).strip("/").count("/") + 1
+            if (is_file or withdirs) and (maxdepth is None or depth <= maxdepth):
+                kind = "file" if is_file else "directory"
+                found[info.path] = {"name": info.path, "size": info.size, "type": kind, "mtime": info.mtime}
+        return found if kwargs.get("detail") else list(found)
+
+
+@cache
+def _gcs() -> pafs.FileSystem:
+    return pafs.GcsFileSystem(anonymous=_GCS_EMULATOR in os.environ, retry_time_limit=_GCS_RETRIES)
