@@ -18,8 +18,8 @@ def run(*arguments: object) -> int:
 
 def test_decoding_and_encoding_of_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert run("--parts", "decode,encode", "--repeats", "2", "--output", tmp_path / "out") == 0
-    said = capsys.readouterr().out
-    assert said == (tmp_path / "out" / "benchmark.md").read_text()
+    message = capsys.readouterr().out
+    assert message == (tmp_path / "out" / "benchmark.md").read_text()
     result = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     assert {part: len(figures) for part, figures in result["figures"].items()} == {"decode": 3, "encode": 2}
     for figures in result["figures"].values():
@@ -31,7 +31,7 @@ def test_decoding_and_encoding_of_the_demo(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--input", "/no/such/folder"], "/no/such/folder"),
         (["--parts", "search", "--corpus", "ravdess:/no/such/folder"], "/no/such/folder"),
@@ -40,11 +40,11 @@ def test_decoding_and_encoding_of_the_demo(tmp_path: Path, capsys: pytest.Captur
         (["--alm", "dual:/no/such/model"], "/no/such/model"),
     ],
 )
-def test_invalid_input_is_reported_before_measuring(tmp_path: Path, capsys, arguments, said):
+def test_invalid_input_is_reported_before_measuring(tmp_path: Path, capsys, arguments, message):
     out = tmp_path / "out"
     assert run(*arguments, "--output", out) == 2
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not out.exists()

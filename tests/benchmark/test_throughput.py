@@ -41,15 +41,15 @@ def test_steady_state_excludes_the_first_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "said"),
+    ("code", "kind", "message"),
     [(2, InputError, "zsfuse job: no such thing"), (3, RuntimeError, "zsfuse job failed with exit code 3")],
 )
-def test_failed_job_raises_its_last_line(tmp_path: Path, code, kind, said):
+def test_failed_job_raises_its_last_line(tmp_path: Path, code, kind, message):
     script = tmp_path / "job.py"
     script.write_text(f"import sys; print('error: no such thing', file=sys.stderr); sys.exit({code})")
     with pytest.raises(kind) as broken:
         run_job("job", {}, (sys.executable, str(script)))
-    assert said in str(broken.value)
+    assert message in str(broken.value)
 
 
 def test_job_runs_with_its_own_ray_and_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -60,11 +60,11 @@ def test_job_runs_with_its_own_ray_and_this_package(tmp_path: Path, monkeypatch:
         "_, verb, option, file = sys.argv\n"
         "options = yaml.safe_load(open(file))\n"
         "assert verb == 'job' and option == '--config' and options['encoders'] == [1, 2]\n"
-        "said = os.environ['PYTHONPATH'] + str('RAY_ADDRESS' in os.environ)\n"
-        "pathlib.Path(options['output']).write_text(said)"
+        "message = os.environ['PYTHONPATH'] + str('RAY_ADDRESS' in os.environ)\n"
+        "pathlib.Path(options['output']).write_text(message)"
     )
-    options = {"output": str(tmp_path / "said"), "encoders": [1, 2]}
+    options = {"output": str(tmp_path / "message"), "encoders": [1, 2]}
     assert run_job("job", options, (sys.executable, str(script))) > 0
-    said = (tmp_path / "said").read_text()
-    assert said.startswith(str(Path(__file__).parents[2]))
-    assert said.endswith("False")
+    message = (tmp_path / "message").read_text()
+    assert message.startswith(str(Path(__file__).parents[2]))
+    assert message.endswith("False")

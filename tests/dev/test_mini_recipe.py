@@ -40,7 +40,7 @@ def test_trainings_follow_the_recipes(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         ({"corpora": ""}, "--corpora is needed"),
         ({"parts": "specialist,alms"}, 'no alms .did you mean "alm"'),
@@ -49,8 +49,8 @@ def test_trainings_follow_the_recipes(monkeypatch, tmp_path):
         ({"leave_out": "emodb", "parts": "install"}, "cannot be installed"),
     ],
 )
-def test_invalid_options(changed, says):
-    with pytest.raises(InputError, match=says):
+def test_invalid_options(changed, message):
+    with pytest.raises(InputError, match=message):
         build(MiniConfig, {"corpora": "data", "output": "out"} | changed)
 
 

@@ -73,7 +73,7 @@ def test_convolutions_have_the_variance_of_the_gain():
     torch.manual_seed(0)
     starts.standardise(encoder, mean, std)
     mels = mean[:, None] + std[:, None] * torch.randn(8, 64, 100)
-    out = encoder.conv1(mels).detach()[:, :, 1:-1]  # the edges reach into padding
+    out = encoder.conv1(mels).detach()[:, :, 1:-1]  # edges see padding
     assert float(out.var()) == pytest.approx(1.5**2 + 0.5**2, rel=0.15)
     assert float(out.mean()) == pytest.approx(0, abs=0.1)
     assert torch.allclose(encoder.embed_positions.weight, 0.02 * positions)

@@ -122,7 +122,7 @@ def test_embedding_is_roots_of_posteriors_and_components(space):
     words = ["angry", "livid", "table"]
     posterior = space.posterior(words)
     torch.testing.assert_close(posterior.sum(dim=1), torch.ones(3))
-    assert posterior[0, list(LEARNED).index("angry")] > 0.5  # at least 0.5, as a thesaurus word
+    assert posterior[0, list(LEARNED).index("angry")] > 0.5  # 0.5 is added for thesaurus words
     plain = torch.from_numpy(space.regression.predict_proba(space.features(words).numpy())).float()
     torch.testing.assert_close(posterior[1:], plain[1:])
     near_emotions = (posterior.sqrt() - space.near) / space.spread * (0.9 / len(LEARNED)) ** 0.5

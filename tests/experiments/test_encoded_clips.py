@@ -41,7 +41,7 @@ def test_clips_are_decoded_whole_and_slices_at_their_offsets(file):
     table = clip_table((file, None, None), (file, 2.0, 3.5), (file, 9.0, None), (file + "x", None, None))
     (row,) = decode_bundles(_bundles(table), WHOLE, 3600.0).to_pylist()
     spans = {span["item_id"]: (span["start_s"], span["end_s"]) for span in row["segments"]}
-    assert spans[0] == pytest.approx((0.4, 10.5))  # a margin of the silence stays
+    assert spans[0] == pytest.approx((0.4, 10.5))  # a margin of silence is kept
     assert spans[1] == pytest.approx((2.0, 3.5))
     assert spans[2] == pytest.approx((9.0, 10.5))
     assert [item["reason"] for item in row["items"]] == [None, None, None, "not_found"]
@@ -129,5 +129,5 @@ def test_encoded_columns_follow_the_order_of_the_clips():
 def test_exit_code_1_above_max_reject_rate(lost, code, caplog):
     counts = [{"encoded": 60 - lost, "rejected": 0, "more": 1}, {"encoded": 40, "rejected": lost}]
     assert exit_code(counts, 0.05) == code
-    said = "\n".join(caplog.messages)
-    assert (f"{lost} of 100 clips" in said) == ("--max-reject-rate" in said) == bool(code)
+    logged = "\n".join(caplog.messages)
+    assert (f"{lost} of 100 clips" in logged) == ("--max-reject-rate" in logged) == bool(code)

@@ -32,9 +32,9 @@ def refusal(folder: Path, source: object, **options: object) -> str:
     with pytest.raises(InputError) as refused:
         evaluate(config, "")
     assert not ray.is_initialized()
-    said = str(refused.value)
-    assert "\n" not in said
-    return said
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
 
 
 def with_split(rows: list, **splits: str) -> list:
@@ -65,9 +65,9 @@ def test_a_speaker_in_both_splits(tmp_path):
 
 def test_no_dev_split(tmp_path):
     path = manifest(tmp_path, with_split(GOOD, c="train"))
-    said = refusal(tmp_path, path)
-    assert "no clip is in split dev" in said
-    assert "omit the splits for folds by speaker" in said
+    message = refusal(tmp_path, path)
+    assert "no clip is in split dev" in message
+    assert "omit the splits for folds by speaker" in message
 
 
 def test_no_test_split(tmp_path):
@@ -100,8 +100,8 @@ def test_label_without_clips(tmp_path):
 
 
 def test_missing_checkpoint(tmp_path):
-    said = refusal(tmp_path, manifest(tmp_path, GOOD), specialist=f"classifier:{tmp_path}/none")
-    assert f"{tmp_path}/none" in said
+    message = refusal(tmp_path, manifest(tmp_path, GOOD), specialist=f"classifier:{tmp_path}/none")
+    assert f"{tmp_path}/none" in message
 
 
 def test_another_evaluation_in_the_output(tmp_path):

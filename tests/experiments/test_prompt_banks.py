@@ -45,6 +45,6 @@ def test_a_specialist_has_labels_and_no_banks():
 
 def test_specialist_without_common_labels_is_rejected():
     sets = {"one": ("sad", "bored"), "two": ("bored", "tired")}
-    said = "--specialist s covers none of the labels of two, bored, tired; its own are sad, calm"
-    with pytest.raises(InputError, match=said):
+    message = "--specialist s covers none of the labels of two, bored, tired; its own are sad, calm"
+    with pytest.raises(InputError, match=message):
         prompts._check_labels("s", ("sad", "calm"), sets)

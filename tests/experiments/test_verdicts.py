@@ -10,7 +10,7 @@ def gain(value: float, low: float | None) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("weight", "value", "low", "said"),
+    ("weight", "value", "low", "message"),
     [
         (0.0, 0.0, 0.0, "does not help: the weight chosen on dev is 0"),
         (0.3, -0.01, -0.03, "does not help here: -1.0 points"),
@@ -19,8 +19,8 @@ def gain(value: float, low: float | None) -> dict:
         (0.3, 0.02, None, "may help"),
     ],
 )
-def test_verdict_of_an_evaluation(weight, value, low, said):
-    assert said in of_evaluation(gain(value, low), [weight], 20)
+def test_verdict_of_an_evaluation(weight, value, low, message):
+    assert message in of_evaluation(gain(value, low), [weight], 20)
 
 
 def test_few_speakers_are_mentioned():
@@ -30,7 +30,7 @@ def test_few_speakers_are_mentioned():
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "said"),
+    ("value", "low", "message"),
     [
         (
             -0.01,
@@ -43,12 +43,12 @@ def test_few_speakers_are_mentioned():
         (0.02, 0.01, "Fusion helps: +2.0 points of UA (95 % interval +1.0 to +4.0)"),
     ],
 )
-def test_verdict_of_a_tuning(value, low, said):
-    assert said in of_tuning(gain(value, low), 20)
+def test_verdict_of_a_tuning(value, low, message):
+    assert message in of_tuning(gain(value, low), 20)
 
 
 def test_verdict_gives_the_reason_for_weight_0():
     assert "the best weight is 0" in of_no_weight(gain(0.02, None), None, "ua")
-    said = of_no_weight(gain(0.02, None), 0.0123, "ua")
-    assert "within one standard error of the best (0.012 of ua), so w = 0 is written" in said
-    assert said.endswith("With --choose best: +2.0 points of UA.")
+    message = of_no_weight(gain(0.02, None), 0.0123, "ua")
+    assert "within one standard error of the best (0.012 of ua), so w = 0 is written" in message
+    assert message.endswith("With --choose best: +2.0 points of UA.")

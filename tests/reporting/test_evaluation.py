@@ -48,7 +48,7 @@ def result() -> dict:
 def test_page_states_protocol_models_choices_and_verdict(result):
     text = page(result)
     table = result["corpora"]["numbers"]
-    for said in (
+    for message in (
         "UA",
         "WA",
         "splits of mini",
@@ -68,7 +68,7 @@ def test_page_states_protocol_models_choices_and_verdict(result):
         '"template ',
         "+1.0 points (-1.0 to +3.0)",
     ):
-        assert said in text, said
+        assert message in text, message
 
 
 def test_tables_contain_every_system_with_its_interval(result):
@@ -99,8 +99,8 @@ def test_system_missing_in_one_corpus_is_a_dash(result):
 
 
 def test_every_figure_is_written_as_png_and_svg(result, tmp_path):
-    said = write(Output.open(str(tmp_path)), result)
-    assert str(tmp_path) in said
+    message = write(Output.open(str(tmp_path)), result)
+    assert str(tmp_path) in message
     names = ("systems", "confusion", "reliability", "weight", "amplification")
     for corpus in ("numbers", "more_numbers"):
         for name in names:

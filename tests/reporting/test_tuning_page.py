@@ -55,8 +55,8 @@ def test_page_states_the_results(result):
 
 
 def test_every_figure_is_written_as_png_and_svg(result, tmp_path):
-    said = write(Output.open(str(tmp_path)), result)
-    assert str(tmp_path) in said
+    message = write(Output.open(str(tmp_path)), result)
+    assert str(tmp_path) in message
     for name in ("amplification", "weight", "prompts"):
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         ElementTree.fromstring((tmp_path / "figures" / f"{name}.svg").read_bytes())

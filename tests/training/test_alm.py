@@ -240,8 +240,8 @@ def test_invalid_starts_give_one_line_errors(duals, parts, tmp_path):
         (config_of(duals, **ALM, captions="a {gender} voice"), "clip0.wav: no caption can be filled"),
         (config_of(duals, **ALM, captions="a {mood} voice"), "no column mood"),
     ]
-    for config, says in cases:
-        with pytest.raises(InputError, match=says) as error:
+    for config, message in cases:
+        with pytest.raises(InputError, match=message) as error:
             Contrastive.check(config, table())
         assert "\n" not in str(error.value)
     assert Contrastive.check(config_of(audio, **ALM, text=str(text)), table()) == RATE
@@ -253,7 +253,7 @@ def test_invalid_starts_give_one_line_errors(duals, parts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"accumulate": 2}, "--accumulate"),
         ({"lora_rank": 4}, "--lora-rank"),
@@ -261,8 +261,8 @@ def test_invalid_starts_give_one_line_errors(duals, parts, tmp_path):
         ({"task": "specialist", "text": "x"}, "--text is"),
     ],
 )
-def test_incompatible_options(options, says):
-    with pytest.raises(InputError, match=says):
+def test_incompatible_options(options, message):
+    with pytest.raises(InputError, match=message):
         config_of("x", **(ALM | options))
 
 

@@ -32,7 +32,7 @@ def table(rows, corpora=None):
     return pa.table(columns | ({"corpus": corpora} if corpora else {}))
 
 
-def says(template, row):
+def claims_of(template, row):
     """The claims of a caption of the row: column → meaning."""
     meaning = {"emotion": canonical(row[0]), "gender": row[1], "style": row[2]}
     return {name: meaning[name] for name in placeholders(template)}
@@ -48,7 +48,7 @@ def test_caption_is_true_if_all_its_claims_are(rows, seed):
     for i, clip in enumerate(rows):
         own = {"emotion": canonical(clip[0]), "gender": clip[1], "style": clip[2]}
         for j, row in enumerate(rows):
-            claims = says(captions.templates[templates[j]], row)
+            claims = claims_of(captions.templates[templates[j]], row)
             differs = any(own[name] not in (None, value) for name, value in claims.items())
             lacking = any(own[name] is None for name in claims)
             assert true[i, j] == (not differs and not lacking)

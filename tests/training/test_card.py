@@ -10,8 +10,8 @@ EPOCH = {"epoch": 2, "steps": 9, "loss": 1.5, "dev_ua": 0.5, "dev_macro_f1": 0.2
 
 
 def test_the_line_of_an_epoch() -> None:
-    said = line(EPOCH | {"seconds": 30.0}, 10)
-    assert said == "epoch 2/10  loss 1.5000  dev ua 50.0%  dev macro f1 25.0%  30.0 s  4 min left"
+    message = line(EPOCH | {"seconds": 30.0}, 10)
+    assert message == "epoch 2/10  loss 1.5000  dev ua 50.0%  dev macro f1 25.0%  30.0 s  4 min left"
     assert line(EPOCH | {"seconds": 30.0}, 2).endswith("30.0 s  last")
     assert line({"epoch": 2, "step": 40, "resumed": 1.0}, 10) == "resumes from epoch 3/10, step 40"
     assert line({"epoch": 2, "step": 40, "checkpoint_rank": -1.0}, 10) == "checkpoint in epoch 3/10, step 40"
@@ -61,5 +61,5 @@ def test_card_without_dev_metrics() -> None:
 def test_card_lists_held_out_speakers() -> None:
     assert "held out" not in card_of()
     names = tuple(f"{number:02}" for number in range(20))
-    said = f"Speakers held out of training for dev: {', '.join(names)}."
-    assert said in card_of(held_out={"emodb": names})
+    message = f"Speakers held out of training for dev: {', '.join(names)}."
+    assert message in card_of(held_out={"emodb": names})

@@ -84,9 +84,9 @@ def held_out(train: Path, **options: object):
 @pytest.mark.parametrize("columns", ["uri,emotion,speaker", "uri,emotion,speaker,split"])
 def test_a_fifth_of_the_speakers_is_held_out_without_dev_clips(tmp_path: Path, columns: str) -> None:
     lines = [line if "split" in columns else line.removesuffix(",train") for line in VOICES]
-    found, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns=columns))
+    found, speakers, message = held_out(manifest(tmp_path / "t.csv", *lines, columns=columns))
     ((corpus, (speaker,)),) = speakers.items()
-    assert said == f"held out for dev: speakers {speaker} (20% of clips)"
+    assert message == f"held out for dev: speakers {speaker} (20% of clips)"
     assert corpus == "t"
     of_split = {(row["split"], row["speaker"]) for row in found.to_pylist()}
     assert of_split == {("dev" if str(s) == speaker else "train", str(s)) for s in range(5)}
@@ -102,17 +102,17 @@ def test_seed_determines_held_out_speakers(tmp_path: Path) -> None:
 def test_held_out_speakers_are_listed_by_corpus(tmp_path: Path) -> None:
     lines = [line.removesuffix("train") + corpus for line in VOICES for corpus in ("x", "y")]
     train = manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker,corpus")
-    _, speakers, said = held_out(train)
+    _, speakers, message = held_out(train)
     ((_, (a,)), (_, (b,))) = speakers.items()
-    assert said == f"held out for dev: speakers x {a}; y {b} (20% of clips)"
+    assert message == f"held out for dev: speakers x {a}; y {b} (20% of clips)"
 
 
 def test_none_held_out_with_dev_clips_or_dev_none(tmp_path: Path) -> None:
     with_dev = manifest(tmp_path / "t.csv", *VOICES, "d,happy,9,dev")
     assert held_out(with_dev)[1:] == ({}, None)
-    found, speakers, said = held_out(with_dev, dev="none")
+    found, speakers, message = held_out(with_dev, dev="none")
     assert (set(found["split"].to_pylist()), len(found), speakers) == ({"train"}, 10, {})
-    assert said == "no dev clips, so no epoch is evaluated and the last one is saved: --dev none"
+    assert message == "no dev clips, so no epoch is evaluated and the last one is saved: --dev none"
     columns = "uri,emotion,speaker"
     dev = manifest(tmp_path / "d.csv", "c,sad,9", "d,happy,9", columns=columns)
     assert held_out(manifest(tmp_path / "u.csv", *VOICES), dev=str(dev))[1:] == ({}, None)
@@ -127,17 +127,17 @@ def test_none_held_out_with_dev_clips_or_dev_none(tmp_path: Path) -> None:
     ],
 )
 def test_reason_for_no_dev_clips_is_reported(tmp_path: Path, lines: list[str], why: str) -> None:
-    found, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
+    found, speakers, message = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
     assert speakers == {}
     assert set(found["split"].to_pylist()) == {"train"}
-    assert said is not None
-    assert said.startswith("no dev clips, so no epoch is evaluated and the last one is saved: ")
-    assert why in said
+    assert message is not None
+    assert message.startswith("no dev clips, so no epoch is evaluated and the last one is saved: ")
+    assert why in message
 
 
 def test_long_list_of_speakers_is_truncated(tmp_path: Path) -> None:
     lines = [f"{s}{e},{e},{s:03}" for s in range(100) for e in ("happy", "sad")]
-    _, speakers, said = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
+    _, speakers, message = held_out(manifest(tmp_path / "t.csv", *lines, columns="uri,emotion,speaker"))
     assert len(speakers["t"]) == 20
-    assert said is not None
-    assert said.endswith(" and 8 more (20% of clips)")
+    assert message is not None
+    assert message.endswith(" and 8 more (20% of clips)")

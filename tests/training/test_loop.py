@@ -104,7 +104,7 @@ def test_gradients_of_two_workers_equal_one_with_all_clips(tmp_path: Path, sizes
 
 def test_number_of_workers_and_parts_does_not_change_training(tmp_path: Path) -> None:
     """Sampling, augmentation, mixup, averaging and dev metrics, with unequal shares of clips."""
-    # SGD-like steps would hide nothing; Adam turns rounding of tiny gradients into steps, so one epoch
+    # one epoch, as Adam amplifies rounding errors of tiny gradients
     options = AUGMENTED | {"epochs": 1, "batch_s": 5, "lr": 1e-4, "ema": 0.5, "warmup": 0}
     init = start(tmp_path, "wav2vec2-bert", **NO_DROPOUT)
     one = training(config_of(init, **options))

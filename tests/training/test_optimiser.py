@@ -25,18 +25,18 @@ def test_every_layer_has_a_lower_rate_than_the_next(family: str) -> None:
         lr, decay = rate[id(parameter)]
         assert decay == (0.1 if parameter.ndim > 1 else 0.0)
         if name.startswith(HEAD):
-            wanted = 7.0
+            expected = 7.0
         elif "conv_layers" not in name and ("layers.1." in name or "layer.1." in name):
-            wanted = 1.0
+            expected = 1.0
         elif "conv_layers" not in name and ("layers.0." in name or "layer.0." in name):
-            wanted = 0.5
+            expected = 0.5
         elif "encoder.layer_norm" in name:
-            wanted = 1.0  # after the last layer
+            expected = 1.0  # after the last layer
         else:
-            wanted = None if "layernorm" in name else 0.25
-        if wanted is not None:
-            assert lr == wanted, name
-            seen.add(wanted)
+            expected = None if "layernorm" in name else 0.25
+        if expected is not None:
+            assert lr == expected, name
+            seen.add(expected)
     assert seen == {7.0, 1.0, 0.5, 0.25}
 
 
@@ -64,18 +64,18 @@ def test_the_schedule_rises_and_falls(warmup: float, final: float) -> None:
 def test_average_equals_its_formula() -> None:
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2))
     average = Average(module, 0.5)
-    wanted = module[0].weight.detach().clone()
+    expected = module[0].weight.detach().clone()
     for step in range(1, 6):
         with torch.no_grad():
             module[0].weight.fill_(float(step))
             module[1].running_mean.fill_(float(step))  # pyright: ignore
         average.update()
         decay = min(0.5, (1 + step) / (10 + step))
-        wanted = decay * wanted + (1 - decay) * step
-    assert torch.allclose(average.values["0.weight"], wanted)
+        expected = decay * expected + (1 - decay) * step
+    assert torch.allclose(average.values["0.weight"], expected)
     assert average.values["1.running_mean"][0] > 3
     with average.in_place():
-        assert torch.allclose(module[0].weight, wanted)
+        assert torch.allclose(module[0].weight, expected)
     assert (module[0].weight == 5).all()
 
 

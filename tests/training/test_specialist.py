@@ -239,7 +239,7 @@ def test_full_size_models_run_one_step(name: str, lora: int, tmp_path: Path) -> 
         torch.optim.AdamW(groups).step()
 
 
-def said_of(init: Path, **options: object) -> str:
+def error_of(init: Path, **options: object) -> str:
     config = config_of(init, **options)
     try:
         Specialist.check(config, TABLE)
@@ -250,13 +250,13 @@ def said_of(init: Path, **options: object) -> str:
 
 
 def test_invalid_starts(tmp_path: Path) -> None:
-    assert "no such checkpoint folder" in said_of(tmp_path / "nothing")
+    assert "no such checkpoint folder" in error_of(tmp_path / "nothing")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
-    assert "no audio classifier of model_type 'clap'" in said_of(tmp_path)
+    assert "no audio classifier of model_type 'clap'" in error_of(tmp_path)
     init = trained_start(tmp_path / "wavlm")
-    assert "is waveforms" in said_of(init, frequency_masks=1)
+    assert "is waveforms" in error_of(init, frequency_masks=1)
     whisper = trained_start(tmp_path / "ast", "ast")
-    assert "no weighted sum" in said_of(whisper, weighted_layers=True)
+    assert "no weighted sum" in error_of(whisper, weighted_layers=True)
 
 
 def test_weights_of_another_model_are_rejected(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_weights_of_another_model_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "wavlm").mkdir()
     other = trained_start(tmp_path / "wavlm", "wavlm")
     (other / "model.safetensors").write_bytes((init / "model.safetensors").read_bytes())
-    assert "the weights lack wavlm." in said_of(other)
+    assert "the weights lack wavlm." in error_of(other)
 
 
 def test_silence_gives_a_finite_loss(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_workers_get_a_cpu_or_a_gpu_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"workers": 5},
@@ -31,8 +31,8 @@ def test_workers_get_a_cpu_or_a_gpu_each(tmp_path: Path) -> None:
         ({"workers": "5,8"}, "5 workers need 5 logical CPUs"),
     ],
 )
-def test_more_resources_than_the_cluster_has_are_rejected(tmp_path: Path, options: dict, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_too_few_cluster_resources_are_rejected(tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         scaling_for(
             config_of(tmp_path, **options), {"CPU": 4.0, "GPU": 2.0} if "gpus" in str(options) else {"CPU": 4}
         )

@@ -49,11 +49,11 @@ def test_many_prompts_are_added_greedily(searched, monkeypatch):
     monkeypatch.setattr(summary_module, "EXHAUSTIVE", 3)
     monkeypatch.setattr(summary_module, "refine", lambda *given, **named: None)
     greedy, table = summarise(searched)
-    np.testing.assert_allclose(greedy.score[:, 0], every.score[:, 0])  # single prompts are all tried
-    np.testing.assert_allclose(greedy.score[:, -1], every.score[:, -1])  # and so is the whole bank
+    np.testing.assert_allclose(greedy.score[:, 0], every.score[:, 0])  # all single prompts are tried
+    np.testing.assert_allclose(greedy.score[:, -1], every.score[:, -1])  # and the whole bank
     assert (greedy.score <= every.score + 1e-9).all()
     assert len(table) == 4 + 3 + 2 + 1
-    for s in range(5):  # a step adds one prompt to what was best before
+    for s in range(5):  # a step adds one prompt to the previous best
         best = greedy.score[s, 0].argmax()
         assert (greedy.subset[s, 1] & greedy.subset[s, 0, best] == greedy.subset[s, 0, best]).all()
 

@@ -28,9 +28,9 @@ def refusal(folder: Path, rows: list, columns: int = 3, **options: object) -> st
         tune(config, "")
     assert not ray.is_initialized()
     assert not (folder / "out").exists() or not list((folder / "out").glob("*.json"))
-    said = str(refused.value)
-    assert "\n" not in said
-    return said
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
 
 
 def test_no_labels(tmp_path):
@@ -45,20 +45,20 @@ def test_one_class(tmp_path):
 
 
 def test_fewer_speakers_than_folds(tmp_path):
-    said = refusal(tmp_path, GOOD, folds=6)
-    assert "5 speakers, too few for 6 folds" in said
-    assert "lower --folds" in said
+    message = refusal(tmp_path, GOOD, folds=6)
+    assert "5 speakers, too few for 6 folds" in message
+    assert "lower --folds" in message
 
 
 def test_with_splits_only_dev_clips_are_chosen_on(tmp_path):
-    said = refusal(tmp_path, GOOD, columns=4)
-    assert "2 speakers, too few for 3 folds (of --parts dev)" in said
+    message = refusal(tmp_path, GOOD, columns=4)
+    assert "2 speakers, too few for 3 folds (of --parts dev)" in message
 
 
 def test_missing_part(tmp_path):
     rows = [row for row in GOOD if row[3] != "test"]
-    said = refusal(tmp_path, rows, columns=4, parts="test")
-    assert "no clip is in --parts test; the clips are in dev, train" in said
+    message = refusal(tmp_path, rows, columns=4, parts="test")
+    assert "no clip is in --parts test; the clips are in dev, train" in message
 
 
 def test_single_class_in_the_chosen_part(tmp_path):
