@@ -1,4 +1,4 @@
-"""Label files and waveforms in Python, without Ray: what ``zsfuse score`` computes, a file at a time."""
+"""Label files and waveforms in Python, without Ray: what ``zsfuse score`` computes, one file at a time."""
 
 import os
 import tempfile
@@ -37,12 +37,12 @@ class Labeller:
         labeller = Labeller.from_preset("mini", labels=["angry", "happy", "sad", "neutral"])
         labeller.label("talk.mp3")
 
-    Options are those of ``zsfuse label``; the rows are those of the segments table of ``zsfuse score`` (equal
-    to 1e-3 where the float16 values of that table round the other way).
+    Options are those of ``zsfuse label``; the rows are those of the segments table of ``zsfuse score``, up to
+    float16 rounding (1e-3).
     """
 
     def __init__(self, config: LabellerOptions, device: str | None = None) -> None:
-        """device: "cpu" or "cuda", by default a GPU where torch finds one."""
+        """device: "cpu" or "cuda", by default a GPU if torch finds one."""
         self.config = config
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         specs = model_specs(config)
@@ -71,27 +71,27 @@ class Labeller:
         return cls(config, device)
 
     def label(self, audio: str | Path | ArrayLike, sample_rate: int | None = None) -> pd.DataFrame:
-        """Return a row for each segment of speech: label, confidence, entropy, the posteriors, speech_prob.
+        """Return one row per segment of speech: label, confidence, entropy, the posteriors, speech_prob.
 
         audio: a file (a path or URI), whose rows are indexed by (file, start, end), as in audformat's
         segmented index; or a waveform at sample_rate in Hz, floats in [-1, 1] or int16, shape (samples,) or
         (channels, samples), whose rows are indexed by (start, end). start and end are timedeltas. Without
-        speech there are no rows. DecodeError or SourceError for a file that cannot be read; of a truncated
-        file, the readable part is labelled, with a warning.
+        speech there are no rows. DecodeError or SourceError for a file that cannot be read; the readable part
+        of a truncated file is labelled, with a warning.
         """
         if isinstance(audio, str | Path):
             if sample_rate is not None:
-                raise InputError("sample_rate belongs to a waveform; a file has its own")
+                raise InputError("sample_rate is for waveforms only; a file has its own")
             return self._label_file(os.fspath(audio))
         if sample_rate is None:
             raise InputError("a waveform needs its sample_rate: label(waveform, 16000)")
-        with tempfile.TemporaryDirectory() as folder:  # as a file it takes the road of all files
+        with tempfile.TemporaryDirectory() as folder:  # decoded like any file
             path = Path(folder) / "waveform.wav"
             _write_wav(path, np.asarray(audio), sample_rate)
             return self._label_file(str(path)).droplevel("file")
 
     def label_files(self, files: Iterable[str | Path]) -> pd.DataFrame:
-        """Return the rows of several files below each other; one that cannot be read is a warning."""
+        """Return the concatenated rows of several files; warns about a file that cannot be read."""
         frames = []
         for file in files:
             try:
@@ -118,11 +118,11 @@ class Labeller:
         threads = torch.get_num_threads()
         try:
             return decode_bundles(bundle, self.config.segmentation, self.config.item_s)
-        finally:  # decoding takes one: an archive decodes on all cores
+        finally:  # decode_bundles sets one thread, as archives are decoded on all cores
             torch.set_num_threads(threads)
 
     def _bundles(self, file: str) -> Iterator[pa.Table]:
-        """The file's items as a plan cuts them, one bundle after the other."""
+        """Yield the bundles of the file's items, cut as in a plan."""
         row = list_recording(file)
         for name in ("recording_id", "plan_part"):
             row = row.append_column(name, pa.array([0], pa.int64()))
@@ -139,10 +139,8 @@ class Labeller:
             if array is not None:
                 finite &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if not finite.all():
-            lost = int((~finite).sum())
-            warnings.warn(
-                f"{file}: {lost} segments left out, as a model's values are not finite", stacklevel=4
-            )
+            dropped = int((~finite).sum())
+            warnings.warn(f"{file}: {dropped} segments left out: non-finite model outputs", stacklevel=4)
         columns = label_columns(
             self._labelling, *(None if array is None else array[finite] for array in values)
         )
@@ -157,13 +155,13 @@ class Labeller:
         return frame.sort_index()
 
     def _values(self, encoded: list[pa.Table]) -> tuple[NDArray[np.float32] | None, ...]:
-        """Embeddings, logits and vectors of the segments of encoded bundles, None without such a model."""
+        """Embeddings, logits and vectors of the segments of encoded bundles; None without that model."""
         embeddings = logits = vectors = None
         for key, facts in self._facts.items():
             first, second = model_columns(key)
             if kind_of(key) == "alm":
-                none = np.empty((0, len(self.config.audio_repeats), facts["dim"]), np.float32)
-                embeddings = np.concatenate([none, *(_embeddings(row, first, second) for row in encoded)])
+                empty = np.empty((0, len(self.config.audio_repeats), facts["dim"]), np.float32)
+                embeddings = np.concatenate([empty, *(_embeddings(row, first, second) for row in encoded)])
                 continue
             columns = pa.table({name: pa.chunked_array([], pa.large_binary()) for name in (first, second)})
             columns = pa.concat_tables([columns, *(row.select([first, second]) for row in encoded)])
@@ -179,12 +177,12 @@ def _embeddings(row: pa.Table, embeddings: str, inputs: str) -> NDArray[np.float
 
 
 def _write_wav(path: Path, samples: NDArray[Any], sample_rate: int) -> None:
-    """Write (samples,) or (channels, samples) as 16-bit WAV; InputError for what is no waveform."""
+    """Write (samples,) or (channels, samples) as 16-bit WAV; InputError for another shape or type."""
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[0] > samples.shape[1]):
         raise InputError(f"a waveform has shape (samples,) or (channels, samples), not {samples.shape}")
     if samples.dtype != np.int16:
         if samples.dtype.kind != "f":
-            raise InputError(f"a waveform is of floats in [-1, 1] or int16, not {samples.dtype}")
+            raise InputError(f"a waveform has floats in [-1, 1] or int16, not {samples.dtype}")
         samples = (np.clip(np.nan_to_num(samples), -1, 1) * 32767).round().astype(np.int16)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if samples.ndim == 1 else samples.shape[0])

@@ -1,6 +1,6 @@
 """``zsfuse VERB``: one command for every job.
 
-``jobs/VERB.py`` are the same as scripts, for ``ray job submit``. The docstring of a verb is its help text.
+``jobs/VERB.py`` are equivalent scripts for ``ray job submit``. The docstring of a verb is its help text.
 """
 
 import inspect
@@ -33,15 +33,12 @@ zsfuse VERB --help lists the options of a verb. A first try, which needs no netw
     zsfuse score --input demo --output out
 """
 
-# What a verb imports itself (Ray, torch) is slow, and only for a command line that is right.
-
-
-# Ray's own messages stay in its log files, and a signal is ours; set before Ray is imported.
+# Ray's own messages go only to its log files, so a signal prints one line; set before Ray is imported.
 _QUIET_RAY = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-_BEGINS_ANEW = ("evaluate", "benchmark")
+_NOT_RESUMED = ("evaluate", "benchmark")
 
 
 def run(argv: list[str] | None = None) -> NoReturn:
@@ -49,12 +46,12 @@ def run(argv: list[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     for name, value in _QUIET_RAY.items():
         os.environ.setdefault(name, value)
-    again = "begins anew" if argv and argv[0] in _BEGINS_ANEW else "resumes"
+    again = "starts over" if argv and argv[0] in _NOT_RESUMED else "resumes"
     run_job(main, argv, f"stopped; the same command {again}")
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb that a command line begins with; returns its exit code. InputError for an unknown verb."""
+    """Run the verb of a command line; returns its exit code. InputError for an unknown verb."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help(), end="")
         return 0
@@ -67,10 +64,10 @@ def main(argv: list[str]) -> int:
 
 
 def plan(argv: list[str]) -> int:
-    """Plan an archive: its content, how it is sliced, what it will take; zsfuse score starts from it.
+    """Plan an archive: its content, items and size; zsfuse score continues from the plan.
 
-    Run again, it adds the recordings that are new or changed since. With --measure it tries the models on a
-    sample and says what they will take of a device, a GPU or a CPU core, and with --price what that costs.
+    Run again, it adds new and changed recordings. With --measure it runs the models on a sample and prints
+    the GPU time (without a GPU, the CPU core time) of the archive, and with --price its cost.
 
         zsfuse plan --input my_folder --output out
         zsfuse plan --input my_folder --output out --measure --preset paper --price 0.5
@@ -78,6 +75,7 @@ def plan(argv: list[str]) -> int:
             python jobs/plan.py --input s3://bucket/podcasts --output s3://bucket/labels
     """
     config, _ = parse(PlanConfig, argv, plan)
+    # lazy imports, in all verbs: Ray and torch are slow, and a wrong command line needs neither
     from zsfuse_ray.archive.console import cost_text, plan_text
     from zsfuse_ray.archive.pipeline import plan as make_plan
 
@@ -96,18 +94,18 @@ def score(argv: list[str]) -> int:
         zsfuse score --embeddings table --output out --text-repeats 2 --fusion loglinear --weight 0.3
         zsfuse score --list-models
 
-    Run again with other labels, prompts, temperature, fusion or weight, it labels what it has encoded again,
-    in seconds; on an archive that has grown it encodes and labels the new and changed recordings alone.
+    Run again with other labels, prompts, temperature, fusion or weight, it labels again from encoded/, in
+    seconds. If the archive has grown, it encodes and labels only new and changed recordings.
 
-    --input and --embeddings exclude each other: the output of zsfuse embed, or of score, can be labelled
-    elsewhere, with neither audio nor GPU.
+    --input and --embeddings exclude each other: --embeddings labels the output of zsfuse embed or score in
+    another folder, without audio or GPU.
 
     On a Ray cluster, the same command:
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
             python jobs/score.py --input s3://bucket/podcasts --output s3://bucket/labels
 
-    Run again after a stop of any kind, it resumes; after the end, it does nothing.
+    Run again after an interruption, it resumes; after a finished run, it does nothing.
     """
     if "--list-models" in argv:
         from zsfuse_ray.models.about import listed
@@ -126,7 +124,7 @@ def score(argv: list[str]) -> int:
 
 
 def label(argv: list[str]) -> int:
-    """Label a few audio files at once: prints one row per segment, without Ray and without an output folder.
+    """Label a few audio files: prints one row per segment, without Ray or an output folder.
 
         zsfuse label talk.mp3
         zsfuse label a.wav b.wav --labels angry,happy,sad,neutral
@@ -141,23 +139,23 @@ def label(argv: list[str]) -> int:
 
 
 def embed(argv: list[str]) -> int:
-    """Encode an archive once: an embedding table, from which labels follow without audio.
+    """Encode an archive once, into an embedding table that can be labelled without audio.
 
         zsfuse embed --input demo --output table
         zsfuse embed --input clips.csv --output table --vad none --audio-repeats 1,2,3,4
         zsfuse score --embeddings table --output out --labels angry,happy,sad,neutral
 
-    Writes encoded/ (the ALM's embedding of each distinct input that repeating the audio gives, the
-    specialist's logits and vectors), recordings/, rejects/ and run.json. A manifest's own columns, such as
-    emotion, speaker and split, come along. Run again with another model or more copies of the audio, it
-    encodes just these; on an archive that has grown, just the new and changed recordings.
+    Writes encoded/ (the ALM's embedding of every distinct repetition of the audio, the specialist's logits
+    and vectors), recordings/, rejects/ and run.json. A manifest's other columns, such as emotion, speaker
+    and split, are copied. Run again with another model or more copies of the audio, it encodes only what is
+    missing; if the archive has grown, only new and changed recordings.
 
     On a Ray cluster, the same command:
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
             python jobs/embed.py --input s3://bucket/podcasts --output s3://bucket/table
 
-    Run again after a stop of any kind, it resumes; after the end, it does nothing.
+    Run again after an interruption, it resumes; after a finished run, it does nothing.
     """
     config, preset = parse(EmbedConfig, argv, embed)
     from zsfuse_ray.archive.console import print_result
@@ -167,25 +165,25 @@ def embed(argv: list[str]) -> int:
 
 
 def tune(argv: list[str]) -> int:
-    """Find the prompts, the amplification and the fusion that are best on your labelled clips.
+    """Find the best prompts, amplification and fusion on labelled clips.
 
         zsfuse tune --corpus ravdess:FOLDER --output out
         zsfuse tune --input my_clips.csv --alm clap:FOLDER --specialist classifier:FOLDER --output out
 
-    A manifest has the columns uri, emotion and speaker, and where known start_s, end_s, split or fold. The
-    clips are encoded once; then every subset of the templates is tried with 101 fusion weights, for all
-    copies of audio and text, ensemble rules, fusion rules and temperatures. The choice is measured on
-    speakers who had no part in it. Writes tuned.yaml, which score and evaluate take as --tuned; tune.md,
-    tune.json and figures/; trials/ with every subset of every block, best/ with the best of each number of
-    templates and each weight.
+    A manifest has the columns uri, emotion and speaker, and optionally start_s, end_s, split or fold. The
+    clips are encoded once; then every subset of the templates is evaluated with 101 fusion weights, for all
+    copies of audio and text, ensemble rules, fusion rules and temperatures. The reported accuracy is nested:
+    measured on speakers that were not used for the choice. Writes tuned.yaml, for --tuned of score and
+    evaluate; tune.md, tune.json and figures/; trials/ with every subset of every block; best/ with the best
+    configuration per number of templates and per weight.
 
-    On a Ray cluster, the same command (its dashboard, as --dashboard does here, or tensorboard --logdir
-    out/ray_tune, shows the trials):
+    On a Ray cluster, the same command (the Ray dashboard, locally with --dashboard, and tensorboard --logdir
+    out/ray_tune show the trials):
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
             python jobs/tune.py --input s3://bucket/clips.csv --output s3://bucket/tuning
 
-    Run again after a stop of any kind, it resumes; after the end, it does nothing.
+    Run again after an interruption, it resumes; after a finished run, it does nothing.
     """
     config, preset = parse(TuneConfig, argv, tune)
     from zsfuse_ray.experiments.clips import exit_code
@@ -205,16 +203,17 @@ def train(argv: list[str]) -> int:
             --init microsoft/wavlm-large --output my_specialist
         zsfuse train --train train.csv --dev dev.csv --init FOLDER --output my_specialist --workers 4
 
-    The first needs no network. Where neither --dev nor a split names dev clips, a fifth of the speakers is
-    held out of training to choose the best epoch; --dev none trains on all and saves the last epoch.
+    The first needs no network. Without --dev or a split for dev clips, a fifth of the speakers is held out
+    of training to choose the best epoch; --dev none trains on all clips and saves the last epoch.
 
-    The output is a folder that zsfuse score takes as it is: --specialist my_specialist. On a Ray cluster, the
-    same command, with an output that all machines reach:
+    The output folder is a model for zsfuse score: --specialist my_specialist. On a Ray cluster, the same
+    command, with an output that all machines can read:
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- python jobs/train.py \\
             --train s3://bucket/train.csv --init microsoft/wavlm-large --output s3://bucket/my_specialist
 
-    Run again after a stop of any kind, it resumes from its last checkpoint; after the end, it does nothing.
+    Run again after an interruption, it resumes from its last checkpoint; after a finished run, it does
+    nothing.
     """
     config, preset = parse(TrainConfig, argv, train)
     from zsfuse_ray.training.run import summary
@@ -225,14 +224,15 @@ def train(argv: list[str]) -> int:
 
 
 def evaluate(argv: list[str]) -> int:
-    """Measure every system of the paper's table on labelled clips.
+    """Evaluate all systems of the paper's table on labelled clips.
 
         zsfuse evaluate --corpus ravdess:FOLDER,emodb:FOLDER --splits mini --output out
         zsfuse evaluate --input my_clips.csv --alm clap:FOLDER --specialist classifier:FOLDER --output out
 
-    A manifest has the columns uri, emotion and speaker, and where known start_s, end_s, split (train, dev,
-    test) or fold. Everything is chosen on dev speakers and reported on test speakers; without splits, on
-    folds by speaker. Writes evaluation.md, evaluation.json, figures/, predictions.parquet and rejects/.
+    A manifest has the columns uri, emotion and speaker, and optionally start_s, end_s, split (train, dev,
+    test) or fold. All settings are chosen on dev speakers and reported on test speakers; without splits, on
+    speaker-independent folds. Writes evaluation.md, evaluation.json, figures/, predictions.parquet and
+    rejects/.
 
     On a Ray cluster, the same command:
 
@@ -251,20 +251,20 @@ def evaluate(argv: list[str]) -> int:
 
 
 def benchmark(argv: list[str]) -> int:
-    """Measure how fast it is here: ratios within one run, medians of several repeats.
+    """Measure the speed on this machine: medians of several repeats, and ratios within one run.
 
         zsfuse benchmark --output out
         zsfuse benchmark --input my_folder --corpus ravdess:FOLDER --output out
         zsfuse benchmark --parts search,naive,memory --corpus ravdess:FOLDER --output out
 
-    Parts: decode (with voice activity, and each alone), encode (each model alone), end (zsfuse score as a
-    process), label (labels from what is encoded, one core; --label-segments 1000000,20000000 shows how time
-    and memory grow), search (zsfuse tune: every subset of 16 templates, 101 weights, a and b of 1 to 4),
-    naive (what the same search costs one configuration after the other, extrapolated), memory (a search of
-    100,000 segments, watched from outside). Prints a table; writes benchmark.json and benchmark.md.
+    Parts: decode (with voice activity detection, and each alone), encode (each model alone), end (zsfuse
+    score end to end, as a process), label (labels from encoded/, one core; --label-segments 1000000,20000000
+    shows how time and memory grow), search (zsfuse tune: every subset of 16 templates, 101 weights, a and b
+    of 1 to 4), naive (the same search one configuration at a time, extrapolated), memory (peak memory of a
+    search over 100,000 segments). Prints a table; writes benchmark.json and benchmark.md.
 
-    It measures the machine it runs on, with a Ray of its own, whatever RAY_ADDRESS says. On a machine that
-    does something else meanwhile look at the ratios, not at the seconds.
+    It always starts a local Ray and ignores RAY_ADDRESS. On a machine that is busy with other work, use the
+    ratios, not the seconds.
     """
     config, _ = parse(BenchmarkConfig, argv, benchmark)
     from zsfuse_ray.benchmark.run import benchmark as measure

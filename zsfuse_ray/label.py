@@ -1,4 +1,4 @@
-"""``zsfuse label``: the rows of a `Labeller`, printed."""
+"""``zsfuse label``: prints the rows of a `Labeller`."""
 
 import logging
 import warnings
@@ -42,7 +42,7 @@ def print_labels(config: LabelConfig) -> int:
 
 
 def text_of(rows: pd.DataFrame, file: str, form: str, is_first: bool) -> str:
-    """Return the rows of one file as a table, csv or jsonl; is_first: whether a header comes before them.
+    """Return the rows of one file as a table, csv or jsonl; is_first: whether to print the csv header.
 
     rows: as `Labeller.label` returns them. start_s and end_s are in seconds.
     """

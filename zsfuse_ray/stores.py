@@ -1,4 +1,4 @@
-"""From a URI to the filesystem that holds it: the same for recordings, tables and checkpoints."""
+"""The filesystem of a URI: the same rules for recordings, tables and checkpoints."""
 
 import os
 import re
@@ -16,11 +16,11 @@ from zsfuse_ray.errors import InputError, redact
 STORES = ("s3", "gs")  # object stores: read and written
 READ_ONLY = ("http", "https", "hf")
 _GCS_RETRIES = timedelta(seconds=60)  # pyarrow's own limit is 15 minutes
-_GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # of Google's client; an emulator has no credentials
+_GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # as in Google's client; an emulator needs no credentials
 
 
 def check_scheme(uri: str, is_written: bool = False) -> str:
-    """Return the URI; InputError for a scheme that is not read, or with is_written not written."""
+    """Return the URI; InputError for a scheme that cannot be read, or with is_written written."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     scheme = match[1] if match else "file"
     known = STORES if is_written else STORES + READ_ONLY
@@ -32,14 +32,14 @@ def check_scheme(uri: str, is_written: bool = False) -> str:
 
 
 def in_object_store(uri: str) -> bool:
-    """Whether a URI is of an object store."""
+    """Whether a URI is in an object store."""
     return uri.startswith(tuple(f"{name}://" for name in STORES))
 
 
 def table_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of tables and checkpoints, and the path in it.
+    """Return the filesystem for tables and checkpoints, and the path in it.
 
-    InputError for a scheme that is not written; an OSError or ArrowException of the store.
+    InputError for a scheme that cannot be written; OSError or ArrowException from the store.
     """
     if "://" not in check_scheme(uri, is_written=True):
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
@@ -49,9 +49,9 @@ def table_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def audio_filesystem(uri: str, **options: Any) -> tuple[AbstractFileSystem, str]:
-    """Return the filesystem of recordings and labels, which are read in parts, and the path in it.
+    """Return the filesystem for recordings and labels, which are read in parts, and the path in it.
 
-    options: of an HTTP filesystem.
+    options: arguments of an HTTP filesystem.
     """
     if uri.startswith("gs://"):
         return _ArrowStore(_gcs()), uri.removeprefix("gs://")
@@ -59,7 +59,7 @@ def audio_filesystem(uri: str, **options: Any) -> tuple[AbstractFileSystem, str]
 
 
 class _ArrowStore(ArrowFSWrapper):
-    """A store of pyarrow for fsspec, whose listing also finds files in folders without a marker object."""
+    """A pyarrow store for fsspec; its listing also finds files in folders without a marker object."""
 
     def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, **kwargs: Any) -> Any:
         found = {}
