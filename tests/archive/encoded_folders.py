@@ -1,4 +1,4 @@
-"""A small archive as its plan and encoded/ hold it, made without audio and models."""
+"""A small archive with a plan and encoded/, created without audio and models."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from zsfuse_ray.runs.folder import Output
 
 LABELS = ("angry", "pleasant surprise", "sad")
 COLUMNS = ("angry", "pleasant_surprise", "sad")
-THEIRS = ("sad", "neutral", "anger", "joy")  # the specialist's own: no surprise
+THEIRS = ("sad", "neutral", "anger", "joy")  # the specialist's labels: without surprise
 ITEM_S = 20.0
 SECRET = "hunter2"
 REPEATS, DIM, VECTOR_DIM = (1, 2, 3, 4), 6, 5
@@ -56,9 +56,9 @@ Rows = list[dict[str, Any]]
 
 
 def planned_rows() -> Rows:
-    """Five recordings: a long one, a slice, a silent one, one that breaks in decoding, an unreadable one.
+    """Five recordings: a long one, a slice, a silent one, one that fails to decode, an unreadable one.
 
-    Two parts hold two each; a third, of the last, is without any bundle.
+    Two parts contain two each; the third, with the last, has no bundles.
     """
     rows = []
     cases = [
@@ -78,7 +78,7 @@ def planned_rows() -> Rows:
 
 
 def write_plan(out: Output, rows: Rows) -> Plan:
-    """A plan of one increment, with these recordings."""
+    """Write a plan of one increment with these recordings."""
     recordings = pa.Table.from_pylist(rows)
     bundles = pa.Table.from_pylist(list(bundle_items(recordings, ITEM_S)), schema=BUNDLE)
     out.write_table(plan_file(0, "recordings"), recordings)
@@ -114,10 +114,10 @@ def unit(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
 
 
 def encoded_rows(plan: Plan, rng: np.random.Generator) -> Rows:
-    """Rows of encoded/ for a plan: segments that start in their items, 1 to 4 in each, with their values.
+    """Rows of encoded/ for a plan: 1 to 4 segments starting in each item, with their values.
 
-    values: of an ALM the embedding by audio repeat, of which some are equal; of a specialist its logits and
-    vector. Recording 2 is silent and 3 breaks.
+    values: for an ALM the embedding by audio repeat, some of them equal; for a specialist its logits and
+    vector. Recording 2 is silent and 3 fails to decode.
     """
     rows = []
     for bundle in plan.out.read_table(plan_file(0, "bundles")).to_pylist():
@@ -157,7 +157,7 @@ def _values(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def write_pass(out: Output, one: Pass, rows: Iterable[dict[str, Any]], per_file: int = 1) -> None:
-    """The folder of a pass, its bundles in files of so many, with what its models make of the segments."""
+    """Write the folder of a pass with its models' outputs, per_file bundles in each file."""
     schema = encoded_schema(one.models)
     of_part: dict[int, Rows] = {}
     for row in rows:
@@ -204,7 +204,7 @@ class Small:
     def encode(
         self, *passes: Mapping[str, Computed], rows: Sequence[Rows] = (), per_file: int = 1
     ) -> Encoded:
-        """Write passes of these models, of rows of their own where they are given, and their record."""
+        """Write passes with these models and their record; rows: of each pass, by default the archive's."""
         made = tuple(Pass(f"{n:03}", (0,), dict(models), True) for n, models in enumerate(passes))
         for n, one in enumerate(made):
             write_pass(self.out, one, rows[n] if rows else self.rows, per_file)
@@ -215,12 +215,12 @@ class Small:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts of its plan."""
+        """The parts of the plan."""
         return self.plan.parts()
 
 
 def small_archive(folder: Path) -> Small:
-    """The small archive in a folder, planned and not encoded."""
+    """The small archive in a folder, planned but not encoded."""
     out = Output.open(str(folder))
     plan = write_plan(out, planned_rows())
     return Small(out, plan, encoded_rows(plan, np.random.default_rng(0)))
@@ -234,10 +234,10 @@ def every_segment(rows: Rows) -> list[tuple[int, dict[str, Any]]]:
 
 
 def embedding_of(segment: Mapping[str, Any], key: str, repeats: Sequence[int]) -> NDArray[np.float32]:
-    """(A, dim): what reading a segment's embeddings is to give."""
+    """(A, dim): the expected embeddings of a segment when read."""
     return normalised(to_half(np.array([segment["values"][key][a] for a in repeats], np.float32)))
 
 
 def output_of(segment: Mapping[str, Any], key: str, which: int = 0) -> NDArray[np.float32]:
-    """A specialist's logits (0) or vector (1) of a segment as they are read."""
+    """The expected logits (0) or vector (1) of a segment when read."""
     return to_half(segment["values"][key][which]).astype(np.float32)

@@ -24,19 +24,19 @@ def config(archive: Path, folder: Path, **values) -> PlanConfig:
     return PlanConfig(**({"input": str(archive), "output": str(folder), "item_s": 20.0} | values))
 
 
-def grow(asked: PlanConfig) -> tuple[Plan, Changes]:
-    """What ``zsfuse plan`` does with an archive; the plan after it and what had changed."""
-    out = Output.open(asked.output)
-    listing = list_archive(asked.input)
-    there = read_plan(asked, out)
+def grow(options: PlanConfig) -> tuple[Plan, Changes]:
+    """Plan an archive as ``zsfuse plan`` does; returns the plan and the changes."""
+    out = Output.open(options.output)
+    listing = list_archive(options.input)
+    there = read_plan(options, out)
     changes = compare(there, listing)
-    if there is not None and not changes.grows(asked.prune):
+    if there is not None and not changes.grows(options.prune):
         return there, changes
-    return extend_plan(asked, out, listing, there, changes), changes
+    return extend_plan(options, out, listing, there, changes), changes
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of the plan's increments."""
+    """Content of all files of the plan's increments, by name."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.parquet")}
     assert found
     return found

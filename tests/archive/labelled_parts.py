@@ -1,4 +1,4 @@
-"""Label the parts of the small archive, and what their tables are to hold."""
+"""Label the parts of the small archive, and the expected content of their tables."""
 
 from dataclasses import replace
 from typing import Any

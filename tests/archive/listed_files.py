@@ -1,4 +1,4 @@
-"""Folders and manifests to be listed."""
+"""Folders and manifests for tests of listing."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 
 def touch(folder: Path, *names: str) -> Path:
-    """A folder with files of these names; their content does not matter to a listing."""
+    """A folder with files of these names; a listing does not read their content."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Items, bundles and parts against what they are to be, by plain loops."""
+"""Items, bundles and parts compared with plain loops."""
 
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ seconds = st.floats(0, 5000) | st.sampled_from([0.0, 20.0, 60.0, 300.0, 300.0000
 
 @st.composite
 def recordings(draw: st.DrawFn) -> pa.Table:
-    """Planned recordings: whole files and slices, some unreadable, among them many short ones; in parts."""
+    """Planned recordings in parts: whole files and slices, some unreadable, many of them short."""
     rows, part = [], 3
     for recording_id in range(draw(st.integers(0, 30)) + draw(st.sampled_from([0, 0, 150]))):
         start = draw(st.none() | seconds) if recording_id < 30 else None
@@ -59,7 +59,7 @@ def test_items_tile_every_recording_once(table: pa.Table, item_s: float) -> None
         own = of_recording[row["recording_id"]]
         begin = row["start_s"] or 0.0
         end = row["probe_duration_s"] if row["end_s"] is None else row["end_s"]
-        if row["probe_exact"]:  # then a slice cannot reach beyond it
+        if row["probe_exact"]:  # then a slice cannot extend beyond it
             end = min(end, row["probe_duration_s"])
         assert own[0]["start_s"] == 0.0
         assert all(earlier["end_s"] == later["start_s"] for earlier, later in pairwise(own))
@@ -74,7 +74,7 @@ def test_items_tile_every_recording_once(table: pa.Table, item_s: float) -> None
 
 @settings(deadline=None, max_examples=50)
 @given(recordings(), st.sampled_from([20.0, 60.0, 300.0]))
-def test_bundles_are_as_full_as_they_may_be(table: pa.Table, item_s: float) -> None:
+def test_bundles_are_filled_to_their_limits(table: pa.Table, item_s: float) -> None:
     bundles = list(bundle_items(table, item_s))
     lengths = [[item["end_s"] - item["start_s"] for item in bundle["items"]] for bundle in bundles]
     for of_bundle in lengths:
@@ -88,7 +88,7 @@ def test_bundles_are_as_full_as_they_may_be(table: pa.Table, item_s: float) -> N
 
 @settings(deadline=None, max_examples=50)
 @given(recordings(), st.integers(0, 10**12), st.integers(0, 10**12))
-def test_ids_begin_with_the_first_ones(table: pa.Table, first_bundle: int, first_item: int) -> None:
+def test_ids_start_at_the_given_offsets(table: pa.Table, first_bundle: int, first_item: int) -> None:
     plain = list(bundle_items(table, 60.0))
     moved = list(bundle_items(table, 60.0, first_bundle, first_item))
     for bundle in moved:
@@ -100,7 +100,7 @@ def test_ids_begin_with_the_first_ones(table: pa.Table, first_bundle: int, first
 
 @settings(deadline=None, max_examples=50)
 @given(recordings())
-def test_no_bundle_reaches_over_two_parts(table: pa.Table) -> None:
+def test_no_bundle_spans_two_parts(table: pa.Table) -> None:
     part_of = dict(zip(table["recording_id"].to_pylist(), table["plan_part"].to_pylist(), strict=True))
     for bundle in bundle_items(table, 60.0):
         assert {part_of[item["recording_id"]] for item in bundle["items"]} == {bundle["part"]}
@@ -108,7 +108,7 @@ def test_no_bundle_reaches_over_two_parts(table: pa.Table) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(recordings(), st.sampled_from([30.0, 700.0, 6000.0]), st.integers(1, 40))
-def test_parts_are_ranges_as_large_as_they_may_be(table: pa.Table, most_s: float, most: int) -> None:
+def test_parts_are_ranges_filled_to_their_limits(table: pa.Table, most_s: float, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PART_S", most_s)
         patch.setattr(module, "PART_RECORDINGS", most)
@@ -138,7 +138,7 @@ def test_unreadable_recordings_have_no_items() -> None:
     assert list(bundle_items(pa.Table.from_pylist([row], schema=PLANNED), 300.0)) == []
 
 
-def test_three_hours_make_items_of_five_minutes() -> None:
+def test_three_hours_are_cut_into_items_of_five_minutes() -> None:
     row = {"recording_id": 7, "uri": "a", "probe_duration_s": 3 * 3600 + 1.5, "probe_exact": True}
     row |= {"plan_part": 0}
     bundles = list(bundle_items(pa.Table.from_pylist([row], schema=PLANNED), 300.0))

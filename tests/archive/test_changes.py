@@ -1,4 +1,4 @@
-"""Changes of an archive against a plain dictionary."""
+"""Changes of an archive compared with a plain dictionary."""
 
 import tempfile
 
@@ -32,8 +32,8 @@ states = st.dictionaries(st.integers(-4, 4), st.integers(0, 2), max_size=7)
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(states, st.booleans()), min_size=1, max_size=5))
-def test_changes_are_those_of_a_dictionary(steps: list[tuple[dict[int, int], bool]]) -> None:
-    """Archives with recordings added, changed, gone and back, pruned or not."""
+def test_changes_match_a_dictionary(steps: list[tuple[dict[int, int], bool]]) -> None:
+    """Recordings are added, changed, removed and restored, with and without pruning."""
     planned: dict[int, tuple[int, int]] = {}  # key → version, recording id
     dropped: set[int] = set()
     last = 0

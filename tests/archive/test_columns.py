@@ -1,4 +1,4 @@
-"""Columns of a manifest in a plan that grows."""
+"""Columns of a manifest in a growing plan."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def write_manifest(folder: Path, columns: dict) -> Path:
 A, B = "archive/a.wav", "archive/b.wav"
 
 
-def test_columns_of_a_manifest_come_along(archive: Path, folder: Path) -> None:
+def test_columns_of_a_manifest_are_kept(archive: Path, folder: Path) -> None:
     path = write_manifest(archive.parent, {"uri": [A, A], "start_s": [0, 5], "end_s": [5, 9], "take": [3, 4]})
     plan, _ = grow(config(path, folder))
     assert plan.columns == {"take": "int64"}
@@ -41,7 +41,7 @@ def test_other_columns_are_refused(archive: Path, folder: Path, columns: dict, d
     write_manifest(archive.parent, {"uri": [A, B], **columns})
     with pytest.raises(InputError) as caught:
         grow(config(path, folder))
-    assert f"other columns than when it was planned ({differs})" in str(caught.value)
+    assert f"its columns differ from the plan ({differs})" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert content(folder) == before
 
@@ -62,7 +62,7 @@ def test_a_column_of_another_type_is_converted_or_refused(
     grow(config(path, folder))
     write_manifest(archive.parent, {"uri": [A, B], "take": later})
     if kept is None:
-        with pytest.raises(InputError, match=r"column take holds .* when it was planned") as caught:
+        with pytest.raises(InputError, match=r"column take is .* in the plan") as caught:
             grow(config(path, folder))
         assert "\n" not in str(caught.value)
         return
@@ -72,7 +72,7 @@ def test_a_column_of_another_type_is_converted_or_refused(
     assert schemas[1].equals(schemas[0])
 
 
-def test_a_column_without_values_yet_takes_them_later(archive: Path, folder: Path) -> None:
+def test_an_empty_column_accepts_values_later(archive: Path, folder: Path) -> None:
     grow(config(write_manifest(archive.parent, {"uri": [A], "take": [""]}), folder))
     plan, _ = grow(config(write_manifest(archive.parent, {"uri": [A, B], "take": ["", "x"]}), folder))
     assert plan.columns == {"take": "string"}

@@ -36,7 +36,7 @@ def test_bytes(size: float, text: str) -> None:
     assert console.bytes_text(size) == text
 
 
-def test_a_petabyte_is_a_number_of_terabytes() -> None:
+def test_petabytes_are_shown_in_terabytes() -> None:
     assert console.bytes_text(3e15) == "3e+03 TB"
 
 
@@ -52,7 +52,7 @@ def plan_of(**totals: float) -> Plan:
 PLAN = plan_of(hours=1.256, playable=1999, recordings=2000, items=3000, bundles=40)
 
 
-def test_the_plan_in_words() -> None:
+def test_plan_text() -> None:
     first, second, third, fourth = console.plan_text(PLAN, 100.0).splitlines()
     assert first == "1.26 h of audio in 1,999 of 2,000 recordings (1990 mp3, 9 wav)"
     assert second == "3,000 items in 40 bundles; the plan is in out/plan"
@@ -102,10 +102,10 @@ def test_the_summary_of_labels() -> None:
         "12.35 h of audio in 1,200 recordings, 6.50 h of speech in 34,567 segments",
         "labels by speech time (median confidence): angry 75% (0.62), sad 25%",
         "rejects: 105 corrupt, 3 no_speech",
-        "audio × 2: same input as without 75%, cropped 25%",
-        "text × 8: 2 prompts were longer than the model reads and were cut",
-        "models: clap:x was trained on a, b (licence: mit); classifier:y was trained on data that its card "
-        "does not name (licence: not stated)",
+        "audio × 2: same input as one copy 75%, cropped 25%",
+        "text × 8: 2 prompts exceeded the model's maximum length and were truncated",
+        "models: clap:x was trained on a, b (licence: mit); classifier:y was trained on data not named in "
+        "its model card (licence: not stated)",
         "tables: out/segments  recordings  rejects   run: out/run.json",
         "look:   python -c \"import pandas as pd; print(pd.read_parquet('out/segments').iloc[:, :5])\"",
     ]
@@ -124,7 +124,7 @@ def test_the_summary_of_embeddings() -> None:
     assert console.summary(run, "out").splitlines() == [
         "12.35 h of audio in 1,200 recordings, 6.50 h of speech in 34,567 segments",
         "rejects: 105 corrupt, 3 no_speech",
-        "clap:x: audio × 2: same input as without 75%, cropped 25%",
+        "clap:x: audio × 2: same input as one copy 75%, cropped 25%",
         "70,000 distinct inputs for 34,567 segments × 3 audio repeats",
         "tables: out/encoded  recordings  rejects   run: out/run.json",
         "label:  zsfuse score --embeddings out --output labels",
@@ -135,10 +135,10 @@ def test_the_summary_of_embeddings() -> None:
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(0.05, 0), (0.0499, 1)])
-def test_too_many_failures_end_with_1(allowed: float, code: int, caplog) -> None:
+def test_too_many_failures_give_exit_code_1(allowed: float, code: int, caplog) -> None:
     """105 of 2,000 items and 100 files that could not be opened."""
     assert console.exit_code(COUNTS, allowed) == code
-    expected = "105 of 2100 items failed (5.0%, allowed are 5.0%, --max-reject-rate); "
+    expected = "105 of 2100 items failed (5.0%, more than the 5.0% of --max-reject-rate); "
     assert [message.startswith(expected) for message in caplog.messages] == [True] * code
     assert console.exit_code(COUNTS | {"items": 0, "unreadable": 0, "failures": 0}, 0.0) == 0
 
@@ -152,7 +152,7 @@ def test_a_result_is_printed_with_its_exit_code(capsys) -> None:
 
 
 @pytest.mark.parametrize(("share", "warned"), [(0.9, False), (0.91, True)])
-def test_a_label_that_takes_nearly_all_is_warned_of(share: float, warned: bool, caplog) -> None:
+def test_a_label_on_nearly_all_speech_causes_a_warning(share: float, warned: bool, caplog) -> None:
     counts = COUNTS | {"label_shares": {"sad": share, "angry": 1 - share}, "failures": 0}
     run = {"config": {"labels": ["sad", "angry"]}, "counts": counts, "models": {}}
     assert console.print_result(RunResult(Output("out", cast(Any, None), "out"), run), 0.0) == 0
@@ -161,11 +161,11 @@ def test_a_label_that_takes_nearly_all_is_warned_of(share: float, warned: bool, 
     ] * warned
 
 
-def test_threshold_that_makes_nearly_all_unsure_is_no_bias_of_the_models() -> None:
+def test_no_warning_if_nearly_all_speech_is_unsure() -> None:
     assert console.one_sided({"label_shares": {"sad": 0.02, "unsure": 0.98}}) is None
 
 
-def test_a_store_that_went_away_is_one_line() -> None:
+def test_an_unreachable_store_is_reported_in_one_line() -> None:
     import ray.exceptions
 
     error = ray.exceptions.RayError("a long trace\nSourceError: s3://b/a.wav: no answer\n")
@@ -173,12 +173,12 @@ def test_a_store_that_went_away_is_one_line() -> None:
     assert isinstance(stopped, RunError)
     assert str(stopped).splitlines() == [
         "s3://b/a.wav: no answer",
-        "error: the run stopped; what is written stays, and the same command resumes",
+        "error: the run stopped; results so far are kept, and the same command resumes",
     ]
     assert "hunter2" not in str(console.stopped(ray.exceptions.RayError("at https://me:hunter2@h/a")))
 
 
-def test_a_users_mistake_in_a_task_is_the_users() -> None:
+def test_an_input_error_in_a_task_is_returned_unchanged() -> None:
     import ray.exceptions
 
     error = ray.exceptions.RayError("a trace")
@@ -186,7 +186,7 @@ def test_a_users_mistake_in_a_task_is_the_users() -> None:
     assert console.stopped(error) is error.cause  # type: ignore[attr-defined]
 
 
-def test_untrained_models_are_named(caplog) -> None:
+def test_untrained_models_cause_a_warning(caplog) -> None:
     caplog.set_level("INFO")
     names = {"input": "demo", "output": "out", "specialist": "classifier:untrained"}
     assert console.print_models(ScoreConfig(**names, alm="clap:untrained"), "mini") is None

@@ -1,4 +1,4 @@
-"""Labels from another output's embedding table: what is taken from it, what is refused, what is written."""
+"""Labels from another output's embedding table: options taken from it, errors and written tables."""
 
 import json
 from collections.abc import Mapping
@@ -42,28 +42,28 @@ def config(small: Small, **values: object) -> ScoreConfig:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list:
-    """The prompts are not embedded anew: they are fixed ones. Holds the models that were to be loaded."""
-    calls: list = []
+def loads(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Replaces the loading of models by fixed prompts; contains the arguments of each call."""
+    arguments: list = []
 
     def look(specs: Mapping[str, ModelSpec], known: dict, prompted: str, config: ScoreConfig):
         assert prompted == "alm"
-        calls.append((specs.get("alm"), known))
+        arguments.append((specs.get("alm"), known))
         bank = np.asarray(LABELLING.text)[None]
         return known, Prompts(bank, LABELLING.scale, {"1": 0}) if specs else None
 
     monkeypatch.setattr(elsewhere, "look_at_models", look)
-    return calls
+    return arguments
 
 
-def refusal(asked: ScoreConfig) -> str:
+def refusal(options: ScoreConfig) -> str:
     with pytest.raises(InputError) as caught:
-        label_table(asked, "")
+        label_table(options, "")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_the_tables_models_and_decisions_are_taken(small: Small) -> None:
+def test_models_and_encoding_options_come_from_the_table(small: Small) -> None:
     small.encode(BOTH)
     found, keys = _with_tables_options(config(small), open_table(small.out.uri))
     assert keys == {"alm": "alm", "specialist": "specialist"}
@@ -80,15 +80,15 @@ def test_the_tables_models_and_decisions_are_taken(small: Small) -> None:
     [
         (
             {"alm": "dual:untrained"},
-            "was made with --alm clap:untrained of revision None, not dual:untrained",
+            "was encoded with --alm clap:untrained of revision None, not dual:untrained",
         ),
         ({"alm": "/no/such/folder"}, "/no/such/folder"),
-        ({"alm": "none", "labels": ("blue", "green")}, "knows none of the labels"),
+        ({"alm": "none", "labels": ("blue", "green")}, "has none of the labels"),
         ({"audio_repeats": (1, 7)}, "without audio repeats 7"),
         ({"output": "TABLE"}, "is the embedding table itself"),
     ],
 )
-def test_what_does_not_fit_the_table_is_refused(
+def test_options_that_do_not_fit_the_table_are_refused(
     small: Small, out: Output, values: dict, message: str
 ) -> None:
     small.encode(BOTH)
@@ -98,7 +98,7 @@ def test_what_does_not_fit_the_table_is_refused(
     assert not Path(out.root).exists()
 
 
-def test_a_table_that_is_not_complete_is_refused_for_what_is_wanted(small: Small, out: Output, asked) -> None:
+def test_a_table_is_refused_if_a_wanted_model_is_incomplete(small: Small, out: Output, loads) -> None:
     encoded = small.encode({"specialist": Computed()}, {"alm": Computed((1,))})
     encoded.with_pass(replace(encoded.passes[1], complete=False))
     assert "incomplete" in refusal(config(small))
@@ -107,7 +107,7 @@ def test_a_table_that_is_not_complete_is_refused_for_what_is_wanted(small: Small
 
 
 def test_other_weights_under_the_same_name_are_refused(small: Small, out: Output, monkeypatch) -> None:
-    """Of the models the ALM alone is loaded, for its text."""
+    """Only the ALM is loaded, to embed its prompts."""
     monkeypatch.setitem(MODELS, "alm", MODELS["alm"] | {"revision": "a1"})
     small.encode(BOTH)
     loaded: list[ModelSpec] = []
@@ -120,31 +120,31 @@ def test_other_weights_under_the_same_name_are_refused(small: Small, out: Output
     monkeypatch.setattr(describe, "embed_bank", lambda *arguments: (LABELLING.text[None], {"1": 0}))
     message = refusal(config(small))
     assert (
-        "--alm clap:untrained is of revision a2 now; what is encoded is by clap:untrained of revision a1"
+        "--alm clap:untrained now has revision a2, but encoded/ is by clap:untrained of revision a1"
         in message
     )
     assert loaded == [ModelSpec("clap", "untrained")]
     assert not Path(out.root).exists()
 
 
-def test_a_table_without_a_model(small: Small, out: Output, asked: list) -> None:
+def test_a_table_without_an_alm(small: Small, out: Output, loads: list) -> None:
     small.encode({"specialist": Computed()})
-    assert "was made without one; use --alm none" in refusal(config(small, alm="clap:untrained"))
-    assert label_table(config(small), "").record["status"] == "complete"  # its own: none
+    assert "was encoded without one; use --alm none" in refusal(config(small, alm="clap:untrained"))
+    assert label_table(config(small), "").record["status"] == "complete"  # by default without an ALM
     names = out.read_table(SEGMENTS).column_names
     assert not any(name.startswith("alm_") for name in names)
-    assert [alm for alm, _ in asked] == [None]
+    assert [alm for alm, _ in loads] == [None]
 
 
-def test_the_models_asked_for_are_those_of_the_table(small: Small, asked: list) -> None:
+def test_the_models_loaded_are_those_of_the_table(small: Small, loads: list) -> None:
     small.encode(BOTH)
     label_table(config(small), "")
-    ((alm, facts),) = asked
+    ((alm, facts),) = loads
     assert alm == ModelSpec("clap", "untrained")
     assert facts == {"alm": MODELS["alm"], "specialist": MODELS["specialist"]}
 
 
-def test_tables_are_those_of_labelling_in_place(small: Small, out: Output, asked: list) -> None:
+def test_tables_match_those_of_labelling_in_place(small: Small, out: Output, loads: list) -> None:
     encoded = small.encode(BOTH)
     decides = ("ensemble", "temperature", "fusion", "weight")
     label_table(config(small, **{name: getattr(LABELLING, name) for name in decides}), "")
@@ -160,11 +160,11 @@ def times(out: Output) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path(out.root).rglob("*")}
 
 
-def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, caplog) -> None:
+def test_a_run_writes_the_tables_once(small: Small, out: Output, loads: list, caplog) -> None:
     small.encode(BOTH)
     first = config(small, max_reject_rate=0.0)
     result = label_table(first, "")
-    assert exit_code(result.record["counts"], 0.0) == 1  # what could not be decoded cannot be labelled
+    assert exit_code(result.record["counts"], 0.0) == 1  # items that failed to decode are not labelled
     run = json.loads((Path(out.root) / RUN).read_text())
     assert result.record == run
     assert len(result.segments()) == run["counts"]["segments"]
@@ -185,10 +185,10 @@ def test_a_run_writes_the_tables_once(small: Small, out: Output, asked: list, ca
     assert label_table(first, "").record == run
     assert caplog.messages == [f"{result.uri} is complete; nothing to do"]
     assert times(out) == before
-    assert len(asked) == 1
+    assert len(loads) == 1
 
 
-def test_other_options_label_again(small: Small, out: Output, asked: list) -> None:
+def test_other_options_label_again(small: Small, out: Output, loads: list) -> None:
     small.encode(BOTH)
     label_table(config(small, weight=0.0), "")
     segments = out.read_table(SEGMENTS)
@@ -200,7 +200,7 @@ def test_other_options_label_again(small: Small, out: Output, asked: list) -> No
     assert json.loads((Path(out.root) / RUN).read_text())["config"]["weight"] == 1.0
 
 
-def test_a_table_that_was_made_anew_labels_again(small: Small, out: Output, asked: list) -> None:
+def test_a_rebuilt_table_is_labelled_again(small: Small, out: Output, loads: list) -> None:
     small.encode(BOTH)
     label_table(config(small), "")
     plan = json.loads((Path(small.out.root) / PLAN).read_text())
@@ -210,7 +210,9 @@ def test_a_table_that_was_made_anew_labels_again(small: Small, out: Output, aske
     assert times(out) != before
 
 
-def test_a_folder_of_anything_else_is_refused(small: Small, out: Output, asked: list, tmp_path) -> None:
+def test_an_output_folder_with_other_content_is_refused(
+    small: Small, out: Output, loads: list, tmp_path
+) -> None:
     small.encode(BOTH)
     label_table(config(small), "")
     small.out.fs.move(small.out.root, str(tmp_path / "moved"))
@@ -221,8 +223,8 @@ def test_a_folder_of_anything_else_is_refused(small: Small, out: Output, asked: 
     assert "exists, but no run wrote it" in refusal(moved)
 
 
-def test_the_table_is_kept_whatever_is_asked_of_the_output(small: Small, out: Output, asked: list) -> None:
-    """--keep-encoded no deletes what a run itself has encoded, and no other output's."""
+def test_the_table_is_kept_without_keep_encoded(small: Small, out: Output, loads: list) -> None:
+    """--keep-encoded no deletes only what the run itself has encoded."""
     small.encode(BOTH)
     before = times(small.out)
     assert label_table(config(small, keep_encoded=False), "").record["status"] == "complete"

@@ -1,4 +1,4 @@
-"""Which passes are run, and in which order; what a pass computes is faked from the small archive's values."""
+"""Which passes are run, and in which order; the outputs of a pass are faked from the small archive."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,11 +25,11 @@ Run = tuple[Pass, dict[str, ToEncode]]
 
 @pytest.fixture
 def runs(small: Small, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """The passes that were run, with what each model was to compute."""
+    """The passes that were run, with the task of each model."""
     found: list[Run] = []
 
     def run_pass(config, out, plan, one: Pass, tasks: Mapping[str, ToEncode], *others: Any) -> None:
-        assert one in read_passes(out).passes  # the record comes first: a killed pass is resumed
+        assert one in read_passes(out).passes  # recorded first, so that a killed pass resumes
         found.append((one, dict(tasks)))
         write_pass(out, one, small.rows)
         out.write_bytes(f"{one.checkpoint}/done", b"")
@@ -50,13 +50,13 @@ def encode(small: Small, encoded: Encoded | None, **wanted: ToEncode) -> tuple[E
     return encode_lacking(CONFIG, small.plan, encoded, wanted, facts, increments, False)
 
 
-def values(small: Small, repeats: tuple[int, ...], key: str = "alm") -> None:
-    """The table must hold what the models gave for these repeats."""
+def check_values(small: Small, repeats: tuple[int, ...], key: str = "alm") -> None:
+    """Check that the table has the expected embeddings of these repeats."""
     expected = [embedding_of(segment, key, repeats) for _, segment in every_segment(small.rows)]
     np.testing.assert_allclose(read_table(small.out.uri).audio(repeats, key), expected, atol=1e-6)
 
 
-def test_models_and_copies_are_added_to_what_is_there(small: Small, runs: list[Run]) -> None:
+def test_only_missing_models_and_repeats_are_encoded(small: Small, runs: list[Run]) -> None:
     encoded, spent = encode(small, None, alm=ToEncode(ALM, (1,)), specialist=ToEncode(SPECIALIST))
     assert [run[1] for run in runs] == [{"alm": ToEncode(ALM, (1,)), "specialist": ToEncode(SPECIALIST)}]
     assert (spent.audio_s, spent.devices, spent.device) == (60.0, 2, "cpu")
@@ -66,8 +66,8 @@ def test_models_and_copies_are_added_to_what_is_there(small: Small, runs: list[R
     encoded, _ = encode(small, encoded, alm=ToEncode(ALM, REPEATS), alm2=ToEncode(ALM_2, (2,)))
     assert runs[1][1] == {"alm": ToEncode(ALM, (2, 3, 4), (1,)), "alm2": ToEncode(ALM_2, (2,))}
     assert {path: small.out.fs.open_input_file(path).read() for path in before} == before
-    values(small, REPEATS)
-    values(small, (2,), "alm2")
+    check_values(small, REPEATS)
+    check_values(small, (2,), "alm2")
     found = read_passes(small.out)
     assert found is not None
     assert found.passes == encoded.passes
@@ -76,7 +76,7 @@ def test_models_and_copies_are_added_to_what_is_there(small: Small, runs: list[R
     assert not any(small.out.exists(one.checkpoint) for one in found.passes)
 
 
-def test_a_pass_that_was_begun_is_resumed_as_it_was_recorded(small: Small, runs: list[Run]) -> None:
+def test_a_started_pass_resumes_as_recorded(small: Small, runs: list[Run]) -> None:
     first, _ = encode(small, None, alm=ToEncode(ALM, (1,)))
     begun, one = add_pass(
         replace(first, models={"alm": MODELS["alm"], "alm2": MODELS["alm2"]}),
@@ -87,11 +87,11 @@ def test_a_pass_that_was_begun_is_resumed_as_it_was_recorded(small: Small, runs:
     assert [run[0].folder for run in runs] == ["000", "001", "002"]
     assert runs[1] == (one, {"alm": ToEncode(ALM, (3,), (1,)), "alm2": ToEncode(ALM_2, (1,))})
     assert runs[2][1] == {"alm": ToEncode(ALM, (4,), (1, 3))}
-    values(small, (1, 3, 4))
+    check_values(small, (1, 3, 4))
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_what_was_dropped_is_encoded_again(small: Small, runs: list[Run], complete: bool) -> None:
+def test_dropped_passes_are_encoded_again(small: Small, runs: list[Run], complete: bool) -> None:
     encoded, _ = encode(small, None, alm=ToEncode(ALM, (1, 2)))
     drop_passes(encoded.with_pass(replace(encoded.passes[0], complete=complete)))
     encode(small, read_passes(small.out), alm=ToEncode(ALM, (2,)))
@@ -99,7 +99,7 @@ def test_what_was_dropped_is_encoded_again(small: Small, runs: list[Run], comple
     assert runs[1][1] == {"alm": ToEncode(ALM, (2,))}
 
 
-def test_an_archive_that_cannot_be_opened_leaves_a_record(small: Small, runs: list[Run]) -> None:
+def test_an_unreadable_archive_leaves_a_record(small: Small, runs: list[Run]) -> None:
     increment = replace(small.plan.increments[0], bundles=0, items=0)
     plan = replace(small.plan, increments=(increment,))
     encoded, spent = encode(replace(small, plan=plan), None, alm=ToEncode(ALM, (1,)))

@@ -4,8 +4,8 @@ from tests.archive.encoded_folders import MODELS
 from zsfuse_ray.archive.estimate import BYTES_A_SEGMENT, SEGMENT_S, encoded_bytes
 
 
-def test_bytes_of_what_is_encoded() -> None:
-    """float16 of each distinct number of copies' embedding, of logits and of vectors."""
+def test_size_of_encoded() -> None:
+    """float16 embeddings of each distinct audio repeat, logits and vectors."""
     models = {key: MODELS[key] for key in ("alm", "specialist", "specialist2")}
     values = 2 * 3 * 6 + 2 * (4 + 5) + 2 * 4
     segments = 10 * 3600 / SEGMENT_S

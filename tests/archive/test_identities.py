@@ -1,4 +1,4 @@
-"""What identifies a recording, and what its version changes with."""
+"""Identity and version of recordings."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def identities(table: pa.Table) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("change", ["resized", "touched"])
-def test_a_file_that_changes_is_another_version_of_the_same_recording(tmp_path: Path, change: str) -> None:
+def test_a_changed_file_is_a_new_version_of_the_same_recording(tmp_path: Path, change: str) -> None:
     touch(tmp_path, "a.wav", "b.wav")
     keys, versions = identities(list_archive(str(tmp_path)))
     path = tmp_path / "b.wav"
@@ -34,7 +34,7 @@ def test_a_file_that_changes_is_another_version_of_the_same_recording(tmp_path: 
     assert (versions_now[0], versions_now[1] != versions[1]) == (versions[0], True)
 
 
-def test_a_file_of_another_name_is_another_recording(tmp_path: Path) -> None:
+def test_a_renamed_file_is_another_recording(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav", "b.wav")
     keys, versions = identities(list_archive(str(tmp_path)))
     (tmp_path / "b.wav").rename(tmp_path / "c.wav")
@@ -60,8 +60,8 @@ ROW = {"uri": "a.wav", "start_s": 1.0, "end_s": 2.0, "id": "x", "emotion": "sad"
         ({"take": 4}, False),
     ],
 )
-def test_a_row_of_a_manifest_is_its_uri_slice_and_id(tmp_path: Path, suffix, change, is_another) -> None:
-    """Its other columns are its version."""
+def test_uri_slice_and_id_identify_a_row_of_a_manifest(tmp_path: Path, suffix, change, is_another) -> None:
+    """The other columns determine its version."""
     rows = [ROW, ROW | {"uri": "other.wav"}]
     keys, versions = identities(list_archive(manifest(tmp_path, suffix, rows)))
     changed = [ROW | change, ROW | {"uri": "other.wav"}]
@@ -70,7 +70,7 @@ def test_a_row_of_a_manifest_is_its_uri_slice_and_id(tmp_path: Path, suffix, cha
     assert (keys_now[1], versions_now[1]) == (keys[1], versions[1])
 
 
-def test_a_category_is_its_text(tmp_path: Path) -> None:
+def test_a_category_is_identified_by_its_text(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     seen = []
     for emotion in ("sad", "happy"):  # as pandas writes categories
@@ -81,8 +81,8 @@ def test_a_category_is_its_text(tmp_path: Path) -> None:
     assert seen[0] == seen[1] != seen[2] == seen[3]
 
 
-def test_rows_that_are_equal_have_keys_of_their_own(tmp_path: Path) -> None:
-    """The same ones, wherever in the manifest the rows stand and whatever stands between them."""
+def test_equal_rows_have_different_keys(tmp_path: Path) -> None:
+    """The keys do not depend on where the rows are in the manifest."""
     twice = [ROW, ROW | {"uri": "b.wav"}, ROW, ROW]
     keys, versions = identities(list_archive(manifest(tmp_path, ".csv", twice)))
     assert len(set(keys)) == 4

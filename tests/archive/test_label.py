@@ -1,4 +1,4 @@
-"""Labelling part by part: what is labelled again and what is not."""
+"""Labelling part by part: which parts are labelled again."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def stale(task: LabelTask) -> list[Part]:
 
 
 def sums(made: Labelled) -> dict:
-    """What is summed over parts, whose order Ray does not fix."""
+    """Rounded sums over parts, whose order under Ray varies."""
     rounded = {name: round(share, 9) for name, share in made.counts["label_shares"].items()}
     hours = {name: round(made.counts[name], 9) for name in ("audio_hours", "speech_hours")}
     return made.counts | hours | {"label_shares": rounded, "repetition": made.effective_repetition}
@@ -73,7 +73,7 @@ def test_every_part_is_labelled_once(task: LabelTask, calls: list[int]) -> None:
 
 @pytest.mark.parametrize("killed", [0, 1, 2])
 def test_a_killed_labelling_resumes(task: LabelTask, calls: list[int], monkeypatch, killed: int) -> None:
-    """A part whose counts were not written is labelled again, those before it are not."""
+    """A part whose counts were not written is labelled again, earlier ones are not."""
     made = label(task, stale(task))
     before = content(task)
     for name in TABLES:
@@ -99,7 +99,7 @@ def test_a_killed_labelling_resumes(task: LabelTask, calls: list[int], monkeypat
 
 
 def test_other_options_delete_the_tables_before_anything_is_written(task: LabelTask, monkeypatch) -> None:
-    """No folder ever holds rows of two labellings."""
+    """A folder never mixes rows of two labellings."""
     label(task, stale(task))
     task.out.write_bytes(f"{SEGMENTS}/part-000099.parquet", b"of an archive that was larger")
     other = replace(task, digest="two", labelling=replace(LABELLING, weight=1.0))
@@ -119,13 +119,13 @@ def test_other_options_delete_the_tables_before_anything_is_written(task: LabelT
 
 
 def test_tables_of_unknown_options_are_deleted(task: LabelTask) -> None:
-    """As a command leaves them that died before it wrote labelling.json."""
-    task.out.write_bytes(f"{SEGMENTS}/part-000099.parquet", b"of who knows what")
+    """As after a command that died before it wrote labelling.json."""
+    task.out.write_bytes(f"{SEGMENTS}/part-000099.parquet", b"of unknown options")
     label(task, stale(task))
     assert len(task.out.files(SEGMENTS)) == 3
 
 
-def test_a_part_with_a_recording_dropped_is_labelled_again(task: LabelTask, calls: list[int]) -> None:
+def test_a_part_is_labelled_again_after_a_recording_is_dropped(task: LabelTask, calls: list[int]) -> None:
     label(task, stale(task))
     calls.clear()
     pruned = replace(task, plan=replace(task.plan, dropped=np.array([2])))
@@ -145,7 +145,7 @@ def own_ray() -> Iterator[None]:
         ray.shutdown()
 
 
-def test_tasks_of_ray_write_the_same_bytes(task: LabelTask, request: pytest.FixtureRequest) -> None:
+def test_ray_tasks_write_the_same_bytes(task: LabelTask, request: pytest.FixtureRequest) -> None:
     made = label(task, stale(task))
     before = content(task)
     for name in TABLES:
@@ -156,8 +156,8 @@ def test_tasks_of_ray_write_the_same_bytes(task: LabelTask, request: pytest.Fixt
     assert content(task) == before
 
 
-def test_the_memory_of_a_process_is_its_own() -> None:
-    """Started by a larger process, it has taken what it takes itself."""
+def test_peak_memory_excludes_the_parent_process() -> None:
+    """A child of a larger process reports only its own memory."""
     code = "from zsfuse_ray.archive.label import peak_memory_mb; print(peak_memory_mb())"
     ballast = np.ones(125_000_000)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""A driver that lists, plans and labels loads neither torch nor transformers: 700 MB and seconds."""
+"""A driver does not import torch or transformers, which take 700 MB and seconds."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("module", ["pipeline", "elsewhere", "label"])
-def test_what_drives_a_run_loads_no_torch(module: str) -> None:
+def test_driver_modules_do_not_import_torch(module: str) -> None:
     code = f"import sys, zsfuse_ray.archive.{module}; print(*{{'torch', 'transformers'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,4 +1,4 @@
-"""What the models take: the arithmetic, and the shipped models on the demo archive."""
+"""Measured speed of the models: the arithmetic, and the shipped models on the demo archive."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from zsfuse_ray.archive.measure import Measured
 from zsfuse_ray.archive.wanted import requested
 from zsfuse_ray.config.score import PlanConfig
 
-# 2 s for 40 s of speech, of which there is a third in the archive: a minute for an hour of it
+# 2 s for 40 s of speech, and a third of the archive is speech: one minute per hour of audio
 MEASURED = Measured(
     on_gpu=False,
     encode_s=2.0,
@@ -24,32 +24,34 @@ MEASURED = Measured(
 )
 
 
-def test_what_is_not_speech_takes_the_models_no_time() -> None:
+def test_only_speech_takes_device_time() -> None:
     assert MEASURED.seconds_per_hour == pytest.approx(60)
 
 
-def test_the_cost_in_words() -> None:
+def test_cost_text() -> None:
     first, second = console.cost_text(720.0, MEASURED, None).splitlines()
     assert first == (
-        "models: about 60 s of one CPU core for an hour of audio (measured on 40 s of its speech), "
-        "12 CPU core hours in all"
+        "models: about 60 s of one CPU core per hour of audio (measured on 40 s of speech), "
+        "12 CPU core hours in total"
     )
     size = console.bytes_text(encoded_bytes(720.0, MEASURED.models, MEASURED.repeats))
     assert second == f"encoded/ will take about {size} with these models"
     priced = console.cost_text(720.0, MEASURED, 0.5).splitlines()[0]
-    assert priced == f"{first}: about 6 at 0.5 an hour, decoding not counted"
+    assert priced == f"{first}: about 6 at 0.5 per hour, not including decoding"
     large = console.cost_text(720_000.0, MEASURED, 0.123).splitlines()[0]
-    assert large.endswith("12,000 CPU core hours in all: about 1,476 at 0.123 an hour, decoding not counted")
+    assert large.endswith(
+        "12,000 CPU core hours in total: about 1,476 at 0.123 per hour, not including decoding"
+    )
     assert "not measured" in console.cost_text(720.0, None, 0.5)
 
 
 def row(*lengths: int, rate: int = 10, recording: int = 0) -> dict:
-    """A DECODED row whose segments have so many samples."""
+    """A DECODED row with segments of these lengths in samples."""
     spans = [{"samples": samples, "sample_rate": rate} for samples in lengths]
     return {"items": [{"audio_s": 100.0}], "segments": spans, "pcm": bytes(2 * sum(lengths))}
 
 
-def test_a_row_is_cut_behind_a_segment() -> None:
+def test_a_row_is_cut_after_a_segment() -> None:
     whole = row(20, 30, 10)
     assert [len(measure._cut(whole, s)["segments"]) for s in (0, 1.9, 2, 2.1, 5, 9)] == [1, 1, 1, 2, 2, 3]
     assert len(measure._cut(whole, 2.1)["pcm"]) == 100
@@ -59,13 +61,13 @@ def test_a_row_is_cut_behind_a_segment() -> None:
 @pytest.mark.parametrize(
     ("recordings", "used", "encoded_s"),
     [
-        ([0], 1, 60.0),  # one is all there is
+        ([0], 1, 60.0),  # the only recording
         ([0, 1], 2, 60.0),
         ([0, 1, 2, 3], 3, 60.0),  # 20 s of each
         ([0, 0, 0, 0], 1, 60.0),
     ],
 )
-def test_a_sample_is_of_some_recordings(
+def test_a_sample_covers_several_recordings(
     monkeypatch: pytest.MonkeyPatch, recordings: list[int], used: int, encoded_s: float
 ) -> None:
     monkeypatch.setattr(measure, "_decoded", lambda items, config: (row(*[50] * 20) for _ in items))
@@ -85,12 +87,12 @@ def test_the_shipped_models_on_the_demo(tmp_path: Path) -> None:
     assert found.encoded_s == pytest.approx(found.speech_s)
     assert 0 < found.speech_s < found.audio_s
     assert found.audio_s == pytest.approx(3600 * plan.total("hours"), abs=1)
-    assert 1 < found.seconds_per_hour < 3600  # small ones are faster than the audio plays
+    assert 1 < found.seconds_per_hour < 3600  # small models are faster than real time
     assert {key: facts["model"] for key, facts in found.models.items()} == config.models
     assert found.repeats == {"alm": (1, 2), "specialist": ()}
 
 
-def test_silence_is_not_measured(archive: Path, folder: Path) -> None:
+def test_silence_gives_no_measurement(archive: Path, folder: Path) -> None:
     config = PlanConfig(input=str(archive), output=str(folder), item_s=20.0, measure=True)
     plan, _ = grow(config)
     assert models_on_sample(plan, config, requested(config, {}), 0) is None

@@ -25,7 +25,7 @@ def column(*values: bytes | None) -> pa.ChunkedArray:
 
 
 def half(value: float) -> float:
-    """A number as it is kept, by the rules: the nearest float16, the largest at most, NaN if not finite."""
+    """The expected stored value: the nearest float16, clipped to its range, NaN if not finite."""
     if not np.isfinite(value):
         return np.nan
     return float(np.float16(min(max(value, -65504.0), 65504.0)))
@@ -43,7 +43,7 @@ def test_values_in_half_precision(values: np.ndarray) -> None:
 
 
 @given(embeddings)
-def test_each_distinct_embedding_is_kept_once_and_found_again(values: np.ndarray) -> None:
+def test_each_distinct_embedding_is_stored_once(values: np.ndarray) -> None:
     n, repeats, dim = values.shape
     of_embeddings, of_inputs = pack_embeddings(values)
     distinct, places = unpack_embeddings(column(of_embeddings), column(of_inputs), dim, repeats)
@@ -69,7 +69,7 @@ def test_bundles_are_unpacked_together(first: np.ndarray, second: np.ndarray) ->
 
 
 @given(embeddings, st.data())
-def test_what_an_earlier_pass_holds_is_named_and_not_kept(values: np.ndarray, data: st.DataObject) -> None:
+def test_known_embeddings_are_referenced_and_not_stored(values: np.ndarray, data: st.DataObject) -> None:
     n, repeats, dim = values.shape
     places = st.none() | st.integers(0, 63)
     row = st.lists(places, min_size=repeats, max_size=repeats)
@@ -95,7 +95,7 @@ def test_what_an_earlier_pass_holds_is_named_and_not_kept(values: np.ndarray, da
         (np.zeros((2, 2), np.float16), np.array([0, 1, 0], np.int8)),  # inputs of half a segment
     ],
 )
-def test_columns_that_contradict_each_other_are_refused(of_embeddings, of_inputs) -> None:
+def test_inconsistent_columns_are_refused(of_embeddings, of_inputs) -> None:
     with pytest.raises(ValueError, match=r"embeddings|values"):
         unpack_embeddings(column(of_embeddings.tobytes()), column(of_inputs.tobytes()), 2, 2)
 
@@ -103,22 +103,22 @@ def test_columns_that_contradict_each_other_are_refused(of_embeddings, of_inputs
 @given(
     st.tuples(st.integers(0, 5), st.integers(1, 4)).flatmap(lambda s: arrays(np.float32, s, elements=numbers))
 )
-def test_logits_and_vectors_come_back_in_float16(values: np.ndarray) -> None:
+def test_logits_and_vectors_round_trip_in_float16(values: np.ndarray) -> None:
     found = unpack_values(column(pack_values(values), b"", None), values.shape[1])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, to_half(values).astype(np.float32))
 
 
-def test_what_a_family_does_not_give_is_null() -> None:
+def test_missing_vectors_are_null() -> None:
     assert pack_values(None) is None
 
 
-def test_values_that_are_no_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 values are no rows of 2"):
+def test_values_that_do_not_fill_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 values, not a multiple of 2"):
         unpack_values(column(np.zeros(5, np.float16).tobytes()), 2)
 
 
-def test_embeddings_have_length_1_again() -> None:
+def test_embeddings_are_normalised() -> None:
     values = np.random.default_rng(0).standard_normal((4, 3, 50)).astype(np.float16)
     found = normalised(values)
     assert found.dtype == np.float32

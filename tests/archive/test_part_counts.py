@@ -1,4 +1,4 @@
-"""Counts and rejects of each part, with all recordings and with some dropped."""
+"""Counts and rejects of each part, with and without dropped recordings."""
 
 import json
 from collections import Counter
@@ -44,16 +44,16 @@ def test_the_counts_of_each_part(small: Small) -> None:
             "segments": len(segments),
             "audio_s": pytest.approx(sum(item["audio_s"] for item in items)),
             "speech_s": pytest.approx(sum(seconds)),
-            "failures": int(part.number > 0),  # silence is none
+            "failures": int(part.number > 0),  # silence is not a failure
             "rejects": [{}, {"corrupt": 1, "no_speech": 1}, {"corrupt": 1}][part.number],
             "label_s": {name: pytest.approx(value) for name, value in spoken.items()},
             "confidence": {name: dict(counted) for name, counted in confidence.items()},
             "encoder_inputs": sum(row["encoder_inputs"] for row in rows),
         }
-        json.dumps(counts)  # NumPy's numbers would not go into a file
+        json.dumps(counts)  # fails for NumPy numbers
 
 
-def test_counts_are_written_last_under_the_name_of_the_digest(small: Small) -> None:
+def test_the_name_of_the_counts_depends_on_part_and_digest(small: Small) -> None:
     task = task_of(small, small.encode(BOTH))
     part = small.parts[0]
     counts = label_part(task, part)
@@ -73,7 +73,7 @@ def test_counts_are_written_last_under_the_name_of_the_digest(small: Small) -> N
 
 
 @pytest.mark.parametrize("gone", [(0,), (1,), (0, 1), (2, 4), (3,)])
-def test_dropped_recordings_are_in_no_table_and_no_count(small: Small, gone: tuple[int, ...]) -> None:
+def test_dropped_recordings_are_not_in_tables_or_counts(small: Small, gone: tuple[int, ...]) -> None:
     encoded = small.encode(BOTH)
     whole = label_all(task_of(small, encoded))
     before = tables(small)
@@ -103,8 +103,8 @@ def test_dropped_recordings_are_in_no_table_and_no_count(small: Small, gone: tup
     assert len(stale) == len({id // 2 for id in gone})
 
 
-def test_bundles_that_were_lost_are_rejects(small: Small) -> None:
-    """As if their workers had died each time: a recording none of whose items was done is not silent."""
+def test_lost_bundles_are_rejects(small: Small) -> None:
+    """As if their workers had died on every attempt; a recording without outcomes is not "no_speech"."""
     lost = next(row for row in small.rows if any(item["recording_id"] == 1 for item in row["items"]))
     rest = [row for row in small.rows if row is not lost]
     label_all(task_of(small, small.encode(BOTH, rows=[rest])))
@@ -137,6 +137,6 @@ def test_every_reject_has_its_stage_and_reason(small: Small) -> None:
     names = ("recording_uri", "item_id", "stage", "reason", "message")
     assert [tuple(row[name] for name in names) for row in tables(small)["rejects"]] == [
         ("https://host/3.wav?token=***", failed, "decode", "corrupt", "no frame"),
-        ("https://host/2.wav?token=***", None, "segment", "no_speech", "no speech was found in it"),
+        ("https://host/2.wav?token=***", None, "segment", "no_speech", "no speech found"),
         ("https://host/4.wav?token=***", None, "probe", "corrupt", "it broke"),
     ]

@@ -1,4 +1,4 @@
-"""The tables of each part against loops in plain Python over the values that were encoded."""
+"""The tables of each part compared with plain Python loops over the encoded values."""
 
 import json
 from collections import Counter
@@ -27,8 +27,8 @@ from zsfuse_ray.runs.folder import REJECTS
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_segments_are_labelled_one_row_each(small: Small, order: int) -> None:
-    """By recording and time, in whichever order the bundles were written."""
+def test_segments_have_one_labelled_row_each(small: Small, order: int) -> None:
+    """Sorted by recording and time, whatever the order of the bundles."""
     label_all(task_of(small, small.encode(BOTH, rows=[small.rows[::order]])))
     places: Counter[int] = Counter()
     rows, expected = tables(small)["segments"], every_segment(small.rows)
@@ -50,7 +50,7 @@ def test_segments_are_labelled_one_row_each(small: Small, order: int) -> None:
     assert len({row["segment_id"] for row in rows}) == len(rows)
 
 
-def test_recordings_sum_up_their_segments(small: Small) -> None:
+def test_recordings_summarise_their_segments(small: Small) -> None:
     label_all(task_of(small, small.encode(BOTH)))
     rows = tables(small)["recordings"]
     assert [row["emotion"] for row in rows] == ["e0", "e1", "e2", "e3"]  # the last could not be opened
@@ -81,7 +81,7 @@ def test_recordings_sum_up_their_segments(small: Small) -> None:
 
 
 @pytest.mark.parametrize("labelling", [LABELLING, None])
-def test_a_part_without_any_bundle_has_tables_with_all_columns(small: Small, labelling) -> None:
+def test_tables_of_a_part_without_bundles_have_all_columns(small: Small, labelling) -> None:
     label_all(task_of(small, small.encode(BOTH), labelling))
     names = TABLES if labelling else TABLES[1:]
     for name in names:
@@ -92,7 +92,7 @@ def test_a_part_without_any_bundle_has_tables_with_all_columns(small: Small, lab
 
 
 @pytest.mark.parametrize("alone", [{"text": None}, {"specialist_labels": None}])
-def test_one_model_alone_has_no_columns_of_the_other(small: Small, alone: dict) -> None:
+def test_a_single_model_has_no_columns_of_the_other_kind(small: Small, alone: dict) -> None:
     labelling = replace(LABELLING, **alone)
     kind, other = ("specialist", "alm") if "text" in alone else ("alm", "specialist")
     wanted = {kind: (1,) if kind == "alm" else ()}
@@ -104,7 +104,7 @@ def test_one_model_alone_has_no_columns_of_the_other(small: Small, alone: dict) 
     assert not any(name.startswith(f"{other}_") for name in schemas[0].names)
 
 
-def test_without_labels_recordings_are_summed_up_all_the_same(small: Small) -> None:
+def test_recordings_are_summarised_without_labels(small: Small) -> None:
     counts = label_all(task_of(small, small.encode(BOTH), None))
     rows = small.out.read_table(RECORDINGS)
     assert rows.column_names == [
@@ -116,7 +116,7 @@ def test_without_labels_recordings_are_summed_up_all_the_same(small: Small) -> N
     assert [one["label_s"] for one in counts] == [{}, {}, {}]
 
 
-def test_a_labelling_does_not_depend_on_how_bundles_are_read(small: Small, monkeypatch) -> None:
+def test_labels_do_not_depend_on_how_many_bundles_are_read_at_once(small: Small, monkeypatch) -> None:
     encoded = small.encode(BOTH)
     label_all(task_of(small, encoded))
     before = {path: small.out.fs.open_input_file(path).read() for path in files(small)}
@@ -130,7 +130,7 @@ def files(small: Small) -> list[str]:
     return [path for name in (*TABLES, LABELLED) for path in small.out.files(name)]
 
 
-def test_no_credentials_reach_a_table(small: Small) -> None:
+def test_tables_contain_no_credentials(small: Small) -> None:
     label_all(task_of(small, small.encode(BOTH)))
     for table in tables(small).values():
         text = json.dumps(table)

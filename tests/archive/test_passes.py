@@ -1,4 +1,4 @@
-"""What is encoded, what was begun and what is lacking, by sets of (increment, model, repeat)."""
+"""Encoded, started and missing outputs compared with sets of (increment, model, repeat)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def wants(draw: st.DrawFn) -> dict[str, ToEncode]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> Encoded:
-    """Passes as commands write them, one after the other: each computes what was lacking then."""
+    """Passes as successive commands write them: each computes what was missing at the time."""
     encoded = Encoded(Output.open("nowhere"), "p", {}, {}, ())
     for _ in range(draw(st.integers(0, 4))):
         state = draw(st.sampled_from(["complete", "begun", "dropped", "dropped while begun"]))
@@ -57,7 +57,7 @@ def units(key: str, repeats: tuple[int, ...], increments) -> set[tuple]:
 
 
 def held(encoded: Encoded | None, begun: bool) -> set[tuple]:
-    """What passes that are not dropped hold."""
+    """Outputs in the passes that are not dropped."""
     found: set[tuple] = set()
     for one in encoded.passes if encoded else ():
         if not one.dropped and (one.complete or begun):
@@ -67,9 +67,9 @@ def held(encoded: Encoded | None, begun: bool) -> set[tuple]:
 
 
 @given(wants(), st.none() | histories(), some_increments)
-def test_what_is_lacking_is_what_is_wanted_and_not_held(wanted, encoded, increments) -> None:
+def test_lacking_is_wanted_minus_encoded(wanted, encoded, increments) -> None:
     groups = lacking(wanted, encoded, increments)
-    asked = set().union(*(units(key, one.audio_repeats, increments) for key, one in wanted.items()))
+    requested = set().union(*(units(key, one.audio_repeats, increments) for key, one in wanted.items()))
     before, found = held(encoded, begun=True), []
     for numbers, models in groups:
         assert list(numbers) == sorted(set(numbers))
@@ -78,13 +78,13 @@ def test_what_is_lacking_is_what_is_wanted_and_not_held(wanted, encoded, increme
             for n in numbers:
                 assert set(computed.known) == {a for i, k, a in before if (i, k) == (n, key)} - {None}
     assert len(found) == len(set(found))
-    assert set(found) == asked - before
+    assert set(found) == requested - before
     needs = [str(models) for _, models in groups]
     assert len(needs) == len(set(needs))  # increments that lack the same are encoded together
 
 
 @given(wants(), st.none() | histories(), some_increments)
-def test_passes_that_were_begun_are_resumed_if_they_hold_what_is_wanted(wanted, encoded, increments) -> None:
+def test_started_passes_with_wanted_outputs_resume(wanted, encoded, increments) -> None:
     expected = [
         one.folder
         for one in (encoded.passes if encoded else ())
@@ -106,7 +106,7 @@ def test_repeats_by_increment(encoded: Encoded) -> None:
                 assert {(n, key, a) for a in own} == {u for u in held(encoded, begun) if u[:2] == (n, key)}
 
 
-def test_nothing_lacks_of_what_was_just_begun(small: Small) -> None:
+def test_outputs_of_a_started_pass_are_not_lacking(small: Small) -> None:
     encoded = Encoded(small.out, "p", {}, {}, ())
     wanted = {"alm": ToEncode(parse_spec("clap:untrained", "alm"), (3, 1, 3))}
     ((numbers, models),) = lacking(wanted, encoded, [0, 2])
@@ -144,11 +144,11 @@ def test_a_record_of_another_version_is_refused(tmp_path: Path, content: dict) -
     out.write_json(
         PASSES, {"versions": {"zsfuse_ray": "0"}, "plan": "", "config": {}, "models": {}} | content
     )
-    with pytest.raises(InputError, match="not of this version"):
+    with pytest.raises(InputError, match="written by another version"):
         read_passes(out)
 
 
-def test_dropped_passes_leave_their_record_and_count_as_lacking(small: Small) -> None:
+def test_dropped_passes_stay_in_the_record_and_are_lacking(small: Small) -> None:
     encoded = small.encode(BOTH)
     small.out.write_bytes(f"{encoded.passes[0].checkpoint}/x", b"")
     drop_passes(encoded)

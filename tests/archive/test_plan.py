@@ -1,4 +1,4 @@
-"""A plan that grows, over real small files."""
+"""A growing plan of small real files."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
 
 
-def test_a_first_plan_holds_everything(archive: Path, folder: Path) -> None:
+def test_the_first_plan_contains_everything(archive: Path, folder: Path) -> None:
     plan, changes = grow(config(archive, folder))
     assert changes.new.tolist() == [0, 1, 2, 3]
     assert not len(changes.changed) + len(changes.gone) + len(changes.outdated)
@@ -38,7 +38,7 @@ def test_a_first_plan_holds_everything(archive: Path, folder: Path) -> None:
     )
 
 
-def test_the_same_archive_changes_nothing(archive: Path, folder: Path) -> None:
+def test_an_unchanged_archive_writes_nothing(archive: Path, folder: Path) -> None:
     grow(config(archive, folder))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     _, changes = grow(config(archive, folder))
@@ -46,14 +46,14 @@ def test_the_same_archive_changes_nothing(archive: Path, folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_ids_go_on_and_what_was_planned_stays_to_the_byte(archive: Path, folder: Path, monkeypatch) -> None:
+def test_ids_continue_and_earlier_increments_are_unchanged(archive: Path, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(bundles, "PART_RECORDINGS", 2)
     first, _ = grow(config(archive, folder))
     before = content(folder)
     write_wav(archive / "aa.wav", 45.0)
     write_wav(archive / "d.wav", 2.0)
     write_wav(archive / "b.wav", 6.0)  # changed
-    (archive / "c.wav").unlink()  # gone, and kept
+    (archive / "c.wav").unlink()  # kept in the plan
     plan, changes = grow(config(archive, folder))
     assert (len(changes.new), len(changes.changed)) == (2, 1)
     assert (changes.outdated.tolist(), changes.gone.tolist()) == ([1], [2])
@@ -84,7 +84,7 @@ def test_ids_go_on_and_what_was_planned_stays_to_the_byte(archive: Path, folder:
     assert plan.files("bundles", [1, 0]) == [plan.out.path(plan_file(n, "bundles")) for n in (1, 0)]
 
 
-def test_what_is_gone_is_kept_until_it_is_pruned(archive: Path, folder: Path) -> None:
+def test_removed_recordings_are_kept_until_pruned(archive: Path, folder: Path) -> None:
     first, _ = grow(config(archive, folder))
     (archive / "c.wav").unlink()
     kept, changes = grow(config(archive, folder))
@@ -99,14 +99,14 @@ def test_what_is_gone_is_kept_until_it_is_pruned(archive: Path, folder: Path) ->
     (part,) = pruned.parts()
     assert part == replace(first.parts()[0], dropped=(2,))
     assert not grow(config(archive, folder, prune=True))[1].grows(True)
-    write_wav(archive / "c.wav", 4.0)  # it comes back
+    write_wav(archive / "c.wav", 4.0)  # restored
     back, changes = grow(config(archive, folder))
     assert len(changes.new) == 1
     assert [row["recording_id"] for row in rows_of(back, "recordings")] == [0, 1, 2, 3, 4]
     assert [part.number for part in back.parts()] == [0, 1]
 
 
-def test_a_plan_may_grow_by_what_cannot_be_opened(archive: Path, folder: Path) -> None:
+def test_a_plan_can_grow_by_unreadable_files(archive: Path, folder: Path) -> None:
     grow(config(archive, folder))
     (archive / "more.dat").write_text("nothing")
     plan, _ = grow(config(archive, folder))
@@ -124,7 +124,7 @@ def test_an_archive_without_audio_is_refused(tmp_path: Path, folder: Path) -> No
 
 
 @pytest.mark.parametrize("values", [{"item_s": 40.0}, {"input": "another"}])
-def test_a_plan_of_something_else_is_refused(archive: Path, folder: Path, values: dict) -> None:
+def test_a_plan_with_other_options_is_refused(archive: Path, folder: Path, values: dict) -> None:
     grow(config(archive, folder))
     if "input" in values:
         shutil.copytree(archive, archive.parent / "another")
@@ -156,23 +156,23 @@ def test_a_plan_of_another_version_is_refused(archive: Path, folder: Path, chang
     plan = json.loads((folder / PLAN).read_text())
     (folder / PLAN).write_text(json.dumps(change(plan)))
     with pytest.raises(
-        InputError, match=r"not of this version; use another --output or --overwrite"
+        InputError, match=r"written by another version; use another --output or --overwrite"
     ) as caught:
         read_plan(config(archive, folder), Output.open(str(folder)))
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_of_someone_else_is_refused(archive: Path, folder: Path) -> None:
+def test_a_folder_of_another_program_is_refused(archive: Path, folder: Path) -> None:
     (folder / "segments").mkdir(parents=True)
     with pytest.raises(InputError, match="exists, but no run wrote it"):
         grow(config(archive, folder))
 
 
 @pytest.mark.parametrize("writes", range(4))
-def test_a_planning_that_was_killed_is_done_again(
+def test_killed_planning_resumes(
     archive: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """After any of its writes: the folder's claim, two tables, the plan that names them."""
+    """Killed before each of its writes: the folder's claim, two tables, the plan with them."""
     done = []
 
     def counted(write):

@@ -12,7 +12,7 @@ from zsfuse_ray.audio.sources import SourceError
 
 @pytest.fixture
 def batch(tmp_path: Path) -> pa.Table:
-    """Five recordings, of which the first alone is one."""
+    """Five files, of which only the first is a recording."""
     soundfile.write(tmp_path / "gööd 1.wav", np.zeros((12_000, 2), np.int16), 8000)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "notes.dat").write_text("To whom it may concern, " * 100)
@@ -21,7 +21,7 @@ def batch(tmp_path: Path) -> pa.Table:
     return pa.table({"recording_id": range(5, 10), "uri": [str(tmp_path / name) for name in names]})
 
 
-def test_each_file_has_its_header_or_a_reason(batch: pa.Table) -> None:
+def test_each_file_has_a_header_or_a_reason(batch: pa.Table) -> None:
     probed = probe_recordings(batch)
     assert probed.schema == PROBED
     good, empty, text, named_audio, gone = probed.to_pylist()
@@ -38,7 +38,7 @@ def test_each_file_has_its_header_or_a_reason(batch: pa.Table) -> None:
     }
     assert [row["recording_id"] for row in (empty, text, named_audio, gone)] == [6, 7, 8, 9]
     assert empty["reason"] in ("empty", "not_audio")
-    assert text["reason"] == "not_a_recording"  # no failure: its name promises no audio
+    assert text["reason"] == "not_a_recording"  # not a failure: its suffix is not an audio one
     assert named_audio["reason"] == "not_audio"
     assert gone["reason"] == "not_found"
     for row, uri in zip(probed.to_pylist()[1:], batch["uri"].to_pylist()[1:], strict=True):
@@ -47,7 +47,7 @@ def test_each_file_has_its_header_or_a_reason(batch: pa.Table) -> None:
         assert "\n" not in row["message"]
 
 
-def test_few_files_are_probed_here(batch: pa.Table) -> None:
+def test_few_files_are_probed_in_this_process(batch: pa.Table) -> None:
     assert probe_all(batch).equals(probe_recordings(batch))
     assert probe_all(batch.slice(0, 0)).schema == PROBED
 
@@ -61,7 +61,7 @@ def test_few_files_are_probed_here(batch: pa.Table) -> None:
         ("https://h/a.wav", "unreachable", False),
     ],
 )
-def test_a_store_that_is_gone_stops_the_plan(uri: str, reason: str, stops: bool, monkeypatch) -> None:
+def test_an_unreachable_store_stops_the_plan(uri: str, reason: str, stops: bool, monkeypatch) -> None:
     """Its recordings must not be planned as unreadable."""
 
     def fail(uri: str):

@@ -1,4 +1,4 @@
-"""What is read of synthetic encoded/ folders against the values put into them."""
+"""Values read from synthetic encoded/ folders compared with those written."""
 
 import copy
 from pathlib import Path
@@ -34,7 +34,7 @@ def read(small: Small, encoded: Encoded, wanted: dict) -> list[module.Rows]:
 
 
 def check(small: Small, encoded: Encoded, wanted: dict, expected: Rows | None = None) -> list[dict]:
-    """Read everything; the segments and values must be those of these rows. Returns the items."""
+    """Read everything and compare segments and values with these rows; returns the items."""
     found = read(small, encoded, wanted)
     rows = [row for row in (expected or small.rows) if row["items"]]
     segments = [segment for row in rows for segment in row["segments"]]
@@ -75,7 +75,7 @@ def test_one_pass(small: Small, per_file: int) -> None:
     assert sum(rows.encoder_inputs for rows in found) == sum(row["encoder_inputs"] for row in small.rows)
 
 
-def test_the_bundles_of_a_part_and_no_others(small: Small) -> None:
+def test_only_the_bundles_of_the_part_are_read(small: Small) -> None:
     encoded = small.encode(BOTH)
     for part in small.parts:
         found = [item for rows in read_part(encoded, part, {"alm": (1,)}) for item in rows.items.to_pylist()]
@@ -85,9 +85,9 @@ def test_the_bundles_of_a_part_and_no_others(small: Small) -> None:
     assert list(read_part(encoded, small.parts[2], {"alm": (1,)})) == []
 
 
-def test_bundles_come_some_at_a_time(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundles_are_read_in_pieces(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = small.encode(BOTH)
-    assert len(read(small, encoded, {"alm": (1,)})) == 2  # a piece for each part that has bundles
+    assert len(read(small, encoded, {"alm": (1,)})) == 2  # one piece per part with bundles
     monkeypatch.setattr(module, "BUNDLES_AT_ONCE", 1)
     assert len(read(small, encoded, {"alm": (1,)})) == len(small.rows)
     check(small, encoded, {"alm": (1, 2), "specialist": ()})
@@ -102,11 +102,11 @@ def test_a_second_model_of_a_kind(small: Small) -> None:
 
 @pytest.mark.parametrize("repeats", [(1, 2, 3, 4), (4,), (3, 1), (2,)])
 def test_more_repeats_in_a_second_pass(small: Small, repeats: tuple[int, ...]) -> None:
-    """Those whose input is that of a known number of copies are taken from the first pass."""
+    """Repeats with the same input as a known one are read from the first pass."""
     check(small, small.encode(*SEVERAL), {"alm": repeats})
 
 
-def test_known_repeats_may_lie_two_passes_back(small: Small) -> None:
+def test_known_repeats_can_be_two_passes_back(small: Small) -> None:
     passes = [{"alm": Computed((1,))}, {"alm": Computed((2,), (1,))}, {"alm": Computed((3, 4), (1, 2))}]
     for repeats in (REPEATS, (4,)):
         check(small, small.encode(*passes), {"alm": repeats})
@@ -114,8 +114,8 @@ def test_known_repeats_may_lie_two_passes_back(small: Small) -> None:
 
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_passes_join_in_whatever_files_their_bundles_lie(small: Small, data: st.DataObject) -> None:
-    """Ray writes a pass' bundles in any order, some in each file."""
+def test_passes_are_joined_whatever_their_files(small: Small, data: st.DataObject) -> None:
+    """Ray writes the bundles of a pass in any order, several per file."""
     small.out.delete("encoded")
     rows = [data.draw(st.permutations(small.rows)) for _ in SEVERAL]
     encoded = small.encode(*SEVERAL, rows=rows, per_file=data.draw(st.integers(1, 4)))
@@ -123,8 +123,8 @@ def test_passes_join_in_whatever_files_their_bundles_lie(small: Small, data: st.
     assert check(small, encoded, {"alm": REPEATS}, own) == outcomes(own)
 
 
-def test_a_pass_that_is_not_wanted_has_no_say(small: Small) -> None:
-    """A later pass with more copies of the audio, in which an item failed, leaves other labellings alone."""
+def test_a_pass_that_is_not_wanted_has_no_effect(small: Small) -> None:
+    """An item that failed in a later pass with more repeats does not affect labellings without that pass."""
     broken = failing(small.rows)[1]
     encoded = small.encode(*SEVERAL, rows=[small.rows, broken])
     assert check(small, encoded, {"alm": (1, 2)}) == outcomes(small.rows)
@@ -138,7 +138,7 @@ def test_an_increment_without_any_pass_has_no_rows(small: Small) -> None:
 
 
 def failing(rows: Rows) -> tuple[int, Rows]:
-    """A row's first item that has segments, and the rows as they are where it failed to decode."""
+    """The first item with segments, and the rows as if it had failed to decode."""
     changed = copy.deepcopy(rows)
     row = next(row for row in changed if row["segments"])
     item_id = row["segments"][0]["item_id"]
@@ -153,7 +153,7 @@ TWO = [{"alm": Computed((1,))}, {"specialist": Computed()}]
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_item_that_failed_in_one_pass_alone_is_a_failure(small: Small, which: int) -> None:
+def test_an_item_that_failed_in_one_pass_is_a_failure(small: Small, which: int) -> None:
     item_id, changed = failing(small.rows)
     rows = [changed if n == which else small.rows for n in (0, 1)]
     encoded = small.encode(*TWO, rows=rows)
@@ -166,8 +166,8 @@ def test_an_item_that_failed_in_one_pass_alone_is_a_failure(small: Small, which:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_segment_that_one_pass_lacks_is_left_out(small: Small, which: int) -> None:
-    """Its item is a failure where a later pass lacks it, as something of it was lost."""
+def test_a_segment_missing_in_one_pass_is_left_out(small: Small, which: int) -> None:
+    """Its item is a failure if it is missing in a later pass."""
     changed = copy.deepcopy(small.rows)
     row = next(row for row in changed if len(row["segments"]) > 1)
     lost = row["segments"].pop(0)
@@ -178,7 +178,7 @@ def test_a_segment_that_one_pass_lacks_is_left_out(small: Small, which: int) -> 
     assert reasons == expected | ({lost["item_id"]: "missing"} if which else {})
 
 
-def test_a_bundle_that_one_pass_lacks_is_a_failure(small: Small) -> None:
+def test_a_bundle_missing_in_one_pass_is_a_failure(small: Small) -> None:
     row = next(row for row in small.rows if row["segments"])
     rest = [other for other in small.rows if other is not row]
     without = [other if other is not row else row | {"segments": []} for other in small.rows]
@@ -193,7 +193,7 @@ def test_a_bundle_that_one_pass_lacks_is_a_failure(small: Small) -> None:
 @pytest.mark.parametrize("what", ["embedding", "logits", "vector"])
 @pytest.mark.parametrize("passes", [[BOTH], TWO])
 def test_values_that_are_not_finite_become_a_failure(small: Small, what: str, value: float, passes) -> None:
-    """No NaN reaches a table; the segment is left out and its item has the reason."""
+    """The segment is left out and its item has the reason, so tables contain no NaN."""
     row = next(row for row in small.rows if len(row["segments"]) > 1)
     broken = row["segments"][1]
     if what == "embedding":
@@ -211,7 +211,7 @@ def test_values_that_are_not_finite_become_a_failure(small: Small, what: str, va
     assert check(small, encoded, other) == outcomes(small.rows)
 
 
-def test_values_beyond_half_precision_are_its_largest(small: Small) -> None:
+def test_values_are_clipped_to_half_precision(small: Small) -> None:
     segment = every_segment(small.rows)[0][1]
     segment["values"]["specialist"][0][0] = 1e9
     found = read(small, small.encode(BOTH), {"specialist": ()})
@@ -239,7 +239,7 @@ HALF = np.float16
     ],
 )
 @pytest.mark.parametrize("passes", [[BOTH], [{"specialist": Computed()}, {"alm": Computed((1, 2))}]])
-def test_what_is_not_as_its_record_has_it_is_refused(small: Small, passes, column: str, value) -> None:
+def test_files_that_do_not_match_the_record_are_refused(small: Small, passes, column: str, value) -> None:
     encoded = small.encode(*passes)
     one = next(one for one in encoded.passes if column.partition("_")[0] in one.models)
     path = next(path for path in sorted(small.out.parquet_files(one.path)) if segments_in(small, path))
@@ -261,6 +261,6 @@ def segments_in(small: Small, path: str) -> int:
 
 
 def refused(small: Small, encoded: Encoded) -> None:
-    with pytest.raises(InputError, match=r"is not what .*encoded says") as caught:
+    with pytest.raises(InputError, match=r"does not match .*encoded\.json") as caught:
         read(small, encoded, {"alm": (1, 2), "specialist": ()})
     assert "\n" not in str(caught.value)

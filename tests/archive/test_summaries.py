@@ -1,4 +1,4 @@
-"""Counts and their sums. What is summarised of a part is tested with its tables."""
+"""Counts and their sums. Summaries of a part are tested with its tables."""
 
 import json
 from collections import Counter
@@ -39,7 +39,7 @@ def test_sums_of_counts(parts: list[dict]) -> None:
     assert summed([summed(parts[:2]), *parts[2:]]) == total
 
 
-def test_counts_for_the_record_of_a_run() -> None:
+def test_counts_in_run_json() -> None:
     one = {"recordings": 3, "items": 7, "unreadable": 1, "segments": 5, "audio_s": 1800.0, "speech_s": 900.0}
     one |= {"failures": 2, "rejects": {"no_speech": 1, "corrupt": 2}, "encoder_inputs": 9}
     one |= {"label_s": {"sad": 600.0, "angry": 300.0}, "effective_repetition": {"alm": {}}}
@@ -64,8 +64,8 @@ def test_counts_for_the_record_of_a_run() -> None:
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1), st.integers(1, 4))
-def test_the_median_of_counted_parts_is_that_of_all(values: list[float], parts: int) -> None:
-    """The lower one of two middle values, to whole percent."""
+def test_the_median_over_parts_is_that_of_all_values(values: list[float], parts: int) -> None:
+    """The lower of two middle values, in whole percent."""
     tables = [
         pa.table(
             {"label": pa.array(["sad"] * len(own), pa.string()), "confidence": pa.array(own, pa.float32())}

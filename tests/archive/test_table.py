@@ -1,4 +1,4 @@
-"""An embedding table in memory against the values that were encoded, and what is refused as a table."""
+"""An embedding table in memory compared with the encoded values, and invalid tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ def refusal(call, *arguments) -> str:
 
 
 @pytest.mark.parametrize("passes", [[BOTH], PASSES_OF_TWO])
-def test_the_table_is_read_back_by_recording_and_time(small: Small, passes) -> None:
+def test_the_table_is_sorted_by_recording_and_time(small: Small, passes) -> None:
     small.encode(*passes, rows=[small.rows[::-1] for _ in passes])
     table = read_table(small.out.uri)
     expected = every_segment(small.rows)
@@ -49,7 +49,7 @@ def test_the_table_is_read_back_by_recording_and_time(small: Small, passes) -> N
         assert row["recording_uri"] == f"https://host/{recording_id}.wav?token=***"
         assert {name: row[name] for name in names} == {name: segment[name] for name in names}
         assert row["emotion"] == f"e{recording_id}"
-        assert row["label"] == f"theirs {recording_id}"  # nothing here has the name
+        assert row["label"] == f"theirs {recording_id}"  # the name is not taken here
     ids = table.segments["segment_id"].to_pylist()
     assert ids == sorted(set(ids))
     repeats = (1, 2) if len(passes) == 1 else (1, 2, 4)
@@ -69,12 +69,12 @@ def test_the_table_is_read_back_by_recording_and_time(small: Small, passes) -> N
         np.testing.assert_allclose(table.audio((3,), "alm2"), expected_2, atol=1e-6)
 
 
-def test_repeats_that_are_not_there_are_refused(small: Small) -> None:
+def test_missing_repeats_are_refused(small: Small) -> None:
     small.encode(BOTH)
     assert "without audio repeats 5,7 (it has 1,2)" in refusal(read_table(small.out.uri).audio, (1, 5, 7))
 
 
-def test_a_table_without_segments_has_its_shapes(small: Small) -> None:
+def test_a_table_without_segments_has_the_right_shapes(small: Small) -> None:
     silent = [row | {"segments": []} for row in small.rows]
     small.encode(BOTH, rows=[silent])
     table = read_table(small.out.uri)
@@ -84,7 +84,7 @@ def test_a_table_without_segments_has_its_shapes(small: Small) -> None:
     assert {"recording_uri", "start_s", "emotion"} <= set(table.segments.column_names)
 
 
-def test_a_part_without_segments_leaves_the_others_alone(small: Small) -> None:
+def test_a_part_without_segments_does_not_affect_the_others(small: Small) -> None:
     rows = [row if row["part"] else row | {"segments": []} for row in small.rows]
     for item in (item for row in rows for item in row["items"]):
         item["reason"] = None
@@ -114,7 +114,7 @@ def test_dropped_recordings_are_left_out(small: Small) -> None:
 
 
 @pytest.mark.parametrize("missing", [PLAN, PASSES])
-def test_what_is_no_table_is_refused(small: Small, missing: str) -> None:
+def test_a_folder_without_a_table_is_refused(small: Small, missing: str) -> None:
     small.encode(BOTH)
     assert "no embedding table there" in refusal(open_table, f"{small.out.uri}/nowhere")
     open_table(small.out.uri)
@@ -125,12 +125,12 @@ def test_what_is_no_table_is_refused(small: Small, missing: str) -> None:
     assert "no embedding table there" in refusal(open_table, small.out.uri)
 
 
-def test_a_table_whose_content_was_dropped_is_refused(small: Small) -> None:
+def test_a_deleted_table_is_refused(small: Small) -> None:
     drop_passes(small.encode(BOTH))
     assert "--keep-encoded no" in refusal(open_table, small.out.uri)
 
 
-def test_a_table_that_is_not_complete_is_refused(small: Small) -> None:
+def test_an_incomplete_table_is_refused(small: Small) -> None:
     encoded = small.encode(*PASSES_OF_TWO)
     encoded.with_pass(replace(encoded.passes[1], complete=False))
     assert "is incomplete; run the same zsfuse embed again" in refusal(read_table, small.out.uri)
@@ -140,23 +140,23 @@ def test_a_table_that_is_not_complete_is_refused(small: Small) -> None:
     assert "incomplete" in refusal(table.check_complete, {"alm": "alm2"})
 
 
-def test_a_table_of_an_archive_that_cannot_be_opened_is_refused(small: Small) -> None:
+def test_a_table_of_an_unreadable_archive_is_refused(small: Small) -> None:
     write_plan(small.out, [row | {"probe_reason": "corrupt"} for row in planned_rows()])
     small.encode()
     assert "nothing is encoded there" in refusal(read_table, small.out.uri)
 
 
-def test_a_table_that_is_not_as_its_record_has_it_is_refused(small: Small) -> None:
+def test_a_table_that_does_not_match_its_record_is_refused(small: Small) -> None:
     encoded = small.encode(BOTH)
     record = small.out.read_json(PASSES)
     assert record is not None
     record["models"]["alm"]["dim"] += 1
     small.out.write_json(PASSES, record)
-    assert "is not what" in refusal(read_table, small.out.uri)
+    assert "does not match" in refusal(read_table, small.out.uri)
     encoded.write()
     path = sorted(small.out.parquet_files("encoded"))[0]
     Path(path).write_bytes(b"no parquet")
-    assert "is not what" in refusal(read_table, small.out.uri)
+    assert "does not match" in refusal(read_table, small.out.uri)
 
 
 def test_models_of_a_table_are_found_by_name_or_revision(small: Small, monkeypatch) -> None:
@@ -169,15 +169,15 @@ def test_models_of_a_table_are_found_by_name_or_revision(small: Small, monkeypat
     assert key_of("alm", "none", table) is None
     assert key_of("alm", "clap:untrained", table) == "alm"
     assert key_of("alm", "dual:another place", table) == "alm2"  # of the same revision
-    assert key_of("specialist", "classifier:there", table) == "specialist2"  # by its name alone
+    assert key_of("specialist", "classifier:there", table) == "specialist2"  # by name
     assert key_of("specialist", "classifier:same weights", table) == "specialist2"
     message = refusal(key_of, "alm", "dual:other", table)
-    assert "was made with --alm clap:untrained of revision None, dual:there of revision a2" in message
-    assert message.endswith("not dual:other of revision o2; embed with it first")
+    assert "was encoded with --alm clap:untrained of revision None, dual:there of revision a2" in message
+    assert message.endswith("not dual:other of revision o2; run embed with it first")
 
 
 def test_a_table_without_a_model_of_a_kind(small: Small) -> None:
     small.encode({"specialist": Computed()})
     table = open_table(small.out.uri)
     assert key_of("alm", OF_TABLE, table) is None
-    assert "was made without one; use --alm none" in refusal(key_of, "alm", "clap:untrained", table)
+    assert "was encoded without one; use --alm none" in refusal(key_of, "alm", "clap:untrained", table)

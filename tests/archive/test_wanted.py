@@ -20,8 +20,9 @@ from zsfuse_ray.archive.wanted import (
     to_encode,
 )
 from zsfuse_ray.config.embed import EmbedConfig
+from zsfuse_ray.config.label import LABELLING
 from zsfuse_ray.config.options import build, resolved
-from zsfuse_ray.config.score import ENCODING, LABELLING, OPERATIONAL, ScoreConfig
+from zsfuse_ray.config.score import ENCODING, OPERATIONAL, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, parse_spec
 from zsfuse_ray.models.checkpoints.find import WEIGHTS
@@ -30,7 +31,7 @@ UNTRAINED = {"alm": "clap:untrained", "specialist": "classifier:untrained"}
 NEEDED = {"input": "demo", "output": "out", **UNTRAINED}
 CONFIG = ScoreConfig(**NEEDED)
 IDENTITIES = {"alm": "dual:1", "specialist": "classifier:2"}
-# Another valid value of each option that does not name a model or what is read.
+# Another valid value of each option except models and inputs.
 OTHER = {
     **{"labels": ("sad", "happy"), "templates": ("a {} voice",), "words": 2, "text_repeats": (1, 2)},
     **{"separator": ", ", "ensemble": "logit", "temperature": 2.0, "fusion": "loglinear", "weight": 0.25},
@@ -58,18 +59,18 @@ def test_every_option_of_labelling_changes_the_digest(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONAL))
-def test_an_operational_option_changes_no_digest(name: str) -> None:
+def test_operational_options_do_not_change_the_digest(name: str) -> None:
     assert digest(changed(name)) == digest()
     assert encoding_options(changed(name)) == encoding_options(CONFIG)
 
 
 @pytest.mark.parametrize("name", ENCODING)
-def test_an_option_of_encoding_changes_the_record_of_encoded(name: str) -> None:
+def test_every_option_of_encoding_changes_the_record_of_encoded(name: str) -> None:
     assert encoding_options(changed(name)) != encoding_options(CONFIG)
 
 
-def test_every_option_decides_tables_or_is_operational() -> None:
-    """A new option is to be sorted into one of these; models, copies and what is read count by themselves."""
+def test_every_option_determines_tables_or_is_operational() -> None:
+    """A new option belongs in one of these groups; models, repeats and inputs are handled separately."""
     others = {"alm", "specialist", "audio_repeats", "input", "embeddings", "item_s"}
     groups = [set(LABELLING), set(ENCODING), set(OPERATIONAL), others]
     names = {field.name for field in dataclasses.fields(ScoreConfig)}
@@ -77,7 +78,7 @@ def test_every_option_decides_tables_or_is_operational() -> None:
     assert sum(map(len, groups)) == len(names)
 
 
-def test_models_copies_and_source_change_the_digest() -> None:
+def test_models_repeats_and_source_change_the_digest() -> None:
     several = dataclasses.replace(CONFIG, audio_repeats=(1, 2))
     seen = [
         digest(),
@@ -89,10 +90,10 @@ def test_models_copies_and_source_change_the_digest() -> None:
     assert len(set(seen)) == len(seen)
     assert digest(dataclasses.replace(CONFIG, audio_repeats=(2, 1, 2))) == digest(several)
     alone = {"specialist": "classifier:2"}
-    assert digest(several, alone) == digest(CONFIG, alone)  # without an ALM the copies are of no effect
+    assert digest(several, alone) == digest(CONFIG, alone)  # without an ALM audio repeats have no effect
 
 
-def test_the_digest_of_embed_is_of_models_and_copies() -> None:
+def test_the_digest_of_embed_depends_on_models_and_repeats() -> None:
     assert embed_digest({"alm": (1, 2), "s": ()}) == embed_digest({"s": [], "alm": [2, 1]})
     seen = {embed_digest(w) for w in ({"alm": (1, 2)}, {"alm": (1,)}, {"alm2": (1, 2)}, {})}
     assert len(seen) == 4
@@ -112,7 +113,7 @@ def facts_of(spec: ModelSpec) -> dict:
     return {"model": str(spec), "revision": revision}
 
 
-def test_a_model_is_its_weights_wherever_they_lie(copies: tuple[Path, Path]) -> None:
+def test_a_model_is_identified_by_its_weights(copies: tuple[Path, Path]) -> None:
     one, two = (ModelSpec("dual", str(place)) for place in copies)
     assert identity(one) == identity(two)
     facts = facts_of(one)
@@ -125,7 +126,7 @@ def test_a_model_is_its_weights_wherever_they_lie(copies: tuple[Path, Path]) -> 
     assert identity(one) != identity(two)
 
 
-def test_random_weights_are_their_name() -> None:
+def test_an_untrained_model_is_identified_by_its_name() -> None:
     spec = parse_spec("clap:untrained", "alm")
     assert identity(spec) == recorded_identity(MODELS["alm"]) == "clap:untrained"
     assert is_model(spec, MODELS["alm"])
@@ -154,7 +155,7 @@ def test_names_in_encoded_are_reused_by_revision(copies: tuple[Path, Path]) -> N
     assert list(requested(twice, {"alm": MODELS["alm"]})) == ["alm", "alm2"]
 
 
-def test_a_pass_computes_what_its_record_holds() -> None:
+def test_a_pass_computes_what_its_record_lists() -> None:
     models = {key: MODELS[key] for key in ("alm", "specialist")}
     one = Pass("000", (0,), {"alm": Computed((3,), (1, 2)), "specialist": Computed()})
     here = ModelSpec("clap", "another place")
@@ -164,7 +165,7 @@ def test_a_pass_computes_what_its_record_holds() -> None:
     }
 
 
-def test_embed_tables_are_about_all_that_is_encoded(small: Small) -> None:
+def test_embed_tables_cover_all_that_is_encoded(small: Small) -> None:
     encoded = small.encode(
         {"alm": Computed((1, 2)), "specialist": Computed()}, {"alm": Computed((4,), (1, 2))}
     )
@@ -174,7 +175,7 @@ def test_embed_tables_are_about_all_that_is_encoded(small: Small) -> None:
 
 
 @pytest.mark.parametrize("crop", ["head", "seeded"])
-def test_repetitions_are_counted_of_alms_alone(crop: str) -> None:
+def test_repetitions_are_counted_for_alms_only(crop: str) -> None:
     config = build(ScoreConfig, resolved(CONFIG) | {"crop": crop})
     found = repetitions(config, {"alm": [1, 2], "specialist": []}, MODELS)
     assert list(found) == ["alm"]

@@ -1,4 +1,4 @@
-"""One Ray cluster for all tests that need one, jobs run on it, and an S3 server."""
+"""A Ray cluster shared by all tests that need one, jobs on it, and an S3 server."""
 
 import io
 import os
@@ -23,20 +23,20 @@ LOGICAL_CPUS = 6
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment in which jobs run on a cluster made by ``ray start --head``, with token authentication."""
+    """Environment for jobs on a cluster started by ``ray start --head``, with token authentication."""
     (port,) = free_ports(1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for name in ("RAY_ADDRESS", "AWS_ENDPOINT_URL"):
         environment.pop(name, None)
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    temporary = Path("/tmp") / f"zr{os.getpid()}"  # short: Ray puts sockets there, whose names are limited
+    temporary = Path("/tmp") / f"zr{os.getpid()}"  # short: paths of Ray's sockets are limited in length
     start = [
         f"--num-cpus={LOGICAL_CPUS}",
         f"--port={port}",
         "--include-dashboard=false",
     ]
     log = (tmp_path_factory.mktemp("ray") / "log").open("wb")
-    # --block: the cluster ends with this process' family, where `ray stop` ends every Ray of the machine
+    # --block: the cluster ends with this process group; `ray stop` would end every Ray on the machine
     head = subprocess.Popen(
         [*ray, "start", "--head", *start, f"--temp-dir={temporary}", "--disable-usage-stats", "--block"],
         env=environment,
@@ -60,7 +60,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 @pytest.fixture(scope="session")
 def run_job(cluster: dict[str, str]) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
-    """``run_job("score", ...)`` runs a job on the cluster from this process; returns what it said."""
+    """``run_job("score", ...)`` runs a job on the cluster from this process; returns its code and output."""
     before = dict(os.environ)
     os.environ.update(cluster)
 

@@ -1,4 +1,4 @@
-"""What the tests of the jobs share: audio, tables, waiting."""
+"""Helpers for tests of the jobs: audio, tables, waiting."""
 
 import os
 import random
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, above those of Ray's workers, and port + 10000 is one too."""
+    """Free ports, above the range of Ray's workers, and low enough that port + 10000 is a port as well."""
     found: list[int] = []
     for port in random.Random(os.getpid()).sample(range(20_000, 30_000), 1000):
         with socket.socket() as probe:
@@ -31,19 +31,19 @@ def free_ports(count: int) -> list[int]:
 
 
 def run_process(name: str, *arguments: object, env: Mapping[str, str]) -> subprocess.CompletedProcess:
-    """Run a job as a user does, as a process of its own."""
+    """Run a job as a separate process, like a user."""
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
     return subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=300)
 
 
 def scored(process: subprocess.CompletedProcess, code: int = 0) -> str:
-    """Standard output of a job that ended with this code, without what Ray prints there on slow machines."""
+    """Standard output of a job, which must end with this code, without Ray's messages on slow machines."""
     assert process.returncode == code, process.stdout + process.stderr
     return "\n".join(line for line in process.stdout.splitlines() if "(raylet)" not in line)
 
 
 def tables(out: Path | str) -> dict[str, pd.DataFrame]:
-    """The tables of a run, as a user reads them, in an order of their own."""
+    """The tables of a run as a user reads them, sorted."""
     found = {name: pd.read_parquet(f"{out}/{name}") for name in ("segments", "recordings", "rejects")}
     found["recordings"]["arc"] = found["recordings"]["arc"].map(tuple)
     keys = {
@@ -66,12 +66,12 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
 
 
 def speech(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
-    """Speech-like audio of the demo archive's voices."""
+    """Speech-like audio in one of the demo archive's voices."""
     return speech_like(seconds, PROSODIES[seed % len(PROSODIES)], seed=seed, rate=rate)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until the condition holds; fails the test after so many seconds."""
+    """Wait until the condition holds; fails the test after this many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
@@ -79,5 +79,5 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def lines(text: str) -> Sequence[str]:
-    """Lines of a job's stderr that are its own."""
+    """Lines of a job's stderr, without Ray's."""
     return [line for line in text.splitlines() if "logging.cc" not in line and line.strip()]

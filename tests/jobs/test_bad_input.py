@@ -1,4 +1,4 @@
-"""DESIGN section 8, row by row: what bad input gets."""
+"""Errors and rejects for bad input."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests.jobs.jobs_support import lines, scored, speech, tables, write_wav
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda folder: folder / "missing", "no such file or folder"),
         (lambda folder: folder, "the folder is empty"),
@@ -17,19 +17,19 @@ from tests.jobs.jobs_support import lines, scored, speech, tables, write_wav
         (lambda folder: (folder / "data.bin").write_bytes(b"x" * 999) and folder, "no audio in it"),
     ],
 )
-def test_no_archive(run_job, tmp_path, make, said):
+def test_no_archive(run_job, tmp_path, make, message):
     folder = tmp_path / "in"
     folder.mkdir()
     out = tmp_path / "out"
     done = run_job("score", "--input", make(folder), "--output", out)
     assert done.returncode == 2
-    assert said in lines(done.stderr)[-1]
+    assert message in lines(done.stderr)[-1]
     assert str(folder) in done.stderr
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--lables", "a,b"], "--labels"),
         (["--labels", "ravdes"], "at least two"),
@@ -39,15 +39,15 @@ def test_no_archive(run_job, tmp_path, make, said):
         (["--labels", "blue,green", "--alm", "none"], "label"),
     ],
 )
-def test_wrong_options(run_job, tmp_path, arguments, said):
+def test_wrong_options(run_job, tmp_path, arguments, message):
     done = run_job("score", "--input", "demo", "--output", tmp_path / "out", *arguments)
     assert done.returncode == 2, done.stderr
-    assert said in lines(done.stderr)[-1]
+    assert message in lines(done.stderr)[-1]
 
 
 @pytest.fixture(scope="module")
 def strange(run_job, tmp_path_factory):
-    """A folder with one of everything, scored; returns its tables by file name and the job's exit code."""
+    """A folder with files of many kinds, scored; returns its tables by file name and the finished job."""
     folder = tmp_path_factory.mktemp("strange") / "in"
     good = speech(12)
     for name in ("good", "ünïcödé 名前 and spaces"):
@@ -81,7 +81,7 @@ def strange(run_job, tmp_path_factory):
     return found, done
 
 
-def test_too_many_failures_end_with_1_after_the_tables(strange):
+def test_too_many_failures_give_exit_code_1_with_complete_tables(strange):
     _, done = strange
     assert done.returncode == 1
     assert "--max-reject-rate" in done.stderr
@@ -118,20 +118,20 @@ def test_the_readable_part_of_a_broken_file_is_labelled(strange):
         "really flac.mp3",
     ],
 )
-def test_odd_but_sound_files_are_labelled(strange, name):
+def test_unusual_but_valid_files_are_labelled(strange, name):
     found, _ = strange
     assert len(found["segments"][name])
     assert name not in found["rejects"]
 
 
 @pytest.mark.parametrize("name", ["silence.wav", "music.wav", "short.wav"])
-def test_what_holds_no_speech_is_in_the_tables_without_segments(strange, name):
+def test_files_without_speech_are_recordings_without_segments(strange, name):
     found, _ = strange
     assert found["recordings"][name].n_segments.item() == 0
     assert found["rejects"][name].reason.item() == "no_speech"
 
 
-def test_there_is_no_nan_in_any_table(strange):
+def test_tables_contain_no_nan(strange):
     found, _ = strange
     for name in ("segments", "recordings"):
         for rows in found[name].values():
@@ -139,7 +139,7 @@ def test_there_is_no_nan_in_any_table(strange):
             assert np.isfinite(numbers).all()
 
 
-def test_bad_files_do_not_touch_the_others(strange, run_job, tmp_path):
+def test_bad_files_do_not_affect_others(strange, run_job, tmp_path):
     found, _ = strange
     write_wav(tmp_path / "in" / "good.wav", speech(12))
     scored(run_job("score", "--input", tmp_path / "in", "--output", tmp_path / "out"))
@@ -151,7 +151,7 @@ def test_bad_files_do_not_touch_the_others(strange, run_job, tmp_path):
     assert np.allclose(alone[p], beside[p], atol=1e-5)
 
 
-def test_an_archive_of_nothing_but_broken_audio(run_job, tmp_path):
+def test_an_archive_of_only_broken_audio(run_job, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "broken.wav").write_bytes(b"RIFF....WAVE")
     done = run_job("score", "--input", tmp_path / "in" / "broken.wav", "--output", tmp_path / "out")

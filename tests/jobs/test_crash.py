@@ -1,11 +1,11 @@
-"""A file that kills the process that decodes it."""
+"""A file that crashes the process that decodes it."""
 
 import os
 from pathlib import Path
 
 from tests.jobs.jobs_support import ROOT, run_process, speech, tables, write_wav
 
-# Python runs a module of this name at every start; in Ray's workers it makes one file deadly.
+# A sitecustomize module, which Python runs at every start: in Ray's workers, opening one file is a crash.
 DEADLY = """
 import builtins, os, signal, sys
 if any("default_worker" in word for word in sys.orig_argv):
@@ -18,7 +18,7 @@ if any("default_worker" in word for word in sys.orig_argv):
 """
 
 
-def test_a_file_that_kills_its_process_is_rejected(tmp_path: Path):
+def test_a_file_that_crashes_its_process_is_rejected(tmp_path: Path):
     for n in range(3):
         write_wav(tmp_path / "in" / f"{n}.wav", speech(8, seed=n))
     write_wav(tmp_path / "in" / "deadly.wav", speech(8))

@@ -1,4 +1,4 @@
-"""A Ray of our own with its dashboard, as a browser sees it."""
+"""The dashboard of a local Ray, over HTTP."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ input()
 """
 
 
-def test_the_dashboard_of_an_own_ray() -> None:
+def test_the_dashboard_of_a_local_ray_requires_the_token() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [sys.executable, "-c", STARTS],

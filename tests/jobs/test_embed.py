@@ -1,4 +1,4 @@
-"""An archive encoded once, and scored from the table as from the audio."""
+"""An archive encoded once; scoring its embedding table matches scoring its audio."""
 
 import json
 from pathlib import Path
@@ -25,12 +25,12 @@ MEANT = [
 
 
 class Killed(BaseException):
-    """The end of a process that nothing in it can see coming."""
+    """Stands for SIGKILL: no handler catches it."""
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
-    """A manifest of labelled slices, one of a file that is no audio."""
+    """A manifest of labelled slices, one of them of a broken file."""
     folder = tmp_path_factory.mktemp("archive")
     rows = []
     for n in range(5):
@@ -58,8 +58,8 @@ def table(archive, run_job) -> tuple[Path, str]:
 def from_audio(archive, run_job) -> tuple[Path, str]:
     """The archive labelled from its audio."""
     out = archive.parent / "audio"
-    said = run_job("score", *options(archive), "--output", out, *MEANT, "--audio-repeats", "1,3")
-    return out, scored(said)
+    done = run_job("score", *options(archive), "--output", out, *MEANT, "--audio-repeats", "1,3")
+    return out, scored(done)
 
 
 def same(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> None:
@@ -74,21 +74,21 @@ def same(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> Non
                 assert found[column].equals(expected[column]), column
 
 
-def test_scoring_from_the_table_is_scoring_from_the_audio(table, from_audio, run_job, tmp_path):
+def test_scoring_the_table_matches_scoring_the_audio(table, from_audio, run_job, tmp_path):
     options = [*MEANT, "--audio-repeats", "1,3", "--max-reject-rate", "1"]
-    said = scored(run_job("score", "--embeddings", table[0], "--output", tmp_path / "out", *options))
+    printed = scored(run_job("score", "--embeddings", table[0], "--output", tmp_path / "out", *options))
     expected, found = tables(from_audio[0]), tables(tmp_path / "out")
     assert len(expected["segments"]) > 10
     assert len(expected["rejects"]) == 1
     same(expected, found)
-    told, of_audio = (
-        [line for line in text.splitlines() if "/" not in line] for text in (said, from_audio[1])
+    from_table, of_audio = (
+        [line for line in text.splitlines() if "/" not in line] for text in (printed, from_audio[1])
     )
-    assert told == of_audio
+    assert from_table == of_audio
     runs = [json.loads((folder / "run.json").read_text()) for folder in (from_audio[0], tmp_path / "out")]
     counts = [run["counts"] for run in runs]
     assert counts[0]["label_shares"] == pytest.approx(counts[1]["label_shares"])
-    # the table holds more copies of the audio than were asked for
+    # the table has more audio repeats than were requested
     assert counts[0]["encoder_inputs"] < counts[1]["encoder_inputs"]
     for name in set(counts[0]) - {"encoder_inputs", "label_shares"}:
         assert counts[0][name] == pytest.approx(counts[1][name]), name
@@ -97,8 +97,8 @@ def test_scoring_from_the_table_is_scoring_from_the_audio(table, from_audio, run
     assert {k: runs[1]["models"]["alm"][k] for k in runs[0]["models"]["alm"]} == runs[0]["models"]["alm"]
 
 
-def test_the_table_holds_what_the_models_said(table):
-    folder, said = table
+def test_the_table_contains_the_models_outputs(table):
+    folder, printed = table
     assert {path.name for path in folder.iterdir()} == {
         "plan",
         "encoded",
@@ -120,24 +120,24 @@ def test_the_table_holds_what_the_models_said(table):
     dim = run["models"]["alm"]["dim"]
     kept = pd.read_parquet(folder / "encoded" / "000").alm_embeddings.map(len).sum() // (2 * dim)
     assert n < kept == run["counts"]["encoder_inputs"] < 4 * n  # no segment is longer than the window
-    assert f"{kept:,} distinct inputs for {n:,} segments" in said
+    assert f"{kept:,} distinct inputs for {n:,} segments" in printed
     assert set(read.segments["emotion"].to_pylist()) == {"sad", "angry"}
     assert set(read.segments["label"].to_pylist()) == {"theirs"}
     assert len(pd.read_parquet(folder / "rejects")) == 1
 
 
 def test_the_same_command_again_does_nothing(table, archive, cluster, tmp_path):
-    folder, said = table
+    folder, printed = table
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
     again = run_process("embed", *options(archive), "--output", folder, env=nowhere)
     assert "nothing to do" in again.stderr
-    assert scored(again) == said
+    assert scored(again) == printed
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_that_was_killed_resumes(table, archive, run_job, tmp_path, monkeypatch):
-    """Killed between its tables and its end."""
+def test_a_killed_run_resumes(table, archive, run_job, tmp_path, monkeypatch):
+    """Killed between the tables and the final run.json."""
     folder, written = tmp_path / "table", []
     write = Output.write_json
 
@@ -160,8 +160,8 @@ def test_a_run_that_was_killed_resumes(table, archive, run_job, tmp_path, monkey
     np.testing.assert_array_equal(first.logits(), second.logits())
 
 
-def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tmp_path, monkeypatch):
-    """Computing just these: killed on the way it stays what it was, then it is the table made at once."""
+def test_a_table_can_be_extended_by_models_and_repeats(table, archive, run_job, tmp_path, monkeypatch):
+    """Only these are computed; after a kill the old table is usable; the final one matches a single run."""
     folder, models = tmp_path / "table", ["--alm", "clap:untrained,dual:untrained"]
     scored(run_job("embed", *options(archive), "--output", folder, "--audio-repeats", "1,2"))
     first = {path: path.stat().st_mtime_ns for path in (folder / "encoded" / "000").rglob("*.parquet")}
@@ -177,7 +177,7 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     with pytest.raises(Killed):
         run_job("embed", *options(archive), *more)
     monkeypatch.undo()
-    # what is complete can be used meanwhile
+    # complete models can be used in the meantime
     meanwhile = ["--embeddings", folder, "--audio-repeats", "1,2", "--max-reject-rate", "1"]
     scored(run_job("score", *meanwhile, "--output", tmp_path / "meanwhile"))
     refused = run_job("score", *meanwhile, "--output", tmp_path / "no", "--alm", "dual:untrained")
@@ -196,7 +196,7 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     assert found.audio((1, 2), "alm2").shape == (len(found.segments), 2, 32)
     n = len(found.segments)
     of_clap = json.loads((table[0] / "run.json").read_text())["counts"]["encoder_inputs"]
-    assert run["counts"]["encoder_inputs"] == of_clap + 4 * n  # nothing twice; a dual repeats for good
+    assert run["counts"]["encoder_inputs"] == of_clap + 4 * n  # none twice; a dual's repeats all differ
     again = run_job("embed", *options(archive), *more)
     assert "nothing to do" in again.stderr
     out = ["--output", tmp_path / "out", "--max-reject-rate", "1"]
@@ -204,9 +204,9 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     assert (
         json.loads((tmp_path / "out" / "run.json").read_text())["models"]["alm"]["model"] == "dual:untrained"
     )
-    asked = ["--folds", 3, "--templates", "a {} voice|{}", "--ensembles", "logit", "--resamples", 100]
+    search = ["--folds", 3, "--templates", "a {} voice|{}", "--ensembles", "logit", "--resamples", 100]
     of_table = ["--embeddings", folder, "--audio-repeats", "1,2", "--text-repeats", 1]
-    tuning = run_job("tune", *of_table, *asked, "--temperatures", 1, "--output", tmp_path / "tuning")
+    tuning = run_job("tune", *of_table, *search, "--temperatures", 1, "--output", tmp_path / "tuning")
     assert "tuned:" in scored(tuning)
     result = json.loads((tmp_path / "tuning" / "tune.json").read_text())
     assert list(result["models"]) == ["alm", "alm2", "specialist"]
@@ -219,18 +219,18 @@ def test_a_table_takes_another_model_and_more_copies(table, archive, run_job, tm
     scored(
         run_job("score", "--embeddings", folder, "--tuned", tmp_path / "tuning" / "tuned.yaml", *tuned_out)
     )
-    lacks = run_job("tune", *of_table, *asked, "--audio-repeats", "7", "--output", tmp_path / "no")
+    lacks = run_job("tune", *of_table, *search, "--audio-repeats", "7", "--output", tmp_path / "no")
     assert lacks.returncode == 2
     assert "without audio repeats 7 (it has 1,2,3,4)" in lines(lacks.stderr)[-1]
     refused = run_job("embed", *options(archive), "--output", folder, "--long", "crop")
     assert "long windows → crop" in lines(refused.stderr)[-1]
 
 
-def test_a_table_is_evaluated_like_clips_but_without_an_svm(table, run_job, tmp_path):
+def test_a_table_is_evaluated_without_an_svm(table, run_job, tmp_path):
     arguments = ["--embeddings", table[0], "--folds", 3, "--audio-repeats", "1,2", "--text-repeats", 1]
-    said = run_job("evaluate", *arguments, "--resamples", 100, "--output", tmp_path / "figures")
-    scored(said)
-    assert "no SVM" in said.stderr
+    done = run_job("evaluate", *arguments, "--resamples", 100, "--output", tmp_path / "figures")
+    scored(done)
+    assert "no SVM" in done.stderr
     (found,) = json.loads((tmp_path / "figures" / "evaluation.json").read_text())["corpora"].values()
     assert {"specialist", "alm_ensemble", "zs_fuse"} <= set(found["systems"])
     assert "svm" not in found["systems"]
@@ -252,44 +252,44 @@ def test_a_table_is_evaluated_like_clips_but_without_an_svm(table, run_job, tmp_
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--alm", "dual:untrained"], "was made with --alm clap:untrained"),
+        (["--alm", "dual:untrained"], "was encoded with --alm clap:untrained"),
         (["--audio-repeats", "1,5"], "without audio repeats 5 (it has 1,2,3,4)"),
         (["--input", "demo"], "--input and --embeddings exclude each other"),
-        (["--vad", "none"], "--vad does nothing with --embeddings"),
+        (["--vad", "none"], "--vad has no effect with --embeddings"),
     ],
 )
-def test_what_the_table_is_not_is_said(table, run_job, tmp_path, arguments, said):
+def test_options_that_do_not_fit_the_table_are_refused(table, run_job, tmp_path, arguments, message):
     done = run_job("score", "--embeddings", table[0], "--output", tmp_path / "out", *arguments)
     assert done.returncode == 2
-    assert said in lines(done.stderr)[-1]
+    assert message in lines(done.stderr)[-1]
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_are_not_mistaken(table, from_audio, archive, run_job, tmp_path):
+def test_wrong_folders_are_refused(table, from_audio, archive, run_job, tmp_path):
     (tmp_path / "nothing").mkdir()
-    said = lines(run_job("score", "--embeddings", tmp_path / "nothing", "--output", tmp_path / "out").stderr)[
-        -1
-    ]
-    assert "no embedding table there" in said
-    said = lines(run_job("score", "--embeddings", table[0], "--output", from_audio[0]).stderr)[-1]
-    assert "holds another run's results" in said
-    said = lines(run_job("score", "--embeddings", table[0], "--output", table[0]).stderr)[-1]
-    assert "is the embedding table itself" in said
+    message = lines(
+        run_job("score", "--embeddings", tmp_path / "nothing", "--output", tmp_path / "out").stderr
+    )[-1]
+    assert "no embedding table there" in message
+    message = lines(run_job("score", "--embeddings", table[0], "--output", from_audio[0]).stderr)[-1]
+    assert "holds another run's results" in message
+    message = lines(run_job("score", "--embeddings", table[0], "--output", table[0]).stderr)[-1]
+    assert "is the embedding table itself" in message
     (tmp_path / "mine" / "encoded").mkdir(parents=True)
-    said = lines(run_job("embed", *options(archive), "--output", tmp_path / "mine").stderr)[-1]
-    assert "encoded exists, but no run wrote it" in said
+    message = lines(run_job("embed", *options(archive), "--output", tmp_path / "mine").stderr)[-1]
+    assert "encoded exists, but no run wrote it" in message
 
 
-def test_score_labels_what_embed_has_encoded_in_place(archive, run_job, tmp_path):
-    """And embed, run again, leaves the labels as they are."""
+def test_score_labels_an_embedded_archive_in_place(archive, run_job, tmp_path):
+    """Running embed again does not change the labels."""
     folder = tmp_path / "table"
     scored(run_job("embed", *options(archive), "--output", folder, "--audio-repeats", "1"))
     files = {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
     done = run_job("score", *options(archive), "--output", folder, *MEANT)
     scored(done)
-    assert "encoded already: labelling again, without audio" in done.stderr
+    assert "already encoded: labelling without audio" in done.stderr
     assert files == {path: path.stat().st_mtime_ns for path in (folder / "encoded").rglob("*.parquet")}
     before = tables(folder)
     scored(run_job("embed", *options(archive), "--output", folder, "--audio-repeats", "1,2"))

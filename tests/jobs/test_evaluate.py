@@ -1,4 +1,4 @@
-"""Evaluating real files on a real Ray: the tables are what the models give for the clips."""
+"""Evaluation of real files on Ray: the tables match the models' outputs for the clips."""
 
 import json
 
@@ -21,7 +21,7 @@ SPEAKERS = {"a": "train", "b": "train", "c": "dev", "d": "test", "e": "test"}
 
 @pytest.fixture(scope="module")
 def evaluated(run_job, tmp_path_factory):
-    """Five speakers' clips and a broken one, evaluated: the folder of clips, the output, what was said."""
+    """Five speakers' clips and a broken one, evaluated: the folder of clips, the output, the finished job."""
     folder = tmp_path_factory.mktemp("labelled")
     rows = []
     for s, (speaker, split) in enumerate(SPEAKERS.items()):
@@ -41,17 +41,17 @@ def evaluated(run_job, tmp_path_factory):
     return folder, out, done
 
 
-def test_it_ends_well_and_says_where_everything_is(evaluated):
+def test_it_prints_the_results_and_where_they_are(evaluated):
     _, out, done = evaluated
-    said = scored(done)
-    assert "| ZS-Fuse |" in said
-    assert str(out) in said
+    printed = scored(done)
+    assert "| ZS-Fuse |" in printed
+    assert str(out) in printed
     assert any("UNTRAINED" in line for line in lines(done.stderr))
     assert any("1 of 31 clips could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 10
 
 
-def test_the_table_is_what_the_predictions_are(evaluated):
+def test_the_table_matches_the_predictions(evaluated):
     _, out, _ = evaluated
     table = json.loads((out / "evaluation.json").read_text())["corpora"]["clips"]
     predictions = pd.read_parquet(out / "predictions.parquet")
@@ -69,7 +69,7 @@ def test_the_table_is_what_the_predictions_are(evaluated):
     assert table["protocol"]["rejected"] == 1
 
 
-def test_each_clip_is_encoded_whole_without_its_silent_edges(evaluated):
+def test_each_clip_is_encoded_without_its_silent_edges(evaluated):
     folder, out, _ = evaluated
     predictions = pd.read_parquet(out / "predictions.parquet").set_index("uri")
     specialist = load(parse_spec("classifier:untrained", "specialist"))
@@ -94,14 +94,14 @@ def test_unreadable_clips_are_listed(evaluated):
     assert json.loads((out / "evaluation.json").read_text())["rejects"] == {reject["reason"]: 1}
 
 
-def test_a_second_evaluation_in_the_same_place_is_refused(evaluated, run_job):
+def test_a_second_evaluation_in_the_same_folder_is_refused(evaluated, run_job):
     folder, out, _ = evaluated
     again = run_job("evaluate", "--input", folder / "clips.csv", "--output", out)
     assert again.returncode == 2
     assert "--overwrite" in again.stderr
 
 
-def test_a_specialist_of_other_labels_is_refused(evaluated, run_job, tmp_path):
+def test_a_specialist_with_other_labels_is_refused(evaluated, run_job, tmp_path):
     folder, _, _ = evaluated
     table = pd.read_csv(folder / "clips.csv")
     table["uri"] = [str(folder / uri) for uri in table.uri]

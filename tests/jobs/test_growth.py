@@ -1,4 +1,4 @@
-"""An archive that grows: only what is new is decoded, only parts that changed are written."""
+"""A growing archive: only new recordings are decoded, only changed parts are written."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ def arguments(folder: Path) -> list:
 
 
 def parts(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and time of the files of segments, by name."""
+    """Content and modification time of the segments' files, by name."""
     return {
         path.name: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted((folder / "out" / "segments").iterdir())
@@ -30,9 +30,9 @@ def test_files_are_added_replaced_and_removed(run_job, tmp_path):
 
     write_wav(tmp_path / "in" / "0 new.wav", speech(15, seed=7))
     done = run_job("score", *arguments(tmp_path))
-    said = scored(done)
+    printed = scored(done)
     assert "recordings since the plan: 1 new" in done.stderr
-    assert "4 recordings" in said
+    assert "4 recordings" in printed
     assert parts(tmp_path)["part-000000.parquet"] == files["part-000000.parquet"]
     items = pd.read_parquet(tmp_path / "out" / "encoded" / "001")["items"]
     assert [item["recording_id"] for row in items for item in row] == [3]
@@ -40,7 +40,7 @@ def test_files_are_added_replaced_and_removed(run_job, tmp_path):
     of_before = second["segments"][~second["segments"].recording_uri.str.endswith("0 new.wav")]
     assert of_before.reset_index(drop=True).equals(first["segments"])
 
-    write_wav(tmp_path / "in" / "1.wav", speech(18, seed=9))  # another content under the same name
+    write_wav(tmp_path / "in" / "1.wav", speech(18, seed=9))  # other content under the same name
     os.remove(tmp_path / "in" / "2.wav")
     done = run_job("score", *arguments(tmp_path))
     scored(done)
@@ -68,7 +68,7 @@ def test_files_are_added_replaced_and_removed(run_job, tmp_path):
     again = run_job("score", *arguments(tmp_path))
     assert "nothing to do" in again.stderr
 
-    # all of it at once gives the same rows, but for their ids and order
+    # a single run gives the same rows, apart from ids and order
     shutil.rmtree(tmp_path / "out")
     scored(run_job("score", *arguments(tmp_path)))
     whole = tables(tmp_path / "out")["segments"]
@@ -90,7 +90,7 @@ def test_an_embedding_table_and_its_labels_grow_too(run_job, tmp_path):
     scored(run_job("embed", *table))
     scored(run_job("score", *labels))
     before = (tmp_path / "labels" / "segments" / "part-000000.parquet").stat().st_mtime_ns
-    rows[1]["speaker"] = "b"  # a row of the manifest that changes is planned anew
+    rows[1]["speaker"] = "b"  # a changed row of the manifest is planned again
     pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
     done = run_job("embed", *table)
     scored(done)
@@ -108,4 +108,4 @@ def test_an_embedding_table_and_its_labels_grow_too(run_job, tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
     refused = run_job("embed", *table)
     assert refused.returncode == 2
-    assert "has other columns than when it was planned (mood)" in refused.stderr
+    assert "its columns differ from the plan (mood)" in refused.stderr

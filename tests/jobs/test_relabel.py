@@ -1,4 +1,4 @@
-"""Labelling again: in one go, on an encoded output, and elsewhere give the same tables."""
+"""A single run, relabelling in place and labelling into another folder give the same tables."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.jobs.jobs_support import scored, speech, tables, write_wav
 from zsfuse_ray import Labeller
 
 LABELS = "angry,happy,sad,neutral,bored"
-# Every option that decides labels but not what is encoded, each with another value than its default.
+# Every option that affects labels but not encoding, with a value that is not its default.
 OPTIONS = {
     "labels": "calm,angry,sad",
     "templates": "a {} voice|{}",
@@ -29,7 +29,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def encoded(run_job, tmp_path_factory) -> tuple[Path, Path]:
-    """An archive with a file that is no audio, and its output."""
+    """An archive with a broken file, and its output."""
     folder = tmp_path_factory.mktemp("relabel")
     for n in range(4):
         write_wav(folder / "in" / f"{n}.wav", speech(20 + 7 * n, seed=n))
@@ -58,21 +58,21 @@ def equal(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> No
                 assert found[column].equals(expected[column]), column
 
 
-def test_every_option_of_labelling_is_tried_here():
+def test_every_option_of_labelling_is_tested_here():
     from zsfuse_ray.config.label import LABELLING
 
     assert set(OPTIONS) == set(LABELLING)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_one_option_labels_again_in_place_as_elsewhere(encoded, run_job, tmp_path, name):
+def test_an_option_gives_the_same_labels_in_place_and_elsewhere(encoded, run_job, tmp_path, name):
     folder, out = encoded
     files = {path: path.stat().st_mtime_ns for path in (out / "encoded").rglob("*") if path.is_file()}
     changed = given(**{name: OPTIONS[name]})
     before = tables(out)
     again = run_job("score", *arguments(folder), "--output", out, *changed)
     scored(again)
-    assert "is encoded already: labelling again, without audio" in again.stderr
+    assert "is already encoded: labelling without audio" in again.stderr
     assert files == {path: path.stat().st_mtime_ns for path in (out / "encoded").rglob("*") if path.is_file()}
     in_place = tables(out)
     assert not before["segments"].equals(in_place["segments"])
@@ -82,21 +82,21 @@ def test_one_option_labels_again_in_place_as_elsewhere(encoded, run_job, tmp_pat
     equal(in_place, tables(tmp_path / "out"))
 
 
-def test_in_one_go_the_tables_are_the_same(encoded, run_job, tmp_path):
-    """With another value of every option at once: each of them was seen to change the tables."""
+def test_a_single_run_gives_the_same_tables(encoded, run_job, tmp_path):
+    """With all options changed at once; each of them alone changes the tables, as tested above."""
     folder, out = encoded
     scored(run_job("score", *arguments(folder), "--output", tmp_path / "out", *given(**OPTIONS)))
     scored(run_job("score", *arguments(folder), "--output", out, *given(**OPTIONS)))
-    in_one_go = tables(tmp_path / "out")
-    assert len(in_one_go["segments"]) > 8
-    equal(in_one_go, tables(out))
+    single = tables(tmp_path / "out")
+    assert len(single["segments"]) > 8
+    equal(single, tables(out))
     runs = [json.loads((place / "run.json").read_text()) for place in (tmp_path / "out", out)]
     assert runs[0]["counts"] == runs[1]["counts"]
     assert runs[0]["effective_repetition"] == runs[1]["effective_repetition"]
     assert runs[1]["time"]["audio_hours_this_time"] == 0
 
 
-def test_one_model_alone_and_a_tuned_choice_need_no_audio(encoded, run_job, tmp_path):
+def test_a_single_model_and_tuned_options_need_no_audio(encoded, run_job, tmp_path):
     folder, out = encoded
     tuned = {"alm": "none", "specialist": "classifier:untrained", "labels": ["angry", "sad"], "weight": 0.0}
     (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(tuned))
@@ -108,7 +108,7 @@ def test_one_model_alone_and_a_tuned_choice_need_no_audio(encoded, run_job, tmp_
     np.testing.assert_allclose(segments.p_angry, segments.specialist_angry)
 
 
-def test_what_is_not_kept_is_encoded_again_where_it_is_needed(encoded, run_job, tmp_path):
+def test_deleted_embeddings_are_encoded_again_when_needed(encoded, run_job, tmp_path):
     folder, kept = encoded
     out = ["--output", tmp_path / "out"]
     scored(run_job("score", *arguments(folder), *out, "--keep-encoded", "no"))
@@ -124,8 +124,8 @@ def test_what_is_not_kept_is_encoded_again_where_it_is_needed(encoded, run_job, 
     equal(tables(kept), tables(tmp_path / "out"))
 
 
-def test_a_labeller_gives_the_rows_of_a_run(encoded, run_job):
-    """To 1e-3: float16 may round the other way where another batch changed the last bits."""
+def test_a_labeller_matches_a_run(encoded, run_job):
+    """To 1e-3: another batch can change the last bits and so the rounding to float16."""
     folder, out = encoded
     scored(run_job("score", *arguments(folder), "--output", out, "--labels", LABELS))
     segments = tables(out)["segments"].sort_values(["recording_uri", "start_s"])

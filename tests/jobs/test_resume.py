@@ -1,4 +1,4 @@
-"""Exactly once: a run killed half-way and run again ends with the tables of an undisturbed run."""
+"""Exactly once: a run that is killed and run again gives the tables of an uninterrupted run."""
 
 import os
 import random
@@ -16,7 +16,7 @@ from tests.jobs.jobs_support import scored, speech, tables, wait_for, write_wav
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
-    """Recordings that make a dozen bundles, most of them of 20 s."""
+    """Recordings for a dozen bundles, most of them of 20 s."""
     folder = tmp_path_factory.mktemp("archive")
     for n in range(6):
         write_wav(folder / f"{n}.wav", speech(45 + n, seed=n))
@@ -28,7 +28,7 @@ def arguments(archive: Path, out: Path) -> list[str]:
     return ["--input", str(archive), "--output", str(out), "--item-s", "20", "--max-reject-rate", "1"]
 
 
-# A job whose parts are short, so that there are several of them.
+# A job with short parts, so that there are several.
 SHORT_PARTS = """
 import sys
 from zsfuse_ray.archive import bundles
@@ -47,15 +47,15 @@ def command(archive: Path, out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster, archive, tmp_path_factory) -> tuple[Path, dict]:
-    """Output of a run in several parts that nothing disturbed, and its tables."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
+def uninterrupted(cluster, archive, tmp_path_factory) -> tuple[Path, dict]:
+    """Output of an uninterrupted run in several parts, and its tables."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
     subprocess.run(command(archive, out), env=cluster, check=True, capture_output=True)
     assert len(list((out / "segments").glob("*.parquet"))) >= 3
     return out, tables(out)
 
 
-def test_killed_and_run_again(undisturbed, cluster, archive, tmp_path):
+def test_resumes_after_sigkill(uninterrupted, cluster, archive, tmp_path):
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         command(archive, killed),
@@ -77,17 +77,17 @@ def test_killed_and_run_again(undisturbed, cluster, archive, tmp_path):
     done = subprocess.run(command(archive, killed), env=cluster, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     after = {path: path.stat().st_mtime_ns for path in (killed / "encoded" / "000").rglob("*.parquet")}
-    assert written.items() < after.items(), "what was written is kept, and it was not all"
+    assert written.items() < after.items(), "written files are kept, and they were not all"
     second = tables(killed)
-    for name, table in undisturbed[1].items():
+    for name, table in uninterrupted[1].items():
         assert table.equals(second[name]), name
     assert not second["segments"].duplicated("segment_id").any()
 
 
-def test_a_labelling_that_was_killed_is_done_again(undisturbed, cluster, archive, tmp_path):
-    out = shutil.copytree(undisturbed[0], tmp_path / "out")
+def test_killed_labelling_resumes(uninterrupted, cluster, archive, tmp_path):
+    out = shutil.copytree(uninterrupted[0], tmp_path / "out")
     run = (out / "run.json").read_text()
-    # as if killed while a part's tables were written: one is there, its counts and the others are not
+    # as if killed while a part's tables were written: its rejects and counts are missing
     (out / "run.json").write_text(run.replace('"status": "complete"', '"status": "started"'))
     (out / "rejects" / "part-000000.parquet").unlink()
     next((out / "labelled").glob("part-000000.*.json")).unlink()
@@ -95,15 +95,15 @@ def test_a_labelling_that_was_killed_is_done_again(undisturbed, cluster, archive
     assert again.returncode == 0, again.stderr
     assert "without audio" in again.stderr
     after = tables(out)
-    for name, table in undisturbed[1].items():
+    for name, table in uninterrupted[1].items():
         assert table.equals(after[name]), name
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(12))
-def test_killed_at_any_moment(undisturbed, cluster, archive, tmp_path, seed):
-    """SIGKILL once a run has written some of its files, up to three times; the tables are the same."""
-    rng, out, n_files = random.Random(seed), tmp_path / "out", files_in(undisturbed[0])
+def test_resumes_after_sigkill_at_any_time(uninterrupted, cluster, archive, tmp_path, seed):
+    """Up to three kills, each after a random number of written files, do not change the tables."""
+    rng, out, n_files = random.Random(seed), tmp_path / "out", files_in(uninterrupted[0])
     moments = sorted(rng.randint(1, n_files) for _ in range(rng.randint(1, 3)))
     for moment in moments:
         process = subprocess.Popen(
@@ -121,13 +121,13 @@ def test_killed_at_any_moment(undisturbed, cluster, archive, tmp_path, seed):
     done = subprocess.run(command(archive, out), env=cluster, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     again = tables(out)
-    for name, table in undisturbed[1].items():
+    for name, table in uninterrupted[1].items():
         assert table.equals(again[name]), (name, moments)
 
 
-def test_items_of_20_and_60_seconds_give_the_same_segments(undisturbed, run_job, archive, tmp_path):
+def test_items_of_20_and_60_seconds_give_the_same_segments(uninterrupted, run_job, archive, tmp_path):
     scored(run_job("score", *arguments(archive, tmp_path / "out"), "--item-s", "60"))
-    short, long = undisturbed[1]["segments"], tables(tmp_path / "out")["segments"]
+    short, long = uninterrupted[1]["segments"], tables(tmp_path / "out")["segments"]
     assert len(long) > 20
     same = 0
     for row in long.itertuples():

@@ -1,4 +1,4 @@
-"""Input, plan, items, checkpoint and tables in an object store; and what happens when it says no."""
+"""Input, plan, checkpoint and tables in an object store, and its errors."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.training.training_support import EMOTIONS, start, tones
 
 @pytest.fixture(scope="module")
 def store(s3, tmp_path_factory):
-    """A bucket with recordings, and the environment a job needs to reach it."""
+    """A bucket with recordings, and the environment that a job needs to access it."""
     files = s3fs.S3FileSystem(
         key=s3["AWS_ACCESS_KEY_ID"], secret=s3["AWS_SECRET_ACCESS_KEY"], endpoint_url=s3["AWS_ENDPOINT_URL"]
     )
@@ -48,14 +48,14 @@ def test_an_archive_in_an_object_store(store, s3):
         "--max-reject-rate",
         "0.5",
     ]
-    said = scored(run_process(*command, env=environment))
+    printed = scored(run_process(*command, env=environment))
     segments = pd.read_parquet("s3://archive/out/segments", storage_options=options(s3))
     assert set(segments.recording_uri) == {f"s3://archive/in/talk {n} ü.wav" for n in range(3)}
     rejects = pd.read_parquet("s3://archive/out/rejects", storage_options=options(s3))
     assert rejects.recording_uri.tolist() == ["s3://archive/in/broken.mp3"]
     before = files.find("archive/out", detail=True)
     again = run_process(*command, env=environment)
-    assert scored(again) == said
+    assert scored(again) == printed
     assert "nothing to do" in again.stderr
     after = files.find("archive/out", detail=True)
     assert {name: entry["ETag"] for name, entry in before.items()} == {n: e["ETag"] for n, e in after.items()}
@@ -66,7 +66,7 @@ def test_an_archive_in_an_object_store(store, s3):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "change", "said"),
+    ("arguments", "change", "message"),
     [
         (["--input", "s3://nobucket/in", "--output", "{tmp}/out"], {}, "s3://nobucket/in"),
         (
@@ -87,21 +87,21 @@ def test_an_archive_in_an_object_store(store, s3):
         ),
     ],
 )
-def test_what_the_store_refuses_is_one_line(store, tmp_path, arguments, change, said):
+def test_errors_of_the_store_are_one_line(store, tmp_path, arguments, change, message):
     _, environment = store
     started = time.monotonic()
     filled = [argument.format(tmp=tmp_path) for argument in arguments]
     done = run_process("score", *filled, env={**environment, **change})
     assert done.returncode == 2, done.stderr
     (line,) = lines(done.stderr)
-    assert said in line
+    assert message in line
     assert "wrongvalue" not in line
     assert environment["AWS_SECRET_ACCESS_KEY"] not in line
     assert time.monotonic() - started < 60
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_is_trained_into_a_store_and_scores_from_there(store, s3, tmp_path):
+def test_a_model_in_the_store_is_trained_and_used(store, s3, tmp_path):
     files, environment = store
     environment = environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     rows = []
@@ -117,8 +117,8 @@ def test_a_model_is_trained_into_a_store_and_scores_from_there(store, s3, tmp_pa
     files.put(str(tmp_path / "clips.csv"), "archive/clips.csv")
     command = ["train", "--train", "s3://archive/clips.csv", "--init", start(tmp_path / "init", "wavlm")]
     command += ["--output", "s3://archive/model", "--batch-s", "8", "--crop-s", "1", "--lr", "3e-3"]
-    said = scored(run_process(*command, "--epochs", "2", env=environment))
-    assert "--specialist s3://archive/model" in said
+    printed = scored(run_process(*command, "--epochs", "2", env=environment))
+    assert "--specialist s3://archive/model" in printed
     names = {name.removeprefix("archive/model/").split("/")[0] for name in files.find("archive/model")}
     assert names >= {
         "config.json",
@@ -129,7 +129,7 @@ def test_a_model_is_trained_into_a_store_and_scores_from_there(store, s3, tmp_pa
         "training",
     }
     again = run_process(*command, "--epochs", "2", env=environment)
-    assert scored(again) == said
+    assert scored(again) == printed
     assert "nothing to do" in again.stderr
     other = run_process(*command, "--epochs", "3", env=environment)
     assert other.returncode == 2

@@ -1,4 +1,4 @@
-"""Scoring real files on a real Ray: what comes out, and what a second run does."""
+"""Scoring real files on Ray: the tables, and repeated runs."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from zsfuse_ray.config.options import defaults
 from zsfuse_ray.config.score import OPERATIONAL, ScoreConfig
 from zsfuse_ray.method.fusion import fuse
 
-LABELS = ("angry", "happy", "sad", "neutral", "bored")  # the untrained specialist does not know the last
+LABELS = ("angry", "happy", "sad", "neutral", "bored")  # the untrained specialist does not have the last
 OPTIONS = (
     "--preset",
     "untrained",
@@ -35,7 +35,7 @@ def demo(cluster, tmp_path_factory, run_job) -> tuple[Path, str]:
 
 
 def test_the_demo_is_labelled(demo):
-    out, said = demo
+    out, printed = demo
     found = tables(out)
     segments = found["segments"]
     assert len(found["recordings"]) == 4
@@ -45,13 +45,13 @@ def test_the_demo_is_labelled(demo):
     assert not segments.isna().any().any()
     length = segments.end_s - segments.start_s
     assert length.between(0.5 - 1e-6, 10 + 1e-6).all()
-    assert f"{len(segments):,} segments" in said
-    assert str(out) in said
+    assert f"{len(segments):,} segments" in printed
+    assert str(out) in printed
     summed = segments.assign(s=length).groupby("recording_uri").s.sum()
     assert np.allclose(found["recordings"].set_index("recording_uri").speech_s, summed)
 
 
-def test_probabilities_are_the_fusion_of_the_parts(demo):
+def test_posteriors_are_the_fusion_of_both_models(demo):
     segments = tables(demo[0])["segments"]
     p = segments[[f"p_{label}" for label in LABELS]].to_numpy()
     alm = segments[[f"alm_{label}" for label in LABELS]].to_numpy()
@@ -65,7 +65,7 @@ def test_probabilities_are_the_fusion_of_the_parts(demo):
     assert np.allclose(segments.confidence, p.max(axis=1))
 
 
-def test_the_run_says_what_made_it(demo):
+def test_run_json_records_options_models_and_counts(demo):
     run = json.loads((demo[0] / "run.json").read_text())
     assert run["status"] == "complete"
     assert run["config"]["weight"] == 0.3
@@ -84,7 +84,7 @@ def test_the_run_says_what_made_it(demo):
 def test_the_same_command_again_changes_nothing(demo, cluster):
     out, _ = demo
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    # an address nobody answers at: with nothing to do no Ray is asked for
+    # no cluster is at this address: with nothing to do the job does not connect
     nowhere = {**cluster, "RAY_ADDRESS": "127.0.0.1:1"}
     again = run_process("score", "--input", "demo", "--output", out, *OPTIONS, env=nowhere)
     assert "nothing to do" in again.stderr
@@ -93,7 +93,7 @@ def test_the_same_command_again_changes_nothing(demo, cluster):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--item-s", "60"], "item_s 300.0 → 60.0"),
         (["--vad", "none"], "vad silero → none"),
@@ -101,16 +101,16 @@ def test_the_same_command_again_changes_nothing(demo, cluster):
         (["--input", "{root}"], "holds another run's results (input demo → "),
     ],
 )
-def test_another_configuration_of_encoding_is_refused(demo, run_job, arguments, said):
+def test_other_encoding_options_are_refused(demo, run_job, arguments, message):
     same = ["--input", "demo", "--output", demo[0], "--preset", "untrained", "--labels", ",".join(LABELS)]
     wave = write_wav(demo[0].parent / "other" / "a.wav", speech(2)).parent
     done = run_job("score", *same, *(argument.format(root=wave) for argument in arguments))
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "--overwrite" in done.stderr
 
 
-def test_overwrite_leaves_what_is_not_ours(run_job, tmp_path):
+def test_overwrite_keeps_other_files(run_job, tmp_path):
     write_wav(tmp_path / "in" / "a.wav", speech(4))
     out = tmp_path / "out"
     out.mkdir()
@@ -136,7 +136,7 @@ def test_overwrite_leaves_what_is_not_ours(run_job, tmp_path):
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_a_manifest_brings_slices_and_columns(run_job, tmp_path):
+def test_slices_and_columns_of_a_manifest(run_job, tmp_path):
     audio = speech(50)
     write_wav(tmp_path / "talk 1.wav", audio)
     rows = [
@@ -157,8 +157,8 @@ def test_a_manifest_brings_slices_and_columns(run_job, tmp_path):
         assert of.end_s.max() <= end + 1e-6
 
 
-def test_ready_cut_clips_without_voice_activity(run_job, tmp_path):
-    for n in range(70):  # more than a bundle holds
+def test_clips_without_voice_activity_detection(run_job, tmp_path):
+    for n in range(70):  # more than fit in one bundle
         write_wav(tmp_path / "in" / f"{n:03}.wav", speech(1.5, seed=n) if n else np.zeros(1600))
     write_wav(tmp_path / "in" / "long.wav", speech(25, seed=5))
     scored(run_job("score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--vad", "none"))
@@ -166,25 +166,25 @@ def test_ready_cut_clips_without_voice_activity(run_job, tmp_path):
     clips = segments[~segments.recording_uri.str.endswith("long.wav")]
     assert len(clips) == clips.recording_uri.nunique() == 70
     long = segments[segments.recording_uri.str.endswith("long.wav")]
-    assert (long.start_s // 10).tolist() == [0, 1, 2]  # a window each, but for its silent edges
+    assert (long.start_s // 10).tolist() == [0, 1, 2]  # one window each, without its silent edges
     assert (long.end_s - 10 * (long.start_s // 10)).between(4, 10).all()
 
 
-def test_pools_of_their_own_give_the_same_rows(run_job, tmp_path):
+def test_separate_pools_give_the_same_rows(run_job, tmp_path):
     common = ["--input", "demo", "--output"]
     scored(run_job("score", *common, tmp_path / "one"))
     scored(run_job("score", *common, tmp_path / "two", "--pools", "separate"))
     assert tables(tmp_path / "one")["segments"].equals(tables(tmp_path / "two")["segments"])
-    # and what --help shows as defaults is what such a run records
+    # the defaults shown by --help are those that such a run records
     shown = {name: value for name, value in defaults(ScoreConfig).items() if name not in OPERATIONAL}
     assert json.loads((tmp_path / "one" / "run.json").read_text())["config"] == shown | {"input": "demo"}
 
 
-def test_four_repetitions_of_three_seconds_are_three_inputs(run_job, tmp_path):
+def test_four_repeats_of_three_seconds_give_three_inputs(run_job, tmp_path):
     write_wav(tmp_path / "clip.wav", speech(3, rate=48_000), 48_000)
     common = ["--input", tmp_path / "clip.wav", "--vad", "none", "--audio-repeats", "1,2,3,4"]
     common += ["--preset", "untrained"]  # whose window is 10 s
-    said = scored(run_job("score", *common, "--output", tmp_path / "out"))
+    printed = scored(run_job("score", *common, "--output", tmp_path / "out"))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["counts"]["segments"] == 1
     assert run["counts"]["encoder_inputs"] == 3
@@ -193,30 +193,30 @@ def test_four_repetitions_of_three_seconds_are_three_inputs(run_job, tmp_path):
         for a, effects in run["effective_repetition"].items()
     }
     assert seen == {"1": ["same"], "2": ["fewer"], "3": ["same"], "4": ["cropped"]}
-    assert "audio × 3: same input as without 100%" in said
+    assert "audio × 3: same input as one copy 100%" in printed
 
 
-def test_the_plan_can_be_made_first(run_job, tmp_path):
+def test_plan_can_be_run_first(run_job, tmp_path):
     write_wav(tmp_path / "in" / "a.wav", speech(30))
     out = tmp_path / "out"
-    said = scored(run_job("plan", "--input", tmp_path / "in", "--output", out))
-    assert "1 of 1 recordings (1 wav)" in said
-    assert "1 items" in said
-    assert "encoded/ will take up to " in said
+    printed = scored(run_job("plan", "--input", tmp_path / "in", "--output", out))
+    assert "1 of 1 recordings (1 wav)" in printed
+    assert "1 items" in printed
+    assert "encoded/ will take up to " in printed
     plan = (out / "plan" / "plan.json").stat().st_mtime_ns
     measured = ("--measure", "--price", "0.5", "--audio-repeats", "1,2")
-    said = scored(run_job("plan", "--input", tmp_path / "in", "--output", out, *measured))
-    (line,) = [line for line in said.splitlines() if line.startswith("models: ")]
+    printed = scored(run_job("plan", "--input", tmp_path / "in", "--output", out, *measured))
+    (line,) = [line for line in printed.splitlines() if line.startswith("models: ")]
     assert re.search(
-        r"about \S+ s of one CPU core for an hour .* CPU core hours in all: about \S+ at 0.5", line
+        r"about \S+ s of one CPU core per hour .* CPU core hours in total: about \S+ at 0.5", line
     )
-    assert "with these models" in said
+    assert "with these models" in printed
     scored(run_job("score", "--input", tmp_path / "in", "--output", out))
     assert (out / "plan" / "plan.json").stat().st_mtime_ns == plan
     assert len(tables(out)["segments"])
 
 
-def test_a_cluster_too_small_is_told_at_once(run_job, tmp_path):
+def test_a_cluster_without_gpus_is_refused_early(run_job, tmp_path):
     done = run_job("score", "--input", "demo", "--output", tmp_path / "out", "--gpus-per-encoder", "1")
     assert done.returncode == 2
     assert "GPUs, the cluster has 0" in done.stderr
@@ -229,5 +229,5 @@ def test_a_cluster_too_small_is_told_at_once(run_job, tmp_path):
     scored(run_job("plan", "--input", "demo", "--output", tmp_path / "planned"))
     done = run_job("plan", "--input", "demo", "--output", tmp_path / "planned", "--overwrite", *measured)
     assert done.returncode == 2
-    assert (tmp_path / "planned" / "plan" / "plan.json").exists()  # nothing was deleted for it
+    assert (tmp_path / "planned" / "plan" / "plan.json").exists()  # nothing was deleted
     scored(run_job("plan", "--input", "demo", "--output", tmp_path / "planned", "--overwrite"))

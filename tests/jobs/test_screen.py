@@ -1,4 +1,4 @@
-"""What a new user sees of ``zsfuse score`` with a Ray of its own, and how it stops on a signal."""
+"""Output of ``zsfuse score`` with a local Ray as a new user sees it, and stopping on a signal."""
 
 import os
 import re
@@ -23,7 +23,7 @@ EXPECTED = (
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
-    """A command line, and where its output goes."""
+    """A command line and its output folder."""
     folder = tmp_path_factory.mktemp("screen")
     for n in range(6):
         write_wav(folder / "in" / f"{n}.wav", speech(30, seed=n))
@@ -33,20 +33,20 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
 
 
 def environment() -> dict[str, str]:
-    """As after the installation: nothing is set for Ray."""
+    """The environment without any variables of Ray."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
 def children_of(parent: int) -> dict[int, str]:
-    """The processes that a process has started, Ray's, by their numbers."""
+    """Command lines of the child processes, which are Ray's, by process id."""
     listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True)
     rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()[1:]]
     return {int(pid): args for pid, ppid, args in rows if int(ppid) == parent}
 
 
 def still_running(processes: dict[int, str]) -> list[str]:
-    """Those of the processes that have not ended."""
+    """Command lines of those processes that have not ended."""
     listed = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True)
     rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()[1:]]
     now = {int(pid): args for pid, stat, args in rows if not stat.startswith("Z")}
@@ -58,7 +58,7 @@ def still_running(processes: dict[int, str]) -> list[str]:
     [(signal.SIGTERM, 143, "starting Ray"), (signal.SIGINT, 130, "preset mini")],
     ids=["SIGTERM while Ray starts", "SIGINT while it encodes"],
 )
-def test_a_signal_stops_it_in_one_line(command, number: signal.Signals, code: int, shown: str) -> None:
+def test_a_signal_stops_it_with_one_line(command, number: signal.Signals, code: int, shown: str) -> None:
     process = subprocess.Popen(
         command[0], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -75,26 +75,26 @@ def test_a_signal_stops_it_in_one_line(command, number: signal.Signals, code: in
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     assert seen.wait(180), lines
-    time.sleep(4)  # within ray.init, within the pass
+    time.sleep(4)  # inside ray.init or inside the pass
     started = children_of(process.pid)
-    asked = time.monotonic()
+    sent = time.monotonic()
     process.send_signal(number)
     assert process.wait(timeout=60) == code
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - sent < 10
     reader.join(timeout=10)
     assert lines[-1] == "stopped; the same command resumes"
     assert not [line for line in lines[:-1] if not any(re.fullmatch(known, line) for known in EXPECTED)]
     assert process.stdout is not None
     assert process.stdout.read() == ""
-    assert started  # Ray's own processes, which end with it
+    assert started  # Ray's processes, which must end with it
     wait_until = time.monotonic() + 20
     while (left := still_running(started)) and time.monotonic() < wait_until:
         time.sleep(0.5)
     assert not left
 
 
-def test_progress_and_a_summary_are_all_that_is_shown(command) -> None:
-    """Run again after the two above."""
+def test_only_progress_and_a_summary_are_shown(command) -> None:
+    """Resumes the two runs above."""
     argv, out = command
     done = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
@@ -113,4 +113,4 @@ def test_progress_and_a_summary_are_all_that_is_shown(command) -> None:
     assert [line.split(" ")[0] for line in summary[1:]] == ["labels", "models:", "tables:", "look:"]
     medians = segments.groupby("label").confidence.median()
     for label, value in re.findall(r"(\w+) \d+% \((\d\.\d\d)\)", summary[1]):
-        assert abs(float(value) - medians[label]) < 0.06  # of an even number of segments the lower middle one
+        assert abs(float(value) - medians[label]) < 0.06  # ours is the lower of two middle values

@@ -1,4 +1,4 @@
-"""The README's section "On a cluster" as it stands there, with an empty home and a folder full of results."""
+"""The README's section "On a cluster" as written, with an empty home folder and results beside the code."""
 
 import json
 import os
@@ -19,13 +19,13 @@ UPLOADED = {"jobs", "zsfuse_ray", "pyproject.toml", "cluster.yaml", "mine.yaml"}
 
 
 def recipe() -> list[str]:
-    """The commands of the section's block, in order, as a shell takes them."""
+    """The commands of the section's code block, in order, as shell lines."""
     section = (ROOT / "README.md").read_text().split("\n## On a cluster\n")[1].split("\n## ")[0]
     return section.split("```\n")[1].replace("\\\n", " ").splitlines()
 
 
 def shell(command: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess:
-    """Run a line as a person does."""
+    """Run a line in a shell."""
     return subprocess.run(
         command, shell=True, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=300
     )
@@ -33,7 +33,7 @@ def shell(command: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Complet
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as a clone has it, with results of all kinds and names beside the code."""
+    """The project as in a clone, with results of various kinds and names beside the code."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in (".gitignore", ".rayignore", "pyproject.toml", "cluster.yaml", "README.md"):
         shutil.copy(ROOT / name, folder)
@@ -46,13 +46,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in results:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("wb") as file:
-            file.truncate(LIMIT_BYTES)  # holes: no disk is taken
+            file.truncate(LIMIT_BYTES)  # sparse: takes no disk space
     return folder
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of someone with an empty home folder who has never used Ray."""
+    """Environment with an empty home folder and no variables of Ray or AWS."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     kept.pop("PYTHONPATH", None)
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -63,13 +63,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def cluster_of_recipe(
     checkout: Path, home: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[dict[str, str], Path]]:
-    """The recipe up to its cluster: the environment that reaches it, and where Ray keeps its files."""
+    """The recipe up to the cluster's start: the environment to connect to it, and Ray's temporary folder."""
     generate, start, _ = recipe()
     token = shell(generate, checkout, home)
     assert token.returncode == 0, token.stderr
-    port, dashboard, agent = free_ports(3)  # another Ray of this machine may have the usual ones
-    temporary = Path("/tmp") / f"zs{os.getpid()}"  # short: Ray puts sockets there, whose names are limited
-    # --block: the cluster ends with this process' family, where `ray stop` ends every Ray of the machine
+    port, dashboard, agent = free_ports(3)  # another Ray on this machine may use the default ones
+    temporary = Path("/tmp") / f"zs{os.getpid()}"  # short: paths of Ray's sockets are limited in length
+    # --block: the cluster ends with this process group; `ray stop` would end every Ray on the machine
     start += f" --block --port={port} --dashboard-port={dashboard} --temp-dir={temporary}"
     start += f" --dashboard-agent-listen-port={agent} --disable-usage-stats"
     log = tmp_path_factory.mktemp("ray") / "log"
@@ -107,7 +107,7 @@ def test_the_readmes_recipe(cluster_of_recipe, checkout: Path, home: dict[str, s
     assert "4 recordings" in done.stdout
     assert len(tables(tmp_path / "out")["segments"])
     run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert run["git"] is None  # the code that ran is what was uploaded, not this checkout
+    assert run["git"] is None  # the uploaded code ran, not this checkout
     token = (Path(home["HOME"]) / ".ray" / "auth_token").read_text()
     assert token not in done.stdout + json.dumps(run)
 
@@ -117,7 +117,7 @@ def test_the_readmes_recipe(cluster_of_recipe, checkout: Path, home: dict[str, s
     assert {path.relative_to(package) for path in package.rglob("*.py")} == code
 
 
-def test_without_the_token_it_is_refused(cluster_of_recipe, tmp_path: Path) -> None:
+def test_jobs_without_the_token_are_refused(cluster_of_recipe, tmp_path: Path) -> None:
     environment, _ = cluster_of_recipe
     submit = re.sub("--working-dir.*", "-- true", recipe()[2])
     wrong = shell(submit, tmp_path, environment | {"RAY_AUTH_TOKEN": "0" * 64})

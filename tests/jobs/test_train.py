@@ -1,4 +1,4 @@
-"""``zsfuse train`` as a user runs it: two workers, kills in the middle, what it leaves, and bad input."""
+"""``zsfuse train`` as a user runs it: two workers, kills, outputs and bad input."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ EPOCHS = 16
 
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of 36 train and 12 dev clips whose pitch is their emotion, one of them unreadable."""
+    """A manifest of 36 train and 12 dev clips, one of them unreadable; pitch determines the emotion."""
     folder = tmp_path_factory.mktemp("voices")
     rows = []
     for i, samples in enumerate(tones(48)):
@@ -68,7 +68,7 @@ def figures(out: Path) -> list[dict[str, float]]:
 def trained(
     cluster: dict[str, str], voices: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess]:
-    """An undisturbed training with two workers."""
+    """An uninterrupted training with two workers."""
     out = tmp_path_factory.mktemp("trained") / "model"
     done = run_process("train", *arguments(voices, tiny, out), env=cluster)
     scored(done)
@@ -77,11 +77,11 @@ def trained(
 
 @pytest.fixture
 def training(cluster: dict[str, str]) -> Iterator[Callable[..., tuple[subprocess.Popen, Path]]]:
-    """``training(arguments)`` starts one in the background; it is killed at the end of the test."""
+    """``training(arguments)`` starts a training in the background, killed at the end of the test."""
     running = []
 
-    def begin(*given: object, log: Path) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, given)]
+    def begin(*words: object, log: Path) -> subprocess.Popen:
+        command = [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, words)]
         with log.open("w") as file:
             running.append(subprocess.Popen(command, env=cluster, stdout=file, stderr=file))
         return running[-1]
@@ -94,7 +94,7 @@ def training(cluster: dict[str, str]) -> Iterator[Callable[..., tuple[subprocess
 
 
 def workers_of(token: str) -> list[int]:
-    """Training processes of the Ray that has this token, and of no other one on this machine."""
+    """Ids of the training processes of the Ray with this token, not of another one on this machine."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -102,11 +102,11 @@ def workers_of(token: str) -> list[int]:
             if is_worker and token.encode() in (entry / "environ").read_bytes():
                 found.append(int(entry.name))
         except OSError:
-            continue  # gone meanwhile
+            continue  # ended in the meantime
     return found
 
 
-def test_two_workers_train_what_the_score_job_takes(
+def test_two_workers_train_a_model_that_score_can_use(
     trained: tuple[Path, subprocess.CompletedProcess], voices: Path, run_job: Callable, tmp_path: Path
 ) -> None:
     out, done = trained
@@ -125,7 +125,7 @@ def test_two_workers_train_what_the_score_job_takes(
     assert f"--epochs {EPOCHS}" in card
     assert list((out / "tensorboard").glob("events*"))
 
-    # the saved model says of the dev clips what training said of them
+    # the saved model reproduces the dev figures of the training
     model = Classifier(str(out))
     hits = {name: [] for name in EMOTIONS}
     for i, samples in enumerate(tones(48)):
@@ -142,7 +142,7 @@ def test_two_workers_train_what_the_score_job_takes(
     assert len(tables(tmp_path / "labels")["segments"]) == 4
 
 
-def test_again_after_the_end_does_nothing(
+def test_a_finished_training_is_not_repeated(
     trained: tuple[Path, subprocess.CompletedProcess], voices: Path, tiny: Path, run_job: Callable
 ) -> None:
     out, _ = trained
@@ -155,7 +155,7 @@ def test_again_after_the_end_does_nothing(
     assert f"epochs {EPOCHS} → 3" in lines(other.stderr)[-1]
 
 
-def test_killed_worker_and_killed_driver_end_with_the_same_figures(
+def test_resumes_after_worker_and_driver_are_killed(
     cluster: dict[str, str],
     trained: tuple[Path, subprocess.CompletedProcess],
     voices: Path,
@@ -177,14 +177,14 @@ def test_killed_worker_and_killed_driver_end_with_the_same_figures(
     again = run_process("train", *arguments(voices, tiny, out), env=cluster)
     scored(again)
     assert "resumes from epoch" in again.stderr
-    undisturbed = trained[0]
-    assert figures(out) == figures(undisturbed)
-    assert (out / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+    uninterrupted = trained[0]
+    assert figures(out) == figures(uninterrupted)
+    assert (out / "model.safetensors").read_bytes() == (uninterrupted / "model.safetensors").read_bytes()
 
 
 @pytest.mark.long
 def test_real_speech_is_learned_well_above_chance(shared: Path, run_job: Callable, tmp_path: Path) -> None:
-    """A recipe that comes along, two workers, seven speakers of EmoDB, and three held out."""
+    """With a shipped preset, two workers, seven training speakers of EmoDB and three held out."""
     clips = pd.read_csv(shared / "corpora" / "emodb" / "metadata.csv", dtype=str)
     speakers = sorted(clips.speaker.unique())
     rows = [
@@ -209,12 +209,12 @@ def small_start(folder: Path) -> Path:
     )  # fmt: skip
 
 
-def refused(*given: object) -> str:
-    """What the job says to a command that it must refuse before it starts Ray."""
-    with pytest.raises(errors.InputError) as said:
-        cli.train([str(word) for word in given])
-    assert "\n" not in str(said.value)
-    return str(said.value)
+def refused(*words: object) -> str:
+    """The job's error for a command that it must refuse before it starts Ray."""
+    with pytest.raises(errors.InputError) as caught:
+        cli.train([str(word) for word in words])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 ROW = {"uri": "a.wav", "emotion": "happy", "speaker": "1", "split": "train"}
@@ -222,7 +222,7 @@ CALM_DEV = {"uri": "b.wav", "emotion": "calm", "speaker": "2", "split": "dev"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([{"uri": "a.wav", "emotions": "happy"}], "no label column emotion"),
         ([ROW, ROW | {"uri": "b.wav"}], 'labelled "happy"; at least two'),
@@ -234,14 +234,16 @@ CALM_DEV = {"uri": "b.wav", "emotion": "calm", "speaker": "2", "split": "dev"}
         ),
     ],
 )  # fmt: skip
-def test_clips_that_cannot_train(tiny: Path, tmp_path: Path, rows: list[dict[str, str]], said: str) -> None:
+def test_wrong_clips_are_refused(
+    tiny: Path, tmp_path: Path, rows: list[dict[str, str]], message: str
+) -> None:
     out = tmp_path / "model"
-    assert said in refused("--train", manifest(tmp_path / "c.csv", rows), "--init", tiny, "--output", out)
+    assert message in refused("--train", manifest(tmp_path / "c.csv", rows), "--init", tiny, "--output", out)
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--ephocs", 3], "--epochs"),
         (["--epochs", 0], "--epochs 0"),
@@ -253,25 +255,25 @@ def test_clips_that_cannot_train(tiny: Path, tmp_path: Path, rows: list[dict[str
         (["--corpus", "emodb:x"], "not both"),
     ],
 )
-def test_options_that_cannot_be(
-    voices: Path, tiny: Path, tmp_path: Path, given: list[object], said: str
+def test_wrong_options_are_refused(
+    voices: Path, tiny: Path, tmp_path: Path, given: list[object], message: str
 ) -> None:
     whole = ["--train", voices, "--init", tiny, "--output", tmp_path / "model", *given]
-    assert said in refused(*whole)
+    assert message in refused(*whole)
 
 
-def test_a_start_of_another_family(voices: Path, tmp_path: Path) -> None:
+def test_init_of_another_family_is_refused(voices: Path, tmp_path: Path) -> None:
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
-    said = refused("--train", voices, "--init", tmp_path / "bert", "--output", tmp_path / "model")
-    assert "no audio classifier of model_type 'bert'" in said
+    message = refused("--train", voices, "--init", tmp_path / "bert", "--output", tmp_path / "model")
+    assert "no audio classifier of model_type 'bert'" in message
 
 
-def test_an_output_folder_of_something_else(voices: Path, tiny: Path) -> None:
+def test_an_output_folder_with_other_content_is_refused(voices: Path, tiny: Path) -> None:
     assert "exists, but no training wrote it" in refused("--train", voices, "--init", tiny, "--output", tiny)
 
 
-def test_more_workers_than_the_cluster_has(
+def test_more_workers_than_the_cluster_has_cpus_are_refused(
     voices: Path, tiny: Path, run_job: Callable, tmp_path: Path
 ) -> None:
     words = ["--init", tiny, "--output", tmp_path / "model", "--workers", 40, "--batch-s", 500]

@@ -1,4 +1,4 @@
-"""``zsfuse train`` without dev clips: it holds speakers out, and calls nothing a score that is none."""
+"""``zsfuse train`` without dev clips: speakers are held out, or the last epoch is saved without a score."""
 
 import csv
 import json
@@ -23,21 +23,21 @@ def test_speakers_are_held_out_or_the_last_epoch_is_saved(run_job: Callable, tmp
 
     out = tmp_path / "model"
     done = run_job("train", *options, "--output", out)
-    said = scored(done)
+    printed = scored(done)
     run = json.loads((out / "training.json").read_text())
     ((corpus, (speaker,)),) = run["held_out"].items()
     assert f"held out for dev: speakers {speaker} (20% of clips)\n" in done.stderr
     assert "12 train (clips 12); 3 dev (clips 3)" in done.stderr
     assert corpus == "clips"
-    assert f"epoch {run['best']['epoch']} is in {out}: dev ua {run['best']['dev_ua']:.1%}" in said
+    assert f"epoch {run['best']['epoch']} is in {out}: dev ua {run['best']['dev_ua']:.1%}" in printed
     assert f"Speakers held out of training for dev: {speaker}." in (out / "README.md").read_text()
-    assert "nothing to do" in run_job("train", *options, "--output", out).stderr  # it holds out the same ones
+    assert "nothing to do" in run_job("train", *options, "--output", out).stderr  # the same ones are held out
 
     out = tmp_path / "without"
     done = run_job("train", *options, "--output", out, "--dev", "none")
-    said = scored(done)
+    printed = scored(done)
     assert "no dev clips, so no epoch is evaluated and the last one is saved: --dev none\n" in done.stderr
-    assert f"the last epoch, 2, is in {out}: not evaluated, without dev clips" in said
+    assert f"the last epoch, 2, is in {out}: not evaluated, without dev clips" in printed
     run = json.loads((out / "training.json").read_text())
     assert run["held_out"] == {}
     assert set(run["best"]) == {"epoch", "steps", "loss", "lr", "seconds"}

@@ -1,4 +1,4 @@
-"""Tuning real files on a real Ray: what is written is what scoring and evaluating take."""
+"""Tuning on real files with Ray: score and evaluate accept its output."""
 
 import json
 import struct
@@ -35,7 +35,7 @@ OPTIONS = (
 
 @pytest.fixture(scope="module")
 def tuned(run_job, tmp_path_factory):
-    """Six speakers' clips and a broken one, tuned: the folder of clips, the output, what was said."""
+    """Six speakers' clips and a broken one, tuned: the folder of clips, the output, the finished job."""
     folder = tmp_path_factory.mktemp("labelled")
     rows = []
     for s, speaker in enumerate(SPEAKERS):
@@ -50,16 +50,16 @@ def tuned(run_job, tmp_path_factory):
     return folder, out, done
 
 
-def test_it_ends_well_and_says_what_was_found(tuned):
+def test_it_prints_the_best_configuration(tuned):
     _, out, done = tuned
-    said = scored(done)
-    assert "| fusion, best configuration |" in said
-    assert str(out / "tuned.yaml") in said
+    printed = scored(done)
+    assert "| fusion, best configuration |" in printed
+    assert str(out / "tuned.yaml") in printed
     assert any("1 of 37 clips could not be read" in line for line in lines(done.stderr))
     assert len(list((out / "figures").iterdir())) == 6
 
 
-def test_tensorboard_has_every_blocks_score(tuned):
+def test_tensorboard_has_the_score_of_every_block(tuned):
     _, out, _ = tuned
     result = json.loads((out / "tune.json").read_text())
     files = list((out / "ray_tune").rglob("events.out.tfevents*"))
@@ -69,7 +69,7 @@ def test_tensorboard_has_every_blocks_score(tuned):
 
 
 def scalars(file: Path) -> dict[str, float]:
-    """Last value of each tag of an event file: records of length, its checksum, an event, its checksum."""
+    """Last value of each tag in an event file: records of length, checksum, event, checksum."""
     content, found, place = file.read_bytes(), {}, 0
     while place < len(content):
         (length,) = struct.unpack_from("<Q", content, place)
@@ -79,7 +79,7 @@ def scalars(file: Path) -> dict[str, float]:
     return found
 
 
-def test_every_configuration_was_tried_and_is_there(tuned):
+def test_every_configuration_is_in_the_tables(tuned):
     _, out, _ = tuned
     result = json.loads((out / "tune.json").read_text())
     files = sorted((out / "trials").iterdir())
@@ -92,12 +92,12 @@ def test_every_configuration_was_tried_and_is_there(tuned):
     assert everything.score.max() == pytest.approx(result["systems"]["best"]["in_sample"])
 
 
-def test_what_is_tuned_is_taken_by_score_and_evaluate(tuned, run_job, tmp_path):
+def test_score_and_evaluate_use_the_tuned_options(tuned, run_job, tmp_path):
     folder, out, _ = tuned
     options = yaml.safe_load((out / "tuned.yaml").read_text())
     tuning = ("--tuned", out / "tuned.yaml")
     done = run_job("score", "--input", folder, "--output", tmp_path / "scored", "--vad", "none", *tuning)
-    assert done.returncode in (0, 1), done.stderr  # 1: there is a broken file, and a table among the clips
+    assert done.returncode in (0, 1), done.stderr  # 1: a broken file and a table are among the clips
     config = json.loads((tmp_path / "scored" / "run.json").read_text())["config"]
     assert {key: config[key] for key in options} == options
     done = run_job(
@@ -115,7 +115,7 @@ def test_what_is_tuned_is_taken_by_score_and_evaluate(tuned, run_job, tmp_path):
     assert "| ZS-Fuse as given |" in done.stdout
 
 
-def test_after_the_end_it_does_nothing(tuned, run_job):
+def test_a_finished_tuning_is_not_repeated(tuned, run_job):
     folder, out, first = tuned
     before = (out / "tune.json").read_bytes()
     again = run_job("tune", "--input", folder / "clips.csv", "--output", out, *OPTIONS)
@@ -124,8 +124,8 @@ def test_after_the_end_it_does_nothing(tuned, run_job):
     assert (out / "tune.json").read_bytes() == before
 
 
-def test_it_resumes_with_the_blocks_that_are_missing(tuned, run_job):
-    """The result and some blocks' tables are gone, although Tune remembers that they were made."""
+def test_missing_blocks_are_computed_again(tuned, run_job):
+    """The result and the tables of some blocks are deleted, but Tune has recorded those blocks as done."""
     folder, out, _ = tuned
     before = json.loads((out / "tune.json").read_text())
     (out / "tune.json").unlink()
@@ -143,7 +143,7 @@ def test_it_resumes_with_the_blocks_that_are_missing(tuned, run_job):
         np.testing.assert_allclose(after["systems"][name]["nested"], system["nested"])
 
 
-def test_killed_and_run_again_it_is_what_it_would_have_been(tuned, run_job, cluster, tmp_path):
+def test_resumes_after_sigkill_with_the_same_results(tuned, run_job, cluster, tmp_path):
     folder, out, _ = tuned
     again = tmp_path / "again"
     arguments = ("--input", folder / "clips.csv", "--output", again, *OPTIONS)
@@ -162,7 +162,7 @@ def test_killed_and_run_again_it_is_what_it_would_have_been(tuned, run_job, clus
         assert found["systems"][name]["ua"] == system["ua"]
 
 
-def test_another_tuning_in_the_same_place_is_refused(tuned, run_job):
+def test_another_tuning_in_the_same_folder_is_refused(tuned, run_job):
     folder, out, _ = tuned
     again = run_job("tune", "--input", folder / "clips.csv", "--output", out, *OPTIONS, "--choose", "best")
     assert again.returncode == 2

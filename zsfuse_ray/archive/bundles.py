@@ -1,9 +1,9 @@
 """Cut recordings into items, items into bundles, and recordings into the parts that are labelled together.
 
 The rows that Ray schedules, retries and resumes are *bundles*: one item of a long recording, or several short
-recordings up to an item's length together. A thousand clips of three seconds are then a dozen rows instead of
-a thousand, and what is batched together on a device is fixed by the plan, so that a resumed run computes the
-same bits as an undisturbed one. A *part* is a range of whole recordings; no bundle reaches over two parts.
+recordings with the total length of an item at most. A thousand clips of three seconds are then a dozen rows,
+and the plan determines what is batched together on a device, so that a resumed run computes the same bits as
+an uninterrupted one. A *part* is a range of whole recordings; no bundle spans two parts.
 """
 
 import math
@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-BUNDLE_ITEMS = 64  # short recordings in a bundle at most: what one crash of a decoder may take with it
-# What a labelling task holds of one part at once: some 100,000 segments, without their embeddings.
+BUNDLE_ITEMS = 64  # most short recordings in a bundle, and so the most that one decoder crash can affect
+# Limits of a part, which a labelling task holds in memory: some 100,000 segments, without their embeddings.
 PART_S = 100 * 3600.0
 PART_RECORDINGS = 50_000
 
 
 def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
-    """The part of each recording, from 0; it ends before PART_S or PART_RECORDINGS would be exceeded."""
+    """The part of each recording, numbered from 0; none exceeds PART_S or PART_RECORDINGS."""
     part_of = np.empty(len(recordings), np.int64)
     part, seconds, number = 0, 0.0, 0
     for place, row in enumerate(_rows(recordings)):
@@ -37,7 +37,7 @@ def cut_parts(recordings: pa.Table) -> NDArray[np.int64]:
 def bundle_items(
     recordings: pa.Table, item_s: float, first_bundle: int = 0, first_item: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Rows of BUNDLE from planned recordings, in order, whose ids begin with the first ones."""
+    """BUNDLE rows of planned recordings, in order; ids start at first_bundle and first_item."""
     bundle: dict[str, Any] = {}
     seconds, bundle_id = 0.0, first_bundle
     for item_id, (part, item) in enumerate(_items(recordings, item_s), start=first_item):
@@ -75,7 +75,7 @@ def _items(recordings: pa.Table, item_s: float) -> Iterator[tuple[int, dict[str,
 
 
 def _span(row: dict[str, Any]) -> tuple[float, float]:
-    """Where a recording, or the manifest's slice of it, starts and ends, in seconds."""
+    """Start and end of a recording, or of the manifest's slice of it, in seconds."""
     begin = row["start_s"] or 0.0
     end = row["probe_duration_s"] if row["end_s"] is None else row["end_s"]
     return begin, min(end, row["probe_duration_s"]) if row["probe_exact"] else end

@@ -1,4 +1,4 @@
-"""What a run over an archive prints: models at the start, changes of the archive, results at the end."""
+"""Messages of a run over an archive: models and changes at the start, results at the end."""
 
 import logging
 import re
@@ -20,16 +20,16 @@ from zsfuse_ray.method.labels import UNSURE
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.runs.progress import duration
 
-if TYPE_CHECKING:  # torch, which a driver does without
+if TYPE_CHECKING:  # imports torch, which a driver does not need
     from zsfuse_ray.archive.measure import Measured
 
 log = logging.getLogger(__name__)
 
-ONE_SIDED = 0.9  # share of speech time of one label from which a warning is due
+ONE_SIDED = 0.9  # share of speech time with one label above which to warn
 
 
 def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
-    """State what models without training or with known figures are worth; returns these figures."""
+    """Log the known accuracy of the models and warn of untrained ones; returns the figures."""
     figures = quality(model_specs(config).values())
     if figures:
         known = ", ".join(f"{corpus} {ua['zs_fuse']:.0%}" for corpus, ua in figures["ua"].items())
@@ -40,14 +40,14 @@ def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
     if names:
         log.warning(
-            f"UNTRAINED {' and '.join(names)}: random weights, the labels of this run mean nothing. "
+            f"UNTRAINED {' and '.join(names)}: random weights; the labels of this run are meaningless. "
             "Name real models with --alm and --specialist, or --preset paper."
         )
     return figures
 
 
 def print_changes(changes: Changes, prune: bool) -> None:
-    """How the archive has changed since it was planned, where it has."""
+    """Log how the archive has changed since it was planned, if it has."""
     parts = []
     if len(changes.new):
         parts.append(f"{len(changes.new):,} new")
@@ -60,7 +60,7 @@ def print_changes(changes: Changes, prune: bool) -> None:
 
 
 def plan_text(plan: Plan, decode_s: float | None) -> str:
-    """What a person wants to know before a run. decode_s: seconds that decoding takes, where it was tried."""
+    """Summary of a plan before a run. decode_s: seconds of decoding, None if not measured."""
     kinds = ", ".join(f"{number} {name}" for name, number in plan.containers.items())
     numbers = {name: int(plan.total(name)) for name in ("playable", "recordings", "items", "bundles")}
     size = encoded_bytes(plan.total("hours"))
@@ -68,29 +68,29 @@ def plan_text(plan: Plan, decode_s: float | None) -> str:
         f"{plan.total('hours'):.2f} h of audio in {numbers['playable']:,} of {numbers['recordings']:,} "
         f"recordings ({kinds or 'none'})",
         f"{numbers['items']:,} items in {numbers['bundles']:,} bundles; the plan is in {plan.out.uri}/plan",
-        f"encoded/ will take up to {bytes_text(size)} with large models (1,024 values for an embedding and "
-        "for a vector, one copy of the audio), a fifth of it with the small ones of the default",
+        f"encoded/ will take up to {bytes_text(size)} with large models (1,024 values per embedding and "
+        "per vector, one copy of the audio), a fifth of that with the small default models",
     ]
     if decode_s is not None:
         took = duration(decode_s)
         lines.append(
-            f"about {took} to decode and find speech (measured on a sample of it); the models come on top"
+            f"about {took} to decode and detect speech (measured on a sample), not including the models"
         )
     return "\n".join(lines)
 
 
 def cost_text(hours: float, measured: "Measured | None", price: float | None) -> str:
-    """What the models will take of so many hours of audio; price: money for an hour of a device."""
+    """Cost of the models for these hours of audio; price: of one device hour, in any currency."""
     if measured is None:
-        return "no speech was found in a sample of it, so the models are not measured"
+        return "no speech found in the sample; the models were not measured"
     device = "GPU" if measured.on_gpu else "CPU core"
     device_hours = hours * measured.seconds_per_hour / 3600
     text = (
-        f"models: about {measured.seconds_per_hour:.3g} s of one {device} for an hour of audio (measured on "
-        f"{measured.encoded_s:.0f} s of its speech), {_number(device_hours)} {device} hours in all"
+        f"models: about {measured.seconds_per_hour:.3g} s of one {device} per hour of audio (measured on "
+        f"{measured.encoded_s:.0f} s of speech), {_number(device_hours)} {device} hours in total"
     )
     if price is not None:
-        text += f": about {_number(device_hours * price)} at {price:g} an hour, decoding not counted"
+        text += f": about {_number(device_hours * price)} at {price:g} per hour, not including decoding"
     size = encoded_bytes(hours, measured.models, measured.repeats)
     return f"{text}\nencoded/ will take about {bytes_text(size)} with these models"
 
@@ -100,7 +100,7 @@ def _number(value: float) -> str:
 
 
 def bytes_text(size: float) -> str:
-    """Bytes as people write them."""
+    """Bytes in readable units: 1.23 MB."""
     for unit in ("kB", "MB", "GB"):
         size /= 1000
         if size < 1000:
@@ -109,16 +109,16 @@ def bytes_text(size: float) -> str:
 
 
 def stopped(error: ray.exceptions.RayError) -> InputError | RunError:
-    """What ended a run half-way: one line where the store was lost, else Ray's own message."""
+    """The error that stopped a run: one line if the store was unreachable, else Ray's own message."""
     if isinstance(cause := getattr(error, "cause", None), InputError):
         return cause
     outage = re.search(r"SourceError: (.+)", str(error))
     what = outage.group(1) if outage else redact(str(error))
-    return RunError(f"{what}\nerror: the run stopped; what is written stays, and the same command resumes")
+    return RunError(f"{what}\nerror: the run stopped; results so far are kept, and the same command resumes")
 
 
 def print_result(result: RunResult, max_reject_rate: float) -> int:
-    """Print what a run came to; its exit code: 1 where more failed than is allowed."""
+    """Print the results of a run; returns its exit code, 1 if more items failed than allowed."""
     print(summary(result.record, result.uri), flush=True)
     if line := one_sided(result.record["counts"]):
         log.warning(line)
@@ -126,20 +126,20 @@ def print_result(result: RunResult, max_reject_rate: float) -> int:
 
 
 def exit_code(counts: Mapping[str, Any], max_reject_rate: float) -> int:
-    """Exit code of a run with these counts, with a message where it is not 0."""
+    """Exit code of a run with these counts; logs an error if it is not 0."""
     tried = max(1, counts["items"] + counts["unreadable"])
     rate = counts["failures"] / tried
     if rate <= max_reject_rate:
         return 0
     log.error(
-        f"{counts['failures']} of {tried} items failed ({rate:.1%}, allowed are {max_reject_rate:.1%}, "
+        f"{counts['failures']} of {tried} items failed ({rate:.1%}, more than the {max_reject_rate:.1%} of "
         "--max-reject-rate); the tables are written, reasons are in rejects/"
     )
     return 1
 
 
 def summary(run: Mapping[str, Any], uri: str) -> str:
-    """What a person wants to see at the end: hours, labels, rejects, and what to do with the tables."""
+    """Summary at the end of a run: hours, labels, rejects, and how to use the tables."""
     return _of_labels(run, uri) if run["config"].get("labels") else _of_embeddings(run, uri)
 
 
@@ -179,7 +179,7 @@ def _of_embeddings(run: Mapping[str, Any], uri: str) -> str:
 
 
 def hours(counts: Mapping[str, Any]) -> str:
-    """How much audio and speech there is."""
+    """Hours and numbers of recordings and segments."""
     return (
         f"{counts['audio_hours']:.2f} h of audio in {counts['recordings']:,} recordings, "
         f"{counts['speech_hours']:.2f} h of speech in {counts['segments']:,} segments"
@@ -187,7 +187,7 @@ def hours(counts: Mapping[str, Any]) -> str:
 
 
 def label_lines(counts: Mapping[str, Any]) -> list[str]:
-    """The share of speech time of each label, the largest first, and how confident its segments are."""
+    """The share of speech time of each label, the largest first, and the median confidence."""
     median = counts.get("median_confidence", {})
     shares = [
         f"{name} {share:.0%}" + (f" ({median[name]:.2f})" if name in median else "")
@@ -197,44 +197,44 @@ def label_lines(counts: Mapping[str, Any]) -> list[str]:
 
 
 def one_sided(counts: Mapping[str, Any]) -> str | None:
-    """A warning where one label takes nearly all of the speech, else None."""
+    """A warning if nearly all of the speech has one label, else None."""
     name, share = max(counts["label_shares"].items(), key=lambda item: item[1], default=("", 0.0))
     if share <= ONE_SIDED or name == UNSURE:
         return None
     return (
-        f"warning: {share:.0%} of the speech is labelled {name}; listen to a few segments before you rely on "
-        "that: models often fall back on one label for speech unlike their training data"
+        f"warning: {share:.0%} of the speech is labelled {name}; listen to a few segments before relying on "
+        "it: models often give one label to all speech that is unlike their training data"
     )
 
 
 def model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence on what the models were trained on and their licences, as far as their cards say."""
+    """A line on the training data and licences of the models, as far as their model cards state them."""
     parts = []
     for facts in models.values():
-        data = ", ".join(facts.get("trained_on", ())) or "data that its card does not name"
+        data = ", ".join(facts.get("trained_on", ())) or "data not named in its model card"
         parts.append(f"{facts['model']} was trained on {data} (licence: {facts['licence'] or 'not stated'})")
     return ["models: " + "; ".join(parts)] if parts else []
 
 
 def reject_lines(counts: Mapping[str, Any]) -> list[str]:
-    """What was rejected, the most common reason first."""
+    """Numbers of rejects by reason, the most common first."""
     reasons = ", ".join(f"{n} {reason}" for reason, n in _largest(counts["rejects"]))
     return [f"rejects: {reasons}"] if reasons else []
 
 
 def repetition_lines(run: Mapping[str, Any]) -> list[str]:
-    """What amplification really did to the audio and to the prompts."""
+    """The effect of amplification on the audio and the prompts."""
     lines = repetition_of_audio(run.get("effective_repetition", {}))
     for b, cut in run["models"].get("alm", {}).get("prompts_truncated", {}).items():
         if cut:
-            lines.append(f"text × {b}: {cut} prompts were longer than the model reads and were cut")
+            lines.append(f"text × {b}: {cut} prompts exceeded the model's maximum length and were truncated")
     return lines
 
 
 def repetition_of_audio(effective: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """What copies of the audio really did."""
+    """The effect of repeating the audio."""
     names = {
-        "same": "same input as without",
+        "same": "same input as one copy",
         "fewer": "fewer copies",
         "cropped": "cropped",
         "more": "more copies",

@@ -1,4 +1,4 @@
-"""The models of a run: what run.json records of them, and the labels and prompts they are asked for."""
+"""The models of a run: the facts that run.json records, their prompts and their labelling."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 
 def model_specs(config: ModelOptions) -> dict[str, ModelSpec]:
-    """The models a run names: "alm" and "specialist", and of several of a kind "alm2" …"""
+    """The models of a run by name: "alm", "specialist", and for several of a kind "alm2" …"""
     return {key: parse_spec(name, kind_of(key)) for key, name in config.models.items()}
 
 
 def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
-    """Whether these facts are of this model: of its revision, wherever it may lie.
+    """Whether these facts describe this model: same family and revision, wherever the checkpoint is stored.
 
-    InputError where the checkpoint is not there.
+    InputError if the checkpoint does not exist.
     """
     if spec.checkpoint == UNTRAINED:
         return str(spec) == facts["model"]
@@ -42,9 +42,9 @@ def is_model(spec: ModelSpec, facts: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Embedded prompts of an ALM (B, P, C, D), its logit scale, how many each repeat b truncates.
+    """Embedded prompts of an ALM (B, P, C, D), its logit scale, and the number truncated by each repeat b.
 
-    unknown: labels that its text encoder has no word for.
+    unknown: labels with a word that its tokenizer does not have.
     """
 
     bank: NDArray[np.float32]
@@ -61,7 +61,7 @@ class Prompts:
 def load_models(
     specs: Mapping[str, ModelSpec], prompted: str | None = None, config: LabellingOptions | None = None
 ) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
-    """Load each model once: its facts, and the prompts of the config where it is the one `prompted`."""
+    """Load each model once: the facts of all, and the embedded prompts of the model named `prompted`."""
     facts, prompts = {}, None
     for key, spec in specs.items():
         model: Any = load(spec)
@@ -73,8 +73,8 @@ def load_models(
 
 
 def unknown_words(model: "AudioLanguageModel", labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels with a word that the ALM's tokenizer does not have whole, in any form that a prompt gives it."""
-    tokenizer = getattr(model, "tokenizer", None)  # a third party's class may be without one
+    """Labels with a word that is no single token of the ALM's tokenizer, with or without a leading space."""
+    tokenizer = getattr(model, "tokenizer", None)  # a third-party class may have none
     if tokenizer is None:
         return ()
     unknown = getattr(tokenizer, "unk_token", None)
@@ -87,7 +87,7 @@ def unknown_words(model: "AudioLanguageModel", labels: Sequence[str]) -> tuple[s
 
 
 def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
-    """What run.json records of a loaded model, and the sizes of its outputs."""
+    """The facts of a loaded model that run.json records, and the sizes of its outputs."""
     facts = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     facts["trained_on"] = list(getattr(model, "trained_on", ()))
     facts |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
@@ -99,7 +99,7 @@ def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
 def embed_bank(
     model: "AudioLanguageModel", labels: Sequence[str], config: PromptOptions
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
-    """Return the embedded prompts (B, P, C, D), and how many were truncated by copies b of the text."""
+    """Return the embedded prompts (B, P, C, D), and the number truncated for each text repeat b."""
     grid = prompt_grid(labels, config.templates, config.words)
     texts = [
         repeat_text(prompt, b, config.separator)
@@ -117,9 +117,9 @@ def embed_bank(
 def make_labelling(
     config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]], prompts: Prompts | None
 ) -> Labelling:
-    """How outputs of the models ("alm", "specialist") with these facts become labels.
+    """The labelling of outputs of the models ("alm", "specialist") with these facts.
 
-    InputError where the specialist has none of the labels.
+    InputError if the specialist has none of the labels.
     """
     check_labels(config, facts)
     own = facts["specialist"]["labels"] if "specialist" in facts else None
@@ -140,10 +140,10 @@ def make_labelling(
 
 
 def check_labels(config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """InputError where the specialist, if there is one among the models, has none of the labels."""
+    """InputError if there is a specialist and it has none of the labels."""
     specialist = facts.get("specialist")
     if specialist is not None and not map_labels(specialist["labels"], config.labels).any():
         raise InputError(
-            f"--specialist {specialist['model']} knows none of the labels {', '.join(config.labels)}; "
-            f"its own are {', '.join(specialist['labels'])}"
+            f"--specialist {specialist['model']} has none of the labels {', '.join(config.labels)}; "
+            f"its labels are {', '.join(specialist['labels'])}"
         )

@@ -1,4 +1,4 @@
-"""Label what another output has encoded, its embedding table, elsewhere: without audio or GPU."""
+"""Label the embedding table of another output, without audio or GPU."""
 
 import logging
 import os
@@ -30,14 +30,16 @@ log = logging.getLogger(__name__)
 
 
 def label_table(config: ScoreConfig, preset: str) -> RunResult:
-    """Label what a table holds. InputError or RunError where that ended before the tables were complete."""
+    """Label an embedding table. InputError or RunError if that fails before the tables are complete."""
     table = open_table(str(config.embeddings))
     config, keys = _with_tables_options(config, table)
     if "alm" in keys:
         table.check_repeats(keys["alm"], config.audio_repeats)
     out = Output.open(config.output)
     if out.fs == table.plan.out.fs and os.path.realpath(out.root) == os.path.realpath(table.plan.out.root):
-        raise InputError(f"--output {out.uri} is the embedding table itself; score --input labels in place")
+        raise InputError(
+            f"--output {out.uri} is the embedding table itself; label it in place with score --input"
+        )
     facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
     digest = score_digest(config, models, f"{table.uri} {table.plan.id}")
@@ -54,7 +56,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     specs = {"alm": parse_spec(config.alm, "alm")} if "alm" in keys else {}
     _, prompts = look_at_models(specs, facts, "alm", config)
     labelling = make_labelling(config, facts, prompts)
-    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+    if config.overwrite:  # after all checks of the command
         clear(out)
     run = begin_run(config, preset, out, facts, digest)
     if prompts:
@@ -69,7 +71,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
 
 
 def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:
-    """The configuration with the table's models and what it has decided; which of its models are used."""
+    """The configuration with the table's models and encoding options; the names of the models used."""
     decided = table.plan.identity | table.encoded.config
     values: dict[str, Any] = {name: decided[name] for name in DECIDED}
     keys: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Encode what is lacking of an archive: the passes over its audio, one after the other."""
+"""Encode what is missing in encoded/: passes over the audio, one after the other."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from zsfuse_ray.runs.progress import Progress, watched
 
 @dataclass(frozen=True)
 class Spent:
-    """What encoding took: seconds of audio encoded and of the clock, devices of one kind ("gpu" or "cpu")."""
+    """Cost of encoding: seconds of audio, wall-clock seconds, number of devices and kind ("gpu" or "cpu")."""
 
     audio_s: float = 0.0
     wall_s: float = 0.0
@@ -34,9 +34,9 @@ def encode_lacking(
     increments: Iterable[int],
     own_ray: bool,
 ) -> tuple[Encoded, Spent]:
-    """Encode what is wanted of these increments and not there; first what an earlier command began.
+    """Encode what is wanted and missing for these increments; first resume passes of earlier commands.
 
-    facts: of all models that are wanted or in encoded/ already.
+    facts: of all models that are wanted or already in encoded/.
     """
     if encoded is None:
         encoded = Encoded(plan.out, plan.id, encoding_options(config), {}, ())
@@ -53,7 +53,7 @@ def encode_lacking(
         encoded, spent = _encode(
             config, plan, encoded, one, to_encode(one, encoded.models, specs), own_ray, spent
         )
-    if not encoded.passes:  # nothing of the archive could be opened: the record says so
+    if not encoded.passes:  # no recording could be opened: record that
         encoded.write()
     return encoded, spent
 
@@ -67,7 +67,7 @@ def _encode(
     own_ray: bool,
     spent: Spent,
 ) -> tuple[Encoded, Spent]:
-    from zsfuse_ray.archive.stream import run_pass  # torch, which labelling does without
+    from zsfuse_ray.archive.stream import run_pass  # lazy: imports torch, which labelling does not need
 
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(tasks))
     started = time.monotonic()
@@ -91,7 +91,7 @@ def _encode(
 
 
 def _share_done(encoded: Encoded, plan: Plan, one: Pass) -> float:
-    """Share of a pass' bundles that an earlier, interrupted command has written."""
+    """Share of a pass's bundles that an earlier, interrupted command has written."""
     if not encoded.out.parquet_files(one.checkpoint):
         return 0.0
     done = encoded.out.dataset(one.checkpoint).count_rows()

@@ -1,4 +1,4 @@
-"""What a run will take: seconds of decoding and of the models, bytes of encoded/."""
+"""Estimates of a run: seconds of decoding and of the models, bytes of encoded/."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -15,22 +15,22 @@ from zsfuse_ray.config.score import ArchiveOptions, PlanConfig
 if TYPE_CHECKING:
     from zsfuse_ray.archive.measure import Measured
 
-SEGMENT_S = 5.5  # of audio for a segment: what podcasts come to with segments of up to 10 s
-BYTES_A_SEGMENT = 60  # where it lies
-# Of large models, where it is not known yet which: 1024 values of an embedding, and of a vector.
+SEGMENT_S = 5.5  # seconds of audio per segment: typical of podcasts with segments of up to 10 s
+BYTES_A_SEGMENT = 60  # its place in the recording
+# Bytes per segment of large models, if the models are unknown: 1024 values per embedding and per vector.
 LARGE_MODELS = 2 * (1024 + 1024)
 
 
 def seconds_per_hour(plan: Plan, config: ArchiveOptions) -> float | None:
-    """Seconds of one core that decoding and voice activity take an hour of audio, tried on one item."""
-    from zsfuse_ray.archive.stages.decode import decode_item  # torch, which probing does without
+    """Core seconds per hour of audio of decoding and voice activity detection, measured on one item."""
+    from zsfuse_ray.archive.stages.decode import decode_item  # lazy: imports torch
 
     for item in _some_items(plan):
         started = time.monotonic()
         try:
             decode_item(item, config.segmentation, config.item_s)
         except (DecodeError, SourceError):
-            continue  # the run will report it; the next item may do as a sample
+            continue  # the run will report it; try the next item
         return 3600 * (time.monotonic() - started) / max(item["end_s"] - item["start_s"], 1e-3)
     return None
 
@@ -38,17 +38,17 @@ def seconds_per_hour(plan: Plan, config: ArchiveOptions) -> float | None:
 def models_on_sample(
     plan: Plan, config: PlanConfig, wanted: Mapping[str, ToEncode], num_gpus: float
 ) -> "Measured | None":
-    """What the models of a run take, tried where it would hold them; None where the sample has no speech.
+    """Speed of the models of a run, measured on a node that can hold them; None if the sample has no speech.
 
-    wanted: what each is to compute; num_gpus: of an actor that holds them, 0 for one on CPUs.
+    wanted: what each is to compute; num_gpus: of an actor with these models, 0 on CPUs.
     """
-    from zsfuse_ray.archive.measure import measure  # torch, which probing does without
+    from zsfuse_ray.archive.measure import measure  # lazy: imports torch
 
     return where_there_is_room(measure, _some_items(plan), config, wanted, num_gpus > 0, num_gpus=num_gpus)
 
 
 def _some_items(plan: Plan) -> list[dict[str, Any]]:
-    """Items of the first bundles: first the longest of each recording, the longest ahead, then all others."""
+    """Items of the first bundles: the longest of each recording in descending order, then all others."""
     some = [n for n, increment in enumerate(plan.increments) if increment.bundles]
     if not some:
         return []
@@ -67,7 +67,7 @@ def encoded_bytes(
     models: Mapping[str, Mapping[str, Any]] | None = None,
     repeats: Mapping[str, Iterable[int]] | None = None,
 ) -> float:
-    """About how large encoded/ gets, with these models and audio repeats; without, with large models."""
+    """Approximate size of encoded/ with these models and audio repeats; by default with large models."""
     if models is None:
         values = LARGE_MODELS
     else:

@@ -1,4 +1,4 @@
-"""How an archive has changed since it was planned, and the increment of the plan that follows from it."""
+"""Changes of an archive since it was planned, and the increment of the plan for them."""
 
 import uuid
 from collections.abc import Sequence
@@ -24,9 +24,10 @@ from zsfuse_ray.runs.provenance import versions
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """How a listing differs from a plan.
+    """Differences between a listing and a plan.
 
-    new, changed: rows of the listing; outdated: planned ids of the changed ones; gone: planned ids.
+    new, changed: rows of the listing; outdated: planned ids of the changed ones; gone: planned ids that are
+    not listed.
     """
 
     new: NDArray[np.int64]
@@ -35,12 +36,12 @@ class Changes:
     gone: NDArray[np.int64]
 
     def grows(self, prune: bool) -> bool:
-        """Whether the plan is to be extended."""
+        """Whether the plan needs a new increment."""
         return bool(len(self.new) + len(self.changed) + (len(self.gone) if prune else 0))
 
 
 def compare(plan: Plan | None, listing: pa.Table) -> Changes:
-    """How an archive has changed since it was planned; everything is new where there is no plan."""
+    """Changes of an archive since it was planned; without a plan everything is new."""
     keys, listed = (listing[name].to_numpy() for name in (KEY, VERSION))
     empty = np.empty(0, np.int64)
     known, version, ids = empty, empty, empty
@@ -68,9 +69,9 @@ def compare(plan: Plan | None, listing: pa.Table) -> Changes:
 def extend_plan(
     config: ArchiveOptions, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes
 ) -> Plan:
-    """Probe what is new or changed, cut it into items and write it as an increment; returns the whole plan.
+    """Probe new and changed recordings, cut them into items and write an increment; returns the whole plan.
 
-    InputError where an archive that is planned for the first time holds nothing that could be audio.
+    InputError if an archive that is planned for the first time contains no audio.
     """
     before = plan or Plan(out, uuid.uuid4().hex, plan_identity(config), _own_types(listing), ())
     rows = listing.take(pa.array(np.sort(np.concatenate([changes.new, changes.changed]))))
@@ -86,7 +87,7 @@ def extend_plan(
 
 
 def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np.int64]) -> Plan:
-    """Cut probed recordings, whose ids go on from those of the plan, and write them as its next increment.
+    """Cut probed recordings, whose ids continue those of the plan, and write them as its next increment.
 
     dropped: ids of recordings that the increment drops, ascending.
     """
@@ -101,7 +102,7 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
     first_bundle, first_item = int(plan.total("bundles")), int(plan.total("items"))
     tables, seconds, items = [BUNDLE.empty_table()], 0.0, 0
     bundled = bundle_items(rows, item_s, first_bundle, first_item)
-    while piece := list(islice(bundled, 10_000)):  # millions of items as Python objects would fill a machine
+    while piece := list(islice(bundled, 10_000)):  # millions of items as Python objects would fill the memory
         lengths = [item["end_s"] - item["start_s"] for bundle in piece for item in bundle["items"]]
         seconds, items = seconds + sum(lengths), items + len(lengths)
         tables.append(pa.Table.from_pylist(piece, schema=BUNDLE))
@@ -122,14 +123,14 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
         dropped=len(dropped),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if not plan.increments:  # the folder is taken before it holds tables: what a kill leaves is our own
+    if not plan.increments:  # claim the folder before writing tables, so that a killed command can resume
         _write_plan(plan, ())
     increments = (*plan.increments, increment)
     for name, table in (("recordings", rows), ("bundles", bundles)):
         out.write_table(plan_file(number, name), table, row_group_size=ROW_GROUP)
     if len(dropped):
         out.write_table(plan_file(number, "dropped"), pa.table({"recording_id": dropped}))
-    _write_plan(plan, increments)  # last: where it names an increment, the tables are whole
+    _write_plan(plan, increments)  # last: the tables of a recorded increment are complete
     ids = np.sort(np.concatenate([plan.dropped, dropped]))
     return Plan(out, plan.id, plan.identity, plan.columns, increments, ids)
 
@@ -144,12 +145,12 @@ def _own_types(listing: pa.Table) -> dict[str, str]:
 
 
 def _with_columns_of(plan: Plan, rows: pa.Table) -> pa.Table:
-    """Rows of a listing, a manifest's columns as they were planned first; InputError for other columns."""
+    """Rows of a listing, a manifest's columns cast to their planned types; InputError for other columns."""
     now = _own_types(rows)
     if set(now) != set(plan.columns):
         differs = ", ".join(sorted(set(now) ^ set(plan.columns)))
         raise InputError(
-            f"{plan.identity['input']} has other columns than when it was planned ({differs}); "
+            f"{plan.identity['input']}: its columns differ from the plan ({differs}); "
             "use another --output or --overwrite"
         )
     for name, kind in plan.columns.items():
@@ -160,7 +161,7 @@ def _with_columns_of(plan: Plan, rows: pa.Table) -> pa.Table:
             rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(before))
         except pa.ArrowException:
             raise InputError(
-                f"{plan.identity['input']}: column {name} holds {now[name]}, and {kind} when it was planned; "
+                f"{plan.identity['input']}: column {name} is {now[name]} but {kind} in the plan; "
                 "use another --output or --overwrite"
             ) from None
     return rows

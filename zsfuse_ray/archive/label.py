@@ -1,4 +1,4 @@
-"""Label what is encoded, part by part, and sum up the counts."""
+"""Label encoded segments part by part, and sum up the counts."""
 
 import resource
 import sys
@@ -20,18 +20,18 @@ from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.progress import Progress
 
-FEW_PARTS = 4  # sooner labelled here than Ray is started
-READERS = 16  # of the counts of parts that were labelled before
+FEW_PARTS = 4  # labelled faster in this process than Ray starts
+READERS = 16  # threads that read the counts of parts labelled before
 
 
 def stale_parts(out: Output, parts: Iterable[Part], digest: str) -> list[Part]:
-    """The parts that are not labelled as `digest` says, with the recordings they have now."""
+    """The parts that are not labelled with this digest and their current recordings."""
     names = {name.rsplit("/", 1)[-1] for name in out.files(LABELLED)}
     return [part for part in parts if state_name(part, digest).rsplit("/", 1)[-1] not in names]
 
 
 def clear_other_tables(out: Output, digest: str) -> None:
-    """Delete the tables of a labelling with other options: no folder ever holds rows of two of them."""
+    """Delete the tables of a labelling with other options, so that no folder mixes rows of two labellings."""
     then = out.read_json(f"{LABELLED}/labelling.json")
     if then is None or then["digest"] != digest:
         for name in TABLES:
@@ -43,17 +43,17 @@ def clear_other_tables(out: Output, digest: str) -> None:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What labelling came to: sums over all parts for run.json; the rest of the parts labelled now."""
+    """Results of labelling: sums over all parts for run.json; the last three, of the parts labelled now."""
 
     counts: dict[str, Any]
     effective_repetition: dict[str, dict[str, dict[str, int]]]
     segments: int
-    task_peak_mb: float  # the most memory that a process which labels has taken
-    cpu_s: float  # of all these processes together
+    task_peak_mb: float  # peak memory of a labelling process
+    cpu_s: float  # total of all labelling processes
 
 
 def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
-    """Label these parts and sum up the counts of all. own_ray: as in `end_run`."""
+    """Label these parts and sum up the counts of all parts. own_ray: as in `end_run`."""
     clear_other_tables(task.out, task.digest)
     total, peak, cpu_s = {}, 0.0, 0.0
     progress = Progress("labelled", len(stale), "parts")
@@ -71,9 +71,9 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has taken so far, in MB."""
+    """Peak memory of this process so far, in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says there may be the parent's: a started process inherits it
+    if status.exists():  # on Linux getrusage may report the parent's peak, which a new process inherits
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(fields["VmHWM"].split()[0]) / 1e3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -81,23 +81,23 @@ def peak_memory_mb() -> float:
 
 
 def _label_one(task: LabelTask, part: Part) -> tuple[dict[str, Any], float, float]:
-    """Counts of a part, the most memory of this process so far in MB, and the CPU seconds the part took."""
-    began = time.process_time()
+    """Counts of a part, the peak memory of this process in MB, and the CPU seconds of the part."""
+    started = time.process_time()
     counts = label_part(task, part)
-    return counts, peak_memory_mb(), time.process_time() - began
+    return counts, peak_memory_mb(), time.process_time() - started
 
 
 def _label_all(
     task: LabelTask, stale: list[Part], own_ray: bool
 ) -> Iterator[tuple[dict[str, Any], float, float]]:
-    """What `_label_one` returns of each part as it is done: by Ray tasks where Ray runs, else here."""
+    """Results of `_label_one` as parts finish: from Ray tasks if Ray is running, else from this process."""
     if not ray.is_initialized() or len(stale) <= 1:
         for part in stale:
             yield _label_one(task, part)
         return
     work, shared = ray.remote(num_cpus=1)(_label_one), ray.put(task)
     waiting, running = list(reversed(stale)), []
-    # an own Ray has more logical CPUs than the machine has cores
+    # a local Ray has more logical CPUs than the machine has cores
     at_once = cluster.cores() if own_ray else max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     while waiting or running:
         while waiting and len(running) < at_once:

@@ -1,4 +1,4 @@
-"""What lies where in the output folder of a run over an archive."""
+"""Names in the output folder of a run over an archive."""
 
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.ownership import claim
@@ -6,7 +6,7 @@ from zsfuse_ray.runs.ownership import claim
 PLAN = "plan/plan.json"
 ENCODED, PASSES = "encoded", "encoded/encoded.json"
 SEGMENTS, RECORDINGS = "segments", "recordings"
-LABELLED = "labelled"  # a file for each part whose tables are written: its counts
+LABELLED = "labelled"  # the counts of each part whose tables are written, one file per part
 RUN = "run.json"
 TABLES = (SEGMENTS, RECORDINGS, REJECTS, LABELLED)
 OURS = ("plan", ENCODED, *TABLES)
@@ -23,8 +23,8 @@ def part_file(table: str, part: int) -> str:
 
 
 def clear(out: Output) -> None:
-    """Delete a run's tables and nothing else in the folder; InputError where they are not a run's."""
-    if out.read_json(PLAN) is None:  # the tables of a labelling elsewhere have no plan beside them
+    """Delete a run's tables and nothing else in the folder; InputError if no run wrote them."""
+    if out.read_json(PLAN) is None:  # tables labelled from another output's embeddings have no plan
         claim(out, record=RUN, what="run", ours=OURS, decides=None, overwrite=True)
     for name in (RUN, *OURS):
         out.delete(name)

@@ -1,4 +1,4 @@
-"""What the models take of a device, measured on a sample of an archive that is planned."""
+"""Measure the device time of the models on a sample of a planned archive."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,18 +15,18 @@ from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.score import PlanConfig
 
-# Seconds of speech in a sample: large models take a minute for it on a core, and a GPU's batches are full.
+# Seconds of speech in a sample: about a minute for large models on one core, and full batches on a GPU.
 CPU_SAMPLE_S = 60.0
 GPU_SAMPLE_S = 600.0
-RECORDINGS = 3  # that it is of, where the archive has so many
+RECORDINGS = 3  # most recordings in a sample
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured: encode_s seconds of a device for encoded_s seconds of speech.
+    """A measurement: encode_s seconds of a device for encoded_s seconds of speech.
 
-    speech_s: speech in audio_s seconds of the archive's audio. models: what is known of them, by their names
-    in tables; repeats: copies of the audio that each encoded.
+    speech_s: seconds of speech in audio_s seconds of the archive's audio. models: their facts, by their names
+    in tables; repeats: audio repeats that each encoded.
     """
 
     on_gpu: bool
@@ -39,24 +39,24 @@ class Measured:
 
     @property
     def seconds_per_hour(self) -> float:
-        """Seconds of a device, a GPU or a CPU core, that an hour of the archive's audio takes."""
+        """Seconds of a device, a GPU or a CPU core, per hour of the archive's audio."""
         return 3600 * self.encode_s / self.encoded_s * self.speech_s / self.audio_s
 
 
 def measure(
     items: Sequence[dict[str, Any]], config: PlanConfig, wanted: Mapping[str, ToEncode], gpu: bool
 ) -> Measured | None:
-    """Decode items, in their order, until there is speech for a sample, and time the models on it.
+    """Decode items, in order, until there is enough speech for a sample, and time the models on it.
 
-    None where they have no speech. On CPUs one core is used. Loading is not timed.
+    None if they have no speech. On CPUs one core is used. Loading is not timed.
     """
     row, speech_s, audio_s = _sample(items, config, GPU_SAMPLE_S if gpu else CPU_SAMPLE_S)
     if not row["segments"]:
         return None
     options = EncodeOptions(config.long, config.crop, config.batch_s, config.precision)
     encode = Encode(wanted, tuple(wanted), options, gpu, threads=1, last=True)
-    encode(pa.Table.from_pylist([_cut(row, 0)], schema=DECODED))  # the first time is slower than all others
-    clock = time.monotonic if gpu else time.process_time  # what else a machine does takes no time of a core
+    encode(pa.Table.from_pylist([_cut(row, 0)], schema=DECODED))  # warm-up: the first call is slower
+    clock = time.monotonic if gpu else time.process_time  # CPU time excludes other load on the machine
     started = clock()
     encode(pa.Table.from_pylist([row], schema=DECODED))
     return Measured(
@@ -73,7 +73,7 @@ def measure(
 def _sample(
     items: Sequence[dict[str, Any]], config: PlanConfig, sample_s: float
 ) -> tuple[dict[str, Any], float, float]:
-    """A DECODED row of up to ``sample_s`` seconds of speech; seconds of speech and of audio in its items."""
+    """A DECODED row with about ``sample_s`` seconds of speech; seconds of speech and audio in its items."""
     sample = {"bundle_id": 0, "part": 0, "items": [], "segments": [], "pcm": b""}
     speech_s = audio_s = 0.0
     share_s = sample_s / max(1, min(RECORDINGS, len({item["recording_id"] for item in items})))
@@ -99,7 +99,7 @@ def _decoded(items: Sequence[dict[str, Any]], config: PlanConfig) -> Iterator[di
 
 
 def _cut(row: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The row with its first segments alone, until they have so many seconds; one at least, if it has any."""
+    """The row with only its first segments, up to this length in seconds; at least one if it has any."""
     kept, samples, length = [], 0, 0.0
     for segment in row["segments"]:
         kept.append(segment)

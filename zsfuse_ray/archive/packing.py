@@ -1,4 +1,4 @@
-"""What models make of a bundle's segments, as it is kept: float16, each distinct embedding once."""
+"""Stored form of the model outputs of a bundle: float16, each distinct embedding once."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Values in float16: what lies beyond its range becomes its largest value, what is not finite NaN."""
+    """Values in float16: clipped to its range; values that are not finite become NaN."""
     half = np.clip(values, -LARGEST, LARGEST).astype(np.float16)
     half[~np.isfinite(values)] = np.nan
     return half
@@ -21,8 +21,8 @@ def pack_embeddings(
 ) -> tuple[bytes, bytes]:
     """Embeddings (n, A, dim) of n segments and A audio repeats as the two columns of `model_columns`.
 
-    Equal inputs were encoded once and so are equal to the bit. known: for each segment and repeat, which of
-    the model's repeats in an earlier pass gives the same input, None where none does.
+    Equal inputs were encoded once, so their embeddings are bit-identical. known: for each segment and repeat,
+    the index of the repeat in an earlier pass that gives the same input, None if none does.
     """
     n, repeats = values.shape[:2]
     inputs = np.zeros((n, repeats), np.int8)
@@ -46,21 +46,21 @@ def pack_embeddings(
 def unpack_embeddings(
     embeddings: pa.ChunkedArray, inputs: pa.ChunkedArray, dim: int, repeats: int
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """The two columns of some rows → embeddings (K, dim) and inputs (n, A), places among them.
+    """The two columns of some rows → embeddings (K, dim) and inputs (n, A), indices into them.
 
-    A negative input is -1 - j, the j-th known repeat's. ValueError where the columns contradict each other.
+    A negative input -1 - j is the j-th known repeat. ValueError if the columns are inconsistent.
     """
     distinct = _matrix(embeddings, np.float16, dim)
     chosen = _matrix(inputs, np.int8, repeats).astype(np.int64)
     counts = np.maximum(chosen.max(axis=1, initial=-1) + 1, 0)
     if counts.sum() != len(distinct):
-        raise ValueError(f"{len(distinct)} embeddings, of which {counts.sum()} are used")
+        raise ValueError(f"{len(distinct)} embeddings, expected {counts.sum()}")
     starts = np.cumsum(counts) - counts
     return distinct, np.where(chosen < 0, chosen, chosen + starts[:, None])
 
 
 def embeddings_of_bundle(embeddings: bytes, inputs: bytes, segments: int) -> NDArray[np.float32]:
-    """The two columns of one bundle, without known repeats → (segments, A, dim), of length 1."""
+    """The two columns of one bundle without known repeats → (segments, A, dim), normalised."""
     chosen = np.frombuffer(inputs, np.int8).reshape(segments, -1).astype(np.int64)
     counts = chosen.max(axis=1) + 1
     distinct = np.frombuffer(embeddings, np.float16).reshape(int(counts.sum()), -1)
@@ -73,12 +73,12 @@ def pack_values(values: NDArray[np.float32] | None) -> bytes | None:
 
 
 def unpack_values(column: pa.ChunkedArray, size: int) -> NDArray[np.float32]:
-    """Such a column of some rows → (n, size)."""
+    """The inverse of `pack_values`, for some rows → (n, size)."""
     return _matrix(column, np.float16, size).astype(np.float32)
 
 
 def normalised(embeddings: NDArray) -> NDArray[np.float32]:
-    """Embeddings in float32 of length 1: rounding to float16 has changed their lengths."""
+    """Embeddings in float32, scaled to length 1, which rounding to float16 has changed."""
     values = embeddings.astype(np.float32)
     return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
 
@@ -87,5 +87,5 @@ def _matrix(column: pa.ChunkedArray, dtype: type, size: int) -> NDArray:
     content = b"".join(value for value in column.to_pylist() if value)
     values = np.frombuffer(content, dtype)
     if len(values) % max(size, 1):
-        raise ValueError(f"{len(values)} values are no rows of {size}")
+        raise ValueError(f"{len(values)} values, not a multiple of {size}")
     return values.reshape(-1, size)

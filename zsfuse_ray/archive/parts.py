@@ -1,7 +1,7 @@
 """Label one part: the bundles of a range of whole recordings → one file of each table, and its counts.
 
-A part's file of counts is written last: where it is, the part is done. Its name holds a hash of what the part
-was labelled with, so that one listing tells which parts are to be labelled again.
+A part's file of counts is written last: if it exists, the part is done. Its name contains a hash of all that
+the labels depend on, so that listing one folder shows which parts need labelling.
 """
 
 from collections.abc import Mapping
@@ -35,18 +35,18 @@ from zsfuse_ray.runs.folder import REJECTS, Output
 
 pc: Any = pyarrow.compute
 
-SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + place in the item
-# The columns of a table of segments that say where each lies: the label follows the first three.
+SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + index in the item
+# The columns that locate a segment; in the segments table the label follows the first three.
 PLACED = ("recording_uri", "start_s", "end_s", "speech_prob", "recording_id", "item_id", "segment_id")
 BY_TIME = [("recording_id", "ascending"), ("start_s", "ascending")]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTask:
-    """What the tasks of a labelling share. labelling: None makes recordings and rejects alone.
+    """Input shared by all labelling tasks. labelling: if None, only recordings and rejects are written.
 
-    keys: the names in encoded/ of the models ("alm", "specialist") that label; wanted: all models that are
-    read, with the audio repeats of an ALM; digest: a hash of all that decides the tables.
+    keys: the names in encoded/ of the models ("alm", "specialist") that label; wanted: all models to read,
+    with the audio repeats of an ALM; digest: a hash of everything that determines the tables.
     """
 
     plan: Plan
@@ -60,7 +60,7 @@ class LabelTask:
 
 
 def state_name(part: Part, digest: str) -> str:
-    """Name of the file of counts of a part that was labelled so."""
+    """Name of the file with the counts of a part labelled with this digest."""
     content = f"{digest} {part.first} {part.end} {part.dropped}"
     return f"{LABELLED}/part-{part.number:06}.{sha256(content.encode()).hexdigest()[:12]}.json"
 
@@ -98,7 +98,7 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
 
 
 def planned_recordings(plan: Plan, part: Part) -> pa.Table:
-    """The part's recordings that are not dropped, by id; their URIs without credentials."""
+    """The part's recordings that are not dropped, by id, with credentials removed from their URIs."""
     within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
     path = plan.out.path(plan_file(part.increment, "recordings"))
     table = pq.read_table(path, filesystem=plan.out.fs, filters=within)
@@ -121,7 +121,7 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
 
 
 def without_dropped(rows: Rows, part: Part) -> Rows:
-    """Bundles without the recordings that the plan has dropped."""
+    """The rows without recordings that the plan has dropped."""
     if not part.dropped:
         return rows
     items = rows.items.filter(_kept(rows.items["recording_id"], part))
@@ -142,9 +142,9 @@ def _kept(recording_ids: pa.ChunkedArray, part: Part) -> pa.ChunkedArray:
 
 
 def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa.Table]:
-    """The columns that say where each segment lies, and the recording of each."""
+    """The columns PLACED of all segments, and the recording of each."""
     segments, items = rows.segments, rows.items
-    # every segment's item is among its bundle's, so both lookups always find one
+    # a bundle contains the items of all its segments, so both lookups always succeed
     of_item = pc.index_in(segments["item_id"], items["item_id"].combine_chunks())
     recording_ids = items["recording_id"].take(of_item)
     source = recordings.take(pc.index_in(recording_ids, recordings["recording_id"].combine_chunks()))
@@ -179,7 +179,7 @@ def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask) -> pa.Tabl
 
 
 def _no_rows(task: LabelTask) -> Rows:
-    """What a part without bundles would give: a table without rows still has its columns."""
+    """The rows of a part without bundles: its empty tables still need all columns."""
     of = task.encoded.models
     embeddings, logits, vectors = {}, {}, {}
     for kind, key in task.keys.items():

@@ -1,7 +1,7 @@
-"""What is in encoded/: which models have encoded which increments of the plan, and what is still lacking.
+"""The record of encoded/: which models have encoded which increments of the plan, and what is missing.
 
-Each *pass* over the audio writes one folder of it, with columns for the models of that pass. A model, a copy
-of the audio or an increment that comes later is a pass of its own: nothing that was encoded is written again.
+Each *pass* over the audio writes one folder of encoded/, with columns for its models. Models, audio repeats
+and increments that are added later get their own passes: nothing is encoded twice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +14,13 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
 
-if TYPE_CHECKING:  # labelling needs no model, and so no torch
+if TYPE_CHECKING:  # imports torch, which labelling does not need
     from zsfuse_ray.models.catalog import ModelSpec
 
 
 @dataclass(frozen=True)
 class ToEncode:
-    """What one model is to compute: for an ALM, copies of the audio that no known number of copies equals."""
+    """What one model is to compute; for an ALM, audio repeats whose inputs differ from the known repeats'."""
 
     spec: "ModelSpec"
     audio_repeats: tuple[int, ...] = ()
@@ -29,7 +29,7 @@ class ToEncode:
 
 @dataclass(frozen=True)
 class Computed:
-    """What a pass computes with one model: see `ToEncode`; no audio repeats for a specialist."""
+    """What a pass computes with one model, as in `ToEncode`; a specialist has no audio repeats."""
 
     audio_repeats: tuple[int, ...] = ()
     known: tuple[int, ...] = ()
@@ -37,7 +37,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over the audio of some increments. dropped: complete, and its folder deleted since."""
+    """One pass over the audio of some increments. dropped: its folder has been deleted."""
 
     folder: str
     increments: tuple[int, ...]
@@ -47,18 +47,18 @@ class Pass:
 
     @property
     def path(self) -> str:
-        """Its folder's name below the output."""
+        """Its folder, relative to the output."""
         return f"{ENCODED}/{self.folder}"
 
     @property
     def checkpoint(self) -> str:
-        """Where Ray Data keeps which of its bundles are written, until it is complete."""
+        """The folder where Ray Data records which bundles are written, until the pass is complete."""
         return f"{ENCODED}/checkpoint-{self.folder}"
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The content of encoded/. config: what decides its rows; models: what they are, by their names in it."""
+    """The record of encoded/. config: options that determine its rows; models: their facts, by name."""
 
     out: Output
     plan_id: str
@@ -67,11 +67,11 @@ class Encoded:
     passes: tuple[Pass, ...]
 
     def of_kind(self, kind: str) -> list[str]:
-        """Names of its models of a kind, the first first."""
+        """Names of its models of a kind, in order."""
         return [key for key in self.models if kind_of(key) == kind]
 
     def passes_of(self, key: str, increment: int, begun: bool = False) -> list[Pass]:
-        """Passes that hold a model's outputs for an increment, in order; begun: incomplete ones as well."""
+        """Passes with a model's outputs for an increment, in order; begun: include incomplete ones."""
         return [
             one
             for one in self.passes
@@ -82,18 +82,18 @@ class Encoded:
         ]
 
     def repeats(self, key: str, increment: int, begun: bool = False) -> tuple[int, ...]:
-        """Audio repeats that an ALM's passes hold for an increment."""
+        """Audio repeats in an ALM's passes for an increment."""
         return tuple(
             a for one in self.passes_of(key, increment, begun) for a in one.models[key].audio_repeats
         )
 
     def write(self) -> None:
-        """Write the record of what is there."""
+        """Write the record."""
         content = {"versions": versions(), "plan": self.plan_id, "config": self.config, "models": self.models}
         self.out.write_json(PASSES, content | {"passes": [asdict(one) for one in self.passes]})
 
     def with_pass(self, changed: Pass) -> "Encoded":
-        """The same with this pass in place of the one in its folder, written."""
+        """Replace the pass in the same folder by this one and write the record; returns the new record."""
         passes = tuple(changed if one.folder == changed.folder else one for one in self.passes)
         record = replace(self, passes=passes)
         record.write()
@@ -101,7 +101,7 @@ class Encoded:
 
 
 def read_passes(out: Output) -> Encoded | None:
-    """The record of encoded/, None where there is none; InputError where it is of another version."""
+    """The record of encoded/, None if there is none; InputError if another version wrote it."""
     content = out.read_json(PASSES)
     if content is None:
         return None
@@ -122,23 +122,23 @@ def read_passes(out: Output) -> Encoded | None:
         return Encoded(out, content["plan"], content["config"], content["models"], passes)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise InputError(
-            f"{out.uri}/{PASSES} is not of this version; use another --output or --overwrite"
+            f"{out.uri}/{PASSES} was written by another version; use another --output or --overwrite"
         ) from None
 
 
 def _folder_name(name: str) -> str:
-    """The name of a pass' folder; ValueError for one that would lead out of encoded/."""
+    """The name of a pass's folder; ValueError for one that could point outside encoded/."""
     if not name.isdigit():
-        raise ValueError(f"{name} is no folder of a pass")
+        raise ValueError(f"{name} is not the folder of a pass")
     return name
 
 
 def lacking(
     wanted: Mapping[str, ToEncode], encoded: Encoded | None, increments: Iterable[int]
 ) -> list[tuple[tuple[int, ...], dict[str, Computed]]]:
-    """What is to be computed of what is wanted: increments that lack the same, and with which models.
+    """What is wanted and not encoded: groups of increments with the same models to run.
 
-    What a pass that was begun will hold is not lacking.
+    Outputs of passes that were started count as encoded.
     """
     groups: dict[tuple, tuple[list[int], dict[str, Computed]]] = {}
     for increment in increments:
@@ -161,7 +161,7 @@ def lacking(
 def begun_passes(
     wanted: Mapping[str, ToEncode], encoded: Encoded | None, increments: Iterable[int]
 ) -> list[Pass]:
-    """Passes that were begun, neither completed nor dropped, with something wanted of these increments."""
+    """Passes that were started, not completed or dropped, with wanted models and these increments."""
     some = set(increments)
     return [
         one
@@ -173,7 +173,7 @@ def begun_passes(
 def add_pass(
     encoded: Encoded, increments: Sequence[int], models: dict[str, Computed]
 ) -> tuple[Encoded, Pass]:
-    """A new pass in the record, written."""
+    """Add a new pass to the record and write it; returns both."""
     one = Pass(f"{len(encoded.passes):03}", tuple(increments), models)
     record = replace(encoded, passes=(*encoded.passes, one))
     record.write()
@@ -181,7 +181,7 @@ def add_pass(
 
 
 def drop_passes(encoded: Encoded) -> None:
-    """Delete what is encoded, and keep the record of it: a later command encodes what it needs again."""
+    """Delete all encoded data and keep the record; later commands encode what they need again."""
     record = replace(encoded, passes=tuple(replace(one, dropped=True) for one in encoded.passes))
     record.write()
     for one in encoded.passes:

@@ -1,4 +1,4 @@
-"""The verbs over an archive: plan → encode → label, each from where an earlier command left the folder."""
+"""The verbs over an archive: plan → encode → label; each resumes the work in the output folder."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import refuse_other_config
 
-if TYPE_CHECKING:  # torch, which a driver does without
+if TYPE_CHECKING:  # imports torch, which a driver does not need
     from zsfuse_ray.archive.measure import Measured
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and what it will take.
+    """A plan and its estimated cost.
 
-    decode_s: seconds to decode it all here, None where nothing could be tried; models: as measured on a
-    sample of it, None where that was not asked for.
+    decode_s: seconds to decode the whole archive here, None if nothing could be measured; models: measured on
+    a sample, None if not requested.
     """
 
     plan: Plan
@@ -59,7 +59,7 @@ class Planned:
 
 
 def plan(config: PlanConfig) -> Planned:
-    """Write the plan of an archive, or what is new to it."""
+    """Write the plan of an archive, or extend it."""
     config.check_models()
     out = Output.open(config.output)
     wanted = requested(config, {}) if config.measure else {}
@@ -69,7 +69,7 @@ def plan(config: PlanConfig) -> Planned:
     own_ray = cluster.connect(config.ray_address, config.dashboard)
     resources = ray.cluster_resources()
     pools = cluster.pools(config, resources, cluster.worker_nodes()) if config.measure else []
-    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+    if config.overwrite:  # after all checks of the command
         clear(out)
     made = _extended(config, out, listing, there, changes)
     cpus = cluster.cores() if own_ray else resources.get("CPU", 1)
@@ -82,7 +82,7 @@ def plan(config: PlanConfig) -> Planned:
 
 
 def score(config: ScoreConfig, preset: str) -> RunResult:
-    """Label an archive. InputError or RunError where that ended before the tables were complete."""
+    """Label an archive. InputError or RunError if that fails before the tables are complete."""
     folder = _look(config)
     wanted = requested(config, folder.models)
     digest = score_digest(config, {kind_of(key): identity(one.spec) for key, one in wanted.items()})
@@ -99,8 +99,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     of_kind = {kind: facts[key] for kind, key in keys.items()}
     labelling = make_labelling(config, of_kind, prompts)
     if stale and not lacks:
-        log.info(f"{folder.out.uri} is encoded already: labelling again, without audio")
-    if config.overwrite:  # not before everything that may be wrong with the command was looked at
+        log.info(f"{folder.out.uri} is already encoded: labelling without audio")
+    if config.overwrite:  # after all checks of the command
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
     run = begin_run(config, preset, folder.out, of_kind, digest)
@@ -120,9 +120,9 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
 
 
 def embed(config: EmbedConfig, preset: str) -> RunResult:
-    """Encode an archive. InputError or RunError where that ended before all of it was.
+    """Encode an archive. InputError or RunError if that fails before all of it is encoded.
 
-    A folder that score has labelled keeps its tables and its record: only what is encoded grows.
+    In a folder that score has labelled, the tables and run.json are unchanged: only encoded/ grows.
     """
     folder = _look(config)
     wanted = requested(config, folder.models)
@@ -142,7 +142,7 @@ def embed(config: EmbedConfig, preset: str) -> RunResult:
     try:
         encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, everywhere, own_ray)
         if folder.is_labelled:
-            log.info(f"{folder.out.uri} is encoded; its labels are those of before, until score runs again")
+            log.info(f"{folder.out.uri} is encoded; its labels are unchanged until score runs again")
             assert folder.run is not None
             return RunResult(folder.out, folder.run)
         for key, own in repeats.items():
@@ -157,7 +157,7 @@ def embed(config: EmbedConfig, preset: str) -> RunResult:
 
 @dataclass(frozen=True, eq=False)
 class _Folder:
-    """What an output folder holds when a command begins, and how the archive differs from its plan."""
+    """Content of an output folder when a command starts, and changes of the archive since its plan."""
 
     out: Output
     listing: pa.Table
@@ -168,23 +168,23 @@ class _Folder:
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
-        """What is known of the models in encoded/, by their names there."""
+        """Facts of the models in encoded/, by their names there."""
         return self.encoded.models if self.encoded else {}
 
     @property
     def is_labelled(self) -> bool:
-        """Whether score has labelled, or begun to label, what is here."""
+        """Whether score has labelled this folder, or started to."""
         return self.run is not None and bool(self.run["config"].get("labels"))
 
     def is_current(self, digest: str) -> bool:
-        """Whether a finished run of this digest has made tables of all that the plan holds."""
+        """Whether a finished run with this digest has written tables of the whole plan."""
         run, plan = self.run, self.plan
         if run is None or plan is None or run.get("status") != "complete":
             return False
         return run.get("digest") == digest and run.get("increments") == len(plan.increments)
 
     def lacks(self, wanted: Mapping[str, ToEncode], increments: Iterable[int], prune: bool) -> bool:
-        """Whether something is to be encoded: of these increments, or of what is new to the archive."""
+        """Whether something must be encoded: in these increments, or new to the archive."""
         if self.plan is None or self.encoded is None or len(self.changes.new) or len(self.changes.changed):
             return True
         if prune and len(self.changes.gone) and any(one.dropped for one in self.encoded.passes):
@@ -194,7 +194,7 @@ class _Folder:
 
 
 def _look(config: RunConfig) -> _Folder:
-    """Look at the archive and the output folder; InputError where the folder is of anything else."""
+    """Read the archive's listing and the output folder; InputError if the folder holds something else."""
     out = Output.open(config.output)
     listing = list_archive(config.input)
     if config.overwrite:
@@ -216,7 +216,7 @@ def _nothing_to_do(config: RunConfig, folder: _Folder) -> RunResult:
 
 
 def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, parts: int) -> bool:
-    """Join Ray where it is needed; whether it is our own. InputError where it has no room for the models."""
+    """Join or start Ray if needed; returns whether it is local. InputError if the models do not fit on it."""
     own_ray = False
     if encodes or parts > FEW_PARTS:
         own_ray = cluster.connect(config.ray_address, config.dashboard, streams=True)
@@ -228,7 +228,7 @@ def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, 
 def _extended(
     config: ArchiveOptions, out: Output, listing: pa.Table, there: Plan | None, changes: Changes
 ) -> Plan:
-    """The plan with what is new to it; prints how the archive has changed."""
+    """The plan, extended by what is new; logs how the archive has changed."""
     if there is not None and there.increments:
         console.print_changes(changes, config.prune)
         if not changes.grows(config.prune):

@@ -1,8 +1,8 @@
-"""The plan of an archive, which grows with it: what was listed when, cut into items, bundles and parts.
+"""The plan of an archive, which grows with it: recordings cut into items, bundles and parts.
 
 Each time an archive has new or changed recordings an *increment* is added: tables of its recordings and
-bundles, whose ids go on from those before, and the ids of recordings that it drops. Nothing that was planned
-before is changed, so that what was encoded and labelled before stays.
+bundles, whose ids continue the earlier ones, and the ids of recordings that it drops. Earlier increments are
+never changed, so earlier encodings and labels remain valid.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.ownership import claim
 
-ROW_GROUP = 10_000  # rows of a plan's tables that are read together
+ROW_GROUP = 10_000  # rows per row group of a plan's tables
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Increment:
-    """What was planned at once. first_…: ids it begins with; parts: first recording of each of its parts."""
+    """One extension of the plan. first_…: its first ids; parts: first recording of each of its parts."""
 
     first_recording: int
     recordings: int
@@ -54,7 +54,7 @@ class Increment:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A plan in its folder. columns: names and types of a manifest's own; dropped: ids, ascending."""
+    """A plan in its folder. columns: names and types of a manifest's own columns; dropped: ids, ascending."""
 
     out: Output
     id: str
@@ -64,7 +64,7 @@ class Plan:
     dropped: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def total(self, name: str) -> float:
-        """Sum of a number over the increments: recordings, playable, hours, items, bundles."""
+        """Sum of a field over the increments: recordings, playable, hours, items or bundles."""
         return sum(getattr(increment, name) for increment in self.increments)
 
     @property
@@ -88,15 +88,15 @@ class Plan:
         return parts
 
     def files(self, name: str, increments: Sequence[int]) -> list[str]:
-        """Paths of the tables of this name, recordings or bundles, of increments that have rows of it."""
+        """Paths of the tables of this name, recordings or bundles, of the increments with rows in it."""
         some = [n for n in increments if getattr(self.increments[n], name)]
         return [self.out.path(plan_file(n, name)) for n in some]
 
 
 def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:
-    """The output folder's plan, None where there is none yet.
+    """The output folder's plan, None if there is none yet.
 
-    InputError where it is another archive's, or of another version.
+    InputError if it is of another archive, or another version wrote it.
     """
     plan = open_plan(out) if out.read_json(PLAN) is not None else None
     claim(out, record=PLAN, what="run", ours=OURS, decides=plan_identity(config), overwrite=False)
@@ -104,14 +104,14 @@ def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:
 
 
 def open_plan(out: Output) -> Plan:
-    """The plan in a folder; InputError where there is none of this version."""
+    """The plan in a folder; InputError if there is none that this version can read."""
     content = out.read_json(PLAN) or {}
     try:
         increments = tuple(Increment(**row | {"parts": tuple(row["parts"])}) for row in content["increments"])
         plan = Plan(out, content["id"], content["config"], content["columns"], increments)
     except (KeyError, TypeError):
         raise InputError(
-            f"{out.uri}/{PLAN} is not of this version; use another --output or --overwrite"
+            f"{out.uri}/{PLAN} was written by another version; use another --output or --overwrite"
         ) from None
     dropped = [
         out.read_table(plan_file(n, "dropped"))["recording_id"].to_numpy()
@@ -123,5 +123,5 @@ def open_plan(out: Output) -> Plan:
 
 
 def plan_identity(config: ArchiveOptions) -> dict[str, Any]:
-    """What an archive's plan is of, and how it is cut: in another place it may be of nothing else."""
+    """The options that a plan depends on; a plan in the output folder must have the same."""
     return {"input": redact(config.input), "item_s": config.item_s}

@@ -10,7 +10,7 @@ from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.errors import redact
 
-# A file of such a name that is no audio is a failure; of another name, it was never said to be audio.
+# A file with one of these suffixes that is not audio is a failure; any other file is not a recording.
 AUDIO_SUFFIXES = frozenset((
     ".wav", ".flac", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".ogg", ".oga", ".opus", ".webm",
     ".wma", ".aif", ".aiff", ".aifc", ".ac3", ".amr", ".au", ".caf", ".mka", ".mkv", ".mov", ".avi",
@@ -36,10 +36,10 @@ PROBED = pa.schema(
 
 
 def probe_all(uris: pa.Table) -> pa.Table:
-    """Headers of (recording_id, uri) rows as PROBED, in order: by Ray tasks where there are many."""
+    """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many."""
     if len(uris) <= PROBES_PER_TASK:
-        return probe_recordings(uris)  # sooner done than a task is started
-    import ray.data  # a Labeller does without Ray
+        return probe_recordings(uris)  # faster than starting a task
+    import ray.data  # lazy: a Labeller does not need Ray
 
     probed = (
         ray.data.from_arrow(uris)
@@ -51,14 +51,14 @@ def probe_all(uris: pa.Table) -> pa.Table:
 
 
 def with_headers(recordings: pa.Table, headers: pa.Table) -> pa.Table:
-    """Recordings with what their headers, PROBED rows in the same order, say in columns of their own."""
+    """Recordings with their headers, PROBED rows in the same order, as additional columns."""
     for name in PROBED.names[1:]:
         recordings = recordings.append_column(f"{PROBE}{name}", headers[name])
     return recordings
 
 
 def probe_recordings(batch: pa.Table) -> pa.Table:
-    """Headers of recordings: (recording_id, uri) → PROBED. What cannot be read gets a reason instead."""
+    """Headers of recordings: (recording_id, uri) → PROBED. Unreadable files get a reason instead."""
     rows = []
     for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
         row: dict[str, Any] = {"recording_id": recording_id}

@@ -1,4 +1,4 @@
-"""Read encoded/: the bundles of one part, with what the wanted models made of their segments."""
+"""Read encoded/: the bundles of one part, with the outputs of the wanted models for their segments."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,24 +11,25 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from zsfuse_ray.archive.layout import PASSES
 from zsfuse_ray.archive.packing import normalised, unpack_embeddings, unpack_values
 from zsfuse_ray.archive.passes import Encoded, Pass
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.schemas import OUTCOME, SPAN, kind_of, model_columns
 from zsfuse_ray.errors import InputError
 
-# It makes its functions when it is imported, out of a type checker's sight.
+# Its functions are generated at import, so type checkers do not know them.
 pc: Any = pyarrow.compute
 
-NOT_FINITE = {"stage": "encode", "reason": "not_finite", "message": "a model gave values that are not finite"}
+NOT_FINITE = {"stage": "encode", "reason": "not_finite", "message": "a model's outputs are not finite"}
 MISSING = {
     "stage": "encode",
     "reason": "missing",
-    "message": "not every pass over the audio holds its segments",
+    "message": "its segments are missing in one pass over the audio",
 }
-BUNDLES_AT_ONCE = 64  # what of a part is in memory with its embeddings
+BUNDLES_AT_ONCE = 64  # bundles of a part in memory with their embeddings
 
-# Models by their names in encoded/, with the audio repeats of an ALM: what is to be read.
+# Models to read by their names in encoded/, with the audio repeats of an ALM.
 Wanted = Mapping[str, Sequence[int]]
 
 
@@ -36,8 +37,8 @@ Wanted = Mapping[str, Sequence[int]]
 class Rows:
     """Some bundles of a part. items, segments: rows of OUTCOME and SPAN, of n segments with finite values.
 
-    embeddings: (n, A, dim) float32 of length 1, of each ALM the wanted audio repeats; logits: (n, labels)
-    and vectors: (n, vector_dim), or None where there are none or they were not asked for, of each specialist.
+    embeddings: (n, A, dim) float32, normalised, of the wanted audio repeats of each ALM; logits: (n, labels)
+    and vectors: (n, vector_dim), or None if there are none or they were not requested, of each specialist.
     """
 
     items: pa.Table
@@ -49,12 +50,12 @@ class Rows:
 
 
 def read_part(encoded: Encoded, part: Part, wanted: Wanted, vectors: bool = False) -> Iterator[Rows]:
-    """The bundles of a part, some at a time; with the vectors of specialists, which are large, on demand.
+    """The bundles of a part, some at a time; vectors of specialists, which are large, only on request.
 
-    InputError where encoded/ is not what its record says.
+    InputError if encoded/ does not match its record.
     """
     passes = _passes(encoded, part, wanted)
-    if not passes:  # nothing of the increment could be opened, so there was nothing to encode
+    if not passes:  # no recording of the increment could be opened, so nothing was encoded
         return
     place = encoded.out.path(f"{passes[0].path}/part={part.number}")
     files = sorted(encoded.out.parquet_files(f"{passes[0].path}/part={part.number}"))
@@ -70,11 +71,13 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted, vectors: bool = Fals
                 gathered = []
     except (LookupError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
         line = " ".join(str(error).split())
-        raise InputError(f"{place} is not what {encoded.out.uri}/encoded says: {line}") from None
+        raise InputError(
+            f"{place} does not match {encoded.out.uri}/{PASSES}: {line}; encode again with --overwrite"
+        ) from None
 
 
 def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
-    """The passes that hold what is wanted, in order."""
+    """The passes with the wanted outputs, in order."""
     folders = {
         one.folder
         for key, repeats in wanted.items()
@@ -84,7 +87,7 @@ def _passes(encoded: Encoded, part: Part, wanted: Wanted) -> list[Pass]:
 
 
 def _needed(key: str, repeats: Sequence[int], passes: Sequence[Pass]) -> list[Pass]:
-    """Those of a model's passes that hold these repeats, or the known ones that stand for them."""
+    """Those of a model's passes with these repeats, or with the known repeats that they refer to."""
     if kind_of(key) == "specialist":
         return list(passes[:1])
     chosen, needed = [], set(repeats)
@@ -107,9 +110,9 @@ def _columns(one: Pass, wanted: Wanted, vectors: bool) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """The same bundles in one pass, with the number of its segments.
+    """The same bundles in one pass, with its number of segments.
 
-    place: of each segment of the first pass its row here, -1 for none; None where they are the same.
+    place: the row here of each segment of the first pass, -1 if missing; None if the segments are the same.
     """
 
     of: Pass
@@ -164,7 +167,7 @@ def _piece(
     bundles: pa.ChunkedArray,
     segments: pa.Table,
 ) -> _Piece:
-    """The same bundles in another pass; its segments are the same unless one of the two failed to decode."""
+    """The same bundles in another pass; its segments are the same unless decoding failed in one of them."""
     files = encoded.out.parquet_files(f"{one.path}/part={part.number}")
     same = pc.field("bundle_id").isin(bundles.combine_chunks())
     table = ds.dataset(files, filesystem=encoded.out.fs, format="parquet").to_table(
@@ -186,7 +189,7 @@ def _piece(
 def _embeddings(
     key: str, pieces: list[_Piece], repeats: Sequence[int], dim: int, n: int
 ) -> NDArray[np.float32]:
-    """(n, len(repeats), dim), NaN for a segment that a piece lacks."""
+    """(n, len(repeats), dim), NaN for a segment that is missing in a piece."""
     needed = _needed(key, repeats, [piece.of for piece in pieces])
     embeddings: dict[int, NDArray[np.float32]] = {}
     for piece in pieces:
@@ -208,7 +211,7 @@ def _embeddings(
 
 
 def _placed(values: NDArray[np.float32], piece: _Piece) -> NDArray[np.float32]:
-    """The rows of a piece's segments in the order of the first pass, NaN for those that it lacks."""
+    """The rows of a piece's segments in the order of the first pass, NaN for missing ones."""
     _check_rows(values, piece)
     if piece.place is None:
         return values
@@ -218,15 +221,15 @@ def _placed(values: NDArray[np.float32], piece: _Piece) -> NDArray[np.float32]:
 
 def _check_rows(values: NDArray, piece: _Piece) -> None:
     if len(values) != piece.segments:
-        raise ValueError(f"values of {len(values)} segments, and there are {piece.segments}")
+        raise ValueError(f"values of {len(values)} segments, expected {piece.segments}")
 
 
 def _with_failures(
     pieces: list[_Piece], segments: pa.Table, everywhere: NDArray[np.bool_], there: NDArray[np.bool_]
 ) -> pa.Table:
-    """The items of the first piece, with what failed in any other.
+    """The items of the first piece, with the failures in the others.
 
-    everywhere: which segments all pieces hold; there: those of them whose values are finite.
+    everywhere: which segments are in all pieces; there: those of them whose values are finite.
     """
     items = pieces[0].items
     item_ids = segments["item_id"].to_numpy()
@@ -248,6 +251,6 @@ def _reason(failure: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _flat(table: pa.Table, name: str, kind: pa.StructType) -> pa.Table:
-    """The structs of all rows, one a row."""
+    """The structs of all rows, one per row."""
     flat = table[name].combine_chunks().flatten()
     return pa.Table.from_struct_array(flat) if len(flat) else pa.schema(list(kind)).empty_table()

@@ -1,4 +1,4 @@
-"""run.json: written when a command takes the output folder, and whole when its tables are."""
+"""run.json: written when a command claims the output folder, and again when its tables are complete."""
 
 import time
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from zsfuse_ray.runs.provenance import git_revision, versions
 def begin_run(
     config: RunConfig, preset: str, out: Output, models: Mapping[str, dict[str, Any]], digest: str
 ) -> dict[str, Any]:
-    """Write run.json of a run that has begun; returns its content. digest: of all that decides its tables."""
+    """Write run.json at the start of a run; returns its content. digest: of what determines its tables."""
     run: dict[str, Any] = {
         "versions": versions(),
         "git": git_revision(),
@@ -41,7 +41,7 @@ def end_run(
 ) -> RunResult:
     """Label the stale parts and write run.json.
 
-    own_ray: whether Ray is one of our own on this machine.
+    own_ray: whether this process started Ray on this machine.
     """
     started = time.monotonic()
     labelled = label(task, stale, own_ray)
@@ -62,7 +62,7 @@ def end_run(
     run["effective_repetition"] = labelled.effective_repetition
     if isinstance(config, ScoreConfig):
         run["effective_repetition"] = labelled.effective_repetition.get("alm", {})
-        if not config.keep_encoded and config.embeddings is None:  # another output's stays
+        if not config.keep_encoded and config.embeddings is None:  # another output's is kept
             drop_passes(task.encoded)
     run["status"] = "complete"
     task.out.write_json(RUN, run)

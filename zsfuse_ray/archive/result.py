@@ -1,4 +1,4 @@
-"""What a finished run over an archive returns: its record and its tables."""
+"""The result of a finished run over an archive: its record and its tables."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,15 +16,15 @@ class RunResult(Result):
     """A finished ``score`` or ``embed``; the record is that of run.json."""
 
     def segments(self) -> "pd.DataFrame":
-        """The segments table, a row a segment; ``embed`` makes none."""
+        """The segments table, one row per segment; ``embed`` writes none."""
         return self._frame(SEGMENTS)
 
     def recordings(self) -> "pd.DataFrame":
-        """The recordings table, a row a recording."""
+        """The recordings table, one row per recording."""
         return self._frame(RECORDINGS)
 
     def rejects(self) -> "pd.DataFrame":
-        """The rejects table, a row for everything that did not become segments."""
+        """The rejects table, one row per recording or item that gave no segments."""
         return self._frame(REJECTS)
 
     def _frame(self, table: str) -> "pd.DataFrame":

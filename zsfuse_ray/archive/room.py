@@ -1,4 +1,4 @@
-"""Load models before a run where there is room for them: in a task where Ray runs, else here."""
+"""Load models before a run where memory allows: in a Ray task if Ray is running, else in this process."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -21,11 +21,11 @@ def look_at_models(
     prompted: str | None = None,
     config: ScoreConfig | None = None,
 ) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
-    """Facts of each model (what run.json records of it, sizes of outputs), and the prompts of one of them.
+    """Facts of each model (those in run.json, sizes of outputs), and the embedded prompts of one of them.
 
-    Loads each model once that is not `known` or is `prompted`, the ALM that embeds the prompts of the config:
-    in a Ray task where Ray runs, else here. InputError where a checkpoint is not what its family expects, or
-    is of another revision than its facts.
+    Loads, once, each model that is not `known` or is `prompted`, the ALM that embeds the config's prompts: in
+    a Ray task if Ray is running, else in this process. InputError if a checkpoint is not what its family
+    expects, or its revision differs from that in its facts.
     """
     needed = {key: spec for key, spec in specs.items() if key not in known or key == prompted}
     if not needed:
@@ -36,17 +36,16 @@ def look_at_models(
         if then != now:
             was = f"{known[key]['model']} of revision {then}"
             raise InputError(
-                f"--{kind_of(key)} {specs[key]} is of revision {now} now; what is encoded is by {was}"
+                f"--{kind_of(key)} {specs[key]} now has revision {now}, but encoded/ is by {was}; "
+                "use that checkpoint or encode again"
             )
     return {**loaded, **known}, prompts
 
 
 def where_there_is_room(work: Callable[..., T], *arguments: Any, num_gpus: float = 0) -> T:
-    """The result of work that loads models: in a Ray task where Ray runs, else in this process.
+    """The result of work that loads models: in a Ray task if Ray is running, else in this process.
 
-    num_gpus: what the task takes of a machine's GPUs.
-
-    The InputError of a task is raised here as it is.
+    num_gpus: GPUs of the task. An InputError in a task is raised here unchanged.
     """
     if not ray.is_initialized():
         return work(*arguments)

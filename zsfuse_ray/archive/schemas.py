@@ -1,7 +1,7 @@
-"""The rows that Ray schedules, from stage to stage: one bundle of items in, the same bundle out.
+"""The rows between stages: one bundle of items in, the same bundle out.
 
-Ray Data's checkpoint loses rows where a stage fans out, so segments stay inside their bundle's row until a
-part is labelled.
+Ray Data's checkpoint loses rows if a stage fans out, so segments stay inside their bundle's row until a part
+is labelled.
 """
 
 import zlib
@@ -19,8 +19,8 @@ ITEM = pa.struct(
         ("slice_end_s", pa.float64()),  # where it ends in the file, else null
         ("start_s", pa.float64()),  # the item, from the start of the slice
         ("end_s", pa.float64()),
-        ("last", pa.bool_()),  # of its slice: it reaches to where the audio really ends
-        ("exact", pa.bool_()),  # whether duration, and so end_s, is more than an estimate
+        ("last", pa.bool_()),  # last of its slice: it extends to the actual end of the audio
+        ("exact", pa.bool_()),  # whether the duration, and so end_s, is exact and not an estimate
     ]
 )
 BUNDLE = pa.schema([("bundle_id", pa.int64()), ("part", pa.int64()), ("items", pa.list_(ITEM))])
@@ -29,7 +29,7 @@ OUTCOME = pa.struct(
         ("item_id", pa.int64()),
         ("recording_id", pa.int64()),
         ("planned_s", pa.float64()),
-        ("audio_s", pa.float64()),  # what of it there really was
+        ("audio_s", pa.float64()),  # seconds actually decoded
         ("stage", pa.string()),  # of a failure, else null
         ("reason", pa.string()),
         ("message", pa.string()),
@@ -59,19 +59,19 @@ Kind = Literal["alm", "specialist"]
 
 
 def encoded_schema(keys: Iterable[str]) -> pa.Schema:
-    """Rows of encoded/ with what these models ("alm", "specialist", "alm2", …) make of the segments."""
+    """Rows of encoded/ with the outputs of these models ("alm", "specialist", "alm2", …)."""
     values = [(name, pa.large_binary()) for key in keys for name in model_columns(key)]
     first = [DECODED.field(name) for name in DECODED.names if name != "pcm"]
     return pa.schema([*first, *values, ("encoder_inputs", pa.int64())])  # distinct inputs of the ALMs
 
 
 def model_columns(key: str) -> tuple[str, str]:
-    """A model's columns of encoded rows, the values of all segments of a bundle end to end.
+    """A model's columns in encoded rows, with the values of all segments of a bundle concatenated.
 
-    Of an ALM: the distinct embeddings of each segment, float16 (K, dim), and int8 (segments, audio repeats),
-    which of a segment's own each repeat uses; -1 - j: the one that the j-th known repeat uses. Of a
-    specialist: logits, float16 (segments, labels), and vectors, float16 (segments, vector_dim), null where
-    the family gives none.
+    ALM: the distinct embeddings of each segment, float16 (K, dim), and int8 (segments, audio repeats), the
+    index of the segment's embedding for each repeat; -1 - j: the one of the j-th known repeat. Specialist:
+    logits, float16 (segments, labels), and vectors, float16 (segments, vector_dim), null if the family has
+    none.
     """
     return (
         (f"{key}_embeddings", f"{key}_inputs")
@@ -86,5 +86,5 @@ def kind_of(key: str) -> Kind:
 
 
 def segment_seed(item_id: int, start_s: float) -> int:
-    """A number that belongs to the segment, so that a seeded crop is the same in every run."""
+    """A seed from the segment's identity, so that a seeded crop is the same in every run."""
     return zlib.crc32(f"{item_id} {start_s:.3f}".encode())

@@ -1,6 +1,6 @@
-"""One pass over the audio with Ray Data: bundles → decode → encode → one row a bundle in encoded/.
+"""One pass over the audio with Ray Data: bundles → decode → encode → one row per bundle in encoded/.
 
-Its checkpoint remembers which bundles are written; the same command again resumes there.
+Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ from zsfuse_ray.runs.cluster import Pool
 from zsfuse_ray.runs.folder import Output
 
 MAX_BUNDLES_PER_BLOCK = 32
-# Enough to fill a cluster and to lose little; beyond it a block, and so a file, holds more bundles.
+# Enough to fill a cluster and to lose little on a failure; with more bundles, blocks and so files are larger.
 BLOCKS_WANTED = 2000
 
 
@@ -39,10 +39,10 @@ def run_pass(
     own_cores: int | None,
     tally: Any,
 ) -> None:
-    """Encode every bundle of a pass that its checkpoint does not hold yet.
+    """Encode every bundle of a pass that is not in its checkpoint yet.
 
-    tasks: what each model is to compute. own_cores: cores of a machine with a Ray of our own, whose logical
-    CPUs say nothing about them. The files lie in a folder for each part of the plan.
+    tasks: what each model is to compute. own_cores: cores of this machine with a local Ray, whose logical
+    CPUs do not correspond to them. Files are partitioned by part of the plan.
     """
     n_bundles = sum(plan.increments[n].bundles for n in one.increments)
     per_block = min(MAX_BUNDLES_PER_BLOCK, max(1, n_bundles // BLOCKS_WANTED))
@@ -66,7 +66,7 @@ def run_pass(
 def decoded(
     rows: ray.data.Dataset, how: Segmentation, item_s: float, own_cores: int | None, tally: Any
 ) -> ray.data.Dataset:
-    """BUNDLE rows → DECODED, by one task a core."""
+    """BUNDLE rows → DECODED, one task per core."""
     return rows.map_batches(
         partial(_decode_and_watch, how=how, item_s=item_s, tally=tally),
         batch_size=1,
@@ -85,7 +85,7 @@ def encoded(
     keep_audio: bool = False,
     tally: Any = None,
 ) -> ray.data.Dataset:
-    """DECODED rows → `encoded_schema`, through each pool in turn; keep_audio: for a later stage."""
+    """DECODED rows → `encoded_schema`, through each pool in turn; keep_audio: keep it for a later stage."""
     options = EncodeOptions(config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
         rows = rows.map_batches(
@@ -111,7 +111,7 @@ def encoded(
 
 
 def _decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
-    """BUNDLE rows → DECODED, with the tally told of every item begun and ended."""
+    """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
 
     @contextmanager
     def attempt(item_id: int) -> Iterator[int]:

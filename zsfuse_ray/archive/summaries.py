@@ -1,4 +1,4 @@
-"""What the segments of a part come to: a row a recording, a row a reject, and counts that can be summed."""
+"""Summaries of a part: one row per recording, one row per reject, and counts that can be summed."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ from zsfuse_ray.method.labels import column
 
 pc: Any = pyarrow.compute
 
-ARC_PARTS = 10  # of a recording, each with its dominant label
+ARC_PARTS = 10  # equal parts of a recording, each with its dominant label
 
-# Reasons that are no failure: nothing was lost.
+# Reasons that are not failures: no data was lost.
 HARMLESS = ("no_speech", "not_a_recording")
 
 REJECT = pa.schema(
@@ -37,7 +37,7 @@ REJECT = pa.schema(
 
 @dataclass(frozen=True)
 class Repetition:
-    """What the effect of repeated audio on an ALM depends on; window in samples at its rate."""
+    """Parameters of the effect of repeated audio on an ALM; window in samples at its rate."""
 
     audio_repeats: tuple[int, ...]
     sample_rate: int
@@ -46,10 +46,10 @@ class Repetition:
     seeded: bool
 
     def effects(self, segments: pa.Table) -> dict[str, dict[str, int]]:
-        """How many segments each amplification a changed, and how: a → effect → count.
+        """Number of segments by audio repeat and its effect: a → effect → count.
 
-        segments: rows of item_id, start_s, samples and sample_rate. One longer than the window counts by the
-        first of its windows.
+        segments: rows of item_id, start_s, samples and sample_rate. For a segment longer than the window, the
+        effect on its first window counts.
         """
         sizes = list(zip(segments["samples"].to_pylist(), segments["sample_rate"].to_pylist(), strict=True))
         length = {(n, rate): max(1, resampled_length(n, rate, self.sample_rate)) for n, rate in set(sizes)}
@@ -65,9 +65,9 @@ class Repetition:
 def summarise_recordings(
     recordings: pa.Table, outcomes: pa.Table, segments: pa.Table, labels: Sequence[str]
 ) -> pa.Table:
-    """One row a recording that could be opened: its summary, and its emotion arc where there are labels.
+    """One row per recording that could be opened: its summary, and its emotion arc if there are labels.
 
-    recordings: planned ones, by id; outcomes: OUTCOME rows of their items; segments: of them all.
+    recordings: planned ones, by id; outcomes: OUTCOME rows of their items; segments: all their segments.
     """
     playable = recordings.filter(recordings["probe_reason"].is_null())
     ids = playable["recording_id"].to_numpy()
@@ -109,16 +109,16 @@ def summarise_recordings(
 
 
 def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
-    """Name of the largest share in each row, null where there is none."""
+    """Label with the largest share in each row, null if all are 0."""
     best = pa.array(shares.argmax(axis=1), mask=shares.sum(axis=1) == 0)
     return pa.array(labels, pa.string()).take(best)
 
 
 def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, summary: pa.Table) -> pa.Table:
-    """Everything that did not become segments, each with its stage and reason, as REJECT.
+    """Recordings and items that gave no segments, each with its stage and reason, as REJECT.
 
-    planned: item_id and recording_id of all items; outcomes: of those that were done; summary: what
-    `summarise_recordings` gives.
+    planned: item_id and recording_id of all items; outcomes: of those that were processed; summary: result
+    of `summarise_recordings`.
     """
     uris = dict(zip(recordings["recording_id"].to_pylist(), recordings["uri"].to_pylist(), strict=True))
     rows: list[dict[str, Any]] = []
@@ -136,12 +136,12 @@ def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, su
     named = set(failed["recording_id"].to_pylist())
     lost = planned.filter(pc.invert(pc.is_in(planned["item_id"], outcomes["item_id"].combine_chunks())))
     for row in lost.to_pylist():
-        died = "its worker died each time it was tried"
+        died = "its worker died on every attempt"
         reject(row["recording_id"], row["item_id"], "run", "lost", died)
         named.add(row["recording_id"])
     for row in summary.filter(pc.field("n_segments") == 0).select(["recording_id"]).to_pylist():
         if row["recording_id"] not in named:
-            reject(row["recording_id"], None, "segment", "no_speech", "no speech was found in it")
+            reject(row["recording_id"], None, "segment", "no_speech", "no speech found")
     return pa.Table.from_pylist(rows, schema=REJECT)
 
 
@@ -153,7 +153,7 @@ def part_counts(
     labels: Sequence[str],
     encoder_inputs: int,
 ) -> dict[str, Any]:
-    """The counts of a part, each the sum of its recordings'; label_s are seconds of speech by label."""
+    """The counts of a part, summed over its recordings; label_s: seconds of speech by label."""
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
     speech = summary["speech_s"].to_numpy()
     return {
@@ -171,7 +171,7 @@ def part_counts(
 
 
 def confidence_counts(segments: pa.Table, labels: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How many segments of each label have each confidence, in whole percent: label → percent → count."""
+    """Number of segments by label and confidence in whole percent: label → percent → count."""
     if not labels:
         return {}
     which = pc.index_in(segments["label"], pa.array(labels, pa.string())).to_numpy()
@@ -184,7 +184,7 @@ def confidence_counts(segments: pa.Table, labels: Sequence[str]) -> dict[str, di
 
 
 def median_percent(counts: Mapping[str, int]) -> int | None:
-    """The median of whole percents (of two middle ones the lower), None without any."""
+    """The median of counted whole percents (the lower of two middle ones), None if there are none."""
     if not counts:
         return None
     percents = sorted(map(int, counts))
@@ -193,7 +193,7 @@ def median_percent(counts: Mapping[str, int]) -> int | None:
 
 
 def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of counts, number by number and name by name."""
+    """The sum of nested counts, name by name."""
     total: dict[str, Any] = {}
     for counts in parts:
         for name, value in counts.items():
@@ -205,9 +205,9 @@ def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of a run for run.json from the sum of its parts'; ``label_shares`` are of speech time.
+    """The counts of a run for run.json, from the sum over its parts; ``label_shares`` are of speech time.
 
-    ``median_confidence``: of the segments of each label, to two digits; labels without any are left out.
+    ``median_confidence``: by label, to two digits; labels without segments are left out.
     """
     speech = max(total["speech_s"], 1e-9)
     names = ("recordings", "items", "unreadable", "segments")

@@ -1,4 +1,4 @@
-"""An embedding table: what an output has encoded of an archive, to be labelled, tuned or evaluated on."""
+"""An embedding table: the encoded archive in an output folder, used for labelling, tuning and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,37 +27,37 @@ KINDS: tuple[Kind, ...] = ("alm", "specialist")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """An embedding table: what is encoded of an archive, with its plan."""
+    """An embedding table: an archive's plan and the record of encoded/."""
 
     plan: Plan
     encoded: Encoded
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """The folder's path or URI."""
         return self.plan.out.uri
 
     @property
     def increments(self) -> list[int]:
-        """Increments of its plan that hold something to encode."""
+        """Increments of its plan with bundles."""
         return [n for n, increment in enumerate(self.plan.increments) if increment.bundles]
 
     def repeats(self, key: str) -> tuple[int, ...]:
-        """Audio repeats that an ALM has encoded everywhere."""
+        """Audio repeats that an ALM has encoded for all increments."""
         of_increments = [set(self.encoded.repeats(key, n)) for n in self.increments]
         return tuple(sorted(set.intersection(*of_increments))) if of_increments else ()
 
     def check_repeats(self, key: str, repeats: Sequence[int]) -> None:
-        """InputError where an ALM has not encoded these audio repeats everywhere."""
+        """InputError if an ALM has not encoded these audio repeats for all increments."""
         there = self.repeats(key)
         if self.increments and (missing := [a for a in repeats if a not in there]):
             raise InputError(
-                f"{self.uri} was made without audio repeats {','.join(map(str, missing))} (it has "
-                f"{','.join(map(str, there))}); choose of these, or run embed again with them"
+                f"{self.uri} was encoded without audio repeats {','.join(map(str, missing))} (it has "
+                f"{','.join(map(str, there))}); use only those, or run embed with the missing ones"
             )
 
     def check_complete(self, keys: Mapping[str, str]) -> None:
-        """InputError where a model ("alm", "specialist" → its name here) has not encoded all of the plan."""
+        """InputError if a model ("alm", "specialist" → its name here) has not encoded the whole plan."""
         for key in keys.values():
             if any(not self.encoded.passes_of(key, n) for n in self.increments):
                 raise InputError(
@@ -66,7 +66,7 @@ class Table:
 
 
 def open_table(uri: str) -> Table:
-    """Open what ``zsfuse embed`` or score has encoded; InputError where nothing is, or it was dropped."""
+    """Open the output of ``zsfuse embed`` or score; InputError if nothing is encoded, or it was deleted."""
     out = Output.open(uri, "--embeddings")
     try:
         there = out.read_json(PLAN) is not None and out.read_json(PASSES) is not None
@@ -74,18 +74,18 @@ def open_table(uri: str) -> Table:
         there = False  # another program's
     encoded = read_passes(out) if there else None
     if encoded is None:
-        raise InputError(f"--embeddings {out.uri}: no embedding table there; zsfuse embed makes one")
+        raise InputError(f"--embeddings {out.uri}: no embedding table there; create one with zsfuse embed")
     if any(one.dropped for one in encoded.passes):
         raise InputError(
-            f"--embeddings {out.uri}: what was encoded is dropped (--keep-encoded no); embed again"
+            f"--embeddings {out.uri}: encoded/ was deleted (--keep-encoded no); run zsfuse embed again"
         )
     return Table(open_plan(out), encoded)
 
 
 def key_of(kind: Kind, wanted: str, table: Table) -> str | None:
-    """The name of a model in the table: of OF_TABLE its first of the kind; None for none.
+    """The name of a model in the table; for OF_TABLE the first of the kind; None for "none".
 
-    InputError for one that the table was made without.
+    InputError if the table does not have it.
     """
     own, models = table.encoded.of_kind(kind), table.encoded.models
     if wanted == OF_TABLE:
@@ -93,10 +93,10 @@ def key_of(kind: Kind, wanted: str, table: Table) -> str | None:
     if wanted == "none":
         return None
     if not own:
-        raise InputError(f"--{kind} {wanted}: {table.uri} was made without one; use --{kind} none")
+        raise InputError(f"--{kind} {wanted}: {table.uri} was encoded without one; use --{kind} none")
     by_name = next((key for key in own if models[key]["model"] == wanted), None)
     if by_name and kind == "specialist":
-        return by_name  # it is not needed any more
+        return by_name  # labelling does not load it
     spec = parse_spec(wanted, kind)
     if key := next((key for key in own if is_model(spec, models[key])), None):
         return key
@@ -104,16 +104,16 @@ def key_of(kind: Kind, wanted: str, table: Table) -> str | None:
     of_revision = "" if revision is None else f" of revision {revision}"
     made = ", ".join(f"{models[key]['model']} of revision {models[key]['revision']}" for key in own)
     raise InputError(
-        f"{table.uri} was made with --{kind} {made}, not {spec}{of_revision}; embed with it first"
+        f"{table.uri} was encoded with --{kind} {made}, not {spec}{of_revision}; run embed with it first"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedTable:
-    """A whole embedding table in memory, a row a segment.
+    """A whole embedding table in memory, one row per segment.
 
-    segments: where each lies, with a manifest's own columns; models: what is known of each, by its name in
-    the table, with the audio_repeats of an ALM.
+    segments: the columns PLACED and a manifest's own; models: facts of each, by its name in the table, with
+    the audio_repeats of an ALM.
     """
 
     table: Table
@@ -124,26 +124,26 @@ class EncodedTable:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """The folder's path or URI."""
         return self.table.uri
 
     def of_kind(self, kind: str) -> list[str]:
-        """Names of its models of a kind, the first first."""
+        """Names of its models of a kind, in order."""
         return [key for key in self.models if kind_of(key) == kind]
 
     def audio(self, repeats: Sequence[int], key: str = "alm") -> NDArray[np.float32]:
-        """Normalised embeddings (n, len(repeats), dim) of an ALM; InputError for an a that is not there."""
+        """Normalised embeddings (n, len(repeats), dim) of an ALM; InputError for a repeat it lacks."""
         self.table.check_repeats(key, repeats)
         own = self.models[key]["audio_repeats"]
         return self.embeddings[key][:, [own.index(a) for a in repeats]]
 
     def logits(self, key: str = "specialist") -> NDArray[np.float32]:
-        """(n, S) over a specialist's own labels."""
+        """Logits (n, S) over a specialist's own labels."""
         return self.outputs[key]
 
 
 def read_table(uri: str) -> EncodedTable:
-    """Read a whole table, by recording and time; InputError where there is none, or it is incomplete."""
+    """Read a whole table, sorted by recording and time; InputError if there is none or it is incomplete."""
     table = open_table(uri)
     table.check_complete({key: key for key in table.encoded.models})
     repeats = {key: table.repeats(key) if kind_of(key) == "alm" else () for key in table.encoded.models}

@@ -1,4 +1,4 @@
-"""What a command asks for: models with copies of the audio, and a hash of all that decides its tables."""
+"""What a command requests: models with audio repeats, and a hash of everything that determines its tables."""
 
 import hashlib
 import json
@@ -15,24 +15,24 @@ from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import ENCODING, RunConfig, ScoreConfig
 from zsfuse_ray.models.catalog import ModelSpec, named_in_data, parse_spec, revision_of, split_name
 
-PREPROCESSING = 1  # counts up when the same audio gives models another input: decoding, speech, resampling
+PREPROCESSING = 1  # increment when decoding, segmentation or resampling change the models' input
 
 
 def encoding_options(config: RunConfig) -> dict[str, Any]:
-    """What decides the rows of encoded/, beside the plan and the models."""
+    """The options that determine the rows of encoded/, beside the plan and the models."""
     return {name: recorded(config)[name] for name in ENCODING} | {"preprocessing": PREPROCESSING}
 
 
 def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -> dict[str, ToEncode]:
-    """What a run asks for, by the models' names in encoded/, where `models` are there already.
+    """What a run requests, by the models' names in encoded/, which already contains `models`.
 
-    A model is the same if its weights are, wherever they lie.
+    Models with the same weights are the same model, wherever they are stored.
     """
     wanted: dict[str, ToEncode] = {}
     for name, text in config.models.items():
         kind = kind_of(name)
         spec = parse_spec(text, kind)
-        revision_of(spec)  # a checkpoint that is not there is refused before anything else happens
+        revision_of(spec)  # fail early if the checkpoint does not exist
         own = [key for key in models if kind_of(key) == kind]
         key = next((key for key in own if key not in wanted and is_model(spec, models[key])), None)
         if key is None:
@@ -45,7 +45,7 @@ def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -
 def to_encode(
     one: Pass, models: Mapping[str, Mapping[str, Any]], specs: Mapping[str, ModelSpec]
 ) -> dict[str, ToEncode]:
-    """What the actors of a pass compute. specs: of the models that this run names."""
+    """What the actors of a pass compute. specs: models named by this run."""
     return {
         key: ToEncode(
             specs[key] if key in specs else _recorded_spec(key, models[key]["model"]),
@@ -62,21 +62,21 @@ def _recorded_spec(key: str, model: str) -> ModelSpec:
 
 
 def identity(spec: ModelSpec) -> str:
-    """What tells a model from others: its family and revision, wherever its checkpoint may lie."""
+    """A model's identity: its family and revision, independent of where the checkpoint is stored."""
     revision = revision_of(spec)
     return str(spec) if revision is None else f"{spec.family}:{revision}"
 
 
 def recorded_identity(facts: Mapping[str, Any]) -> str:
-    """The same, from what encoded/ records of a model."""
+    """The same, from a model's facts in encoded/."""
     model, revision = facts["model"], facts["revision"]
     return model if revision is None else f"{split_name(model)[0]}:{revision}"
 
 
 def score_digest(config: ScoreConfig, models: Mapping[str, str], source: str = "") -> str:
-    """A hash of what decides the tables of score.
+    """A hash of what determines the tables of score.
 
-    models: their identities, by kind; source: the embedding table that is labelled, if it is one.
+    models: their identities, by kind; source: the embedding table that is labelled, if any.
     """
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
@@ -84,12 +84,12 @@ def score_digest(config: ScoreConfig, models: Mapping[str, str], source: str = "
 
 
 def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:
-    """A hash of what decides the tables of embed: the models with their audio repeats."""
+    """A hash of what determines the tables of embed: the models with their audio repeats."""
     return _hash({key: sorted(repeats) for key, repeats in wanted.items()})
 
 
 def repeats_of_table(wanted: Mapping[str, ToEncode], encoded: Encoded | None) -> dict[str, tuple[int, ...]]:
-    """Audio repeats by model that embed's tables are about: what is wanted, and what is encoded already."""
+    """Audio repeats by model in embed's tables: those wanted and those already encoded."""
     repeats_of = {key: set(one.audio_repeats) for key, one in wanted.items()}
     for one in encoded.passes if encoded else ():
         for key, computed in one.models.items():
@@ -100,7 +100,7 @@ def repeats_of_table(wanted: Mapping[str, ToEncode], encoded: Encoded | None) ->
 def repetitions(
     config: EncoderOptions, repeats: Mapping[str, Iterable[int]], models: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Repetition]:
-    """What the effect of repeated audio on each ALM depends on, by the model's name."""
+    """Parameters of the effect of repeated audio on each ALM, by the model's name."""
     return {
         key: Repetition(
             tuple(own),

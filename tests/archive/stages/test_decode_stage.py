@@ -23,7 +23,7 @@ HOW = Segmentation()
 
 @pytest.fixture(scope="module")
 def ten_minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Voices in turn, with the pauses of the demo between phrases; 37 s each, so items begin anywhere."""
+    """Alternating voices of 37 s each, with pauses between phrases, so that items start anywhere in them."""
     voices = [speech_like(37.0, PROSODIES[n % 4], seed=n, rate=RATE) for n in range(17)]
     samples = np.concatenate(voices)[: int(LENGTH_S * RATE)]
     path = tmp_path_factory.mktemp("audio") / "ten minutes.wav"
@@ -32,7 +32,7 @@ def ten_minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def items_of(path: Path, item_s: float, slice_s: tuple | None = None, exact: bool = True, length=LENGTH_S):
-    """The items that the plan makes of a recording."""
+    """The planned items of a recording."""
     start, end = slice_s or (None, None)
     row = {"recording_id": 0, "uri": str(path), "start_s": start, "end_s": end, "probe_duration_s": length}
     row |= {"probe_exact": exact, "probe_reason": None, "plan_part": 0}
@@ -50,7 +50,7 @@ def by_length(ten_minutes: Path) -> dict[float, list]:
     return {item_s: decoded(items_of(ten_minutes, item_s), item_s) for item_s in (60.0, 300.0)}
 
 
-def test_the_length_of_items_hardly_changes_the_segments(by_length: dict[float, list]) -> None:
+def test_segments_hardly_depend_on_the_length_of_items(by_length: dict[float, list]) -> None:
     short, long = ([(s.start_s, s.end_s) for _, s, _ in found] for found in by_length.values())
     assert len(long) > 60
     same = sum(min(max(abs(s - a), abs(e - b)) for a, b in short) <= 0.05 for s, e in long)
@@ -66,7 +66,7 @@ def test_every_stretch_of_speech_is_in_one_item(
     for item, segment, cut in found:
         assert item["start_s"] <= segment.start_s < item["end_s"]
         assert segment.end_s <= LENGTH_S
-        # samples are those of the file at the segment's place, to the sample
+        # the samples are exactly those of the file at the segment's position
         first = round(segment.start_s * RATE)
         np.testing.assert_array_equal(cut, samples[first : first + len(cut)])
         assert len(cut) == pytest.approx((segment.end_s - segment.start_s) * RATE, abs=1)
@@ -75,15 +75,15 @@ def test_every_stretch_of_speech_is_in_one_item(
     assert all(earlier[1] <= later[0] + 0.05 for earlier, later in pairwise(spans))
 
 
-def test_segments_that_cross_from_item_to_item_are_whole(by_length: dict[float, list]) -> None:
+def test_segments_across_items_are_whole(by_length: dict[float, list]) -> None:
     crossing = [(s, cut) for item, s, cut in by_length[60.0] if s.end_s > item["end_s"]]
     assert crossing
     for segment, cut in crossing:
         assert len(cut) / RATE == pytest.approx(segment.end_s - segment.start_s, abs=1e-3)
 
 
-def test_a_slice_is_a_recording_of_its_own(ten_minutes: Path) -> None:
-    """Its segments lie in it, are placed in the file, and hold nothing of what is around it."""
+def test_a_slice_is_decoded_like_a_recording(ten_minutes: Path) -> None:
+    """Its segments are inside it, their times are relative to the file, and no surrounding audio is used."""
     begin, end = 33.3, 163.3
     items = items_of(ten_minutes, 60.0, (begin, end))
     assert len(items) == 3
@@ -116,7 +116,7 @@ def test_a_recording_longer_than_its_header_is_decoded_to_its_end(ten_minutes: P
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_recording_shorter_than_its_header(ten_minutes: Path, exact: bool) -> None:
-    """Named as cut short where the header was sure, taken as it is where its length was a guess."""
+    """Reported as truncated if the header's duration is exact, accepted if it is an estimate."""
     items = items_of(ten_minutes, 60.0, exact=exact, length=725.0)
     last, beyond = (decode_item(items[k], HOW, 60.0) for k in (-4, -1))
     assert last[0] == pytest.approx(60.0)
@@ -129,7 +129,7 @@ def table_of(*items: dict) -> pa.Table:
     return pa.Table.from_pylist([{"bundle_id": 3, "part": 7, "items": numbered}], schema=BUNDLE)
 
 
-def test_a_bundle_carries_the_audio_of_its_segments_end_to_end(ten_minutes: Path, tmp_path: Path) -> None:
+def test_a_bundle_contains_the_concatenated_audio_of_its_segments(ten_minutes: Path, tmp_path: Path) -> None:
     (tmp_path / "no audio.wav").write_text("To whom it may concern")
     good = items_of(ten_minutes, 60.0)[:2]
     broken = good[0] | {"uri": str(tmp_path / "no audio.wav")}
@@ -157,9 +157,7 @@ def test_a_bundle_carries_the_audio_of_its_segments_end_to_end(ten_minutes: Path
         np.testing.assert_array_equal(cut, samples)
 
 
-def test_one_bad_item_is_one_reject_whatever_breaks(
-    ten_minutes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_error_in_an_item_is_one_reject(ten_minutes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_, **__):
         raise ZeroDivisionError("deep in a decoder,\nat https://me:hunter2@host/a")
 
@@ -171,13 +169,13 @@ def test_one_bad_item_is_one_reject_whatever_breaks(
     assert (row["segments"], row["pcm"]) == ([], b"")
 
 
-def test_an_item_whose_process_died_too_often_is_given_up(ten_minutes: Path) -> None:
-    """Each item is tried within its own mark; one that ended its process before is not tried again."""
-    begun, ended = [], []
+def test_an_item_is_rejected_after_too_many_crashes(ten_minutes: Path) -> None:
+    """Each item is decoded in its own attempt; one with too many attempts is not decoded again."""
+    started, ended = [], []
 
     @contextmanager
     def attempt(item_id: int) -> Iterator[int]:
-        begun.append(item_id)
+        started.append(item_id)
         yield MOST_TRIES + (item_id == 0)
         ended.append(item_id)
 
@@ -185,7 +183,7 @@ def test_an_item_whose_process_died_too_often_is_given_up(ten_minutes: Path) -> 
     (row,) = decode_bundles(table_of(*good), HOW, 60.0, attempt).to_pylist()
     assert [item["reason"] for item in row["items"]] == ["crashed", None]
     assert {segment["item_id"] for segment in row["segments"]} == {1}
-    assert begun == ended == [0, 1]
+    assert started == ended == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -197,10 +195,10 @@ def test_an_item_whose_process_died_too_often_is_given_up(ten_minutes: Path) -> 
         ("https://h/a.wav", "unreachable", False),
     ],
 )
-def test_a_store_that_is_gone_stops_the_run(
+def test_an_unreachable_store_stops_the_run(
     uri: str, reason: str, stops: bool, ten_minutes, monkeypatch
 ) -> None:
-    """Its items must not count as done."""
+    """Its items must not count as processed."""
 
     def fail(*_, **__):
         raise SourceError(reason, "no answer")
@@ -216,10 +214,8 @@ def test_a_store_that_is_gone_stops_the_run(
 
 
 @pytest.mark.parametrize("max_segment_s", [10.0, 7.0])
-def test_windows_lose_their_silent_edges_in_whichever_item_they_start(
-    tmp_path: Path, max_segment_s: float
-) -> None:
-    """Bursts between silences, some across the ends of items: each in one segment, with little silence."""
+def test_silent_edges_of_windows_are_trimmed_in_every_item(tmp_path: Path, max_segment_s: float) -> None:
+    """Bursts between silences, some across item boundaries: each is in one segment with little silence."""
     rate = 8000
     audio = np.zeros(60 * rate, np.int16)
     bursts = [(0.5, 2.0), (13.0, 14.5), (19.5, 20.6), (33.0, 34.0), (50.0, 53.0)]

@@ -32,7 +32,7 @@ def actor(*keys, models=BOTH, gpu=False, last=True, options=OPTIONS, **more) -> 
 
 
 def bundle(bundle_id: int, rates: tuple[int, ...], seed: int) -> dict:
-    """A DECODED row with a segment of noise for each rate."""
+    """A DECODED row with one segment of noise per rate."""
     rng = np.random.default_rng(seed)
     clips = [rng.normal(0, 3000, int(s * r)).astype(np.int16) for s, r in zip(LENGTHS_S, rates, strict=False)]
     spans = [
@@ -48,7 +48,7 @@ BATCH = pa.Table.from_pylist([bundle(0, (16000, 44100, 8000), 0), bundle(1, (), 
 
 
 def clips_at(rate: int) -> list[torch.Tensor]:
-    """The segments of the batch's first bundle at a rate."""
+    """The segments of the first bundle, resampled to a rate."""
     row = BATCH.to_pylist()[0]
     samples = torch.frombuffer(bytearray(row["pcm"]), dtype=torch.int16)
     pieces = samples.split([segment["samples"] for segment in row["segments"]])
@@ -64,7 +64,7 @@ def unpacked(row: dict, key: str, dim: int, repeats: int) -> tuple[NDArray, NDAr
     return unpack_embeddings(*columns, dim, repeats)
 
 
-def test_a_row_becomes_the_same_row_with_the_outputs_of_the_models() -> None:
+def test_rows_keep_their_columns_and_get_the_models_outputs() -> None:
     both = actor()
     rows = both(BATCH)
     assert rows.schema == encoded_schema(("alm", "specialist"))
@@ -80,7 +80,7 @@ def test_a_row_becomes_the_same_row_with_the_outputs_of_the_models() -> None:
     assert silent["encoder_inputs"] == 0
 
 
-def test_columns_are_what_the_models_give_in_float16() -> None:
+def test_columns_contain_the_models_outputs_in_float16() -> None:
     both = actor()
     row = both(BATCH).to_pylist()[0]
     alm, specialist = both.models["alm"], both.models["specialist"]
@@ -98,7 +98,7 @@ def test_columns_are_what_the_models_give_in_float16() -> None:
     assert np.isfinite(np.frombuffer(row["specialist_logits"], np.float16)).all()
 
 
-def test_a_family_without_vectors_gives_a_null_column(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_without_vectors_has_a_null_column(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = actor("specialist")(BATCH)
     real = stage.load
 
@@ -120,18 +120,18 @@ def test_a_family_without_vectors_gives_a_null_column(monkeypatch: pytest.Monkey
     assert rows["specialist_logits"].equals(expected["specialist_logits"])
 
 
-def test_two_pools_in_sequence_give_what_one_gives() -> None:
+def test_two_pools_in_sequence_match_one() -> None:
     passing = actor("alm", last=False)(BATCH)
     assert passing["pcm"].to_pylist() == BATCH["pcm"].to_pylist()
     assert actor("specialist")(passing).equals(actor()(BATCH))
 
 
-def test_the_last_pool_keeps_the_audio_where_a_later_stage_needs_it() -> None:
+def test_the_last_pool_keeps_the_audio_on_request() -> None:
     rows = actor("specialist", keep_audio=True)(BATCH)
     assert rows["pcm"].to_pylist() == BATCH["pcm"].to_pylist()
 
 
-def test_several_models_of_a_kind_have_columns_of_their_own() -> None:
+def test_each_model_of_a_kind_has_its_own_columns() -> None:
     other = parse_spec("dual:untrained", "alm")
     models = {**BOTH, "alm2": ToEncode(other, (1,)), "specialist2": ToEncode(SPECIALIST)}
     rows = actor(models=models)(BATCH)
@@ -146,18 +146,18 @@ def test_several_models_of_a_kind_have_columns_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("crop", ["head", "seeded"])
-def test_known_inputs_are_named_and_not_computed(crop) -> None:
+def test_known_inputs_are_referenced_and_not_computed(crop) -> None:
     """The clip of 0.7 s fills the window 14, 7 and 4 times three; that of 2.3 s once with 4 or 3 copies."""
     options = replace(OPTIONS, crop=crop)
-    repeats, asked, known = (1, 2, 3, 4), (4, 3), (1, 2)
+    repeats, added, known = (1, 2, 3, 4), (4, 3), (1, 2)
     every = actor(models={"alm": ToEncode(ALM, repeats)}, options=options)
     dim = every.models["alm"].dim
     distinct, places = unpacked(every(BATCH).to_pylist()[0], "alm", dim, 4)
     whole = distinct[places]
-    more = actor(models={"alm": ToEncode(ALM, asked, known)}, options=options)(BATCH).to_pylist()[0]
+    more = actor(models={"alm": ToEncode(ALM, added, known)}, options=options)(BATCH).to_pylist()[0]
     new, inputs = unpacked(more, "alm", dim, 2)
     for clip in range(3):
-        for column, a in enumerate(asked):
+        for column, a in enumerate(added):
             same = [k for k in (0, 1) if np.array_equal(whole[clip, k], whole[clip, a - 1])]
             if same:
                 assert inputs[clip, column] == -1 - same[0]
@@ -170,7 +170,7 @@ def test_known_inputs_are_named_and_not_computed(crop) -> None:
 
 
 @pytest.mark.parametrize("crop", ["head", "seeded"])
-def test_two_passes_are_read_as_what_the_model_gives_for_each_repeat_alone(tmp_path: Path, crop) -> None:
+def test_two_passes_match_each_repeat_encoded_alone(tmp_path: Path, crop) -> None:
     options, out = replace(OPTIONS, crop=crop), Output.open(str(tmp_path))
     tasks = [ToEncode(ALM, (1, 2)), ToEncode(ALM, (4, 3), known=(1, 2))]
     passes = [
@@ -191,12 +191,12 @@ def test_two_passes_are_read_as_what_the_model_gives_for_each_repeat_alone(tmp_p
         np.testing.assert_allclose(rows.embeddings["alm"][:, column], alone[:, 0].numpy(), atol=1e-3)
 
 
-def test_without_a_gpu_of_its_own_an_actor_leaves_the_machines_gpu_alone(monkeypatch) -> None:
+def test_an_actor_without_a_gpu_does_not_use_the_machines_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    quiet = actor(options=replace(OPTIONS, precision="auto"))
-    assert quiet.device.type == "cpu"
-    assert {model.device.type for model in quiet.models.values()} == {"cpu"}
-    assert {model.dtype for model in quiet.models.values()} == {torch.float32}
+    on_cpu = actor(options=replace(OPTIONS, precision="auto"))
+    assert on_cpu.device.type == "cpu"
+    assert {model.device.type for model in on_cpu.models.values()} == {"cpu"}
+    assert {model.dtype for model in on_cpu.models.values()} == {torch.float32}
 
 
 def test_a_gpu_that_torch_cannot_use_is_refused(monkeypatch) -> None:
@@ -205,14 +205,14 @@ def test_a_gpu_that_torch_cannot_use_is_refused(monkeypatch) -> None:
         actor(gpu=True)
 
 
-def test_convolutions_keep_float32(monkeypatch) -> None:
+def test_convolutions_use_float32(monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default
     actor()
     assert not torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_what_a_cpu_gives() -> None:
+def test_gpu_and_cpu_outputs_match() -> None:
     here, there = actor()(BATCH).to_pylist()[0], actor(gpu=True)(BATCH).to_pylist()[0]
     for name in ("alm_embeddings", "specialist_logits", "specialist_vectors"):
         cpu, gpu = (np.frombuffer(row[name], np.float16).astype(float) for row in (here, there))

@@ -1,4 +1,4 @@
-"""Decode items and find the speech in them: CPU tasks, one bundle at a time."""
+"""Decode items and detect speech in them: CPU tasks, one bundle at a time."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,18 +18,18 @@ from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
 from zsfuse_ray.errors import redact
 
-MOST_TRIES = 3  # of an item whose process dies; a lost spot machine may be the cause as well
-OVERRUN_ITEMS = 2  # how far a recording may run on past what its header says, in items
+MOST_TRIES = 3  # attempts at an item whose process dies; a lost spot machine may also be the cause
+OVERRUN_ITEMS = 2  # how far a recording may exceed the duration in its header, in items
 
-# Marks the time an item is worked on; gives how often that was begun and, its process dying, never ended.
+# Context of one attempt at an item; yields the number of attempts so far that started and did not finish.
 Attempt = Callable[[int], AbstractContextManager[int]]
 
 
 def decode_bundles(
     batch: pa.Table, how: Segmentation, item_s: float, attempt: Attempt = lambda item_id: nullcontext(1)
 ) -> pa.Table:
-    """Items of BUNDLE rows → DECODED: their segments, and the audio of those."""
-    torch.set_num_threads(1)  # tasks run side by side, one a core
+    """Items of BUNDLE rows → DECODED: their segments and the segments' audio."""
+    torch.set_num_threads(1)  # tasks run in parallel, one per core
     rows = []
     for bundle in batch.to_pylist():
         done, spans, audio = [], [], []
@@ -51,7 +51,7 @@ def decode_bundles(
 def _try_item(
     item: dict[str, Any], how: Segmentation, item_s: float, tries: int
 ) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
-    """Decode an item, if it can be: its OUTCOME, the sample rate, and its segments with their samples."""
+    """Try to decode an item: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
     outcome["planned_s"] = item["end_s"] - item["start_s"]
 
@@ -59,17 +59,17 @@ def _try_item(
         line = redact(" ".join(message.split()))[:300]
         return outcome | {"stage": "decode", "reason": reason, "message": line}
 
-    if tries > MOST_TRIES:  # Ray would try it for ever
-        return failure("crashed", f"the process that decoded it died {MOST_TRIES} times"), 0, []
+    if tries > MOST_TRIES:  # Ray would retry for ever
+        return failure("crashed", f"its decoding process died {MOST_TRIES} times"), 0, []
     try:
         outcome["audio_s"], rate, segments, cut_short = decode_item(item, how, item_s)
     except (DecodeError, SourceError) as error:
         if is_outage(item["uri"], error):
             raise
         return failure(error.reason, str(error)), 0, []
-    except ImportError:  # a broken installation is not the file's fault
+    except ImportError:  # a broken installation, not a broken file
         raise
-    except Exception as error:  # a file may break a decoder in ways nobody listed; it must not stop the run
+    except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
         return failure(type(error).__name__, str(error)), 0, []
     return failure("truncated", cut_short) if cut_short else outcome, rate, segments
 
@@ -77,11 +77,11 @@ def _try_item(
 def decode_item(
     item: dict[str, Any], how: Segmentation, item_s: float
 ) -> tuple[float, int, list[tuple[Segment, NDArray[np.int16]]], str | None]:
-    """Decode one item with the context its segments rest on.
+    """Decode one item with the context that segmentation needs.
 
     Returns the seconds of audio in the item itself, the sample rate in Hz, the segments that start in it
-    (placed in the file) with their samples, and what is wrong if the audio ends early. Raises DecodeError,
-    SourceError.
+    (times relative to the file) with their samples, and a message if the audio ends early. Raises
+    DecodeError, SourceError.
     """
     offset, limit = item["slice_start_s"], item["slice_end_s"]
     begin = max(0.0, item["start_s"] - how.left_context_s)
@@ -95,15 +95,15 @@ def decode_item(
     item_end = decoded_to if open_ended else min(item["end_s"], decoded_to)
     cut_short = pcm.truncated
     if decoded_to < item["end_s"] and not item["exact"]:
-        cut_short = None  # the end was a guess from the bit rate
+        cut_short = None  # the end was estimated from the bit rate
     segments = []
     for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin):
-        start = round(begin + segment.start_s, 4)  # the same number whichever item it is counted from
+        start = round(begin + segment.start_s, 4)  # the same value in whichever item it is computed
         if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
             continue
         first, last = (round(t * pcm.sample_rate) for t in (segment.start_s, segment.end_s))
         end = begin + segment.end_s
-        if how.vad == "none":  # voice activity has no silent edges to take off
+        if how.vad == "none":  # with voice activity detection there are no silent edges to trim
             left, right = trimmed(pcm.samples[first:last], pcm.sample_rate)
             if right - left >= how.min_segment_s * pcm.sample_rate:
                 end -= (last - first - right) / pcm.sample_rate

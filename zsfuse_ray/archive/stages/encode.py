@@ -18,12 +18,12 @@ from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import Long, classify_clips, embed_clips, window_lengths
 
 GPU_BATCH_S = 320.0
-CPU_BATCH_S = 40.0  # more is no faster there and takes more memory
+CPU_BATCH_S = 40.0  # larger batches are not faster on a CPU and take more memory
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """What an encoder actor needs to know of all its models."""
+    """Options of an encoder actor for all its models."""
 
     long: Long
     crop: Literal["head", "seeded"]
@@ -32,11 +32,11 @@ class EncodeOptions:
 
 
 class Encode:
-    """Actor that holds models: DECODED rows → the same rows with `encoded_schema`'s columns of its models.
+    """Actor with loaded models: DECODED rows → the same rows with `encoded_schema`'s columns of its models.
 
-    models: those of this actor, by their names in tables; every: the names of all of the pass. In a pool of
-    its own a model passes the audio on; in the last pool it is dropped, unless keep_audio, and tally is told
-    of each bundle.
+    models: those of this actor, by their names in tables; every: the names of all models of the pass. With
+    several pools, each passes the audio on; the last pool drops it, unless keep_audio, and reports each
+    bundle to the tally.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Encode:
         tally: Any = None,
     ) -> None:
         torch.set_num_threads(threads)
-        # oneDNN keeps what it made for every shape it met, 1024 of them: on speech of all lengths, a leak
+        # oneDNN caches primitives for up to 1024 shapes; with segments of all lengths this acts like a leak
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-        torch.backends.cudnn.allow_tf32 = False  # it would round what resampling convolves to 10 bits
+        torch.backends.cudnn.allow_tf32 = False  # it would round the inputs of resampling to 10 bits
         if gpu and not torch.cuda.is_available():
-            raise InputError("torch cannot use the GPU that Ray gives; --gpus-per-encoder 0 encodes on CPUs")
-        # Ray hides no GPU from an actor that has none
+            raise InputError("torch cannot use the assigned GPU; --gpus-per-encoder 0 encodes on CPUs")
+        # not is_available(): Ray does not hide GPUs from an actor without one
         self.device = torch.device("cuda" if gpu else "cpu")
         automatic = "bfloat16" if self.device.type == "cuda" else "float32"
         dtype = getattr(torch, automatic if options.precision == "auto" else options.precision)
@@ -72,7 +72,7 @@ class Encode:
         self.options = options
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode each bundle by itself: what shares a batch is fixed by the plan, not by a run's timing."""
+        """Encode each bundle separately: the plan, not a run's timing, determines what shares a batch."""
         rows = []
         for row in batch.to_pylist():
             row = dict.fromkeys(self.schema.names) | {"encoder_inputs": 0} | row
@@ -80,14 +80,14 @@ class Encode:
             rows.append({name: row[name] for name in self.schema.names})
         done = pa.Table.from_pylist(rows, schema=self.schema)
         if self.tally is not None:
-            from zsfuse_ray.runs.tally import report  # a Labeller does without Ray
+            from zsfuse_ray.runs.tally import report  # lazy: a Labeller does not need Ray
 
             report(self.tally, done)
         return done
 
     @torch.inference_mode()
     def _encode(self, row: dict[str, Any]) -> None:
-        """Add to a row what each model makes of its segments."""
+        """Add each model's outputs for the segments to the row."""
         segments, pcm = row["segments"], row["pcm"]
         lengths, rates = [s["samples"] for s in segments], [s["sample_rate"] for s in segments]
         samples = (
@@ -120,7 +120,7 @@ class Encode:
     def _known(
         self, model: Any, task: ToEncode, clips: Sequence[torch.Tensor], seeds: Sequence[int] | None
     ) -> list[list[int | None]]:
-        """For each clip and repeat the place of the known repeat that gives the model the same input."""
+        """For each clip and repeat, the index of the known repeat with the same model input, else None."""
         places: list[list[int | None]] = []
         for clip, seed in zip(clips, seeds or [None] * len(clips), strict=True):
             lengths = window_lengths(len(clip), model.window, self.options.long)
