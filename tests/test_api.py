@@ -95,7 +95,7 @@ def test_the_number_of_threads_is_unchanged(labeller: Labeller, talk: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("audio", "rate", "said"),
+    ("audio", "rate", "message"),
     [
         (np.zeros(100), None, "needs its sample_rate"),
         ("talk.wav", 16_000, "a file has its own"),
@@ -103,8 +103,8 @@ def test_the_number_of_threads_is_unchanged(labeller: Labeller, talk: Path) -> N
         (np.zeros(100, int), 16_000, "not int64"),
     ],
 )
-def test_invalid_audio_is_refused(labeller: Labeller, audio, rate, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_invalid_audio_is_refused(labeller: Labeller, audio, rate, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         labeller.label(audio, rate)
 
 

@@ -14,7 +14,7 @@ from zsfuse_ray.cli import VERBS, run
 ROOT = Path(__file__).parents[1]
 
 
-def said(capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str, str]:
+def outcome(capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         run(list(argv))
     out, err = capsys.readouterr()
@@ -23,7 +23,7 @@ def said(capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture, argv: list[str]) -> None:
-    code, out, err = said(capsys, *argv)
+    code, out, err = outcome(capsys, *argv)
     assert (code, err) == (0, "")
     assert re.findall(r"^  (\w+)  +[A-Z]", out, re.M) == list(VERBS)
     assert "\n    zsfuse score --input demo --output out\n" in out
@@ -31,7 +31,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture, argv: list[str]) -
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb_starts_with_its_usage(capsys: pytest.CaptureFixture, verb: str) -> None:
-    code, out, _ = said(capsys, verb, "--help")
+    code, out, _ = outcome(capsys, verb, "--help")
     assert code == 0
     assert out.startswith(f"usage: zsfuse {verb} ")
     assert f"\n    zsfuse {verb} " in out
@@ -39,11 +39,11 @@ def test_help_of_a_verb_starts_with_its_usage(capsys: pytest.CaptureFixture, ver
 
 
 def test_version(capsys: pytest.CaptureFixture) -> None:
-    assert said(capsys, "--version") == (0, f"zsfuse_ray {__version__}\n", "")
+    assert outcome(capsys, "--version") == (0, f"zsfuse_ray {__version__}\n", "")
 
 
 def test_an_unknown_verb_is_refused_with_the_nearest(capsys: pytest.CaptureFixture) -> None:
-    assert said(capsys, "scor", "--input", "demo") == (
+    assert outcome(capsys, "scor", "--input", "demo") == (
         2,
         "",
         'error: zsfuse scor: no such verb (did you mean "score"?)\n',

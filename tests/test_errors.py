@@ -4,7 +4,7 @@ from zsfuse_ray.errors import nearest, redact
 
 
 @pytest.mark.parametrize(
-    ("name", "valid", "said"),
+    ("name", "valid", "message"),
     [
         ("weigth", ["weight", "words"], ' (did you mean "weight"?)'),
         ("WEIGHT", ["weight", "words"], ' (did you mean "weight"?)'),
@@ -12,8 +12,8 @@ from zsfuse_ray.errors import nearest, redact
         ("zzz", iter({"b": 1, "a": 2}), " (one of a, b)"),
     ],
 )
-def test_nearest(name: str, valid: list[str], said: str) -> None:
-    assert nearest(name, valid) == said
+def test_nearest(name: str, valid: list[str], message: str) -> None:
+    assert nearest(name, valid) == message
 
 
 @pytest.mark.parametrize(

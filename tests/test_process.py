@@ -50,7 +50,7 @@ def test_another_error_is_not_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--input", "demo"], "--output is needed"),
         (["--input", "demo", "--output", "out", "--lables", "a,b"], 'did you mean "--labels"?'),
@@ -59,7 +59,7 @@ def test_another_error_is_not_hidden() -> None:
     ],
 )
 def test_a_wrong_command_line_is_refused_before_slow_imports(
-    argv: list[str], said: str, tmp_path: Path
+    argv: list[str], message: str, tmp_path: Path
 ) -> None:
     """zsfuse score fails with one line and exit code 2."""
     # -X importtime reports every import on stderr, one per line
@@ -73,7 +73,7 @@ def test_a_wrong_command_line_is_refused_before_slow_imports(
     assert done.stdout == ""
     assert len(messages) == 1
     assert messages[0].startswith("error: ")
-    assert said in messages[0]
+    assert message in messages[0]
     modules = {line.rsplit("|", 1)[1].strip() for line in imports}
     assert "zsfuse_ray.config.score" in modules
     assert modules.isdisjoint({"ray", "torch", "transformers", "pyarrow"})

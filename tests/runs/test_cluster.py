@@ -51,7 +51,7 @@ def test_pools_fill_the_cluster(line: str, gpus: float, nodes: int, expected: li
 
 
 @pytest.mark.parametrize(
-    ("line", "resources", "said"),
+    ("line", "resources", "message"),
     [
         ("--encoders 3", {"CPU": CPUS, "GPU": 2.0}, "3 encoder actors need 3 GPUs, the cluster has 2"),
         ("--encoders 3,8", {"CPU": CPUS, "GPU": 2.0}, "3 encoder actors need 3 GPUs, the cluster has 2"),
@@ -73,12 +73,12 @@ def test_pools_fill_the_cluster(line: str, gpus: float, nodes: int, expected: li
     ],
 )
 def test_pools_too_large_for_the_cluster_are_refused(
-    line: str, resources: dict[str, float], said: str
+    line: str, resources: dict[str, float], message: str
 ) -> None:
     """Ray would wait for ever without a message."""
     with pytest.raises(InputError) as caught:
         pools(config(line), resources, 1)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

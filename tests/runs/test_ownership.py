@@ -50,8 +50,8 @@ def test_another_programs_file_is_refused_even_with_overwrite(
     out: Output, name: str, overwrite: bool
 ) -> None:
     out.write_bytes(name, b"kept")
-    said = refusal(out, overwrite=overwrite)
-    assert said.startswith(f"{out.uri}/{name.split('/')[0]} exists, but no job wrote it")
+    message = refusal(out, overwrite=overwrite)
+    assert message.startswith(f"{out.uri}/{name.split('/')[0]} exists, but no job wrote it")
     assert Path(out.path(name)).read_bytes() == b"kept"
 
 
@@ -63,9 +63,9 @@ def test_the_same_job_gets_its_record(out: Output) -> None:
 
 def test_another_configuration_is_refused_with_the_differences(out: Output) -> None:
     out.write_json("job.json", {"versions": versions(), "config": DECIDES})
-    said = refusal(out, {"lr": 0.2, "labels": ["angry"], "new": "x" * 100})
-    assert f"(lr 0.1 → 0.2; labels angry,sad → angry; new None → {'x' * 57}...)" in said
-    assert "--overwrite" in said
+    message = refusal(out, {"lr": 0.2, "labels": ["angry"], "new": "x" * 100})
+    assert f"(lr 0.1 → 0.2; labels angry,sad → angry; new None → {'x' * 57}...)" in message
+    assert "--overwrite" in message
     assert claimed(out, {"lr": 0.2}, overwrite=True) is None
     assert out.exists("job.json")
 
