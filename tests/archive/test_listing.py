@@ -27,7 +27,7 @@ def refusal(call, *args) -> str:
     return message
 
 
-def test_a_folder_is_searched_whole_in_a_fixed_order(tmp_path: Path) -> None:
+def test_a_folder_is_listed_recursively_in_a_fixed_order(tmp_path: Path) -> None:
     found = ["b.wav", "a b/ünï 音.mp3", "a b/c/deep.bin", "no_suffix", "UPPER.WAV"]
     touch(tmp_path, *found, ".hidden.wav", ".git/objects/x.wav", "a b/._b.wav")
     table = list_archive(str(tmp_path))
@@ -38,7 +38,7 @@ def test_a_folder_is_searched_whole_in_a_fixed_order(tmp_path: Path) -> None:
     assert list_archive(str(tmp_path)).equals(table)
 
 
-def test_sidecars_are_no_recordings(tmp_path: Path) -> None:
+def test_sidecars_are_not_recordings(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav", "b.txtx", *(f"beside{suffix.upper()}" for suffix in SIDECARS))
     assert names(list_archive(str(tmp_path)), tmp_path) == ["a.wav", "b.txtx"]
 
@@ -69,12 +69,12 @@ def test_a_glob(tmp_path: Path, pattern: str, found: list[str]) -> None:
     assert names(list_archive(f"{tmp_path}/{pattern}"), tmp_path) == found
 
 
-def test_a_file_uri_lists_what_its_path_lists(tmp_path: Path) -> None:
+def test_a_file_uri_lists_the_same_as_its_path(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav", "x/b.wav", ".hidden.wav", ".git/c.wav")
     assert list_archive(f"file://{tmp_path}").equals(list_archive(str(tmp_path)))
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_and_empty_inputs_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "only/a.txt", "only/b.json")
     (tmp_path / "empty").mkdir()
     assert refusal(list_archive, f"{tmp_path}/nowhere") == f"{tmp_path}/nowhere: no such file or folder"
@@ -116,7 +116,7 @@ def test_a_manifest_keeps_its_rows_and_columns(tmp_path: Path, suffix: str) -> N
     assert table["take"].to_pylist() == [3, 4, 5]
 
 
-def test_ids_in_a_csv_stay_text(tmp_path: Path) -> None:
+def test_ids_in_a_csv_are_text(tmp_path: Path) -> None:
     path = manifest(tmp_path, ".csv", [{"uri": "1.wav", "id": "007", "speaker": "01", "fold": "1"}])
     row = read_manifest(path).to_pylist()[0]
     assert (row["id"], row["speaker"], row["fold"]) == ("007", "01", "1")
@@ -129,14 +129,14 @@ def test_a_csv_from_a_spreadsheet(tmp_path: Path) -> None:
     assert (row["uri"], row["emotion"]) == (str(tmp_path / "a, b.wav"), 'very "sad"')
 
 
-def test_columns_with_names_of_ours_are_kept_beside_them(tmp_path: Path) -> None:
+def test_manifest_columns_with_reserved_names_are_renamed(tmp_path: Path) -> None:
     rows = [{"uri": "a.wav", "recording_id": "r1", "size": "big", "label": "sad", "probe_reason": "why"}]
     table = list_archive(manifest(tmp_path, ".csv", rows))
     row = table.to_pylist()[0]
     assert len(set(table.column_names)) == len(table.column_names)
     assert (row["manifest_recording_id"], row["size"]) == ("r1", None)
     assert {"r1", "big", "sad", "why"} <= set(row.values())
-    assert not any(name.startswith("probe_") for name in table.column_names)  # the plan adds columns so named
+    assert not any(name.startswith("probe_") for name in table.column_names)  # reserved for the plan
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_wrong_manifest(tmp_path: Path, suffix: str, rows: list[dict], message
     assert message in refusal(list_archive, manifest(tmp_path, suffix, rows))
 
 
-def test_seconds_that_are_no_number_at_all(tmp_path: Path) -> None:
+def test_nan_seconds_are_refused(tmp_path: Path) -> None:
     rows = [{"uri": "a.wav", "start_s": 0.0, "end_s": float("nan")}]
     assert "end_s must hold seconds" in refusal(list_archive, manifest(tmp_path, ".parquet", rows))
 
@@ -197,16 +197,16 @@ def test_a_manifest_that_cannot_be_read(tmp_path: Path, suffix: str) -> None:
         f"ftp://me:{SECRET}@h/a.wav",
         f"ftp://h/a.wav?token={SECRET}",
         f"simplecache::https://me:{SECRET}@h/a.wav",
-        f"https://me:{SECRET}@127.0.0.1:9/list.csv",  # port 9: nobody answers
+        f"https://me:{SECRET}@127.0.0.1:9/list.csv",  # port 9: no server
         f"https://127.0.0.1:9/a/list.csv?X-Amz-Signature={SECRET}&n=list.csv",
     ],
 )
-def test_credentials_are_in_no_message(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_contain_no_credentials(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zsfuse_ray.audio.sources.RETRY_WAITS_S", ())
     refusal(list_archive, uri)
 
 
-def test_columns_of_a_manifest_are_carried_along() -> None:
+def test_carry_renames_manifest_columns_with_taken_names() -> None:
     row = {"recording_id": 0, "uri": "a", "start_s": None, "end_s": None, "size": 5, "probe_exact": True}
     recordings = pa.Table.from_pylist([row | {"emotion": "sad", "label": "theirs"}])
     columns = {"label": ["ours"]}
