@@ -22,12 +22,12 @@ def test_parts_by_default_and_in_their_order():
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--parts", "decod"], 'no decod (did you mean "decode"?)'),
-        (["--parts", "search"], "--parts search is measured on labelled clips: add --corpus"),
-        (["--parts", "decode,naive"], "--parts naive is measured on labelled clips"),
+        (["--parts", "decod"], 'no part decod (did you mean "decode"?)'),
+        (["--parts", "search"], "--parts search needs labelled clips: add --corpus"),
+        (["--parts", "decode,naive"], "--parts naive needs labelled clips"),
         (["--corpus", "ravdess"], "--corpus ravdess names no folder"),
-        ([*CORPUS, "--alm", "none"], "--alm none leaves nothing to search"),
-        ([*CORPUS, "--specialist", "none"], "--specialist none leaves nothing to fuse"),
+        ([*CORPUS, "--alm", "none"], "--parts search needs an audio-language model"),
+        ([*CORPUS, "--specialist", "none"], "--parts naive needs a specialist"),
         (["--repeats", "0"], "--repeats 0"),
         (["--templates", "18"], "--templates 18"),
     ],

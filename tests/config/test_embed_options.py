@@ -56,7 +56,7 @@ def test_an_archive_and_a_table_exclude_each_other() -> None:
 @pytest.mark.parametrize("name", DECIDED)
 def test_what_the_table_has_decided_cannot_be_asked_for(name: str) -> None:
     option = f"--{name.replace('_', '-')}"
-    with pytest.raises(InputError, match=f"{option} does nothing with --embeddings"):
+    with pytest.raises(InputError, match=f"{option} has no effect with --embeddings"):
         parse(ScoreConfig, [*FROM_TABLE, option, "1"], "")
 
 

@@ -132,10 +132,10 @@ def test_the_plan_refuses_options_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("--price", "1"), "--price is for what --measure measures: add --measure"),
-        (("--alm", "clap:x"), "--alm does nothing here: a plan has no models; add --measure"),
-        (("--audio-repeats", "1,2"), "--audio-repeats does nothing here"),
-        (("--preset", "paper"), "--alm does nothing here"),
+        (("--price", "1"), "--price has no effect without --measure: add it"),
+        (("--alm", "clap:x"), "--alm has no effect on a plan without --measure: add it"),
+        (("--audio-repeats", "1,2"), "--audio-repeats has no effect on a plan"),
+        (("--preset", "paper"), "--alm has no effect on a plan"),
     ],
 )
 def test_models_of_a_plan_are_for_measuring(argv: tuple[str, ...], said: str) -> None:

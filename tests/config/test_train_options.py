@@ -30,7 +30,7 @@ def test_the_command_line_goes_over_the_recipe() -> None:
         ({"init": ""}, "--init is needed"),
         ({"train": None}, "--corpus ravdess:FOLDER, or --train"),
         ({"corpus": "emodb:x"}, "not both"),
-        ({"train": None, "corpus": "emodb:x", "dev": "d.csv"}, "--dev goes with --train"),
+        ({"train": None, "corpus": "emodb:x", "dev": "d.csv"}, "--dev needs --train"),
         ({"train": None, "dev": "none"}, "--corpus ravdess:FOLDER, or --train"),
         ({"workers": "1,2,3"}, "MIN,MAX"),
         ({"snr_db": "20,5"}, "LOW,HIGH"),

@@ -1,4 +1,4 @@
-"""Options of ``zsfuse train`` that change the training clips, and the number types of all its options."""
+"""Augmentation options of ``zsfuse train``, and the number types of all its options."""
 
 from typing import Annotated, Any
 
@@ -22,10 +22,12 @@ Range = Annotated[tuple[float, float], BeforeValidator(_two)]
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AugmentationOptions(Options):
-    """How training clips are changed at random; 0 leaves a change out."""
+    """Random changes to training clips; 0 disables a change."""
 
-    mixup: Fraction = option(0.0, "share of the clips that are mixed with another one", "augmentation")
-    mixup_alpha: Positive = option(0.4, "both parameters of the Beta distribution of the mix", "augmentation")
+    mixup: Fraction = option(0.0, "share of the clips that are mixed with another clip", "augmentation")
+    mixup_alpha: Positive = option(
+        0.4, "both parameters of the mixing weight's Beta distribution", "augmentation"
+    )
     speed: Annotated[float, Field(ge=0, lt=0.5)] = option(
         0.0, "change the speed, and so tempo and pitch, by up to this share", "augmentation"
     )
@@ -43,7 +45,7 @@ class AugmentationOptions(Options):
     )
     reverb: Fraction = option(0.0, "share of the clips with synthetic reverberation", "augmentation")
     silence_s: NotNegative = option(
-        0.0, "add up to this many seconds of near silence at either end", "augmentation"
+        0.0, "add up to this many seconds of near silence at each end", "augmentation"
     )
     time_masks: Count = option(0, "number of stretches of features that are set to the mean", "augmentation")
     time_mask_s: Positive = option(0.3, "longest time mask in seconds", "augmentation")

@@ -1,6 +1,6 @@
 """The parser of a job's command line, and its ``--help``: options in groups, with choices and defaults.
 
-Values stay text here: the job's dataclass checks them.
+Values stay strings here; the job's dataclass checks them.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from zsfuse_ray.errors import InputError, nearest
 
-# Headings of --help, in this order; every option is below one of them.
+# Headings of --help, in this order; every option belongs to one.
 GROUPS = (
     "input",
     "output",
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are InputError."""
 
     def error(self, message: str) -> Any:
-        """Raise InputError; an unknown option comes with the nearest known one."""
+        """Raise InputError, which suggests the nearest known option for an unknown one."""
         known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
@@ -59,14 +59,13 @@ def make_parser(
 ) -> Parser:
     """Return the parser of these options; --help is one of them, and only sets ``help``.
 
-    defaults: the values of a run without these options, as they are to be shown; an option that is not among
-    them, or has none, shows no default. hidden: options that are read, but not shown.
-    positional: the option whose values are words without a name.
+    defaults: the default values to show; an option that is missing there, or empty, shows none. hidden:
+    options that are parsed but not shown. positional: the option whose values are positional arguments.
     """
     words = "FILE… " if positional else ""
     parser = Parser(
         prog=prog,
-        usage=f"%(prog)s {words}[options]",  # a list of a hundred options helps nobody
+        usage=f"%(prog)s {words}[options]",  # argparse would list a hundred options
         description=description,
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -87,7 +86,7 @@ def make_parser(
     if takes_tuned:
         general.add_argument("--tuned", metavar="FILE", help="tuned.yaml of zsfuse tune; overrides --config")
     for title in GROUPS:
-        group = parser.add_argument_group(title)  # one without options is not shown
+        group = parser.add_argument_group(title)  # argparse omits empty groups
         for field in fields:
             if field.name == positional and field.metadata["group"] == title:
                 group.add_argument(
@@ -112,20 +111,20 @@ def _add(group: Any, field: Field, default: Any, is_hidden: bool) -> None:
 
 
 def _metavar(kind: Any) -> str:
-    """What stands for a value of a type: its choices, or the kind of value."""
+    """Placeholder for a value of a type: its choices, or its kind."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"{{{','.join(parts)}}}"
     if origin is tuple:
         each = _metavar(parts[0])
         return f"{each},…" if each.startswith("{") else "LIST"
-    if origin in (Annotated, Union, UnionType):  # of a union: what it is where it is not None
+    if origin in (Annotated, Union, UnionType):  # union: with None, the other type comes first
         return _metavar(parts[0])
     return {bool: "{yes,no}", int: "NUMBER", float: "NUMBER"}.get(kind, "TEXT")
 
 
 def _show(value: Any, separator: str) -> str:
-    """A value as the command line takes it, but for a space, which nobody would see."""
+    """A value as typed on the command line, except a space, which would be invisible."""
     if isinstance(value, list):
         return separator.join(_show(part, separator) for part in value)
     if isinstance(value, bool):
@@ -136,7 +135,7 @@ def _show(value: Any, separator: str) -> str:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in columns that keeps words whole: names and lists are there to be copied."""
+    """Help in columns that never breaks words, so that names and lists can be copied."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=28)

@@ -10,7 +10,7 @@ from zsfuse_ray.config.score import RunConfig
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EmbedConfig(RunConfig):
-    """Options of ``zsfuse embed``: the plan's, and the encoders'.
+    """Options of ``zsfuse embed``: those of the plan and of the encoders.
 
     --alm and --specialist may name several models, separated by commas.
     """
@@ -24,7 +24,7 @@ class EmbedConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # a set: scoring chooses from it
+        # a set, from which scoring selects
         object.__setattr__(self, "audio_repeats", tuple(sorted(set(self.audio_repeats))))
 
     @property

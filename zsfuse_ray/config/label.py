@@ -1,4 +1,4 @@
-"""Options of ``zsfuse label`` and `Labeller`: how audio becomes labels, without an archive or a cluster."""
+"""Options of ``zsfuse label`` and `Labeller`: how audio is labelled, without an archive or a cluster."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,12 +19,12 @@ class SegmentOptions(Options):
 
     item_s: float = option(
         300.0,
-        f"seconds of the items that recordings are cut into; a multiple of {GRID_S:g}",
+        f"length of the items that recordings are cut into, in seconds; a multiple of {GRID_S:g}",
         "segments",
     )
     vad: Vad = option(
         "silero",
-        "silero detects speech; none takes windows without the silence at their ends, for ready-cut clips",
+        "silero detects speech; none cuts windows and trims their silence, for clips that are cut already",
         "segments",
     )
     min_segment_s: float = option(0.5, "shortest segment in seconds", "segments")
@@ -42,11 +42,11 @@ class SegmentOptions(Options):
 
     @property
     def segmentation(self) -> Segmentation:
-        """The voice activity options in the form the audio code takes."""
+        """The segment options as a `Segmentation`."""
         return Segmentation(self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold)
 
 
-# What decides how encoded segments are labelled, beside the models and the copies of the audio.
+# The options of labelling encoded segments, besides the models and the copies of the audio.
 LABELLING = (
     *("labels", "templates", "words", "text_repeats", "separator"),
     *("ensemble", "temperature", "fusion", "weight", "unsure_below"),
@@ -54,8 +54,8 @@ LABELLING = (
 
 
 def usual_labels(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the label set of the corpus that the first name is, else the names as they are."""
-    # the readers' libraries are loaded only where a corpus may be meant: a wrong command line costs no time
+    """Return the label set of a corpus if the first name is one, else the names unchanged."""
+    # lazy import: the libraries of the readers are slow, and a wrong command line needs none
     from zsfuse_ray.corpora.registry import CORPORA
 
     return CORPORA[names[0]].labels if names[0] in CORPORA else names
@@ -83,7 +83,7 @@ class LabellingOptions(PromptOptions):
     )
     unsure_below: Fraction = option(
         0.0,
-        f"label segments {UNSURE} whose most probable label has less than this; 0 labels every segment",
+        f'label segments with a lower confidence "{UNSURE}"; 0 labels every segment',
         "labels and prompts",
     )
 
@@ -92,7 +92,7 @@ class LabellingOptions(PromptOptions):
         names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_set(names))
         if self.unsure_below and UNSURE in self.labels:
-            raise InputError(f'--unsure-below: "{UNSURE}" is among the labels; rename one')
+            raise InputError(f'--unsure-below: "{UNSURE}" is one of the labels; rename it')
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -1,4 +1,4 @@
-"""Options of every job that runs the models: which, on what audio and prompts, with what resources."""
+"""Options of every job that runs models: the models, their audio and prompts, their resources."""
 
 from typing import Annotated, Literal
 
@@ -11,8 +11,8 @@ from zsfuse_ray.method.fusion import RULES, find_rule
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 _NAMED = (
-    "FAMILY:CHECKPOINT (hub id, folder or s3:// URI), a class of yours as package.module:Class or "
-    "package.module:Class:CHECKPOINT, or none"
+    "FAMILY:CHECKPOINT (hub id, folder, file, s3:// or gs:// prefix), your own class as "
+    "package.module:Class or package.module:Class:CHECKPOINT, or none"
 )
 
 
@@ -23,15 +23,15 @@ class ModelOptions(Options):
     alm: str = option("dual:mini-alm", f"audio-language model: {_NAMED}", "models", "MODEL")
     specialist: str = option("classifier:mini-specialist", f"specialist: {_NAMED}", "models", "MODEL")
     audio_repeats: Repeats = option(
-        (1,), "a: copies of the audio; the scores of several are averaged", "models"
+        (1,), "a: copies of the audio; with several values, the scores are averaged", "models"
     )
     long: Literal["windows", "crop"] = option(
-        "windows", "a segment longer than the window of a model: averaged windows, or one crop", "models"
+        "windows", "for segments longer than a model's window: average its windows, or crop to one", "models"
     )
     crop: Literal["head", "seeded"] = option(
         "head",
-        "part of a repeated segment that is kept where it is longer than the window: its head, or one at a "
-        "random place seeded by the segment",
+        "part of a repeated segment that is kept if it is longer than the window: its head, or a random crop "
+        "seeded by the segment",
         "models",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
@@ -48,7 +48,7 @@ class ModelOptions(Options):
 
     @property
     def models(self) -> dict[str, str]:
-        """The models by their names in tables: "alm" and "specialist", and of several of a kind "alm2" …"""
+        """The models by their names in tables: "alm" and "specialist"; further ones are "alm2" …"""
         return {kind: name for kind in ("alm", "specialist") if (name := getattr(self, kind)) != "none"}
 
 
@@ -60,16 +60,16 @@ class ActorOptions(Options):
         "shared", "shared: both models in each actor; separate: a pool of actors for each model", "cluster"
     )
     encoders: Numbers | None = option(
-        None, "actors of a pool; by default one per GPU, or without GPUs one per node", "cluster", "MIN[,MAX]"
+        None, "actors per pool; by default one per GPU, or without GPUs one per node", "cluster", "MIN[,MAX]"
     )
     gpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
         None,
-        "GPUs of an actor, may be a fraction; 0 runs it on CPUs; by default 1, or less where there are fewer "
-        "than pools",
+        "GPUs per actor, may be a fraction; 0 runs it on CPUs; by default 1, or less with fewer GPUs than "
+        "pools",
         "cluster",
     )
     cpus_per_encoder: Annotated[float, Field(ge=0)] | None = option(
-        None, "logical CPUs of an actor; by default 1, or 0 on a small cluster", "cluster"
+        None, "logical CPUs per actor; by default 1, or 0 on a small cluster", "cluster"
     )
 
     def __post_init__(self) -> None:
@@ -83,15 +83,15 @@ class EncoderOptions(ModelOptions, ActorOptions):
     """The models, and the actors that hold them."""
 
 
-# The name of a fusion rule; the rules, and their names, as --help lists them.
+# The name of a fusion rule, and the rules and names for --help.
 FusionName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
 RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
 RULE_NAMES = f"{{{','.join(RULES)}}}"
 
-# In place of a model: those an embedding table was made with.
+# Instead of a model: the one of the embedding table.
 OF_TABLE = "table"
 
-# What a tuning decides, by the names of the options that take it.
+# Options that a tuned.yaml may set.
 TUNED = (
     *("alm", "specialist", "labels", "templates", "words", "audio_repeats", "text_repeats", "separator"),
     *("ensemble", "temperature", "fusion", "weight"),
@@ -109,7 +109,9 @@ class PromptOptions(ModelOptions):
         1, "words per label in the prompts: the label itself, then its synonyms", "labels and prompts"
     )
     text_repeats: Repeats = option(
-        (1,), "b: copies of the prompt; the prompts of several join the ensemble", "labels and prompts"
+        (1,),
+        "b: copies of the prompt; with several values, the ensemble contains all of them",
+        "labels and prompts",
     )
     separator: str = option(" ", "text between the copies of a prompt", "labels and prompts")
     ensemble: Literal["embedding", "logit", "probability"] = option(

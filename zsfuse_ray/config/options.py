@@ -2,7 +2,7 @@
 
 Override order: command line (or keyword) > --tuned > --config > preset. Every option is a field:
 ``max_reject_rate`` is ``--max-reject-rate`` on the command line and ``max_reject_rate:`` in YAML. Names and
-values are checked before anything else happens.
+values are checked before anything else.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ PRESETS = resources.files("zsfuse_ray") / "presets"
 
 
 def comma_separated(value: Any, separator: str = ",", strip: bool = True) -> Any:
-    """Return the parts of a text, and any other value as it is; separator: what stands for the comma."""
+    """Split a string at the separator and return its parts; other values are returned unchanged."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() if strip else part for part in value.split(separator))
@@ -35,7 +35,7 @@ def _one_or_more(value: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(comma_separated)]
-# Templates may hold commas.
+# Templates may contain commas.
 Templates = Annotated[tuple[str, ...], BeforeValidator(partial(comma_separated, separator="|"))]
 Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_one_or_more)]
 Repeats = Annotated[
@@ -44,45 +44,45 @@ Repeats = Annotated[
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 RAY_ADDRESS_HELP = (
-    "Ray cluster to join; auto is the one on this machine; by default RAY_ADDRESS, else a Ray of its own"
+    "Ray cluster to join; auto is the one on this machine; by default RAY_ADDRESS, else a new local Ray"
 )
-DASHBOARD_HELP = "show the dashboard of a Ray of its own, and print its address"
+DASHBOARD_HELP = "start the dashboard of the local Ray, and print its address"
 
 CHECKED = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def option(default: Any, text: str, group: str, metavar: str | None = None) -> Any:
-    """A field with what ``--help`` shows: its text, below the heading group (one of GROUPS).
+    """Return a dataclass field with its text in ``--help`` and its heading there, group (one of GROUPS).
 
-    metavar: what stands for the value; by default what its type gives. With a | in it, the parts of a list
-    are separated by |, else by commas.
+    metavar: placeholder for the value; by default it follows from the type. If it contains |, the parts of a
+    list are separated by |, else by commas.
     """
     assert group in GROUPS, group
     return dataclasses.field(default=default, metadata={"help": text, "group": group, "metavar": metavar})
 
 
 class Options:
-    """What the options of any job have: where their presets lie, below ``zsfuse_ray/presets``."""
+    """Base class of the options of any job; preset_folder is below ``zsfuse_ray/presets``."""
 
     preset_folder: ClassVar[str | None] = None
     default_preset: ClassVar[str | None] = None
-    tuned_keys: ClassVar[tuple[str, ...]] = ()  # what a tuned.yaml may hold; none where there is no --tuned
-    needed: ClassVar[Mapping[str, Any]] = {}  # the options that the job cannot do without, with examples
-    positional: ClassVar[str | None] = None  # the option that is given as words without a name
-    replaced: ClassVar[Mapping[str, str]] = {}  # options that the job refuses, and what it has in their place
+    tuned_keys: ClassVar[tuple[str, ...]] = ()  # keys of a tuned.yaml; none if there is no --tuned
+    needed: ClassVar[Mapping[str, Any]] = {}  # required options, with examples
+    positional: ClassVar[str | None] = None  # the option given as positional arguments
+    replaced: ClassVar[Mapping[str, str]] = {}  # refused options, and what replaces them
 
     @classmethod
     def takes_of_tuned(cls) -> set[str]:
-        """Keys of a tuned.yaml that the job applies; the others of `tuned_keys` it decides itself."""
+        """Keys of a tuned.yaml that the job applies; it ignores the others of `tuned_keys`."""
         return {field.name for field in _fields(cls)} & set(cls.tuned_keys)
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that override the default preset (not one that is named), given the user's own."""
+        """Options that override the default preset (not a named one); given: the user's options."""
         return {}
 
     def __post_init__(self) -> None:
-        """End of the chain of checks: each class of options checks its own and calls the next one's."""
+        """End of the chain of checks: each class checks its own options and calls the next one."""
 
 
 Config = TypeVar("Config", bound=Options)
@@ -104,12 +104,11 @@ def load_config(
     tuned: str | Path | None = None,
     **options: Any,
 ) -> tuple[Config, str]:
-    """Return a job's configuration and the name of its preset ('' where the job has none).
+    """Return a job's configuration and the name of its preset ('' if the job has none).
 
-    options override tuned, a tuned.yaml of ``zsfuse tune`` for a job that takes one; that overrides
-    config_file, a YAML file of options; and that the preset, by default the job's own. Values are of the
-    fields' types, or text as on a command line. InputError for an unknown preset or option, a value of the
-    wrong form, a missing or broken YAML file.
+    Override order: options > tuned (a tuned.yaml of ``zsfuse tune``, if the job accepts one) > config_file (a
+    YAML file of options) > preset (by default the job's own). Values have the fields' types, or are text as
+    on a command line. InputError for an unknown preset or option, an invalid value, a missing or broken file.
     """
     _check_names(kind, options, "options")
     given: dict[str, Any] = {}
@@ -134,7 +133,7 @@ def load_config(
 def parse(
     kind: type[Config], argv: Sequence[str], description: str, prog: str | None = None
 ) -> tuple[Config, str]:
-    """Read a command line into what `load_config` returns; its errors, and InputError for unknown options.
+    """Parse a command line; returns and raises the same as `load_config`.
 
     With --help it prints the help text and exits.
     """
@@ -158,7 +157,7 @@ def parse(
 
 
 def defaults(kind: type[Options], preset: str | None = None) -> dict[str, Any]:
-    """What a job with a preset records of the options that its command line does not name."""
+    """The recorded values of the options that are not given, for a job with a preset."""
     values = recorded(load_config(kind, preset, **kind.needed)[0])
     return {name: value for name, value in values.items() if name not in kind.needed}
 
@@ -173,7 +172,7 @@ def _text_of(name: str, file: str | Path) -> str:
 
 
 def read_yaml(kind: type[Config], text: str, name: str, known: Sequence[str] | None = None) -> dict[str, Any]:
-    """Options of a YAML mapping; InputError where it is not one or names an unknown option.
+    """Options of a YAML mapping; InputError if it is not one or contains an unknown option.
 
     known: by default all of the job's.
     """
@@ -217,7 +216,7 @@ def resolved(config: Options) -> dict[str, Any]:
 
 
 def recorded(config: Options) -> dict[str, Any]:
-    """The configuration as ``resolved`` gives it, without the secrets that its URIs may hold: for files."""
+    """The configuration as from ``resolved``, without secrets in URIs: for files."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, list):

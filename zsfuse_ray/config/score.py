@@ -1,4 +1,4 @@
-"""Options of ``zsfuse plan`` and ``zsfuse score``, and what every run over an archive shares."""
+"""Options of ``zsfuse plan`` and ``zsfuse score``, and those shared by every run over an archive."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -15,7 +15,7 @@ from zsfuse_ray.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ArchiveOptions(SegmentOptions):
-    """Options of every job over an archive: what to read, how to slice it, where to write."""
+    """Options of every job over an archive: input, segmentation, output."""
 
     needed: ClassVar[Mapping[str, Any]] = {"input": "demo", "output": "out"}
 
@@ -53,38 +53,38 @@ class PlanConfig(EncoderOptions, ArchiveOptions):
     preset_folder: ClassVar[str | None] = "models"
 
     measure: bool = option(
-        False, "load the models and measure on a sample of the archive what they will take", "models"
+        False, "run the models on a sample of the archive, and estimate their time for all of it", "models"
     )
     price: Annotated[float, Field(ge=0)] | None = option(
         None,
-        "money for an hour of what --measure measures on: a GPU, or a CPU core where there is none",
+        "price per hour of a GPU (without GPUs, of a CPU core), for the cost estimate of --measure",
         "models",
     )
 
     def check_models(self) -> None:
-        """InputError for options of models where none is measured: they would do nothing."""
+        """InputError for model options without --measure: they would have no effect."""
         if self.measure:
             return
         if self.price is not None:
-            raise InputError("--price is for what --measure measures: add --measure")
+            raise InputError("--price has no effect without --measure: add it")
         for field in fields(EncoderOptions):
             if getattr(self, field.name) != field.default:
                 name = field.name.replace("_", "-")
-                raise InputError(f"--{name} does nothing here: a plan has no models; add --measure")
+                raise InputError(f"--{name} has no effect on a plan without --measure: add it")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunConfig(EncoderOptions, ArchiveOptions):
-    """Options of a job that encodes an archive with the models: the plan's and the encoders'."""
+    """Options of a job that encodes an archive: those of the plan and of the encoders."""
 
     max_reject_rate: Fraction = option(
         0.05, "share of items that may fail before the job exits with 1", "input"
     )
 
 
-# What decides the rows of encoded/, beside the archive, its items and the models.
+# Options that decide the rows of encoded/, besides the archive, its items and the models.
 ENCODING = ("vad", "min_segment_s", "max_segment_s", "vad_threshold", "long", "crop", "precision")
-# What an embedding table has decided; it cannot be asked for with --embeddings.
+# Options fixed by an embedding table; refused with --embeddings.
 DECIDED = ("item_s", *ENCODING)
 
 
@@ -94,7 +94,8 @@ class ScoreConfig(LabellingOptions, RunConfig):
 
     embeddings: str | None = option(
         None,
-        "output of zsfuse embed or score, in place of --input: no audio, no GPU; its models are the default",
+        "instead of --input: output of zsfuse embed or score; needs no audio or GPU; its models are the "
+        "default",
         "input",
         "FOLDER",
     )
@@ -104,7 +105,7 @@ class ScoreConfig(LabellingOptions, RunConfig):
 
     def __post_init__(self) -> None:
         if self.input and self.embeddings:
-            raise InputError("--input and --embeddings exclude each other: name an archive, or a table of it")
+            raise InputError("--input and --embeddings exclude each other: give either an archive or a table")
         super().__post_init__()
 
     @property
@@ -114,17 +115,17 @@ class ScoreConfig(LabellingOptions, RunConfig):
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """With a table: its own models. InputError for an option that the table has decided."""
+        """With --embeddings, the models of the table. InputError for an option that the table fixes."""
         if given.get("embeddings") is None:
             return {}
         if name := next((name for name in DECIDED if name in given), None):
             raise InputError(
-                f"--{name.replace('_', '-')} does nothing with --embeddings: zsfuse embed has decided it"
+                f"--{name.replace('_', '-')} has no effect with --embeddings: give it to zsfuse embed"
             )
         return {"alm": OF_TABLE, "specialist": OF_TABLE}
 
 
-# Options of where and with what the work is done; all others decide the result.
+# Options of output and resources; all others decide the result.
 _WHERE = {"output", "overwrite", "ray_address", "dashboard"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
 OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded"})

@@ -35,9 +35,9 @@ Separators = Annotated[
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TuneConfig(LabelledOptions):
-    """Options of ``zsfuse tune``: labelled clips, what is tried, how it is chosen."""
+    """Options of ``zsfuse tune``: labelled clips, search space, choice."""
 
-    # What is chosen from has options of its own; those of one model's run have no effect here.
+    # The search has its own options, with several values; those of a single run are refused.
     replaced: ClassVar[Mapping[str, str]] = {
         "words": "word-counts",
         "separator": "separators",
@@ -46,7 +46,7 @@ class TuneConfig(LabelledOptions):
 
     parts: Annotated[tuple[Literal["train", "dev", "test"], ...], BeforeValidator(comma_separated)] = option(
         ("dev",),
-        "splits whose clips are chosen on; train only if no model was trained on it",
+        "splits used for the choice; add train only if no model was trained on it",
         "protocol",
     )
     folds: Annotated[int, Field(ge=3, le=50)] = option(
@@ -62,7 +62,7 @@ class TuneConfig(LabelledOptions):
     )
     temperatures: Temperatures = option((1.0,), "temperatures T to choose from", "search")
     objective: Literal["ua", "wa", "macro_f1", "nll"] = option(
-        "ua", "figure that is optimised: UA, WA, macro-F1 or the negative log-likelihood", "protocol"
+        "ua", "metric to optimise: UA, WA, macro-F1 or the negative log-likelihood", "protocol"
     )
     choose: Literal["one_se", "best"] = option(
         "one_se", "the simplest configuration within one standard error of the best, or the best", "protocol"
@@ -75,17 +75,17 @@ class TuneConfig(LabelledOptions):
         if len(self.templates) > MOST_TEMPLATES:
             raise InputError(f"{len(self.templates)} templates; at most {MOST_TEMPLATES} can be searched")
         if len(set(self.templates)) < len(self.templates):
-            raise InputError("a template is there twice; keep one")
+            raise InputError("a template is given twice; keep one")
         for name, instead in self.replaced.items():
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise InputError(f"--{name} is chosen here: use --{instead}")
+                raise InputError(f"--{name} is searched: use --{instead}")
         if max(self.word_counts) > 1 and "probability" in self.ensembles:
             raise InputError("--ensembles probability takes --word-counts 1 only")
         for name in ("separators", "word_counts", "ensembles", "fusions", "temperatures"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
 
 
-# Options of where and with what the work is done; all others decide the result.
+# Options of output and resources; all others decide the result.
 OPERATIONAL = frozenset(
     {"output", "overwrite", "ray_address", "dashboard", "max_reject_rate", "resamples"}
     | {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
