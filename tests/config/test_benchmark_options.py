@@ -13,14 +13,14 @@ def benchmark(*argv: str) -> BenchmarkConfig:
     return parse(BenchmarkConfig, argv, "a job")[0]
 
 
-def test_parts_by_default_and_in_their_order():
+def test_default_parts_and_their_order():
     assert benchmark().parts == ("decode", "encode", "end", "label")
     assert benchmark(*CORPUS).parts == ("decode", "encode", "end", "label", "search", "naive")
     assert benchmark(*CORPUS, "--parts", "naive,memory,search").parts == ("search", "naive", "memory")
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--parts", "decod"], 'no part decod (did you mean "decode"?)'),
         (["--parts", "search"], "--parts search needs labelled clips: add --corpus"),
@@ -32,16 +32,16 @@ def test_parts_by_default_and_in_their_order():
         (["--templates", "18"], "--templates 18"),
     ],
 )
-def test_wrong_options_are_one_line(argv, said):
+def test_invalid_options_give_a_one_line_error(argv, message):
     with pytest.raises(InputError) as refused:
         benchmark(*argv)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_jobs_it_runs_get_its_models_and_encoders(tmp_path):
-    asked = ["--alm", "clap:folder", "--audio-repeats", "1,3", "--encoders", "1,2", "--batch-s", "20"]
-    given = benchmark(*asked).encoder_options
+def test_encoder_options_are_passed_to_the_jobs(tmp_path):
+    words = ["--alm", "clap:folder", "--audio-repeats", "1,3", "--encoders", "1,2", "--batch-s", "20"]
+    given = benchmark(*words).encoder_options
     file = tmp_path / "options.yaml"
     file.write_text(yaml.safe_dump(given | {"input": "demo", "output": "out"}))
     config, _ = load_config(ScoreConfig, config_file=file)

@@ -16,14 +16,14 @@ def test_sources_are_manifests_and_corpora():
     assert config.sources == ("a.csv", "b.jsonl", "emodb:folder")
 
 
-def test_amplification_is_chosen_from_none_too():
+def test_repeats_always_include_one():
     config = evaluate(*NEEDED, "--audio-repeats", "4,2", "--text-repeats", "1")
     assert config.audio_repeats == (1, 2, 4)
     assert config.text_repeats == (1,)
     assert evaluate(*NEEDED).audio_repeats == (1, 2, 3, 4)
 
 
-def test_a_given_fusion_has_the_copies_that_are_given_with_it():
+def test_repeats_default_to_one_with_weight():
     config = evaluate(*NEEDED, "--weight", "0")
     assert (config.weight, config.audio_repeats, config.text_repeats) == (0.0, (1,), (1,))
     config = evaluate(*NEEDED, "--weight", "0.4", "--audio-repeats", "2", "--preset", "mini")
@@ -31,12 +31,12 @@ def test_a_given_fusion_has_the_copies_that_are_given_with_it():
 
 
 @pytest.mark.parametrize("name", presets(EvaluateConfig))
-def test_presets_hold(name):
+def test_presets_are_valid(name):
     assert parse(EvaluateConfig, [*NEEDED, "--preset", name], "")[1] == name
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--output", "out"], "labelled clips are needed"),
         (["--input", "clips.csv"], "--output is needed"),
@@ -51,8 +51,8 @@ def test_presets_hold(name):
         ([*NEEDED, "--temperature", "0"], "--temperature 0"),
     ],
 )
-def test_wrong_options_are_one_line(argv, said):
+def test_invalid_options_give_a_one_line_error(argv, message):
     with pytest.raises(InputError) as refused:
         evaluate(*argv)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""``--help`` of every verb: what it shows as a default is what a run would record, and can be typed."""
+"""``--help`` of every verb: the shown defaults are those that a run records, and can be typed."""
 
 import re
 from dataclasses import fields
@@ -40,7 +40,7 @@ def help_of(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
 
 
 def options_of(text: str) -> dict[str, str]:
-    """What help shows beside the name of each option: how its value is written, its text, its default."""
+    """Help by option name: the placeholder of its value, its text, its default."""
     entries = re.split(r"^  (?:-h, )?--([\w-]+)", text, flags=re.M)[1:]
     bodies = [re.split(r"\n\n", body)[0] for body in entries[1::2]]
     return {name: " ".join(body.split()) for name, body in zip(entries[::2], bodies, strict=True)}
@@ -52,11 +52,11 @@ def default_in(body: str) -> str | None:
 
 
 @pytest.mark.parametrize(("verb", "preset"), CASES)
-def test_a_default_is_what_a_run_records(help_of, verb: str, preset: str | None) -> None:
+def test_shown_defaults_equal_recorded_values(help_of, verb: str, preset: str | None) -> None:
     kind: Any = VERBS[verb]
     shown = options_of(help_of(kind, *(["--preset", preset] if preset else [])))
-    asked = {} if preset is None else {"preset": preset}
-    config, _ = load_config(kind, **asked, **kind.needed)
+    named = {} if preset is None else {"preset": preset}
+    config, _ = load_config(kind, **named, **kind.needed)
     for name, value in recorded(config).items():
         option = name.replace("_", "-")
         if name in kind.replaced or name == kind.positional:
@@ -68,10 +68,10 @@ def test_a_default_is_what_a_run_records(help_of, verb: str, preset: str | None)
             continue
         assert default is not None, option
         typed = {name: " " if default == "a space" else default}
-        assert recorded(load_config(kind, **asked, **kind.needed | typed)[0]) == recorded(config), option
+        assert recorded(load_config(kind, **named, **kind.needed | typed)[0]) == recorded(config), option
 
 
-def test_the_defaults_of_score_are_those_of_its_preset(help_of) -> None:
+def test_score_shows_the_defaults_of_its_preset(help_of) -> None:
     usual, paper = (options_of(help_of(ScoreConfig, *argv)) for argv in ([], ["--preset", "paper"]))
     assert default_in(usual["weight"]) == "0.45"
     assert default_in(usual["temperature"]) == "1.21"
@@ -82,7 +82,7 @@ def test_the_defaults_of_score_are_those_of_its_preset(help_of) -> None:
     assert default_in(usual["preset"]) == "mini"
 
 
-def test_what_depends_on_the_machine_is_said_in_words(help_of) -> None:
+def test_machine_dependent_defaults_are_described(help_of) -> None:
     shown = options_of(help_of(ScoreConfig))
     for name in ("encoders", "gpus-per-encoder", "cpus-per-encoder", "batch-s", "ray-address"):
         assert "by default" in shown[name], name
@@ -106,7 +106,7 @@ def test_what_depends_on_the_machine_is_said_in_words(help_of) -> None:
         (TrainConfig, "snr-db", "LOW,HIGH "),
     ],
 )
-def test_how_a_value_is_written(help_of, kind: type[Options], option: str, shown: str) -> None:
+def test_value_placeholders(help_of, kind: type[Options], option: str, shown: str) -> None:
     assert options_of(help_of(kind))[option].startswith(shown)
 
 
@@ -123,7 +123,7 @@ def test_options_are_in_groups_that_fit_a_screen(help_of, kind: type[Options]) -
             assert f"\n  --{field.name.replace('_', '-')} " in group
 
 
-def test_a_flag_is_switched_on_and_off() -> None:
+def test_flags_can_be_switched_on_and_off() -> None:
     def trained(*argv: str) -> TrainConfig:
         return parse(TrainConfig, ["--init", "a", "--output", "b", "--train", "c.csv", *argv], "")[0]
 
@@ -135,6 +135,6 @@ def test_a_flag_is_switched_on_and_off() -> None:
         trained("--weighted-layers", "maybe")
 
 
-def test_help_with_a_preset_that_is_none_is_refused() -> None:
+def test_help_with_an_unknown_preset_is_refused() -> None:
     with pytest.raises(InputError, match="no preset papers"):
         parse(ScoreConfig, ["--help", "--preset", "papers"], "")

@@ -18,7 +18,7 @@ def written(folder: Path, name: str, text: str) -> Path:
     return folder / name
 
 
-def test_override_order_is_keyword_then_tuned_then_file_then_preset(tmp_path: Path):
+def test_override_order_keyword_tuned_file_preset(tmp_path: Path):
     file = written(tmp_path, "mine.yaml", "weight: 0.1\ntemperature: 1.1\nfusion: loglinear\n")
     tuned = written(tmp_path, "tuned.yaml", "weight: 0.2\ntemperature: 1.2\n")
     preset, _ = load_config(ScoreConfig, "mini", **NEEDED)
@@ -31,23 +31,23 @@ def test_override_order_is_keyword_then_tuned_then_file_then_preset(tmp_path: Pa
     assert parse(ScoreConfig, [*argv, "--input", "demo", "--output", "out"], "") == (config, name)
 
 
-def test_values_may_be_text_or_of_their_own_type():
+def test_values_may_be_text_or_typed():
     by_text, _ = load_config(ScoreConfig, labels="sad,happy", encoders="1,2", **NEEDED)
     assert by_text == load_config(ScoreConfig, labels=("sad", "happy"), encoders=(1, 2), **NEEDED)[0]
 
 
-def test_the_preset_is_the_jobs_own_where_none_is_named():
+def test_default_preset_is_used_without_preset():
     assert load_config(EmbedConfig, **NEEDED)[1] == "mini"
     assert load_config(PlanConfig, **NEEDED)[1] == ""
 
 
-def test_a_table_brings_its_own_models_over_the_default_preset_alone():
+def test_table_models_override_only_the_default_preset():
     given = {"embeddings": "table", "output": "out"}
     assert load_config(ScoreConfig, **given)[0].alm == "table"
     assert load_config(ScoreConfig, "paper", **given)[0].alm == "clap:laion/larger_clap_general"
 
 
-def test_a_job_takes_of_a_tuning_what_it_does_not_decide_itself(tmp_path: Path):
+def test_evaluate_ignores_tuned_labels(tmp_path: Path):
     tuned = written(tmp_path, "tuned.yaml", "labels: [sad, happy]\nweight: 0.2\n")
     config, _ = load_config(EvaluateConfig, tuned=tuned, **NEEDED)
     assert (config.labels, config.weight) == ((), 0.2)
@@ -63,14 +63,14 @@ def test_a_job_takes_of_a_tuning_what_it_does_not_decide_itself(tmp_path: Path):
         (ScoreConfig, {"tuned": "/no/such.yaml"}, "--tuned /no/such.yaml: No such file"),
     ],
 )
-def test_mistakes_are_one_line(kind, given: dict, message: str):
+def test_invalid_options_give_a_one_line_error(kind, given: dict, message: str):
     with pytest.raises(InputError) as refused:
         load_config(kind, **NEEDED, **given)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_a_tuning_holds_nothing_for_a_job_without_that_option(tmp_path: Path):
+def test_plan_refuses_tuned(tmp_path: Path):
     tuned = written(tmp_path, "tuned.yaml", "weight: 0.2\n")
     with pytest.raises(InputError, match=r"takes no tuned\.yaml"):
         load_config(PlanConfig, tuned=tuned, **NEEDED)

@@ -1,4 +1,4 @@
-"""A new training-free rule is one record: fusion, search, options and figures take it from the table."""
+"""A new training-free rule is one record in RULES: fusion, search and options then support it."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RULES, QUADRATIC.name, QUADRATIC)
 
 
-def numbers():
+def inputs():
     """Audio (20, 6), two prompts of text (2, 3, 6), specialist posteriors (20, 3), targets and folds."""
     rng = np.random.default_rng(0)
     audio, text = rng.normal(size=(20, 6)), rng.normal(size=(2, 3, 6))
@@ -32,7 +32,7 @@ def numbers():
     return audio, text, rng.dirichlet(np.ones(3), 20), rng.integers(0, 3, 20), np.arange(20) % 2
 
 
-def test_fuse_applies_it():
+def test_fuse_applies_the_rule():
     fused = fuse([[0.6, 0.4]], [[0.8, 0.2]], 0.5, "quadratic", np.ones(2, bool))
     expected = np.sqrt([0.5 * 0.6**2 + 0.5 * 0.8**2, 0.5 * 0.4**2 + 0.5 * 0.2**2])
     np.testing.assert_allclose(fused[0], expected / expected.sum())
@@ -41,7 +41,7 @@ def test_fuse_applies_it():
 @pytest.mark.parametrize("objective", ["ua", "macro_f1", "nll"])
 @pytest.mark.parametrize("n_covered", [2, 3])
 def test_the_search_equals_brute_force(objective: str, n_covered: int):
-    audio, text, specialist, targets, folds = numbers()
+    audio, text, specialist, targets, folds = inputs()
     inside = np.arange(3) < n_covered
     specialist = specialist * inside / (specialist * inside).sum(axis=1, keepdims=True)
     block = Block(
@@ -64,7 +64,7 @@ def test_the_search_equals_brute_force(objective: str, n_covered: int):
                 assert found[k, fold, w] == pytest.approx(expected, abs=1e-6)
 
 
-def test_options_take_it():
+def test_options_accept_the_rule():
     assert parse(ScoreConfig, [*NEEDED, "--fusion", "quadratic"], "")[0].fusion == "quadratic"
     assert parse(EvaluateConfig, [*NEEDED, "--fusion", "quadratic"], "")[0].fusion == "quadratic"
     fusions = parse(TuneConfig, [*NEEDED, "--fusions", "linear,quadratic"], "")[0].fusions
@@ -74,6 +74,6 @@ def test_options_take_it():
 @pytest.mark.parametrize(
     ("kind", "name"), [(ScoreConfig, "fusion"), (EvaluateConfig, "fusion"), (TuneConfig, "fusions")]
 )
-def test_options_refuse_what_is_near_it(kind, name: str):
+def test_options_suggest_the_rule_for_a_misspelled_name(kind, name: str):
     with pytest.raises(InputError, match=r'no fusion rule quadratik \(did you mean "quadratic"\?\)'):
         parse(kind, [*NEEDED, f"--{name}", "quadratik"], "")

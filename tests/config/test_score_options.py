@@ -18,7 +18,7 @@ def score(*argv: str) -> ScoreConfig:
 
 
 def refusal(*argv: str, kind: type[PlanConfig] = ScoreConfig) -> str:
-    """The message that a command line is refused with: one line of it."""
+    """The error message of a refused command line, which must be one line."""
     with pytest.raises(InputError) as caught:
         parse(kind, argv, "a job")
     message = str(caught.value)
@@ -37,7 +37,7 @@ def yaml_file(tmp_path: Path):
     return write
 
 
-def test_the_command_line_goes_over_the_yaml_file_over_the_preset_over_the_defaults(yaml_file) -> None:
+def test_override_order_command_line_file_preset_default(yaml_file) -> None:
     file = yaml_file("weight: 0.25\nlabels: [angry, sad]\ntemperature: 2\n")
     config, preset = parse(
         ScoreConfig, [*NEEDED, "--preset", "paper", "--config", file, "--weight", "0.75"], "a job"
@@ -47,17 +47,17 @@ def test_the_command_line_goes_over_the_yaml_file_over_the_preset_over_the_defau
     assert config.labels == ("angry", "sad")  # file over preset, which names four
     assert config.alm == "clap:laion/larger_clap_general"  # preset over default
     assert config.temperature == 2.0
-    assert config.max_segment_s == 10.0  # nobody said
+    assert config.max_segment_s == 10.0  # default
 
 
-def test_without_a_preset_the_default_one_is_used_and_the_plan_has_none() -> None:
+def test_score_has_a_default_preset_and_plan_has_none() -> None:
     assert parse(ScoreConfig, NEEDED, "a job")[1] == ScoreConfig.default_preset
     config, preset = parse(PlanConfig, [*NEEDED, "--item-s", "60"], "a job")
     assert (config.item_s, preset) == (60.0, "")
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("--weigth", "0.5"), 'unknown option --weigth (did you mean "--weight"?)'),
         (("--weigth=0.5",), 'unknown option --weigth (did you mean "--weight"?)'),
@@ -91,8 +91,10 @@ def test_without_a_preset_the_default_one_is_used_and_the_plan_has_none() -> Non
         (("--config", "/"), "--config /: Is a directory"),
     ],
 )
-def test_a_wrong_command_line_is_one_line_that_names_the_option(argv: tuple[str, ...], said: str) -> None:
-    assert said in refusal(*NEEDED, *argv)
+def test_invalid_command_line_gives_a_one_line_error_with_the_option(
+    argv: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(*NEEDED, *argv)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -115,22 +117,22 @@ def test_numbers_must_be_finite(option: str, value: str) -> None:
     assert f"--{option} {value}" in refusal(*NEEDED, f"--{option}={value}")
 
 
-def test_input_and_output_are_needed() -> None:
+def test_input_and_output_are_required() -> None:
     assert "--output is needed" in refusal("--input", "demo")
     assert "--input is needed" in refusal("--output", "out")
     assert "--input is needed" in refusal("--output", "out", kind=PlanConfig)
 
 
-def test_an_option_may_not_be_shortened() -> None:
+def test_abbreviated_options_are_refused() -> None:
     assert "--temp" in refusal(*NEEDED, "--temp", "2")
 
 
-def test_the_plan_refuses_options_of_the_run() -> None:
+def test_plan_refuses_score_options() -> None:
     assert "unknown option --weight" in refusal(*NEEDED, "--weight", "1", kind=PlanConfig)
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("--price", "1"), "--price has no effect without --measure: add it"),
         (("--alm", "clap:x"), "--alm has no effect on a plan without --measure: add it"),
@@ -138,33 +140,33 @@ def test_the_plan_refuses_options_of_the_run() -> None:
         (("--preset", "paper"), "--alm has no effect on a plan"),
     ],
 )
-def test_models_of_a_plan_are_for_measuring(argv: tuple[str, ...], said: str) -> None:
+def test_plan_refuses_model_options_without_measure(argv: tuple[str, ...], message: str) -> None:
     config, _ = parse(PlanConfig, [*NEEDED, *argv], "a job")
     with pytest.raises(InputError) as refused:
         config.check_models()
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     parse(PlanConfig, [*NEEDED, *argv, "--measure"], "a job")[0].check_models()
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("--measure", "--price", "-1"), "--price -1: "),
         (("--measure", "--alm", "none", "--specialist", "none"), "leave no model"),
     ],
 )
-def test_models_to_measure_are_checked(argv: tuple[str, ...], said: str) -> None:
-    assert said in refusal(*NEEDED, *argv, kind=PlanConfig)
+def test_measured_models_are_checked(argv: tuple[str, ...], message: str) -> None:
+    assert message in refusal(*NEEDED, *argv, kind=PlanConfig)
 
 
-def test_a_plan_measures_the_models_it_is_told() -> None:
+def test_plan_measures_the_given_models() -> None:
     config, _ = parse(PlanConfig, [*NEEDED, "--measure", "--price", "0.5", "--preset", "paper"], "a job")
     assert (config.measure, config.price, config.alm) == (True, 0.5, "clap:laion/larger_clap_general")
     assert "unknown option --measure" in refusal(*NEEDED, "--measure")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("weigth: 0.5", 'unknown option weigth (did you mean "weight"?)'),
         ("- weight", "must be a YAML mapping of options, not a list"),
@@ -180,36 +182,36 @@ def test_a_plan_measures_the_models_it_is_told() -> None:
         ("1: 2", "unknown option 1"),
     ],
 )
-def test_a_wrong_yaml_file_is_one_line(yaml_file, text: str, said: str) -> None:
-    assert said in refusal(*NEEDED, "--config", yaml_file(text))
+def test_invalid_yaml_gives_a_one_line_error(yaml_file, text: str, message: str) -> None:
+    assert message in refusal(*NEEDED, "--config", yaml_file(text))
 
 
-def test_yaml_that_is_not_text_is_refused(tmp_path: Path) -> None:
+def test_binary_yaml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"weight: 0.5\xff\xfe")
     assert str(path) in refusal(*NEEDED, "--config", str(path))
 
 
-def test_yaml_cannot_make_objects(yaml_file, tmp_path: Path) -> None:
+def test_yaml_cannot_construct_objects(yaml_file, tmp_path: Path) -> None:
     made = tmp_path / "made"
     refusal(*NEEDED, "--config", yaml_file(f"weight: !!python/object/apply:os.mkdir ['{made}']"))
     assert not made.exists()
 
 
-def test_an_empty_yaml_file_says_nothing(yaml_file) -> None:
+def test_empty_yaml_changes_nothing(yaml_file) -> None:
     assert score("--config", yaml_file("# nothing\n")) == score()
 
 
 @pytest.mark.parametrize("corpus", sorted(CORPORA))
-def test_labels_by_the_name_of_a_corpus(corpus: str) -> None:
+def test_corpus_name_selects_its_labels(corpus: str) -> None:
     assert score("--labels", corpus).labels == CORPORA[corpus].labels
 
 
-def test_labels_are_tidied_and_keep_their_order_and_words() -> None:
+def test_labels_are_stripped_and_lowercased_in_order() -> None:
     assert score("--labels", "Sad, joy ,ANGRY").labels == ("sad", "joy", "angry")
 
 
-def test_templates_are_separated_by_bars_as_they_may_hold_commas() -> None:
+def test_templates_are_separated_by_bars_and_may_contain_commas() -> None:
     assert score("--templates", "oh, {}|{} it is").templates == ("oh, {}", "{} it is")
 
 
@@ -221,7 +223,7 @@ def test_lists_of_numbers(yaml_file, text: str, value: tuple[int, ...]) -> None:
         assert score("--config", yaml_file(f"encoders: {text}")).encoders == value
 
 
-def test_segmentation_takes_its_options() -> None:
+def test_segmentation_uses_the_options() -> None:
     how = score(
         "--vad", "none", "--min-segment-s", "1", "--max-segment-s", "5", "--vad-threshold", ".3"
     ).segmentation
@@ -229,7 +231,7 @@ def test_segmentation_takes_its_options() -> None:
 
 
 @pytest.mark.parametrize("name", presets(ScoreConfig))
-def test_every_preset_is_a_configuration_with_models_that_exist(name: str) -> None:
+def test_presets_are_valid_and_name_valid_models(name: str) -> None:
     config = score("--preset", name)
     if config.alm != "none":
         assert parse_spec(config.alm, "alm").checkpoint
@@ -237,7 +239,7 @@ def test_every_preset_is_a_configuration_with_models_that_exist(name: str) -> No
         assert parse_spec(config.specialist, "specialist").checkpoint
 
 
-def test_a_file_with_the_resolved_options_gives_the_same_configuration(yaml_file) -> None:
+def test_resolved_options_as_yaml_give_the_same_configuration(yaml_file) -> None:
     config = score(
         "--labels", "ravdess", "--audio-repeats", "1,2", "--encoders", "2,4", "--templates", "{}|x {}"
     )
@@ -246,7 +248,7 @@ def test_a_file_with_the_resolved_options_gives_the_same_configuration(yaml_file
     assert parse(ScoreConfig, ["--config", yaml_file(text)], "a job")[0] == config
 
 
-def test_what_is_recorded_holds_no_secrets() -> None:
+def test_recorded_options_contain_no_secrets() -> None:
     config = score("--input", "s3://key:hunter2@bucket/a", "--output", "https://h/out?token=hunter2")
     assert "hunter2" in json.dumps(resolved(config))
     assert recorded(config) == resolved(config) | {
@@ -255,16 +257,16 @@ def test_what_is_recorded_holds_no_secrets() -> None:
     }
 
 
-def test_what_is_operational_are_options() -> None:
+def test_operational_names_are_options() -> None:
     assert {field.name for field in dataclasses.fields(ScoreConfig)} >= OPERATIONAL
 
 
-def test_a_configuration_cannot_be_changed() -> None:
+def test_configurations_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         score().weight = 1.0  # type: ignore[misc]
 
 
-def test_build_refuses_what_is_no_option() -> None:
+def test_build_refuses_unknown_options() -> None:
     with pytest.raises(InputError, match="--colour"):
         build(ScoreConfig, {"input": "demo", "output": "out", "colour": "red"})
 
@@ -273,6 +275,6 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(ScoreConfig, ["--help"], "a job")
     assert caught.value.code == 0
-    said = capsys.readouterr().out
+    help_text = capsys.readouterr().out
     for field in dataclasses.fields(ScoreConfig):
-        assert "--" + field.name.replace("_", "-") in said
+        assert "--" + field.name.replace("_", "-") in help_text

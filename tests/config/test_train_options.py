@@ -1,4 +1,4 @@
-"""Options of ``zsfuse train``: the recipes that come along, and what contradicts itself."""
+"""Options of ``zsfuse train``: the recipes, and options that contradict each other."""
 
 import pytest
 
@@ -10,14 +10,14 @@ NEEDED = {"init": "a", "output": "b", "train": "c.csv"}
 
 
 @pytest.mark.parametrize("name", presets(TrainConfig))
-def test_recipes_hold(name: str) -> None:
+def test_recipes_are_valid_and_contain_no_data(name: str) -> None:
     text = (PRESETS / "train" / f"{name}.yaml").read_text()
     values = read_yaml(TrainConfig, text, name)
     assert not values.keys() & (OPERATIONAL | {"corpus", "train", "dev", "splits"}), "a recipe names no data"
     build(TrainConfig, NEEDED | values)
 
 
-def test_the_command_line_goes_over_the_recipe() -> None:
+def test_command_line_overrides_the_recipe() -> None:
     words = ["--preset", "tiny", "--epochs", "3", "--init", "a", "--output", "b", "--train", "c.csv"]
     config, preset = parse(TrainConfig, [*words, "--workers", "1,4", "--snr-db", "0,20"], "")
     assert (config.epochs, config.balance, preset) == (3, 0.5, "tiny")
@@ -25,7 +25,7 @@ def test_the_command_line_goes_over_the_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"init": ""}, "--init is needed"),
         ({"train": None}, "--corpus ravdess:FOLDER, or --train"),
@@ -46,8 +46,8 @@ def test_the_command_line_goes_over_the_recipe() -> None:
         ({"task": "alm", "accumulate": 2, "batch_s": 64}, "--accumulate"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_line(values: dict, said: str) -> None:
+def test_invalid_options_give_a_one_line_error(values: dict, message: str) -> None:
     with pytest.raises(InputError) as error:
         build(TrainConfig, NEEDED | values)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -22,7 +22,7 @@ def tune(*argv: str) -> TuneConfig:
     return parse(TuneConfig, argv, "a job")[0]
 
 
-def test_what_is_chosen_from():
+def test_search_space_options():
     config = tune(*NEEDED, "--audio-repeats", "4,2", "--separators", " |, ", "--temperatures", "1,0.5,1")
     assert config.audio_repeats == (1, 2, 4)
     assert config.separators == (" ", ", ")
@@ -31,7 +31,7 @@ def test_what_is_chosen_from():
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--output", "out"], "labelled clips are needed"),
         (["--input", "clips.csv"], "--output is needed"),
@@ -50,14 +50,14 @@ def test_what_is_chosen_from():
         ([*NEEDED, "--tuned", "tuned.yaml"], "unknown option --tuned"),
     ],
 )
-def test_wrong_options_are_one_line(argv, said):
+def test_invalid_options_give_a_one_line_error(argv, message):
     with pytest.raises(InputError) as refused:
         tune(*argv)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_score_takes_what_is_tuned_over_its_preset_and_under_the_command_line(tmp_path):
+def test_tuned_overrides_the_preset_and_command_line_overrides_tuned(tmp_path):
     path = tmp_path / "tuned.yaml"
     path.write_text(TUNED)
     argv = ["--input", "folder", "--output", "out", "--tuned", str(path), "--weight", "0.5"]
@@ -68,7 +68,7 @@ def test_score_takes_what_is_tuned_over_its_preset_and_under_the_command_line(tm
     assert config.weight == 0.5
 
 
-def test_evaluate_takes_all_but_the_labels(tmp_path):
+def test_evaluate_applies_tuned_except_labels(tmp_path):
     path = tmp_path / "tuned.yaml"
     path.write_text(TUNED)
     config = parse(EvaluateConfig, [*NEEDED, "--tuned", str(path)], "")[0]
@@ -78,7 +78,7 @@ def test_evaluate_takes_all_but_the_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("wieght: 0.5", 'unknown option wieght (did you mean "weight"?)'),
         ("output: elsewhere", "unknown option output"),
@@ -87,11 +87,11 @@ def test_evaluate_takes_all_but_the_labels(tmp_path):
         (None, "No such file"),
     ],
 )
-def test_a_broken_tuned_yaml_is_one_line(tmp_path, content, said):
+def test_invalid_tuned_yaml_gives_a_one_line_error(tmp_path, content, message):
     path = tmp_path / "tuned.yaml"
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError) as refused:
         parse(ScoreConfig, ["--input", "folder", "--output", "out", "--tuned", str(path)], "")
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
