@@ -57,8 +57,7 @@ def _train(config: MiniConfig, task: str, **start: str) -> None:
         options["epochs"] = config.epochs
     training, preset = load_config(TrainConfig, config_file=RECIPES / f"{task}.yaml", **options)
     try:
-        if train(training, preset, shlex.join(command(config, task))):
-            raise InputError(f"{config.output}/{task} is not complete; the same command resumes it")
+        train(training, preset, shlex.join(command(config, task)))
     finally:
         ray.shutdown()
 

@@ -9,13 +9,20 @@ from dev.mini.__main__ import main
 from dev.mini.options import MiniConfig
 from zsfuse_ray.config.options import build, load_config, parse
 from zsfuse_ray.config.train import TrainConfig
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, RunError
+from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.training.run import TrainResult
 
 
 def test_trainings_follow_the_recipes(monkeypatch, tmp_path):
-    """train gets each recipe, start, split and command; a part that fails stops the rest."""
+    """train gets each recipe, start, split and command."""
     seen = []
-    monkeypatch.setattr(recipe, "train", lambda config, preset, line: bool(seen.append((config, line))))
+
+    def trained(config: TrainConfig, preset: str, line: str) -> TrainResult:
+        seen.append((config, line))
+        return TrainResult(Output.open(str(tmp_path)), {})
+
+    monkeypatch.setattr(recipe, "train", trained)
     monkeypatch.setattr(recipe, "load", lambda sources, split: None)
     monkeypatch.setattr(recipe, "write_specialist_start", lambda folder, clips, seed: None)
     (tmp_path / "text").mkdir()
@@ -34,9 +41,19 @@ def test_trainings_follow_the_recipes(monkeypatch, tmp_path):
     assert seen[1][0].text == f"{tmp_path}/text"
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "start_alm")
     assert extractor.nb_max_samples == 3 * 16_000
-    monkeypatch.setattr(recipe, "train", lambda *given: 1)
-    with pytest.raises(InputError, match="the same command resumes it"):
-        recipe.train_parts(build(MiniConfig, given))
+
+
+def test_a_part_that_fails_stops_the_rest(monkeypatch, tmp_path):
+    def fails(config: TrainConfig, preset: str, line: str) -> TrainResult:
+        raise RunError(config.task)
+
+    monkeypatch.setattr(recipe, "train", fails)
+    monkeypatch.setattr(recipe, "load", lambda sources, split: None)
+    monkeypatch.setattr(recipe, "write_specialist_start", lambda folder, clips, seed: None)
+    with pytest.raises(RunError, match="specialist"):
+        recipe.train_parts(
+            build(MiniConfig, {"corpora": "data", "output": str(tmp_path)} | {"parts": "specialist,alm"})
+        )
 
 
 @pytest.mark.parametrize(
