@@ -50,6 +50,14 @@ def test_card_states_the_origin_of_the_weights() -> None:
     assert "parameters: 1,234" in body
 
 
+def test_without_a_known_corpus_the_licence_is_that_of_the_initial_model() -> None:
+    own = table_of(["angry", "sad"], ["train", "dev"], ["own", "own"])
+    front = card_of(table=own).removeprefix("---\n").partition("\n---\n")[0]
+    fields = yaml.safe_load(front)
+    assert fields["license"] == "mit"
+    assert "license_name" not in fields
+
+
 def test_card_without_dev_metrics() -> None:
     without = [{"epoch": epoch, "steps": 9, "loss": 1.5, "lr": 1e-3} for epoch in (1, 2)]
     text = card_of(history=without, best=without[-1])

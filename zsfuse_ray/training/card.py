@@ -28,13 +28,13 @@ def card(
     """Return the card's Markdown. about: Task.card(); best: the saved epoch, as in ``history``; command: the
     command line of the training.
 
-    licences: of each corpus, if known. held_out: the speakers moved to dev. The front matter's licence is
-    that of the initial model if ``licences`` is empty, else "other".
+    licences: by the names of known corpora. held_out: the speakers moved to dev. The front matter's licence
+    is "other" if one of these corpora is in the table, else that of the initial model.
     """
     corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
     named = "; ".join(sorted({licences[name] for name in corpora if name in licences}))
     front = {
-        "license": "other" if licences or not about.get("start_licence") else about["start_licence"],
+        "license": "other" if named or not about.get("start_licence") else about["start_licence"],
         **({"license_name": named} if named else {}),
         "datasets": corpora,
         "library_name": "transformers",
