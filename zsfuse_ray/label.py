@@ -50,10 +50,10 @@ def text_of(rows: pd.DataFrame, file: str, form: str, is_first: bool) -> str:
     for name in ("start_s", "end_s"):
         flat[name] = flat[name].dt.total_seconds().round(3)
     if form == "jsonl":
-        lines = flat.to_json(orient="records", lines=True, force_ascii=False) if len(flat) else ""
+        lines = (flat.to_json(orient="records", lines=True, force_ascii=False) or "") if len(flat) else ""
         return lines.replace(r"\/", "/")  # pandas escapes every slash
     if form == "csv":
         return flat.to_csv(index=False, header=is_first)
     shown = ["start_s", "end_s", "label", "confidence", *(name for name in flat if name.startswith("p_"))]
-    body = flat[shown].to_string(index=False, float_format="{:.2f}".format) if len(flat) else "no speech"
+    body = flat[shown].to_string(index=False, float_format="%.2f") if len(flat) else "no speech"
     return f"{'' if is_first else chr(10)}{file}\n{body}\n"

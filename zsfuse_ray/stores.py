@@ -6,7 +6,6 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as pafs
@@ -48,7 +47,7 @@ def table_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     return pafs.FileSystem.from_uri(uri)
 
 
-def audio_filesystem(uri: str, **options: Any) -> tuple[AbstractFileSystem, str]:
+def audio_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     """Return the filesystem for recordings and labels, which are read in parts, and the path in it.
 
     options: arguments of an HTTP filesystem.

@@ -90,7 +90,7 @@ def make_parser(
         for field in fields:
             if field.name == positional and field.metadata["group"] == title:
                 group.add_argument(
-                    positional, nargs="*", metavar=field.metadata["metavar"], help=field.metadata["help"]
+                    field.name, nargs="*", metavar=field.metadata["metavar"], help=field.metadata["help"]
                 )
             elif field.metadata["group"] == title:
                 _add(group, field, defaults.get(field.name), field.name in hidden)
