@@ -36,7 +36,7 @@ def test_decoding_and_encoding_of_the_demo(tmp_path: Path, capsys: pytest.Captur
         (["--input", "/no/such/folder"], "/no/such/folder"),
         (["--parts", "search", "--corpus", "ravdess:/no/such/folder"], "/no/such/folder"),
         (["--parts", "search"], "add --corpus ravdess:FOLDER"),
-        (["--parts", "speed"], "no speed"),
+        (["--parts", "speed"], "no part speed"),
         (["--alm", "dual:/no/such/model"], "/no/such/model"),
     ],
 )
