@@ -122,6 +122,26 @@ class WhisperMel(nn.Module):
         return {"input_features": ((log + 4) / 4).transpose(1, 2).float()}
 
 
+class WhisperClipMel(nn.Module):
+    """Log-mel of WhisperFeatureExtractor at each clip's own length, without padding to the window.
+
+    Clips of at most `window` samples → features (B, bins, frames of the longest) and the clips' frames (B,).
+    """
+
+    def __init__(self, extractor: WhisperFeatureExtractor):
+        super().__init__()
+        self.window = int(extractor.n_samples)
+        self.mel = _Mel(extractor.n_fft, extractor.hop_length, extractor.mel_filters)
+
+    def forward(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
+        logs = []
+        for clip in clips:
+            log = self.mel(clip[None])[0, :-1].clamp(min=1e-10).log10()
+            logs.append(((torch.maximum(log, log.max() - 8) + 4) / 4).float())
+        frames = torch.tensor([len(log) for log in logs], device=logs[0].device)
+        return {"features": pad_sequence(logs, batch_first=True).transpose(1, 2), "frames": frames}
+
+
 class KaldiFbank(nn.Module):
     """Kaldi's log-mel filter banks: (B, samples) → (B, frames, bins), natural log, in the window's dtype."""
 

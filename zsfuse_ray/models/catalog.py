@@ -59,7 +59,9 @@ MODELS = {
     "msclap": Family("alm", "msclap:MsClap"),
     "paraclap": Family("alm", "paraclap:Paraclap"),
     "paraspeechclap": Family("alm", "paraspeechclap:ParaSpeechClap"),
+    "pooled-alm": Family("alm", "pooled:PooledAlm"),
     "classifier": Family("specialist", "classifier:Classifier"),
+    "pooled": Family("specialist", "pooled:Pooled"),
     "odyssey": Family("specialist", "odyssey:Odyssey"),
     "voxprofile": Family("specialist", "voxprofile:VoxProfile"),
 }
@@ -156,8 +158,9 @@ def _family_in(folder: str, kind: Kind) -> str:
         config = json.loads((local_folder(folder) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # loading the model will raise a proper error
         return _DEFAULT_FAMILY[kind]
-    family = config.get("model_type") if isinstance(config, dict) else None
-    return family if family in MODELS and MODELS[family].kind == kind else _DEFAULT_FAMILY[kind]
+    named = config.get("model_type") if isinstance(config, dict) else None
+    families = (name for name in (named, f"{named}-{kind}") if name in MODELS and MODELS[name].kind == kind)
+    return next(families, _DEFAULT_FAMILY[kind])
 
 
 def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
