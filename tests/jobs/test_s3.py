@@ -101,6 +101,7 @@ def test_errors_of_the_store_are_one_line(store, tmp_path, arguments, change, me
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_model_in_the_store_is_trained_and_used(store, s3, tmp_path):
     files, environment = store
     environment = environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}

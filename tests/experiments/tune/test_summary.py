@@ -59,9 +59,9 @@ def test_many_prompts_are_added_greedily(searched, monkeypatch):
 
 
 def test_better_proposals_replace_greedy_subsets(monkeypatch):
-    """All 1,023 subsets of 10 prompts are known: greedy selection misses the best, proposals come closer."""
-    e = evidence(seed=3, templates=10)
-    searched = block_of(e, distinct_settings(e, config(10))[0], "ua")
+    """All 255 subsets of 8 prompts are known: greedy selection misses the best, proposals come closer."""
+    e = evidence(seed=3, templates=8)
+    searched = block_of(e, distinct_settings(e, config(8))[0], "ua")
     every, _ = summarise(searched)
     monkeypatch.setattr(summary_module, "EXHAUSTIVE", 3)
     refined, table = summarise(searched)
