@@ -46,8 +46,9 @@ class Labeller:
         self.config = config
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         specs = model_specs(config)
-        self._facts, prompts = load_models(specs, "alm", config)
-        self._labelling = make_labelling(config, self._facts, prompts)
+        loaded = load_models(specs, {key: key for key in specs}, config)
+        self._facts = loaded.facts
+        self._labelling = make_labelling(config, loaded.facts, loaded.prompts, loaded.readout)
         repeats = {"alm": config.audio_repeats, "specialist": ()}
         self._encode = Encode(
             {key: ToEncode(spec, repeats[key]) for key, spec in specs.items()},

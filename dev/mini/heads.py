@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from torch import nn
 from torch.nn.functional import normalize
 
-from zsfuse_ray.method.normalise import apply, normalised
+from zsfuse_ray.method.normalise import Sums, normalised
 
 NEUTRAL, NEUTRAL_SHARE = "neutral", 0.8
 L2 = 0.1
@@ -81,7 +81,7 @@ def fit(clips: Clips, captions: Mapping[str, NDArray[np.float32]], hidden: int, 
     mean = (weights * clips.vectors).sum(axis=0)
     deviation = np.sqrt((weights * np.square(clips.vectors - mean)).sum(axis=0)) + 1e-6
     plain = ((clips.vectors - mean) / deviation).astype(np.float32)
-    views = [plain, normalised(plain, clips.speakers), _skewed(plain, clips, rng)]
+    views = [plain, normalised(plain, clips.speakers.astype(str)), _skewed(plain, clips, rng)]
     vectors = np.concatenate(views)
     targets, possible = np.tile(clips.targets, 3), np.tile(clips.possible, (3, 1))
     weights = np.tile(clips.weights, 3) / 3
@@ -102,15 +102,9 @@ def _skewed(vectors: NDArray[np.float32], clips: Clips, rng: np.random.Generator
         if len(neutral) and len(others):
             n = max(1, round(len(neutral) * (1 - NEUTRAL_SHARE) / NEUTRAL_SHARE))
             chosen = np.concatenate([neutral, rng.choice(others, min(n, len(others)), replace=False)])
-        result[own] = _normalised_by(vectors[own], vectors[chosen])
+        sums = Sums.of(vectors[chosen], ["speaker"] * len(chosen))
+        result[own] = sums.normalise(vectors[own], ["speaker"] * len(own))
     return result
-
-
-def _normalised_by(vectors: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalise vectors by the statistics of a sample of their group."""
-    sums, squares = sample.sum(axis=0, dtype=np.float64), np.square(sample, dtype=np.float64).sum(axis=0)
-    group = np.zeros(len(vectors), np.int64)
-    return apply(vectors, group, np.array([len(sample)]), sums[None], squares[None])
 
 
 def _classifier(

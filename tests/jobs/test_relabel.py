@@ -21,6 +21,8 @@ OPTIONS = {
     "separator": ", ",
     "ensemble": "probability",
     "temperature": 2.5,
+    "specialist_temperature": 0.5,
+    "fused_temperature": 2.0,
     "fusion": "loglinear",
     "weight": 0.2,
     "unsure_below": 0.25,

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsfuse_ray.method.normalise import normalised
+from zsfuse_ray.method.normalise import Sums, normalised
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.floats(0.1, 100), st.integers(0, 99))
 def test_normalised_equals_a_loop_over_groups(groups: list[int], shrinkage: float, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(1, 3, (len(groups), 4))
-    found = normalised(vectors, np.array(groups), shrinkage)
+    found = normalised(vectors, [str(group) for group in groups], shrinkage)
     for place, group in enumerate(groups):
         own = vectors[[g == group for g in groups]]
         share = len(own) / (len(own) + shrinkage)
@@ -23,7 +23,7 @@ def test_normalised_equals_a_loop_over_groups(groups: list[int], shrinkage: floa
 
 def test_a_large_group_is_standardised_and_a_large_shrinkage_changes_nothing() -> None:
     vectors = np.random.default_rng(0).normal(2, 5, (500, 3))
-    one = np.zeros(500, int)
+    one = ["a"] * 500
     found = normalised(vectors, one, 1e-6)
     assert found.mean(axis=0) == pytest.approx(0, abs=1e-6)
     assert found.std(axis=0) == pytest.approx(1, abs=1e-6)
@@ -32,10 +32,19 @@ def test_a_large_group_is_standardised_and_a_large_shrinkage_changes_nothing() -
 
 def test_a_single_segment_keeps_its_deviation_from_training() -> None:
     vector = np.array([[3.0, -2.0]])
-    np.testing.assert_allclose(
-        normalised(vector, np.array([7]), 10), vector * (1 - 1 / 11) / np.sqrt(10 / 11)
-    )
+    np.testing.assert_allclose(normalised(vector, ["a"], 10), vector * (1 - 1 / 11) / np.sqrt(10 / 11))
 
 
 def test_the_type_is_kept() -> None:
-    assert normalised(np.ones((2, 2), np.float32), np.array([0, 0])).dtype == np.float32
+    assert normalised(np.ones((2, 2), np.float32), ["a", "a"]).dtype == np.float32
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=30), st.integers(1, 29))
+def test_sums_of_parts_add_up(groups: list[str], cut: int) -> None:
+    vectors = np.random.default_rng(len(groups)).normal(0, 1, (len(groups), 3))
+    cut = min(cut, len(groups) - 1)
+    parts = [Sums.of(vectors[:cut], groups[:cut]), Sums.of(vectors[cut:], groups[cut:])]
+    total, whole = Sums.total(parts), Sums.of(vectors, groups)
+    assert total.groups == whole.groups
+    for name in ("counts", "sums", "squares"):
+        np.testing.assert_allclose(getattr(total, name), getattr(whole, name), atol=1e-12)

@@ -15,6 +15,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import label_warnings, map_labels
 from zsfuse_ray.method.prompts import prompt_grid, repeat_text
+from zsfuse_ray.method.readout import Readout
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
 
 if TYPE_CHECKING:
@@ -58,18 +59,47 @@ class Prompts:
         return {"prompts_truncated": self.truncated, "prompts": self.bank.shape[0] * self.bank.shape[1]}
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What labelling needs of loaded models: the facts of each, and with a config prompts and a readout."""
+
+    facts: dict[str, dict[str, Any]]
+    prompts: Prompts | None = None
+    readout: Readout | None = None
+
+
 def load_models(
-    specs: Mapping[str, ModelSpec], prompted: str | None = None, config: LabellingOptions | None = None
-) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
-    """Load each model once: the facts of all, and the embedded prompts of the model named `prompted`."""
-    facts, prompts = {}, None
-    for key, spec in specs.items():
-        model: Any = load(spec)
-        facts[key] = facts_of(spec, model)
-        if key == prompted and config is not None:
-            bank, truncated = embed_bank(model, config.labels, config)
-            prompts = Prompts(bank, model.scale, truncated, unknown_words(model, config.labels))
-    return facts, prompts
+    specs: Mapping[str, ModelSpec],
+    keys: Mapping[str, str] | None = None,
+    config: LabellingOptions | None = None,
+) -> Loaded:
+    """Load each model once. keys, config: of the models that label, by kind, and how they do.
+
+    InputError for vectors that are to be normalised and a specialist without a head for them.
+    """
+    models: dict[str, Any] = {key: load(spec) for key, spec in specs.items()}
+    facts = {key: facts_of(spec, models[key]) for key, spec in specs.items()}
+    if keys is None or config is None:
+        return Loaded(facts)
+    prompts, alm = None, models.get(keys.get("alm", ""))
+    if alm is not None:
+        bank, truncated = embed_bank(alm, config.labels, config)
+        prompts = Prompts(bank, alm.scale, truncated, unknown_words(alm, config.labels))
+    if config.normalise == "none":
+        return Loaded(facts, prompts)
+    return Loaded(facts, prompts, _readout(models.get(keys.get("specialist", "")), alm, config))
+
+
+def _readout(specialist: Any, alm: Any, config: LabellingOptions) -> Readout:
+    """The heads of normalised vectors: the specialist's, and that of an ALM on the same trunk."""
+    classifier = getattr(specialist, "classifier", None)
+    if classifier is None:
+        raise InputError(
+            f"--normalise {config.normalise}: --specialist {config.specialist} has no head for normalised vectors; "
+            "use --normalise none, or the default specialist"
+        )
+    is_shared = alm is not None and hasattr(alm, "projection") and alm.revision == specialist.revision
+    return Readout(classifier, alm.projection if is_shared else None)
 
 
 def unknown_words(model: "AudioLanguageModel", labels: Sequence[str]) -> tuple[str, ...]:
@@ -115,7 +145,10 @@ def embed_bank(
 
 
 def make_labelling(
-    config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]], prompts: Prompts | None
+    config: LabellingOptions,
+    facts: Mapping[str, Mapping[str, Any]],
+    prompts: Prompts | None,
+    readout: Readout | None = None,
 ) -> Labelling:
     """The labelling of outputs of the models ("alm", "specialist") with these facts.
 
@@ -133,9 +166,12 @@ def make_labelling(
         specialist_labels=tuple(facts["specialist"]["labels"]) if "specialist" in facts else None,
         ensemble=config.ensemble,
         temperature=config.temperature,
+        specialist_temperature=config.specialist_temperature,
+        fused_temperature=config.fused_temperature,
         fusion=config.fusion,
         weight=config.weight,
         unsure_below=config.unsure_below,
+        readout=readout,
     )
 
 

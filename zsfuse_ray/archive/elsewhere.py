@@ -53,9 +53,11 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     stale = parts if config.overwrite else stale_parts(out, parts, digest)
     own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, config.dashboard, streams=True)
     check_labels(config, facts)
-    specs = {"alm": parse_spec(config.alm, "alm")} if "alm" in keys else {}
-    _, prompts = look_at_models(specs, facts, "alm", config)
-    labelling = make_labelling(config, facts, prompts)
+    loads = {"alm"} if config.normalise == "none" else {"alm", "specialist"}
+    specs = {kind: parse_spec(getattr(config, kind), kind) for kind in KINDS if kind in loads & keys.keys()}
+    loaded = look_at_models(specs, facts, {kind: kind for kind in keys}, config)
+    prompts = loaded.prompts
+    labelling = make_labelling(config, facts, prompts, loaded.readout)
     if config.overwrite:  # after all checks of the command
         clear(out)
     run = begin_run(config, preset, out, facts, digest)
@@ -63,7 +65,9 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}
     counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
-    task = LabelTask(table.plan, table.encoded, out, labelling, keys, repeats, counted, digest)
+    task = LabelTask(
+        table.plan, table.encoded, out, labelling, keys, repeats, counted, digest, config.normalise
+    )
     try:
         return end_run(config, task, stale, run, Spent(), own_ray)
     except ray.exceptions.RayError as error:

@@ -3,24 +3,27 @@
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from zsfuse_ray import __version__
 from zsfuse_ray.archive.layout import LABELLED, TABLES
-from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
+from zsfuse_ray.archive.normalise import summed as summed_groups
+from zsfuse_ray.archive.parts import LabelTask, label_part, part_sums, state_name
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.summaries import run_counts, summed
+from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.progress import Progress
 
 FEW_PARTS = 4  # labelled faster in this process than Ray starts
+T = TypeVar("T")
 READERS = 16  # threads that read the counts of parts labelled before
 
 
@@ -55,9 +58,11 @@ class Labelled:
 def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
     """Label these parts and sum up the counts of all parts. own_ray: as in `end_run`."""
     clear_other_tables(task.out, task.digest)
+    if task.normalise == "speaker":
+        task = replace(task, sums=_sums_of_speakers(task, own_ray))
     total, peak, cpu_s = {}, 0.0, 0.0
     progress = Progress("labelled", len(stale), "parts")
-    for done, (counts, peak_mb, used_s) in enumerate(_label_all(task, stale, own_ray), start=1):
+    for done, (counts, peak_mb, used_s) in enumerate(_each(_label_one, task, stale, own_ray), start=1):
         total, peak, cpu_s = summed((total, counts)), max(peak, peak_mb), cpu_s + used_s
         progress.update(done)
     progress.end()
@@ -87,16 +92,27 @@ def _label_one(task: LabelTask, part: Part) -> tuple[dict[str, Any], float, floa
     return counts, peak_memory_mb(), time.process_time() - started
 
 
-def _label_all(
-    task: LabelTask, stale: list[Part], own_ray: bool
-) -> Iterator[tuple[dict[str, Any], float, float]]:
-    """Results of `_label_one` as parts finish: from Ray tasks if Ray is running, else from this process."""
-    if not ray.is_initialized() or len(stale) <= 1:
-        for part in stale:
-            yield _label_one(task, part)
+def _sums_of_speakers(task: LabelTask, own_ray: bool) -> Sums | None:
+    """The sums of every speaker's vectors over all parts: a speaker may be in several."""
+    parts = task.plan.parts()
+    progress, total = Progress("summed", len(parts), "parts"), None
+    for done, found in enumerate(_each(part_sums, task, parts, own_ray), start=1):
+        total = summed_groups((total, found))
+        progress.update(done)
+    progress.end()
+    return total
+
+
+def _each(
+    function: Callable[[LabelTask, Part], T], task: LabelTask, parts: list[Part], own_ray: bool
+) -> Iterator[T]:
+    """Results for parts as they finish: from Ray tasks if Ray is running, else from this process."""
+    if not ray.is_initialized() or len(parts) <= 1:
+        for part in parts:
+            yield function(task, part)
         return
-    work, shared = ray.remote(num_cpus=1)(_label_one), ray.put(task)
-    waiting, running = list(reversed(stale)), []
+    work, shared = ray.remote(num_cpus=1)(function), ray.put(task)
+    waiting, running = list(reversed(parts)), []
     # a local Ray has more logical CPUs than the machine has cores
     at_once = cluster.cores() if own_ray else max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     while waiting or running:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zsfuse_ray import __version__
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, part_file, plan_file
 from zsfuse_ray.archive.listing import carry
+from zsfuse_ray.archive.normalise import Normalise, groups_of, normalised_rows, summed
 from zsfuse_ray.archive.passes import Encoded
 from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.reading import Rows, read_part
@@ -31,6 +32,7 @@ from zsfuse_ray.archive.summaries import (
 )
 from zsfuse_ray.errors import redact
 from zsfuse_ray.method.labelling import Labelling, label_columns
+from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.runs.folder import REJECTS, Output
 
 pc: Any = pyarrow.compute
@@ -57,6 +59,8 @@ class LabelTask:
     wanted: Mapping[str, tuple[int, ...]]
     repetitions: Mapping[str, Repetition]  # of the ALMs whose amplification is counted
     digest: str
+    normalise: Normalise = "none"
+    sums: Sums | None = None  # of all speakers; of recordings, each part has its own
 
 
 def state_name(part: Part, digest: str) -> str:
@@ -72,14 +76,17 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     outcomes: list[pa.Table] = [pa.schema(list(OUTCOME)).empty_table()]
     lengths: list[pa.Table] = []
     inputs = 0
-    for rows in read_part(task.encoded, part, task.wanted):
+    sums = part_sums(task, part, recordings) if task.normalise == "recording" else task.sums
+    for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
         rows = without_dropped(rows, part)
         outcomes.append(rows.items)
         inputs += rows.encoder_inputs
-        pieces.append(_flat_segments(rows, recordings, task))
+        pieces.append(_flat_segments(rows, recordings, task, sums))
         lengths.append(rows.segments.select(["item_id", "start_s", "samples", "sample_rate"]))
     done = pa.concat_tables(outcomes)
-    segments = pa.concat_tables(pieces or [_flat_segments(_no_rows(task), recordings, task)]).sort_by(BY_TIME)
+    segments = pa.concat_tables(pieces or [_flat_segments(_no_rows(task), recordings, task, None)]).sort_by(
+        BY_TIME
+    )
     labels = task.labelling.names if task.labelling else ()
     summary = summarise_recordings(recordings, done, segments, labels)
     rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary)
@@ -95,6 +102,23 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
         state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
     )
     return counts
+
+
+def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -> Sums | None:
+    """The sums of a part's vectors by the groups of `LabelTask.normalise`; None without segments.
+
+    recordings: those of `planned_recordings`, if they are at hand.
+    """
+    recordings = planned_recordings(task.plan, part) if recordings is None else recordings
+    key = task.keys["specialist"]
+    found = []
+    for rows in read_part(task.encoded, part, {key: task.wanted[key]}, vectors=True):
+        rows = without_dropped(rows, part)
+        vectors = rows.vectors[key]
+        if vectors is not None and len(vectors):
+            _, source = place_segments(rows, recordings)
+            found.append(Sums.of(vectors, groups_of(source, task.normalise)))
+    return summed(found)
 
 
 def planned_recordings(plan: Plan, part: Part) -> pa.Table:
@@ -161,15 +185,18 @@ def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa
     return {name: columns[name] for name in PLACED}, source
 
 
-def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask) -> pa.Table:
+def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask, sums: Sums | None) -> pa.Table:
     placed, source = place_segments(rows, recordings)
     columns = {name: placed.pop(name) for name in ("recording_uri", "start_s", "end_s")}
     if task.labelling is not None:
         alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
+        vectors = rows.vectors.get(specialist)
+        if task.normalise != "none" and vectors is not None:
+            vectors = normalised_rows(vectors, groups_of(source, task.normalise), sums)
         values: tuple[NDArray | None, ...] = (
             rows.embeddings.get(alm),
             rows.logits.get(specialist),
-            rows.vectors.get(specialist),
+            vectors,
         )
         for name, column in label_columns(task.labelling, *values).items():
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None)

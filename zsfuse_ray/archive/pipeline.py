@@ -17,6 +17,7 @@ from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive
+from zsfuse_ray.archive.normalise import check_normalise
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
@@ -93,16 +94,16 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
     check_labels(config, {kind: folder.models[key] for kind, key in keys.items() if key in folder.models})
     own_ray = _join_ray(config, wanted, lacks, len(stale))
-    facts, prompts = look_at_models(
-        {key: one.spec for key, one in wanted.items()}, folder.models, keys.get("alm"), config
-    )
+    loaded = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models, keys, config)
+    facts, prompts = loaded.facts, loaded.prompts
     of_kind = {kind: facts[key] for kind, key in keys.items()}
-    labelling = make_labelling(config, of_kind, prompts)
+    labelling = make_labelling(config, of_kind, prompts, loaded.readout)
     if stale and not lacks:
         log.info(f"{folder.out.uri} is already encoded: labelling without audio")
     if config.overwrite:  # after all checks of the command
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    check_normalise(config.normalise, plan)
     run = begin_run(config, preset, folder.out, of_kind, digest)
     if prompts:
         run["models"]["alm"] |= prompts.recorded
@@ -113,7 +114,9 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     try:
         encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)
         counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
-        task = LabelTask(plan, encoded, folder.out, labelling, keys, repeats, counted, digest)
+        task = LabelTask(
+            plan, encoded, folder.out, labelling, keys, repeats, counted, digest, config.normalise
+        )
         return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:
         raise console.stopped(error) from None
@@ -133,7 +136,7 @@ def embed(config: EmbedConfig, preset: str) -> RunResult:
     if not lacks and (folder.is_current(digest) or folder.is_labelled):
         return _nothing_to_do(config, folder)
     own_ray = _join_ray(config, wanted, lacks, 0)
-    facts, _ = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models)
+    facts = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models).facts
     if config.overwrite:
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)

@@ -1,12 +1,13 @@
 """Load models before a run where memory allows: in a Ray task if Ray is running, else in this process."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
 import ray.exceptions
 
-from zsfuse_ray.archive.describe import Prompts, load_models
+from zsfuse_ray.archive.describe import Loaded, load_models
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.score import ScoreConfig
 from zsfuse_ray.errors import InputError
@@ -18,28 +19,32 @@ T = TypeVar("T")
 def look_at_models(
     specs: Mapping[str, ModelSpec],
     known: Mapping[str, dict[str, Any]],
-    prompted: str | None = None,
+    keys: Mapping[str, str] | None = None,
     config: ScoreConfig | None = None,
-) -> tuple[dict[str, dict[str, Any]], Prompts | None]:
-    """Facts of each model (those in run.json, sizes of outputs), and the embedded prompts of one of them.
+) -> Loaded:
+    """Facts of each model (those in run.json, sizes of outputs), and the prompts and heads of those that label.
 
-    Loads, once, each model that is not `known` or is `prompted`, the ALM that embeds the config's prompts: in
-    a Ray task if Ray is running, else in this process. InputError if a checkpoint is not what its family
-    expects, or its revision differs from that in its facts.
+    keys: the models that label, by kind. Loads, once, each model that is not `known` or that the config needs,
+    the ALM for its prompts and with --normalise the specialist for its head: in a Ray task if Ray is running,
+    else in this process. InputError if a checkpoint is not what its family expects, or its revision differs
+    from that in its facts.
     """
-    needed = {key: spec for key, spec in specs.items() if key not in known or key == prompted}
+    again = set()
+    if keys and config:
+        again = {keys.get("alm"), keys.get("specialist") if config.normalise != "none" else None}
+    needed = {key: spec for key, spec in specs.items() if key not in known or key in again}
     if not needed:
-        return dict(known), None
-    loaded, prompts = where_there_is_room(load_models, needed, prompted, config)
-    for key in loaded.keys() & known.keys():
-        then, now = known[key]["revision"], loaded[key]["revision"]
+        return Loaded(dict(known))
+    loaded = where_there_is_room(load_models, needed, keys, config)
+    for key in loaded.facts.keys() & known.keys():
+        then, now = known[key]["revision"], loaded.facts[key]["revision"]
         if then != now:
             was = f"{known[key]['model']} of revision {then}"
             raise InputError(
                 f"--{kind_of(key)} {specs[key]} now has revision {now}, but encoded/ is by {was}; "
                 "use that checkpoint or encode again"
             )
-    return {**loaded, **known}, prompts
+    return replace(loaded, facts={**loaded.facts, **known})
 
 
 def where_there_is_room(work: Callable[..., T], *arguments: Any, num_gpus: float = 0) -> T:

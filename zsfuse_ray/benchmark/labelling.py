@@ -71,7 +71,7 @@ def write_encoded(config: BenchmarkConfig, folder: Path, segments: int) -> None:
     usual = RunConfig(input="random", output=str(folder), precision=config.precision)
     models = {
         key: facts | ({"vector_dim": None} if "labels" in facts else {})
-        for key, facts in load_models(model_specs(config))[0].items()
+        for key, facts in load_models(model_specs(config)).facts.items()
     }
     length = OF_RECORDING * SEGMENT_S
     columns: dict[str, Any] = {

@@ -49,7 +49,8 @@ class SegmentOptions(Options):
 # The options of labelling encoded segments, besides the models and the copies of the audio.
 LABELLING = (
     *("labels", "templates", "words", "text_repeats", "separator"),
-    *("ensemble", "temperature", "fusion", "weight", "unsure_below"),
+    *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
+    *("normalise", "unsure_below"),
 )
 
 
@@ -75,11 +76,23 @@ class LabellingOptions(PromptOptions):
     temperature: Annotated[float, Field(gt=0)] = option(
         1.0, "temperature T of the softmax over the ALM's scores", "fusion"
     )
+    specialist_temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature of the softmax over the specialist's logits", "fusion"
+    )
     fusion: FusionName = option(
         "linear", f"rule that combines the two posteriors: {RULES_HELP}", "fusion", RULE_NAMES
     )
     weight: Fraction = option(
         0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
+    )
+    fused_temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature of the fused posterior; above 1 lowers the confidence", "fusion"
+    )
+    normalise: Literal["none", "recording", "speaker"] = option(
+        "none",
+        "normalise the specialist's vectors by the statistics of their recording, or of the speaker that a "
+        "manifest's column speaker names; only for a specialist trained for it, such as the default",
+        "models",
     )
     unsure_below: Fraction = option(
         0.0,

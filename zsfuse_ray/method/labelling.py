@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
+from zsfuse_ray.method.calibration import tempered
+from zsfuse_ray.method.readout import Readout
 from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
 
 
@@ -22,6 +24,8 @@ class Labelling:
     text: (P, C, D), prompt embeddings for all text repeats, None without an ALM; scale: its logit scale.
     specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
+    temperature, specialist_temperature: of the two models' softmax; fused_temperature: applied after fusion.
+    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings.
     """
 
     labels: tuple[str, ...]
@@ -33,6 +37,9 @@ class Labelling:
     fusion: Rule
     weight: float
     unsure_below: float = 0.0
+    specialist_temperature: float = 1.0
+    fused_temperature: float = 1.0
+    readout: Readout | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,10 +74,18 @@ def posteriors(
     """Return the fused, the specialist's and the ALM's posteriors of n segments, each (n, C).
 
     embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
-    specialist's; vectors: (n, V), the pooled vectors its head reads, for trained fusion. Arguments and
-    posteriors of a missing model are None; with a single model, the fused posterior is that model's.
+    specialist's; vectors: (n, V), normalised, for the readout. Arguments and
+    posteriors of a missing model are None; with a single model, the fused posterior is that model's, and the
+    temperature after fusion is not applied.
     """
     alm = specialist = None
+    if labelling.readout is not None:
+        if vectors is None:
+            raise ValueError("a labelling of normalised vectors needs vectors")
+        if labelling.readout.classifier is not None:
+            logits = labelling.readout.logits(vectors)
+        if labelling.readout.projection is not None:
+            embeddings = labelling.readout.embeddings(vectors)[:, None]
     if labelling.text is not None:
         if embeddings is None:
             raise ValueError("a labelling with prompts needs embeddings")
@@ -81,10 +96,10 @@ def posteriors(
         if logits is None:
             raise ValueError("a labelling with a specialist needs logits")
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
-        specialist = specialist_on_labels(softmax(logits), mapping)
+        specialist = specialist_on_labels(softmax(logits / labelling.specialist_temperature), mapping)
     if alm is not None and specialist is not None:
         fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
-        return fused, specialist, alm
+        return tempered(fused, labelling.fused_temperature), specialist, alm
     fused = specialist if alm is None else alm
     if fused is None:
         raise ValueError("a labelling needs at least one model")

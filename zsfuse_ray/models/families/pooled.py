@@ -10,12 +10,13 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AutoFeatureExtractor, AutoTokenizer
 
 from zsfuse_ray.audio.features import WhisperClipMel
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.readout import Layer
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
@@ -75,6 +76,11 @@ def _open(checkpoint: str, device: str | torch.device, dtype: torch.dtype) -> tu
     return download(source), _trunk(checkpoint, source.revision, torch.device(device), dtype)
 
 
+def _layer(linear: nn.Linear) -> Layer:
+    weight, bias = (value.detach().float().cpu().numpy() for value in (linear.weight, linear.bias))
+    return weight, bias
+
+
 class Pooled:
     """Audio → logits of the classifier on the pooled vector; a `Specialist`."""
 
@@ -98,6 +104,11 @@ class Pooled:
         self.sample_rate: int = self._trunk.extractor.sampling_rate
         self.window: int | None = self._trunk.front.window
         self.vector_dim: int | None = len(self._trunk.network.mean)
+
+    @property
+    def classifier(self) -> Layer:
+        """Weight and bias of the head, for vectors that are normalised after encoding."""
+        return _layer(self._trunk.network.classifier)
 
     @torch.no_grad()
     def classify(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -133,6 +144,12 @@ class PooledAlm(AudioLanguageModel):
         self.dim, self.logit_scale = network.config.projection_dim, network.logit_scale
         positions = network.text_model.config.max_position_embeddings
         self.max_tokens = min(positions, tokenizer.model_max_length)
+
+    @property
+    def projection(self) -> tuple[Layer, Layer]:
+        """Both layers of the audio projection, for vectors that are normalised after encoding."""
+        first, _, second = self.network.audio_projection
+        return _layer(first), _layer(second)
 
     def features(self, clips: list[Tensor]) -> dict[str, Tensor]:
         """Return the trunk's inputs, see `AudioLanguageModel.features`."""

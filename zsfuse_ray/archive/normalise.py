@@ -1,0 +1,47 @@
+"""Group statistics of the specialist's vectors, for ``--normalise``: per recording in a part, per speaker in all."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.normalise import Sums
+
+if TYPE_CHECKING:
+    from zsfuse_ray.archive.plan import Plan
+
+Normalise = Literal["none", "recording", "speaker"]
+SPEAKER = "speaker"  # the manifest's column
+
+
+def check_normalise(normalise: Normalise, plan: "Plan") -> None:
+    """InputError if vectors are to be normalised per speaker and the plan has no speakers."""
+    if normalise == "speaker" and SPEAKER not in plan.columns:
+        raise InputError(
+            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use --normalise recording"
+        )
+
+
+def groups_of(recordings: pa.Table, normalise: Normalise) -> list[str]:
+    """Return the group of each recording (or of each row with a recording's columns).
+
+    A recording without a speaker is a group of its own.
+    """
+    own = [f"recording {number}" for number in recordings["recording_id"].to_pylist()]
+    if normalise != "speaker":
+        return own
+    speakers = recordings[SPEAKER].to_pylist()
+    return [mine if who in (None, "") else f"speaker {who}" for mine, who in zip(own, speakers, strict=True)]
+
+
+def summed(parts: Iterable[Sums | None]) -> Sums | None:
+    """Add up sums; None if there are no vectors."""
+    found = [part for part in parts if part is not None and len(part.groups)]
+    return Sums.total(found) if found else None
+
+
+def normalised_rows(vectors: np.ndarray, groups: list[str], sums: Sums | None) -> np.ndarray:
+    """Return vectors (n, V) normalised by the sums of their groups, (n,)."""
+    return vectors if sums is None or not len(vectors) else sums.normalise(vectors, groups)
