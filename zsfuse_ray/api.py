@@ -29,6 +29,7 @@ from zsfuse_ray.config.label import LabellerOptions
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import label_columns
+from zsfuse_ray.method.normalise import normalised
 
 
 class Labeller:
@@ -43,6 +44,10 @@ class Labeller:
 
     def __init__(self, config: LabellerOptions, device: str | None = None) -> None:
         """device: "cpu" or "cuda", by default a GPU if torch finds one."""
+        if config.normalise == "speaker":
+            raise InputError(
+                "--normalise speaker needs an archive with speakers; one file has --normalise recording"
+            )
         self.config = config
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         specs = model_specs(config)
@@ -142,9 +147,10 @@ class Labeller:
         if not finite.all():
             dropped = int((~finite).sum())
             warnings.warn(f"{file}: {dropped} segments left out: non-finite model outputs", stacklevel=4)
-        columns = label_columns(
-            self._labelling, *(None if array is None else array[finite] for array in values)
-        )
+        embeddings, logits, vectors = (None if array is None else array[finite] for array in values)
+        if self.config.normalise != "none" and vectors is not None and len(vectors):
+            vectors = normalised(vectors, [file] * len(vectors))
+        columns = label_columns(self._labelling, embeddings, logits, vectors)
         kept = [segment for segment, kept in zip(segments, finite, strict=True) if kept]
         times = [
             pd.to_timedelta(np.array([segment[name] for segment in kept], float), unit="s")
