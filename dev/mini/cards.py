@@ -2,11 +2,19 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import yaml
 
+from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.reporting.cells import percent
+from zsfuse_ray.training.card import data_table, licence_line
+
+pc: Any = pyarrow.compute
 
 SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
 _FOR = (
@@ -42,6 +50,40 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
         "ua": corpora,
         "preset": preset,
     }
+
+
+def new_card(clips: pa.Table, command: str, init: str) -> str:
+    """Return the card of a model whose heads are trained on clips (CLIPS), all but those of split test."""
+    corpora = sorted(set(clips["corpus"].to_pylist()))
+    terms = licences()
+    front = {
+        "license": "other",
+        "license_name": "; ".join(sorted({terms[name] for name in corpora})),
+        "datasets": corpora,
+        "base_model": Path(init).name if Path(init).is_dir() else init,
+        "library_name": "transformers",
+        "tags": ["speech", "emotion", "zsfuse_ray"],
+    }
+    trained = clips.filter(pc.not_equal(clips["split"], "test"))
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        licence_line(clips, terms),
+        "",
+        "The trunk is the first layers of the encoder of Whisper base, frozen (MIT licence, Copyright (c) 2022",
+        "OpenAI). The heads are trained on its vectors: a linear classifier, and a projection into the space of a",
+        "small text encoder.",
+        "",
+        "# Training data",
+        *data_table(trained),
+        "",
+        "# Training",
+        "```",
+        command,
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def with_figures(card: str, result: Mapping[str, Any]) -> str:

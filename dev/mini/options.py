@@ -10,7 +10,7 @@ from zsfuse_ray.config.options import CHECKED, Options, Words, option
 from zsfuse_ray.errors import InputError, nearest
 
 CORPORA = ("ravdess", "emodb", "nemo")
-PARTS = ("text", "specialist", "alm", "figures", "install")
+PARTS = ("text", "heads", "figures", "install")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -22,15 +22,18 @@ class MiniConfig(Options):
     corpora: str = option(
         "", "folder with the corpora ravdess, emodb and nemo, each as published", "input", "FOLDER"
     )
+    init: str = option(
+        "openai/whisper-base",
+        "Whisper model, or its encoder, whose first layers are the trunk",
+        "models",
+        "MODEL",
+    )
     output: str = option("", "folder for models, checkpoints and figures", "output", "FOLDER")
     parts: Words = option(
-        PARTS[:4], "parts to build, in this order; install copies the models into the package", "output"
+        PARTS[:3], "parts to build, in this order; install copies the models into the package", "output"
     )
     leave_out: Words = option(
         (), "corpora left out of training, for zero-shot evaluation of a copy on them", "input"
-    )
-    epochs: Annotated[int, Field(ge=0)] = option(
-        0, "epochs of both trainings; 0 uses those of the recipes", "training"
     )
     seed: Annotated[int, Field(ge=0)] = option(
         0, "random seed; the same seed gives the same weights", "training"

@@ -1,44 +1,53 @@
-"""Build the shipped models from their corpora: train the parts, evaluate both models, install them."""
+"""The shipped model from a pretrained trunk and corpora: train its heads, evaluate, install."""
 
 import json
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
-import ray
+import torch
 
-from dev.mini.cards import measured, with_figures
+from dev.mini.cards import measured, new_card, with_figures
+from dev.mini.heads import fit
 from dev.mini.options import CORPORA, MiniConfig
-from dev.mini.starts import write_audio_start, write_specialist_start
 from dev.mini.text_tower import TextTowerConfig, build
+from dev.mini.vectors import captions, encoded, new_network, set_heads
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.options import load_config
-from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.evaluate import evaluate
+from zsfuse_ray.models.families.pooled import PooledAlm, Trunk
 from zsfuse_ray.reporting.evaluation import write
-from zsfuse_ray.training.run import RUN, train
 
-RECIPES = Path(__file__).parent  # specialist.yaml and alm.yaml
+MODEL = "mini"
+HIDDEN = 256  # of the audio projection
 
 
 def train_parts(config: MiniConfig) -> None:
-    """Build the text, specialist and alm of ``config.parts`` in the output folder; existing ones are kept."""
+    """Make the parts text and heads in the output folder, if requested; an existing text encoder is kept."""
     out = Path(config.output)
     if "text" in config.parts and not (out / "text" / "config.json").exists():
         build(TextTowerConfig(output=str(out / "text"), seed=config.seed))
-    if "specialist" in config.parts:
-        start = out / "start_specialist"
-        if not (out / "specialist" / RUN).exists():
-            write_specialist_start(start, load(sources(config), "mini"), config.seed)
-        _train(config, "specialist", init=str(start))
-    if "alm" in config.parts:
-        if not (out / "text" / "config.json").exists():
-            raise InputError(f"{out}/text: no text encoder; build it first with --parts text")
-        write_audio_start(out / "start_alm")
-        _train(config, "alm", init=str(out / "start_alm"), text=str(out / "text"))
+    if "heads" in config.parts:
+        train_heads(config)
+
+
+def train_heads(config: MiniConfig) -> None:
+    """Train the heads on all but the test speakers of the corpora; write the model and its card."""
+    out = Path(config.output)
+    if not (out / "text" / "config.json").exists():
+        raise InputError(f"{out}/text: no text encoder there yet; make it with --parts text")
+    clips = load(sources(config), "mini")
+    network, extractor, tokenizer = new_network(config.init, out / "text", label_set(clips), HIDDEN)
+    trunk = Trunk(network, extractor, torch.float32)
+    name = "-".join(("vectors", *(source.partition(":")[0] for source in sources(config))))
+    values, split = encoded(trunk, clips, out / f"{name}.npz")
+    alm = PooledAlm.of_trunk(trunk, tokenizer)
+    set_heads(network, fit(values.of(split != "test"), captions(alm, values.labels), HIDDEN, config.seed))
+    alm.save(out / MODEL, torch.float16)
+    (out / MODEL / "README.md").write_text(new_card(clips, shlex.join(command(config)), config.init))
 
 
 def sources(config: MiniConfig, tested: bool = False) -> tuple[str, ...]:
@@ -50,38 +59,23 @@ def sources(config: MiniConfig, tested: bool = False) -> tuple[str, ...]:
     return tuple(f"{name}:{config.corpora}/{name}" for name in ((tested and config.leave_out) or trained))
 
 
-def _train(config: MiniConfig, task: str, **start: str) -> None:
-    options: dict[str, Any] = {**start, "corpus": sources(config), "splits": "mini"}
-    options |= {"seed": config.seed, "output": f"{config.output}/{task}"}
-    if config.epochs:
-        options["epochs"] = config.epochs
-    training, preset = load_config(TrainConfig, config_file=RECIPES / f"{task}.yaml", **options)
-    try:
-        train(training, preset, shlex.join(command(config, task)))
-    finally:
-        ray.shutdown()
-
-
-def command(config: MiniConfig, part: str) -> list[str]:
-    """Return the command line that builds only this part, for its card."""
-    words = ["python", "-m", "dev.mini", "--corpora", config.corpora, "--output", config.output]
-    words += ["--parts", part, "--seed", str(config.seed)]
-    if config.leave_out:
-        words += ["--leave-out", ",".join(config.leave_out)]
-    if config.epochs:
-        words += ["--epochs", str(config.epochs)]
-    return words
+def command(config: MiniConfig) -> list[str]:
+    """Return the command line that trains the heads, for the card."""
+    trunk = Path(config.init).name if Path(config.init).is_dir() else config.init
+    words = ["python", "-m", "dev.mini", "--corpora", "corpora", "--output", "build", "--init", trunk]
+    words += ["--parts", "heads", "--seed", str(config.seed)]
+    return [*words, "--leave-out", ",".join(config.leave_out)] if config.leave_out else words
 
 
 def measure(config: MiniConfig) -> None:
-    """Evaluate both models on held-out speakers or corpora; write the metrics to their cards."""
+    """Evaluate the model on test speakers, or on left-out corpora; write the figures into its card."""
     out = Path(config.output)
     options, preset = load_config(
         EvaluateConfig,
-        alm=f"{out}/alm",
-        specialist=f"{out}/specialist",
+        alm=f"pooled-alm:{out}/{MODEL}",
+        specialist=f"pooled:{out}/{MODEL}",
         corpus=sources(config, tested=True),
-        splits=None if config.leave_out else "mini",  # left-out corpora are tested on all speakers
+        splits=None if config.leave_out else "mini",  # what was left out is tested on all its speakers
         output=f"{out}/figures",
         overwrite=True,
     )
@@ -90,20 +84,18 @@ def measure(config: MiniConfig) -> None:
     print(write(evaluated.out, result))
     if not config.leave_out:
         (out / "figures.json").write_text(json.dumps(measured(result), indent=1) + "\n")
-        for part in ("alm", "specialist"):
-            card = out / part / "README.md"
-            card.write_text(with_figures(card.read_text(), result))
+        card = out / MODEL / "README.md"
+        card.write_text(with_figures(card.read_text(), result))
 
 
 def install(out: Path, weights: Path) -> None:
-    """Copy the files of both models that score loads (no checkpoints or curves) to the shipped weights."""
+    """Copy the model into the folder of shipped weights, with its figures."""
     if not (out / "figures.json").exists():
-        raise InputError(f"{out}: the models are not evaluated yet; run --parts figures before install")
-    for part in ("specialist", "alm"):
-        source, target = out / part, weights / f"mini-{part}"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for pattern in ("*config.json", "model.safetensors", "tokenizer.json", "README.md"):
-            for file in source.glob(pattern):
-                shutil.copyfile(file, target / file.name)
+        raise InputError(f"{out}: the model is not evaluated yet; run --parts figures before install")
+    target = weights / MODEL
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for pattern in ("*config.json", "model.safetensors", "tokenizer.json", "README.md"):
+        for file in (out / MODEL).glob(pattern):
+            shutil.copyfile(file, target / file.name)
     shutil.copyfile(out / "figures.json", weights / "figures.json")

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoTokenizer, BertModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from dev.mini.emotion_words import LEARNED
 from dev.mini.heads import Clips, Heads
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import SYNONYMS
 from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.models.families.pooled import Trunk
 from zsfuse_ray.models.networks.pooled import PooledConfig, PooledNetwork
@@ -94,10 +94,10 @@ def encoded(trunk: Trunk, clips: pa.Table, cache: Path) -> tuple[Clips, NDArray[
 
 
 def captions(alm: Any, labels: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
-    """Return embeddings (n, D) of captions for each label: all words for it in templates of emotion alone."""
+    """Return embeddings (n, D) of captions for each label: its synonyms in templates of emotion alone."""
     templates = [template for template in CAPTIONS if placeholders(template) == ("emotion",)]
     return {
-        label: alm.embed_text([t.replace("{emotion}", word) for t in templates for word in LEARNED[label]])[
+        label: alm.embed_text([t.replace("{emotion}", word) for t in templates for word in SYNONYMS[label]])[
             0
         ].numpy()
         for label in labels

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
-from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.readout import Readout
 from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
 

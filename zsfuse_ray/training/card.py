@@ -48,15 +48,13 @@ def card(
         "---",
         yaml.safe_dump(front, sort_keys=False).strip(),
         "---",
-        _licence_line(table, licences),
+        licence_line(table, licences),
         "",
         "# Model",
         *facts,
         "",
         "# Data",
-        "| corpus | split | clips | speakers | labels |",
-        "|---|---|---|---|---|",
-        *_data_rows(table),
+        *data_table(table),
         "",
         *([f"Speakers held out of training for dev: {listed(held_out, most=None)}.", ""] if held_out else []),
         "# Training",
@@ -92,15 +90,17 @@ def _figures_line(best: Mapping[str, float], epochs: int) -> str:
     )
 
 
-def _licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
+def licence_line(table: pa.Table, licences: Mapping[str, str]) -> str:
+    """Return the first line of a card: the corpora and their terms."""
     corpora = sorted({str(name) for name in table["corpus"].to_pylist()})
     parts = [f"{name} ({licences.get(name, 'licence not stated')})" for name in corpora]
     return f"Trained on {', '.join(parts)}: the use of the weights is bound by these licences."
 
 
-def _data_rows(table: pa.Table) -> list[str]:
+def data_table(table: pa.Table) -> list[str]:
+    """Return the Markdown lines of a table of clips, speakers and labels by corpus and split."""
     rows = table.select(["corpus", "split", "speaker", "emotion"]).to_pylist()
-    lines = []
+    lines = ["| corpus | split | clips | speakers | labels |", "|---|---|---|---|---|"]
     for corpus, split in sorted({(str(r["corpus"]), str(r["split"])) for r in rows}):
         of = [r for r in rows if (str(r["corpus"]), str(r["split"])) == (corpus, split)]
         speakers = len({r["speaker"] for r in of if r["speaker"] is not None})

@@ -136,6 +136,15 @@ class PooledAlm(AudioLanguageModel):
         self._trunk = trunk
         self.put_together(checkpoint, trunk.network, trunk.extractor, load_part(AutoTokenizer, source))
 
+    @classmethod
+    def of_trunk(cls, trunk: Trunk, tokenizer: Any) -> "PooledAlm":
+        """Return the ALM of a trunk in memory."""
+        model = cls.__new__(cls)
+        model.revision, model.licence, model.trained_on, model.dtype = None, None, (), trunk.dtype
+        model._trunk = trunk
+        model.put_together("the new model", trunk.network, trunk.extractor, tokenizer)
+        return model
+
     def put_together(self, name: str, network: Any, extractor: Any, tokenizer: Any) -> None:
         """Set all attributes, see `AudioLanguageModel.put_together`."""
         self.network, self.extractor, self.tokenizer = network, extractor, tokenizer
