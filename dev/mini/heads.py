@@ -1,8 +1,8 @@
 """The heads of the shipped model, trained on vectors of its frozen trunk.
 
 Each clip is seen three times: standardised; normalised by its speaker; and normalised by statistics of a part
-of its speaker's clips, most of them neutral, as in an archive. So the same heads work on a single clip and with
-``--normalise``. All corpora have the same weight, and so have all labels of a corpus.
+of its speaker's clips, most of them neutral, as in an archive. So the same heads work on a single clip and
+with ``--normalise``. All corpora have the same weight, and so have all labels of a corpus.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the heads are trained on: vectors of the corpora from the trunk, and captions from the text encoder."""
+"""Training data of the heads: vectors of the corpora from the trunk, captions from the text encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _NAMES = {r"^model\.encoder\.": "", r"^encoder\.": ""}  # of a whole Whisper, as
 def new_network(
     init: str, text: Path, labels: tuple[str, ...], hidden: int
 ) -> tuple[PooledNetwork, Any, Any]:
-    """Return a network of the trunk of init and the text encoder of text, a feature extractor and a tokenizer.
+    """Return a network of two encoders with random heads, its feature extractor and its tokenizer.
 
     init: a Whisper model or its encoder alone, hub id or folder; its first LAYERS layers are used. text: a
     folder with a BERT, whose mean output is the common space. The heads have random weights.

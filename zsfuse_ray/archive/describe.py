@@ -95,8 +95,8 @@ def _readout(specialist: Any, alm: Any, config: LabellingOptions) -> Readout:
     classifier = getattr(specialist, "classifier", None)
     if classifier is None:
         raise InputError(
-            f"--normalise {config.normalise}: --specialist {config.specialist} has no head for normalised vectors; "
-            "use --normalise none, or the default specialist"
+            f"--normalise {config.normalise}: --specialist {config.specialist} has no head for normalised "
+            "vectors; use --normalise none, or the default specialist"
         )
     is_shared = alm is not None and hasattr(alm, "projection") and alm.revision == specialist.revision
     return Readout(classifier, alm.projection if is_shared else None)

@@ -1,4 +1,4 @@
-"""Group statistics of the specialist's vectors, for ``--normalise``: per recording in a part, per speaker in all."""
+"""Statistics of the specialist's vectors per recording or speaker, for ``--normalise``."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,8 @@ def check_normalise(normalise: Normalise, plan: "Plan") -> None:
     """InputError if vectors are to be normalised per speaker and the plan has no speakers."""
     if normalise == "speaker" and SPEAKER not in plan.columns:
         raise InputError(
-            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use --normalise recording"
+            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
+            "--normalise recording"
         )
 
 

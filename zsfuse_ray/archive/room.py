@@ -22,12 +22,12 @@ def look_at_models(
     keys: Mapping[str, str] | None = None,
     config: ScoreConfig | None = None,
 ) -> Loaded:
-    """Facts of each model (those in run.json, sizes of outputs), and the prompts and heads of those that label.
+    """Facts of each model (for run.json, sizes of outputs), and prompts and heads of the models that label.
 
-    keys: the models that label, by kind. Loads, once, each model that is not `known` or that the config needs,
-    the ALM for its prompts and with --normalise the specialist for its head: in a Ray task if Ray is running,
-    else in this process. InputError if a checkpoint is not what its family expects, or its revision differs
-    from that in its facts.
+    keys: the models that label, by kind. Loads, once, each model that is not `known` or that the config
+    needs, the ALM for its prompts and with --normalise the specialist for its head: in a Ray task if Ray is
+    running, else in this process. InputError if a checkpoint is not what its family expects, or its revision
+    differs from that in its facts.
     """
     again = set()
     if keys and config:

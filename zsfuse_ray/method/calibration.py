@@ -9,8 +9,8 @@ from zsfuse_ray.method.zeroshot import fit_temperature
 def tempered(posteriors: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
     """Return posteriors (n, C) to the power 1/temperature, normalised.
 
-    Of a softmax this is the softmax of its logits / temperature. A linear pool of two calibrated posteriors is
-    under-confident (Ranjan & Gneiting 2010), so a temperature below 1 is usual after fusion.
+    Of a softmax this is the softmax of its logits / temperature. A linear pool of two calibrated posteriors
+    is under-confident (Ranjan & Gneiting 2010), so a temperature below 1 is usual after fusion.
     """
     if temperature == 1:
         return posteriors

@@ -1,7 +1,7 @@
 """Normalise pooled vectors by the statistics of a recording or a speaker, shrunk to those of training.
 
-This removes what is constant over a group (voice, microphone, room). Groups with few segments stay close to the
-training statistics, so a single segment can be labelled too.
+This removes what is constant over a group (voice, microphone, room). Groups with few segments stay close to
+the training statistics, so a single segment can be labelled too.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ SHRINKAGE = (
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the vectors of G groups. counts: (G,); sums, squares: (G, V), float64, of values and squares."""
+    """Sums over the vectors of G groups. counts: (G,); sums, squares: (G, V), of values and squares."""
 
     groups: tuple[str, ...]
     counts: NDArray[np.int64]

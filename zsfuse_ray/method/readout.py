@@ -11,7 +11,7 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight (out, in), bia
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """classifier: the specialist's; projection: the layers of the ALM's, with GELU between, of the same vectors.
+    """classifier: the specialist's; projection: the ALM's layers on the same vectors, with GELU between.
 
     None for a model that is not used, or that reads other vectors.
     """

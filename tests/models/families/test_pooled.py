@@ -118,7 +118,7 @@ def test_models_are_named_by_family_or_by_folder(folder: Path) -> None:
     assert parse_spec(str(folder), "specialist").family == "pooled"
     assert parse_spec(str(folder), "alm").family == "pooled-alm"
     assert load(parse_spec(f"pooled:{folder}", "specialist")).labels == ("sad", "happy")
-    with pytest.raises(InputError, match="is no pooled model: config.json has model_type 'dual'"):
+    with pytest.raises(InputError, match=r"is no pooled model: config\.json has model_type 'dual'"):
         load(parse_spec("pooled:mini-alm", "specialist"))
 
 

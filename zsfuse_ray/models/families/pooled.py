@@ -1,7 +1,7 @@
 """The `pooled` families: a specialist and an ALM on one frozen speech encoder, which runs once for both.
 
-`pooled` is the classifier of a checkpoint, `pooled-alm` its projection beside a text encoder. Both of one process
-share the network, and the vectors of the clips that either has encoded last.
+`pooled` is the classifier of a checkpoint, `pooled-alm` its projection beside a text encoder. Both of one
+process share the network, and the vectors of the clips that either has encoded last.
 """
 
 from collections import OrderedDict
@@ -49,7 +49,7 @@ class Trunk:
 
     @torch.no_grad()
     def vectors(self, clips: list[Tensor]) -> Tensor:
-        """Return the standardised vectors (n, V) of clips, float32, from the last ones kept where possible."""
+        """Return the standardised vectors (n, V) of clips, float32; those of known clips are reused."""
         keys = [blake2b(clip.cpu().numpy().tobytes(), digest_size=16).digest() for clip in clips]
         new = {key: clip for key, clip in zip(keys, clips, strict=True) if key not in self._kept}
         if new:

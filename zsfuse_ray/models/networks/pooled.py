@@ -1,9 +1,9 @@
 """The network of the `pooled` families: a frozen speech encoder and small heads on its pooled output.
 
-The trunk is the first layers of a Whisper encoder (Radford et al. 2022, arXiv 2212.04356), applied at the length
-of the clip instead of 30 s of padding. Mean and standard deviation over time of its last layer, standardised,
-are the vector that a linear classifier and the projection into the space of a text encoder read.
-Folders are those of save_pretrained: config.json with model_type "pooled" and model.safetensors.
+The trunk is the first layers of a Whisper encoder (Radford et al. 2022, arXiv 2212.04356), applied at the
+length of the clip instead of 30 s of padding. Mean and standard deviation over time of its last layer,
+standardised, are the vector that a linear classifier and the projection into the space of a text encoder
+read. Folders are those of save_pretrained: config.json with model_type "pooled" and model.safetensors.
 """
 
 import math
@@ -67,7 +67,7 @@ class PooledNetwork(PreTrainedModel):
         self.post_init()
 
     def vectors(self, features: Tensor, frames: Tensor) -> Tensor:
-        """Return the standardised vectors (B, V) of log-mels (B, bands, T), of which `frames` (B,) are filled.
+        """Return standardised vectors (B, V) of log-mels (B, bands, T), of which `frames` (B,) are filled.
 
         Padding does not change a row: it is zeroed after the first convolution and masked in the attention.
         """
