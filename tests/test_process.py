@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs.jobs_support import heed_sigint
 from zsfuse_ray.errors import InputError, RunError
 from zsfuse_ray.process import run_job
 
@@ -125,7 +126,12 @@ run_job(main, [])
 """
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_sigint,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

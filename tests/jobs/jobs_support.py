@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -76,6 +77,11 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
         time.sleep(0.1)
+
+
+def heed_sigint() -> None:
+    """Restore SIGINT in a new process: it is ignored in the background jobs of a shell, and so in theirs."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def lines(text: str) -> Sequence[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.jobs.jobs_support import ROOT, speech, write_wav
+from tests.jobs.jobs_support import ROOT, heed_sigint, speech, write_wav
 
 EXPECTED = (
     r"starting Ray \(about 10 s\)",
@@ -60,7 +60,12 @@ def still_running(processes: dict[int, str]) -> list[str]:
 )
 def test_a_signal_stops_it_with_one_line(command, number: signal.Signals, code: int, shown: str) -> None:
     process = subprocess.Popen(
-        command[0], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command[0],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_sigint,
     )
     assert process.stderr is not None
     lines: list[str] = []
