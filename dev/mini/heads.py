@@ -6,7 +6,7 @@ with ``--normalise``. All corpora have the same weight, and so have all labels o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,13 @@ class Clips:
 
     def of(self, chosen: NDArray[Any]) -> "Clips":
         """The chosen clips."""
-        parts = (part[chosen] for part in (self.vectors, self.targets, self.corpora, self.speakers))
-        return Clips(*parts, self.labels)
+        return replace(
+            self,
+            vectors=self.vectors[chosen],
+            targets=self.targets[chosen],
+            corpora=self.corpora[chosen],
+            speakers=self.speakers[chosen],
+        )
 
     @property
     def possible(self) -> NDArray[np.bool_]:
@@ -81,7 +86,11 @@ def fit(clips: Clips, captions: Mapping[str, NDArray[np.float32]], hidden: int, 
     mean = (weights * clips.vectors).sum(axis=0)
     deviation = np.sqrt((weights * np.square(clips.vectors - mean)).sum(axis=0)) + 1e-6
     plain = ((clips.vectors - mean) / deviation).astype(np.float32)
-    views = [plain, normalised(plain, clips.speakers.astype(str)), _skewed(plain, clips, rng)]
+    views = [
+        plain,
+        normalised(plain, [str(speaker) for speaker in clips.speakers]),
+        _skewed(plain, clips, rng),
+    ]
     vectors = np.concatenate(views)
     targets, possible = np.tile(clips.targets, 3), np.tile(clips.possible, (3, 1))
     weights = np.tile(clips.weights, 3) / 3

@@ -38,9 +38,10 @@ def new_network(
         raise InputError(f"--init {init}: {settings.encoder_layers} encoder layers, at least {LAYERS} needed")
     settings.encoder_layers = LAYERS
     with quiet():
-        trunk, report = WhisperEncoder.from_pretrained(
+        loaded: Any = WhisperEncoder.from_pretrained(
             init, config=settings, key_mapping=_NAMES, dtype=torch.float32, output_loading_info=True
         )
+        trunk, report = loaded
         if report["missing_keys"]:
             raise InputError(f"--init {init}: the weights lack {min(report['missing_keys'])}")
         bert = BertModel.from_pretrained(text, add_pooling_layer=False, dtype=torch.float32)

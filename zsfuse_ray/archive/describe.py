@@ -98,8 +98,9 @@ def _readout(specialist: Any, alm: Any, config: LabellingOptions) -> Readout:
             f"--normalise {config.normalise}: --specialist {config.specialist} has no head for normalised "
             "vectors; use --normalise none, or the default specialist"
         )
-    is_shared = alm is not None and hasattr(alm, "projection") and alm.revision == specialist.revision
-    return Readout(classifier, alm.projection if is_shared else None)
+    projection = getattr(alm, "projection", None)
+    is_shared = projection is not None and alm.revision == specialist.revision
+    return Readout(classifier, projection if is_shared else None)
 
 
 def unknown_words(model: "AudioLanguageModel", labels: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.method.zeroshot import fit_temperature
 
 
-def tempered(posteriors: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
+def tempered(posteriors: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Return posteriors (n, C) to the power 1/temperature, normalised.
 
     Of a softmax this is the softmax of its logits / temperature. A linear pool of two calibrated posteriors

@@ -52,12 +52,13 @@ class PooledNetwork(PreTrainedModel):
 
     def __init__(self, config: PooledConfig):
         super().__init__(config)
-        size = 2 * config.trunk_config.d_model  # type: ignore[union-attr]
-        self.trunk = WhisperEncoder(config.trunk_config)  # type: ignore[arg-type]
+        trunk: Any = config.trunk_config
+        size = 2 * trunk.d_model
+        self.trunk = WhisperEncoder(trunk)
         self.text_model = encoder_of(config.text_config)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
-        self.classifier = nn.Linear(size, config.num_labels)
+        self.classifier = nn.Linear(size, len(config.id2label or ()))
         self.audio_projection = nn.Sequential(
             nn.Linear(size, config.projection_hidden),
             nn.GELU(),
