@@ -19,6 +19,14 @@ from zsfuse_ray.models.networks.pooled import PooledConfig, PooledNetwork
 WORDS = ("[PAD]", "[UNK]", "sad", "happy", "this", "is")
 
 
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
+    )
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pooled")
@@ -42,11 +50,7 @@ def folder(tmp_path_factory) -> Path:
         network.deviation.uniform_(0.5, 2)
         network.save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
-    ).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
     return folder
 
 
