@@ -12,7 +12,7 @@ import pytest
 from tests.archive.encoded_folders import BOTH, LABELLING, LABELS, MODELS, Small, every_segment, small_archive
 from zsfuse_ray.archive import describe, elsewhere
 from zsfuse_ray.archive.console import exit_code
-from zsfuse_ray.archive.describe import Prompts
+from zsfuse_ray.archive.describe import Loaded, Prompts
 from zsfuse_ray.archive.elsewhere import _with_tables_options, label_table
 from zsfuse_ray.archive.layout import PASSES, PLAN, RECORDINGS, RUN, SEGMENTS
 from zsfuse_ray.archive.parts import LabelTask, label_part
@@ -46,11 +46,11 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list:
     """Replaces the loading of models by fixed prompts; contains the arguments of each call."""
     arguments: list = []
 
-    def look(specs: Mapping[str, ModelSpec], known: dict, prompted: str, config: ScoreConfig):
-        assert prompted == "alm"
+    def look(specs: Mapping[str, ModelSpec], known: dict, keys: dict, config: ScoreConfig):
+        assert keys == {kind: kind for kind in known}
         arguments.append((specs.get("alm"), known))
         bank = np.asarray(LABELLING.text)[None]
-        return known, Prompts(bank, LABELLING.scale, {"1": 0}) if specs else None
+        return Loaded(known, Prompts(bank, LABELLING.scale, {"1": 0}) if specs else None)
 
     monkeypatch.setattr(elsewhere, "look_at_models", look)
     return arguments

@@ -78,7 +78,7 @@ def test_recordings_without_a_speaker_are_groups_of_their_own() -> None:
 
 
 def test_speakers_are_needed(small: Small, task: LabelTask) -> None:
-    check_normalise("speaker", task.plan)
-    check_normalise("recording", small.plan)
+    check_normalise("speaker", task.plan.columns)
+    check_normalise("recording", small.plan.columns)
     with pytest.raises(InputError, match="needs a manifest with a column speaker"):
-        check_normalise("speaker", small.plan)
+        check_normalise("speaker", small.plan.columns)

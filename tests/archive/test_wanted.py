@@ -35,7 +35,12 @@ IDENTITIES = {"alm": "dual:1", "specialist": "classifier:2"}
 OTHER = {
     **{"labels": ("sad", "happy"), "templates": ("a {} voice",), "words": 2, "text_repeats": (1, 2)},
     **{"separator": ", ", "ensemble": "logit", "temperature": 2.0, "fusion": "loglinear", "weight": 0.25},
-    "unsure_below": 0.5,
+    **{
+        "unsure_below": 0.5,
+        "specialist_temperature": 0.5,
+        "fused_temperature": 2.0,
+        "normalise": "recording",
+    },
     **{"output": "other", "overwrite": True, "ray_address": "auto", "pools": "separate", "encoders": (1, 2)},
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
     **{"prune": True, "keep_encoded": False, "dashboard": True},
@@ -49,8 +54,8 @@ def changed(name: str) -> ScoreConfig:
     return dataclasses.replace(CONFIG, **{name: OTHER[name]})
 
 
-def digest(config: ScoreConfig = CONFIG, models=IDENTITIES, source: str = "") -> str:
-    return score_digest(config, models, source)
+def digest(config: ScoreConfig = CONFIG, models=IDENTITIES, source: str = "", increments: int = 1) -> str:
+    return score_digest(config, models, increments, source)
 
 
 @pytest.mark.parametrize("name", LABELLING)
@@ -91,6 +96,12 @@ def test_models_repeats_and_source_change_the_digest() -> None:
     assert digest(dataclasses.replace(CONFIG, audio_repeats=(2, 1, 2))) == digest(several)
     alone = {"specialist": "classifier:2"}
     assert digest(several, alone) == digest(CONFIG, alone)  # without an ALM audio repeats have no effect
+
+
+def test_growth_changes_all_labels_that_depend_on_other_recordings() -> None:
+    for normalise in ("none", "recording", "speaker"):
+        config = dataclasses.replace(CONFIG, normalise=normalise)
+        assert (digest(config, increments=2) != digest(config)) == (normalise == "speaker")
 
 
 def test_the_digest_of_embed_depends_on_models_and_repeats() -> None:

@@ -11,6 +11,7 @@ from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
+from zsfuse_ray.archive.normalise import check_normalise
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
@@ -42,7 +43,8 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         )
     facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
-    digest = score_digest(config, models, f"{table.uri} {table.plan.id}")
+    check_normalise(config.normalise, table.plan.columns)
+    digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}

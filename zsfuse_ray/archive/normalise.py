@@ -1,7 +1,7 @@
 """Statistics of the specialist's vectors per recording or speaker, for ``--normalise``."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,16 +9,13 @@ import pyarrow as pa
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.normalise import Sums
 
-if TYPE_CHECKING:
-    from zsfuse_ray.archive.plan import Plan
-
 Normalise = Literal["none", "recording", "speaker"]
 SPEAKER = "speaker"  # the manifest's column
 
 
-def check_normalise(normalise: Normalise, plan: "Plan") -> None:
-    """InputError if vectors are to be normalised per speaker and the plan has no speakers."""
-    if normalise == "speaker" and SPEAKER not in plan.columns:
+def check_normalise(normalise: Normalise, columns: Collection[str]) -> None:
+    """InputError if vectors are to be normalised per speaker and the manifest's columns have no speakers."""
+    if normalise == "speaker" and SPEAKER not in columns:
         raise InputError(
             f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
             "--normalise recording"

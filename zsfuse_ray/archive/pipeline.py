@@ -16,7 +16,7 @@ from zsfuse_ray.archive.estimate import models_on_sample, seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
-from zsfuse_ray.archive.listing import list_archive
+from zsfuse_ray.archive.listing import list_archive, own_columns
 from zsfuse_ray.archive.normalise import check_normalise
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
@@ -86,12 +86,15 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     """Label an archive. InputError or RunError if that fails before the tables are complete."""
     folder = _look(config)
     wanted = requested(config, folder.models)
-    digest = score_digest(config, {kind_of(key): identity(one.spec) for key, one in wanted.items()})
-    if folder.is_current(digest) and not folder.changes.grows(config.prune):
+    grows = folder.changes.grows(config.prune)
+    identities = {kind_of(key): identity(one.spec) for key, one in wanted.items()}
+    digest = score_digest(config, identities, folder.increments + grows)
+    if folder.is_current(digest) and not grows:
         return _nothing_to_do(config, folder)
     keys = {kind_of(key): key for key in wanted}
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
     lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
+    check_normalise(config.normalise, own_columns(folder.listing))
     check_labels(config, {kind: folder.models[key] for kind, key in keys.items() if key in folder.models})
     own_ray = _join_ray(config, wanted, lacks, len(stale))
     loaded = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models, keys, config)
@@ -103,7 +106,6 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     if config.overwrite:  # after all checks of the command
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
-    check_normalise(config.normalise, plan)
     run = begin_run(config, preset, folder.out, of_kind, digest)
     if prompts:
         run["models"]["alm"] |= prompts.recorded
@@ -173,6 +175,11 @@ class _Folder:
     def models(self) -> dict[str, dict[str, Any]]:
         """Facts of the models in encoded/, by their names there."""
         return self.encoded.models if self.encoded else {}
+
+    @property
+    def increments(self) -> int:
+        """Number of increments of the plan."""
+        return len(self.plan.increments) if self.plan else 0
 
     @property
     def is_labelled(self) -> bool:

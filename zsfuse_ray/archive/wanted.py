@@ -73,14 +73,16 @@ def recorded_identity(facts: Mapping[str, Any]) -> str:
     return model if revision is None else f"{split_name(model)[0]}:{revision}"
 
 
-def score_digest(config: ScoreConfig, models: Mapping[str, str], source: str = "") -> str:
+def score_digest(config: ScoreConfig, models: Mapping[str, str], increments: int, source: str = "") -> str:
     """A hash of what determines the tables of score.
 
-    models: their identities, by kind; source: the embedding table that is labelled, if any.
+    models: their identities, by kind; increments: their number in the plan: with statistics per speaker, new
+    recordings change the labels of all; source: the embedding table that is labelled, if any.
     """
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
-    return _hash([decides, dict(models), repeats, source])
+    extent = [increments] if config.normalise == "speaker" else []
+    return _hash([decides, dict(models), repeats, source, *extent])
 
 
 def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:
