@@ -14,7 +14,9 @@ from zsfuse_ray.errors import InputError, redact
 
 STORES = ("s3", "gs")  # object stores: read and written
 READ_ONLY = ("http", "https", "hf")
-_GCS_RETRIES = timedelta(seconds=60)  # pyarrow's own limit is 15 minutes
+# Limits of a request's retries in seconds; pyarrow's own is 15 minutes, also without any credentials.
+_READ_RETRIES_S = 5  # reads are retried here as well
+_TABLE_RETRIES_S = 60
 _GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # as in Google's client; an emulator needs no credentials
 
 
@@ -44,7 +46,7 @@ def table_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in check_scheme(uri, is_stored=True):
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     if uri.startswith("gs://"):
-        return _gcs(), uri.removeprefix("gs://")
+        return _gcs(_TABLE_RETRIES_S), uri.removeprefix("gs://")
     return pafs.FileSystem.from_uri(uri)
 
 
@@ -54,7 +56,7 @@ def audio_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     options: arguments of an HTTP filesystem.
     """
     if uri.startswith("gs://"):
-        return _ArrowStore(_gcs()), uri.removeprefix("gs://")
+        return _ArrowStore(_gcs(_READ_RETRIES_S)), uri.removeprefix("gs://")
     return url_to_fs(uri, **options)
 
 
@@ -73,5 +75,6 @@ class _ArrowStore(ArrowFSWrapper):
 
 
 @cache
-def _gcs() -> pafs.FileSystem:
-    return pafs.GcsFileSystem(anonymous=_GCS_EMULATOR in os.environ, retry_time_limit=_GCS_RETRIES)
+def _gcs(retries_s: int) -> pafs.FileSystem:
+    is_open = _GCS_EMULATOR in os.environ
+    return pafs.GcsFileSystem(anonymous=is_open, retry_time_limit=timedelta(seconds=retries_s))
