@@ -22,14 +22,26 @@ from zsfuse_ray.stores import check_scheme
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://b/a", "gs://b/a", "https://h/a.wav", "hf://d/a", "file:///a", "demo:1", "/a: b", "a.wav"]
+    "uri",
+    [
+        "s3://b/a",
+        "gs://b/a",
+        "https://h/a.wav",
+        "hf://d/a",
+        "file:///a",
+        "demo:1",
+        "/a: b",
+        "a::b.wav",
+        "a.wav",
+    ],
 )
 def test_readable_schemes(uri: str) -> None:
     assert check_scheme(uri) == uri
 
 
 @pytest.mark.parametrize(
-    "uri", ["ftp://h/a", "gopher://h", "zip://a.wav::s3://b/a.zip", "s3://b/a::file:///etc"]
+    "uri",
+    ["ftp://h/a", "gopher://h", "zip://a.wav::s3://b/a.zip", "s3://b/a::file:///etc", "filecache::s3://b/a"],
 )
 def test_other_schemes_are_refused(uri: str) -> None:
     with pytest.raises(InputError, match=r"cannot read .*https://"):
@@ -40,8 +52,10 @@ def test_other_schemes_are_refused(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["https://h/out", "hf://datasets/out", "hdfs://h/out"])
 def test_output_must_be_writable(uri: str) -> None:
-    with pytest.raises(InputError, match=r"cannot write .*\(a path, or s3://, gs://\)"):
+    with pytest.raises(InputError, match=r"is not supported here \(a path, or s3://, gs://\)"):
         Output.open(uri)
+    with pytest.raises(InputError, match="is not supported here"):
+        mirrored(uri)
 
 
 @pytest.fixture(scope="module")

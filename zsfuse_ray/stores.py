@@ -14,19 +14,22 @@ from zsfuse_ray.errors import InputError, redact
 
 STORES = ("s3", "gs")  # object stores: read and written
 READ_ONLY = ("http", "https", "hf")
-_GCS_RETRIES = timedelta(seconds=60)  # pyarrow's own limit is 15 minutes
+# Limits of a request's retries in seconds; pyarrow's own is 15 minutes, also without any credentials.
+_READ_RETRIES_S = 5  # reads are retried here as well
+_TABLE_RETRIES_S = 60
 _GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # as in Google's client; an emulator needs no credentials
 
 
-def check_scheme(uri: str, is_written: bool = False) -> str:
-    """Return the URI; InputError for a scheme that cannot be read, or with is_written written."""
+def check_scheme(uri: str, is_stored: bool = False) -> str:
+    """Return the URI; InputError for a scheme that cannot be read, or with is_stored cannot hold tables."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     scheme = match[1] if match else "file"
-    known = STORES if is_written else STORES + READ_ONLY
-    if scheme not in (*known, "file") or "::" in uri:
-        verb = "write" if is_written else "read"
+    known = STORES if is_stored else STORES + READ_ONLY
+    is_chain = "://" in uri and "::" in uri  # fsspec's; a local name may contain "::"
+    if scheme not in (*known, "file") or is_chain:
         names = ", ".join(f"{name}://" for name in known)
-        raise InputError(f"{redact(uri)}: cannot {verb} {scheme}:// (a path, or {names})")
+        problem = f"{scheme}:// is not supported here" if is_stored else f"cannot read {scheme}://"
+        raise InputError(f"{redact(uri)}: {problem} (a path, or {names})")
     return uri
 
 
@@ -38,12 +41,12 @@ def in_object_store(uri: str) -> bool:
 def table_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem for tables and checkpoints, and the path in it.
 
-    InputError for a scheme that cannot be written; OSError or ArrowException from the store.
+    InputError for a scheme that cannot hold tables; OSError or ArrowException from the store.
     """
-    if "://" not in check_scheme(uri, is_written=True):
+    if "://" not in check_scheme(uri, is_stored=True):
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     if uri.startswith("gs://"):
-        return _gcs(), uri.removeprefix("gs://")
+        return _gcs(_TABLE_RETRIES_S), uri.removeprefix("gs://")
     return pafs.FileSystem.from_uri(uri)
 
 
@@ -53,7 +56,7 @@ def audio_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     options: arguments of an HTTP filesystem.
     """
     if uri.startswith("gs://"):
-        return _ArrowStore(_gcs()), uri.removeprefix("gs://")
+        return _ArrowStore(_gcs(_READ_RETRIES_S)), uri.removeprefix("gs://")
     return url_to_fs(uri, **options)
 
 
@@ -72,5 +75,6 @@ class _ArrowStore(ArrowFSWrapper):
 
 
 @cache
-def _gcs() -> pafs.FileSystem:
-    return pafs.GcsFileSystem(anonymous=_GCS_EMULATOR in os.environ, retry_time_limit=_GCS_RETRIES)
+def _gcs(retries_s: int) -> pafs.FileSystem:
+    is_open = _GCS_EMULATOR in os.environ
+    return pafs.GcsFileSystem(anonymous=is_open, retry_time_limit=timedelta(seconds=retries_s))
