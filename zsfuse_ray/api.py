@@ -23,6 +23,7 @@ from zsfuse_ray.archive.probing import probe_recordings, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
+from zsfuse_ray.archive.wanted import with_normalise
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.label import LabellerOptions
@@ -48,9 +49,9 @@ class Labeller:
             raise InputError(
                 "--normalise speaker needs an archive with speakers; one file has --normalise recording"
             )
-        self.config = config
-        gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         specs = model_specs(config)
+        self.config = config = with_normalise(config, specs, ())
+        gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         loaded = load_models(specs, {key: key for key in specs}, config)
         self._facts = loaded.facts
         self._labelling = make_labelling(config, loaded.facts, loaded.prompts, loaded.readout)

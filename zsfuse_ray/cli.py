@@ -198,7 +198,7 @@ def tune(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     """Train a specialist or an audio-language model on labelled clips.
 
-        zsfuse train --train my_clips.csv --init mini-specialist --preset tiny --output my_specialist
+        zsfuse train --train my_clips.csv --init mini --preset tiny --output my_specialist
         zsfuse train --corpus ravdess:FOLDER,emodb:FOLDER --splits mini --preset finetune \\
             --init microsoft/wavlm-large --output my_specialist
         zsfuse train --train train.csv --dev dev.csv --init FOLDER --output my_specialist --workers 4

@@ -10,10 +10,9 @@ from tests.archive.encoded_folders import BOTH, LABELLING, THEIRS, VECTOR_DIM, S
 from zsfuse_ray.archive import reading
 from zsfuse_ray.archive.label import label, stale_parts
 from zsfuse_ray.archive.layout import SEGMENTS, plan_file
-from zsfuse_ray.archive.normalise import check_normalise, groups_of
+from zsfuse_ray.archive.normalise import groups_of
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.reading import read_part
-from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import label_columns
 from zsfuse_ray.method.normalise import normalised
 from zsfuse_ray.method.readout import Readout
@@ -75,10 +74,3 @@ def test_recordings_without_a_speaker_are_groups_of_their_own() -> None:
     recordings = pa.table({"recording_id": [1, 2, 3, 4], "speaker": ["a", None, "", "a"]})
     assert groups_of(recordings, "speaker") == ["speaker a", "recording 2", "recording 3", "speaker a"]
     assert groups_of(recordings, "recording") == [f"recording {n}" for n in (1, 2, 3, 4)]
-
-
-def test_speakers_are_needed(small: Small, task: LabelTask) -> None:
-    check_normalise("speaker", task.plan.columns)
-    check_normalise("recording", small.plan.columns)
-    with pytest.raises(InputError, match="needs a manifest with a column speaker"):
-        check_normalise("speaker", small.plan.columns)

@@ -18,6 +18,7 @@ from zsfuse_ray.archive.wanted import (
     requested,
     score_digest,
     to_encode,
+    with_normalise,
 )
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.label import LABELLING
@@ -115,7 +116,7 @@ def copies(tmp_path: Path) -> tuple[Path, Path]:
     """A shipped model in two places."""
     places = tmp_path / "one", tmp_path / "two"
     for place in places:
-        shutil.copytree(WEIGHTS / "mini-alm", place)
+        shutil.copytree(WEIGHTS / "mini", place)
     return places
 
 
@@ -125,7 +126,7 @@ def facts_of(spec: ModelSpec) -> dict:
 
 
 def test_a_model_is_identified_by_its_weights(copies: tuple[Path, Path]) -> None:
-    one, two = (ModelSpec("dual", str(place)) for place in copies)
+    one, two = (ModelSpec("pooled-alm", str(place)) for place in copies)
     assert identity(one) == identity(two)
     facts = facts_of(one)
     assert recorded_identity(facts) == identity(two)
@@ -198,3 +199,28 @@ def test_repetitions_are_counted_for_alms_only(crop: str) -> None:
         "repeat_pad",
         crop == "seeded",
     )
+
+
+@pytest.mark.parametrize(
+    ("normalise", "family", "columns", "expected"),
+    [
+        ("auto", "pooled", {}, "recording"),
+        ("auto", "pooled", {"speaker"}, "speaker"),
+        ("auto", "classifier", {"speaker"}, "none"),
+        ("auto", "my.module:Class", {"speaker"}, "none"),
+        ("auto", None, {"speaker"}, "none"),
+        ("none", "pooled", {"speaker"}, "none"),
+        ("recording", "classifier", {"speaker"}, "recording"),
+        ("speaker", "pooled", {"speaker"}, "speaker"),
+    ],
+)
+def test_how_vectors_are_normalised(normalise, family, columns, expected) -> None:
+    config = dataclasses.replace(CONFIG, normalise=normalise)
+    found = with_normalise(config, {"specialist": ModelSpec(family, "x")} if family else {}, columns)
+    assert found == dataclasses.replace(CONFIG, normalise=expected)
+
+
+def test_normalising_per_speaker_needs_speakers() -> None:
+    config = dataclasses.replace(CONFIG, normalise="speaker")
+    with pytest.raises(InputError, match="needs a manifest with a column speaker"):
+        with_normalise(config, {"specialist": ModelSpec("pooled", "x")}, {"language"})

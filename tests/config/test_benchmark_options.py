@@ -46,4 +46,4 @@ def test_encoder_options_are_passed_to_the_jobs(tmp_path):
     file.write_text(yaml.safe_dump(given | {"input": "demo", "output": "out"}))
     config, _ = load_config(ScoreConfig, config_file=file)
     assert (config.alm, config.audio_repeats, config.encoders) == ("clap:folder", (1, 3), (1, 2))
-    assert (config.batch_s, config.specialist) == (20, "classifier:mini-specialist")
+    assert (config.batch_s, config.specialist) == (20, "pooled:mini")

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import fields
+from importlib import resources
 from typing import Any
 
 import pytest
+import yaml
 
 from dev.mini.options import MiniConfig
 from zsfuse_ray.config.benchmark import BenchmarkConfig
@@ -73,8 +75,9 @@ def test_shown_defaults_equal_recorded_values(help_of, verb: str, preset: str | 
 
 def test_score_shows_the_defaults_of_its_preset(help_of) -> None:
     usual, paper = (options_of(help_of(ScoreConfig, *argv)) for argv in ([], ["--preset", "paper"]))
-    assert default_in(usual["weight"]) == "0.45"
-    assert default_in(usual["temperature"]) == "1.21"
+    preset = yaml.safe_load((resources.files("zsfuse_ray") / "presets/score/mini.yaml").read_text())
+    for name in ("weight", "temperature", "specialist_temperature", "fused_temperature"):
+        assert default_in(usual[name.replace("_", "-")]) == str(preset[name])
     assert default_in(usual["labels"]) == "angry,happy,sad,neutral,fearful,disgust,surprised"
     assert default_in(paper["weight"]) == "0.5"
     assert default_in(paper["alm"]) == "clap:laion/larger_clap_general"

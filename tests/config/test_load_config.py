@@ -1,8 +1,10 @@
 """Options by name: the same checks and the same override order as a command line's."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
@@ -26,7 +28,8 @@ def test_override_order_keyword_tuned_file_preset(tmp_path: Path):
     assert name == "mini"
     assert (config.weight, config.temperature, config.fusion) == (0.3, 1.2, "loglinear")
     assert config.labels == preset.labels
-    assert (preset.weight, preset.temperature) == (0.45, 1.21)
+    of_preset = yaml.safe_load((resources.files("zsfuse_ray") / "presets/score/mini.yaml").read_text())
+    assert (preset.weight, preset.temperature) == (of_preset["weight"], of_preset["temperature"])
     argv = ["--preset", "mini", "--config", str(file), "--tuned", str(tuned), "--weight", "0.3"]
     assert parse(ScoreConfig, [*argv, "--input", "demo", "--output", "out"], "") == (config, name)
 

@@ -14,7 +14,7 @@ from dev.mini.__main__ import main
 from dev.mini.options import MiniConfig
 from dev.mini.vectors import LAYERS, new_network
 from tests.jobs.jobs_support import speech, write_wav
-from tests.models.families.test_pooled import WORDS, word_tokenizer
+from tests.models.tiny_pooled import WORDS, word_tokenizer
 from zsfuse_ray.config.options import build, parse
 from zsfuse_ray.corpora.clips import CLIPS
 from zsfuse_ray.errors import InputError

@@ -7,17 +7,16 @@ from typing import Any
 import ray.exceptions
 
 from zsfuse_ray.archive import console
-from zsfuse_ray.archive.describe import check_labels, make_labelling
+from zsfuse_ray.archive.describe import check_labels, make_labelling, model_specs
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
-from zsfuse_ray.archive.normalise import check_normalise
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
-from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest
+from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest, with_normalise
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.config.score import DECIDED, ScoreConfig
@@ -43,7 +42,8 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         )
     facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
-    check_normalise(config.normalise, table.plan.columns)
+    given = config
+    config = with_normalise(config, model_specs(config), table.plan.columns)
     digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
@@ -62,7 +62,8 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     labelling = make_labelling(config, facts, prompts, loaded.readout)
     if config.overwrite:  # after all checks of the command
         clear(out)
-    run = begin_run(config, preset, out, facts, digest)
+    run = begin_run(given, preset, out, facts, digest)
+    run["normalise"] = config.normalise
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}

@@ -1,25 +1,15 @@
 """Statistics of the specialist's vectors per recording or speaker, for ``--normalise``."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.normalise import Sums
 
-Normalise = Literal["none", "recording", "speaker"]
+Normalise = Literal["auto", "none", "recording", "speaker"]  # auto is resolved before labelling
 SPEAKER = "speaker"  # the manifest's column
-
-
-def check_normalise(normalise: Normalise, columns: Collection[str]) -> None:
-    """InputError if vectors are to be normalised per speaker and the manifest's columns have no speakers."""
-    if normalise == "speaker" and SPEAKER not in columns:
-        raise InputError(
-            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
-            "--normalise recording"
-        )
 
 
 def groups_of(recordings: pa.Table, normalise: Normalise) -> list[str]:

@@ -17,7 +17,6 @@ from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive, own_columns
-from zsfuse_ray.archive.normalise import check_normalise
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
@@ -33,6 +32,7 @@ from zsfuse_ray.archive.wanted import (
     repetitions,
     requested,
     score_digest,
+    with_normalise,
 )
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.score import ArchiveOptions, PlanConfig, RunConfig, ScoreConfig
@@ -86,15 +86,16 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     """Label an archive. InputError or RunError if that fails before the tables are complete."""
     folder = _look(config)
     wanted = requested(config, folder.models)
+    keys = {kind_of(key): key for key in wanted}
+    given, specs = config, {kind_of(key): one.spec for key, one in wanted.items()}
+    config = with_normalise(config, specs, own_columns(folder.listing))
     grows = folder.changes.grows(config.prune)
-    identities = {kind_of(key): identity(one.spec) for key, one in wanted.items()}
+    identities = {kind: identity(spec) for kind, spec in specs.items()}
     digest = score_digest(config, identities, folder.increments + grows)
     if folder.is_current(digest) and not grows:
         return _nothing_to_do(config, folder)
-    keys = {kind_of(key): key for key in wanted}
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
     lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
-    check_normalise(config.normalise, own_columns(folder.listing))
     check_labels(config, {kind: folder.models[key] for kind, key in keys.items() if key in folder.models})
     own_ray = _join_ray(config, wanted, lacks, len(stale))
     loaded = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models, keys, config)
@@ -106,7 +107,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     if config.overwrite:  # after all checks of the command
         clear(folder.out)
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
-    run = begin_run(config, preset, folder.out, of_kind, digest)
+    run = begin_run(given, preset, folder.out, of_kind, digest)
+    run["normalise"] = config.normalise
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: one.audio_repeats for key, one in wanted.items()}

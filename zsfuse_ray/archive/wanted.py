@@ -2,18 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from zsfuse_ray.archive.describe import is_model
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
-from zsfuse_ray.config.label import LABELLING
+from zsfuse_ray.config.label import LABELLING, LabellingOptions
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import ENCODING, RunConfig, ScoreConfig
-from zsfuse_ray.models.catalog import ModelSpec, named_in_data, parse_spec, revision_of, split_name
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.catalog import MODELS, ModelSpec, named_in_data, parse_spec, revision_of, split_name
+
+T = TypeVar("T", bound=LabellingOptions)
 
 PREPROCESSING = 1  # increment when decoding, segmentation or resampling change the models' input
 
@@ -59,6 +64,25 @@ def to_encode(
 def _recorded_spec(key: str, model: str) -> ModelSpec:
     kind = kind_of(key)
     return parse_spec(named_in_data(model, "encoded/", f"--{kind}"), kind)
+
+
+def with_normalise(config: T, specs: Mapping[str, ModelSpec], columns: Collection[str]) -> T:
+    """Return the options with the value of ``--normalise auto``.
+
+    specs: the models by kind; columns: those of the archive's manifest. InputError if vectors are to be
+    normalised per speaker and the manifest names no speakers.
+    """
+    if config.normalise == "speaker" and SPEAKER not in columns:
+        raise InputError(
+            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
+            "--normalise recording"
+        )
+    if config.normalise != "auto":
+        return config
+    family = MODELS.get(specs["specialist"].family) if "specialist" in specs else None
+    if family is None or not family.normalises:
+        return replace(config, normalise="none")
+    return replace(config, normalise="speaker" if SPEAKER in columns else "recording")
 
 
 def identity(spec: ModelSpec) -> str:

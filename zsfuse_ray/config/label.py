@@ -88,10 +88,11 @@ class LabellingOptions(PromptOptions):
     fused_temperature: Annotated[float, Field(gt=0)] = option(
         1.0, "temperature of the fused posterior; above 1 lowers the confidence", "fusion"
     )
-    normalise: Literal["none", "recording", "speaker"] = option(
-        "none",
+    normalise: Literal["auto", "none", "recording", "speaker"] = option(
+        "auto",
         "normalise the specialist's vectors by the statistics of their recording, or of the speaker that a "
-        "manifest's column speaker names; only for a specialist trained for it, such as the default",
+        "manifest's column speaker names; for a specialist trained for it, such as the default; auto: "
+        "speaker if the manifest has that column, else recording; none for other specialists",
         "models",
     )
     unsure_below: Fraction = option(

@@ -20,8 +20,8 @@ _NAMED = (
 class ModelOptions(Options):
     """The models, and how they encode audio."""
 
-    alm: str = option("dual:mini-alm", f"audio-language model: {_NAMED}", "models", "MODEL")
-    specialist: str = option("classifier:mini-specialist", f"specialist: {_NAMED}", "models", "MODEL")
+    alm: str = option("pooled-alm:mini", f"audio-language model: {_NAMED}", "models", "MODEL")
+    specialist: str = option("pooled:mini", f"specialist: {_NAMED}", "models", "MODEL")
     audio_repeats: Repeats = option(
         (1,), "a: copies of the audio; with several values, the scores are averaged", "models"
     )

@@ -31,14 +31,14 @@ class TrainConfig(AugmentationOptions):
     """Options of ``zsfuse train``. Presets are recipes: everything but the data."""
 
     preset_folder: ClassVar[str | None] = "train"
-    needed: ClassVar[Mapping[str, Any]] = {"init": "mini-specialist", "train": "clips.csv", "output": "model"}
+    needed: ClassVar[Mapping[str, Any]] = {"init": "mini", "train": "clips.csv", "output": "model"}
 
     task: Literal["specialist", "alm"] = option(
         "specialist", "specialist: labels of clips; alm: captions of clips", "models"
     )
     init: str = option(
         "",
-        "model to start from: mini-specialist, a hub id, a folder, or a folder without weights (config.json "
+        "model to start from: mini, a hub id, a folder, or a folder without weights (config.json "
         "and preprocessor_config.json), which starts from random weights",
         "models",
         "MODEL",

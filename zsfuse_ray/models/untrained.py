@@ -3,11 +3,7 @@
 With them every code path runs in seconds, offline. Their outputs are meaningless.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from getpass import getuser
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ from transformers import (
 
 from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
+from zsfuse_ray.models.temporary import written_once
 
 _CARD = """---
 license: apache-2.0
@@ -38,25 +35,10 @@ Random weights, for tests and dry runs: the outputs are meaningless.
 
 
 def untrained(family: str) -> Path:
-    """Return the folder of the family's untrained checkpoint, written on first use.
-
-    Safe for concurrent processes: each writes its own folder, and the first rename wins.
-    """
+    """Return the folder of the family's untrained checkpoint, written on first use."""
     makers = {"clap": untrained_alm, "dual": untrained_dual, "classifier": untrained_specialist}
     recipe = Path(__file__).read_bytes() + f"{torch.__version__} {transformers.__version__}".encode()
-    cache = Path(tempfile.gettempdir()) / f"zsfuse_ray-{getuser()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
-    folder = cache / f"untrained-{family}-{sha256(recipe).hexdigest()[:12]}"
-    if not folder.is_dir():
-        fresh = Path(tempfile.mkdtemp(dir=cache))
-        makers[family](fresh)
-        try:
-            os.rename(fresh, folder)
-        except OSError:
-            shutil.rmtree(fresh)
-            if not folder.is_dir():
-                raise
-    return folder
+    return written_once(f"untrained-{family}-{sha256(recipe).hexdigest()[:12]}", makers[family])
 
 
 def untrained_alm(folder: Path, seed: int = 0) -> None:

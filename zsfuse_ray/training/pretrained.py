@@ -12,6 +12,7 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
 from zsfuse_ray.models.checkpoints.load import download, load_part
+from zsfuse_ray.training.encoders import POOLED, speech_encoder
 
 # Parameter names in transformers' audio classifiers: the head on top of the layers, and the feature encoder
 # in front of the first layer.
@@ -21,7 +22,8 @@ FEATURES = ("feature_extractor.", "patch_embeddings.", "encoder.conv1.", "encode
 
 def start_of(config: TrainConfig) -> Checkpoint:
     """Return the --init checkpoint; InputError if transformers has no audio classifier of its type."""
-    checkpoint = resolve(config.init.removeprefix("classifier:"))
+    family, colon, name = config.init.partition(":")
+    checkpoint = speech_encoder(resolve(name if colon and family in ("classifier", POOLED) else config.init))
     model_type = checkpoint.config.get("model_type")
     if model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         hint = nearest(str(model_type), MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)

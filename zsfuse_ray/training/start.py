@@ -22,6 +22,7 @@ from zsfuse_ray.models.checkpoints.load import download, load_part, quiet
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.dual import DUAL_FRONT_ENDS, Dual
 from zsfuse_ray.models.networks.dual import ENCODERS, DualConfig, DualNetwork
+from zsfuse_ray.training.encoders import POOLED, speech_encoder, text_encoder
 from zsfuse_ray.training.pretrained import quieten
 
 _FAMILIES: dict[str, Any] = {"clap": (Clap, ClapModel), "dual": (Dual, DualNetwork)}
@@ -35,12 +36,13 @@ def check_start(config: TrainConfig) -> int:
         if config.text:
             raise InputError(f"omit --text {config.text}: {config.init} is an ALM and has a text encoder")
     else:
-        if not config.text:
+        text = text_start(config)
+        if text is None:
             raise InputError(
                 f"{config.init} is no ALM (model_type {model_type!r} in its config.json); to use it as the "
                 "audio encoder of a new ALM, give a text encoder with --text MODEL"
             )
-        for name, start in ((config.init, checkpoint), (config.text, resolve(config.text))):
+        for name, start in ((config.init, checkpoint), (text.path_or_id, text)):
             model_type = start.config.get("model_type")
             if model_type not in CONFIG_MAPPING:
                 raise InputError(
@@ -57,9 +59,22 @@ def check_start(config: TrainConfig) -> int:
 
 
 def audio_start(config: TrainConfig) -> Checkpoint:
-    """Return the --init checkpoint, given with or without its family."""
+    """Return the --init checkpoint; of a pooled model its speech encoder."""
+    return speech_encoder(_init(config))
+
+
+def text_start(config: TrainConfig) -> Checkpoint | None:
+    """Return the text encoder of a new ALM: that of --text, or of a pooled model in --init."""
+    if config.text:
+        return text_encoder(resolve(config.text))
+    both = _init(config)
+    return text_encoder(both) if both.config.get("model_type") == POOLED else None
+
+
+def _init(config: TrainConfig) -> Checkpoint:
+    """The --init checkpoint, given with or without its family."""
     family, colon, checkpoint = config.init.partition(":")
-    return resolve(checkpoint if colon and family in _FAMILIES else config.init)
+    return resolve(checkpoint if colon and family in (*_FAMILIES, "pooled-alm") else config.init)
 
 
 @dataclass(frozen=True)
@@ -93,11 +108,13 @@ def start(config: TrainConfig) -> Start:
             tokenizer = load_part(AutoTokenizer, checkpoint)
             network = network_class(load_part(network_class.config_class, checkpoint))
         else:
-            family, text = Dual, download(resolve(config.text))
+            found = text_start(config)
+            assert found is not None, "see check_start"
+            family, text = Dual, download(found)
             tokenizer = load_part(AutoTokenizer, text)
             network = _joined(config, checkpoint, text, trained)
         model = family.of_parts(network, load_part(AutoFeatureExtractor, checkpoint), tokenizer)
-        return Start(model, trained, bool(config.text) and _is_identity(config))
+        return Start(model, trained, model_type not in _FAMILIES and _is_identity(config))
 
 
 def _is_identity(config: TrainConfig) -> bool:
@@ -126,7 +143,7 @@ def _joined(config: TrainConfig, audio: Checkpoint, text: Checkpoint, audio_trai
     if audio_trained:
         _copy_weights(network.audio_model, audio, config.audio_pooling)
     if not has_weights(text.folder):
-        raise InputError(f"--text {config.text} has no weights; a text encoder must be pretrained")
+        raise InputError(f"--text {text.path_or_id} has no weights; a text encoder must be pretrained")
     _copy_weights(network.text_model, text, config.text_pooling)
     return network
 

@@ -10,15 +10,15 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import ModelSpec, parse_spec
 from zsfuse_ray.models.checkpoints.find import WEIGHTS, resolve
 from zsfuse_ray.models.checkpoints.store import mirrored
-from zsfuse_ray.models.families.classifier import Classifier
+from zsfuse_ray.models.families.pooled import Pooled
 
 
 @pytest.fixture
 def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of a folder with the shipped specialist and unrelated files."""
+    """URI of a folder with the shipped model and unrelated files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "a bucket" / "model"
-    shutil.copytree(WEIGHTS / "mini-specialist", folder)
+    shutil.copytree(WEIGHTS / "mini", folder)
     (folder / "training").mkdir()
     (folder / "training" / "config.json").write_text("{}")
     for name in ("run.sh", ".hidden.json"):
@@ -31,12 +31,12 @@ def cached(tmp_path: Path) -> list[Path]:
 
 
 def test_stored_model_equals_the_local_one(uri: str, tmp_path: Path) -> None:
-    here, there = resolve("mini-specialist"), resolve(uri)
+    here, there = resolve("mini"), resolve(uri)
     assert (there.revision, there.licence, there.config) == (here.revision, here.licence, here.config)
-    assert Classifier(uri).labels == Classifier("mini-specialist").labels
+    assert Pooled(uri).labels == Pooled("mini").labels
     assert len(cached(tmp_path)) == 1
     names = {path.name for path in cached(tmp_path)[0].iterdir()}
-    assert names == {path.name for path in (WEIGHTS / "mini-specialist").iterdir()}
+    assert names == {path.name for path in (WEIGHTS / "mini").iterdir()}
 
 
 def test_stored_model_is_downloaded_again_only_if_changed(uri: str, tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ def test_stored_model_is_downloaded_again_only_if_changed(uri: str, tmp_path: Pa
 def test_single_stored_file_of_weights(uri: str) -> None:
     found = resolve(f"{uri}/model.safetensors")
     assert found.file is not None
-    assert found.weights.read_bytes() == (WEIGHTS / "mini-specialist" / "model.safetensors").read_bytes()
+    assert found.weights.read_bytes() == (WEIGHTS / "mini" / "model.safetensors").read_bytes()
 
 
 def test_stored_model_needs_no_family(uri: str) -> None:
-    assert parse_spec(uri, "specialist") == ModelSpec("classifier", uri)
-    assert parse_spec(f"classifier:{uri}", "specialist") == ModelSpec("classifier", uri)
+    assert parse_spec(uri, "specialist") == ModelSpec("pooled", uri)
+    assert parse_spec(f"pooled:{uri}", "specialist") == ModelSpec("pooled", uri)
 
 
 def test_interrupted_copy_leaves_nothing(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

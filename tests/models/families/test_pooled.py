@@ -4,53 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.functional import normalize
-from transformers import BertConfig, PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureExtractor
+from transformers import WhisperFeatureExtractor
 
+from tests.models.tiny_pooled import write_pooled
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import load, parse_spec
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
 from zsfuse_ray.models.families.pooled import Pooled, PooledAlm
-from zsfuse_ray.models.networks.pooled import PooledConfig, PooledNetwork
-
-WORDS = ("[PAD]", "[UNK]", "sad", "happy", "this", "is")
-
-
-def word_tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
-    )
+from zsfuse_ray.models.untrained import untrained
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pooled")
-    trunk = WhisperConfig(
-        d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, num_mel_bins=80
-    )
-    text = BertConfig(
-        vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = PooledConfig(
-            trunk_config=trunk,
-            text_config=text,
-            projection_hidden=12,
-            projection_dim=8,
-            id2label={0: "sad", 1: "happy"},
-        )
-        network = PooledNetwork(config)
-        network.mean.normal_()
-        network.deviation.uniform_(0.5, 2)
-        network.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    word_tokenizer().save_pretrained(folder)
+    write_pooled(folder)
     return folder
 
 
@@ -122,8 +90,8 @@ def test_models_are_named_by_family_or_by_folder(folder: Path) -> None:
     assert parse_spec(str(folder), "specialist").family == "pooled"
     assert parse_spec(str(folder), "alm").family == "pooled-alm"
     assert load(parse_spec(f"pooled:{folder}", "specialist")).labels == ("sad", "happy")
-    with pytest.raises(InputError, match=r"is no pooled model: config\.json has model_type 'dual'"):
-        load(parse_spec("pooled:mini-alm", "specialist"))
+    with pytest.raises(InputError, match=r"is no pooled model: config\.json has model_type 'wav2vec2'"):
+        load(parse_spec(f"pooled:{untrained('classifier')}", "specialist"))
 
 
 def test_texts_are_pooled_over_their_tokens(both) -> None:

@@ -23,7 +23,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PRODUCT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.*])\d{1,9}(?:\s*\*\s*\d{1,9}){1,3}(?!\s*[\w.*])')
 # Models shipped with the package; these names are valid wherever a checkpoint is named.
 WEIGHTS = Path(str(resources.files("zsfuse_ray"))) / "weights"
-SHIPPED = ("mini-alm", "mini-specialist")
+SHIPPED = ("mini",)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Classifier:
         window="none, 30 s with Whisper, 10 s with AST",
         dim="its labels",
         licence="the checkpoint's own",
-        checkpoints=("mini-specialist", "superb/hubert-large-superb-er", "superb/wav2vec2-base-superb-er"),
+        checkpoints=("superb/hubert-large-superb-er", "superb/wav2vec2-base-superb-er"),
     )
     kind: Literal["specialist"] = "specialist"
     fill: Literal["none"] = "none"

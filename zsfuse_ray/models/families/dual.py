@@ -35,7 +35,7 @@ class Dual(AudioLanguageModel):
         window="the audio encoder's",
         dim="any",
         licence="the checkpoint's own",
-        checkpoints=("mini-alm", "FOLDER (of zsfuse train --task alm)"),
+        checkpoints=("FOLDER (of zsfuse train --task alm)",),
     )
 
     def __init__(
