@@ -4,14 +4,16 @@
 
 Run it from the root of the repository; it needs the extra distil (pip install -e ".[distil]"). The folder
 of corpora contains ravdess, emodb and nemo, each in a folder of its name. --init is a Whisper model or its
-encoder. On one core the text encoder takes an hour, the vectors of the corpora ten minutes, the heads a
-minute; what is in the output folder is kept:
+encoder. On one core the text encoder takes an hour, the vectors of the corpora ten minutes, the heads
+five; what is in the output folder is kept:
 
     python -m dev.mini --corpora corpora --output build --parts heads,figures,install
 
-The part install copies the model into the package. With --leave-out emodb a copy is trained without that
-corpus and evaluated on all its speakers: zero-shot, except for the fusion weight, chosen on other speakers
-of it (and the SVM, trained on them).
+The part install copies the model into the package. The part evidence measures the recipe: with several
+seeds, on test speakers, on each corpus with heads that were not trained on it, and on corpora that are
+measured only (an hour on one core):
+
+    python -m dev.mini --corpora corpora --output build --parts evidence --untrained metadata:corpora/ased
 """
 
 import sys
@@ -26,12 +28,14 @@ def main(argv: list[str]) -> int:
     """Run the command line; returns its exit code."""
     config, _ = parse(MiniConfig, argv, __doc__ or "")
     # lazy imports: Ray and torch only after a valid command line
-    from dev.mini.recipe import install, measure, train_parts
+    from dev.mini.recipe import assess, install, measure, train_parts
     from zsfuse_ray.models.checkpoints.find import WEIGHTS
 
     train_parts(config)
     if "figures" in config.parts:
         measure(config)
+    if "evidence" in config.parts:
+        assess(config)
     if "install" in config.parts:
         install(Path(config.output), WEIGHTS)
     return 0

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import yaml
@@ -16,7 +15,7 @@ from zsfuse_ray.training.card import data_table, licence_line
 
 pc: Any = pyarrow.compute
 
-SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse")
+SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse_given")
 _FOR = (
     "**For trying out and for tests, not for results.** The training corpora are licensed for research and "
     "non-commercial use, and so are these weights. The corpora are acted: a few sentences, read in studios."
@@ -24,21 +23,11 @@ _FOR = (
 _PART = "\n# Held-out speakers\n"
 
 
-def measured(result: Mapping[str, Any]) -> dict[str, Any]:
+def measured(result: Mapping[str, Any], choice: Mapping[str, float]) -> dict[str, Any]:
     """Return the content of ``figures.json`` for an evaluation's result.
 
-    ua: by corpus and system, on test speakers. preset: the options of ``score --preset mini``, chosen on the
-    dev speakers of all corpora: the fusion weight with the best mean UA (the smallest of ties), and the
-    geometric mean of the temperatures.
+    ua: by corpus and system, on test speakers. choice: the options of ``score --preset mini``.
     """
-    tables = result["corpora"].values()
-    curve = np.mean([table["weight_curve"]["dev"]["linear"] for table in tables], axis=0).round(9)
-    weights = next(iter(tables))["weight_curve"]["weights"]
-    temperatures = [choice["alm_ensemble"]["temperature"] for table in tables for choice in table["choices"]]
-    preset = {
-        "weight": round(weights[int(curve.argmax())], 2),
-        "temperature": round(float(np.exp(np.mean(np.log(temperatures)))), 2),
-    }
     corpora = {
         corpus: {name: table["systems"][name]["ua"]["value"] for name in SYSTEMS if name in table["systems"]}
         for corpus, table in result["corpora"].items()
@@ -48,7 +37,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, Any]:
         "what": "UA on speakers in neither training nor dev",
         "models": models,
         "ua": corpora,
-        "preset": preset,
+        "preset": dict(choice),
     }
 
 

@@ -48,6 +48,17 @@ class Clips:
             speakers=self.speakers[chosen],
         )
 
+    def among(self, labels: tuple[str, ...], corpus: int, first_speaker: int) -> "Clips":
+        """These clips of one corpus with other labels and numbers. KeyError for a label not among them."""
+        place = {label: number for number, label in enumerate(labels)}
+        return Clips(
+            self.vectors,
+            np.array([place[label] for label in self.labels])[self.targets],
+            np.full(len(self.targets), corpus),
+            self.speakers + first_speaker,
+            labels,
+        )
+
     @property
     def possible(self) -> NDArray[np.bool_]:
         """Which labels the corpus of each clip has, (n, labels)."""
@@ -64,9 +75,23 @@ class Clips:
         return weights / weights.sum()
 
 
+def joined(parts: Sequence[Clips]) -> Clips:
+    """Concatenate clips of different corpora with the same labels."""
+    return Clips(
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.targets for part in parts]),
+        np.concatenate([part.corpora for part in parts]),
+        np.concatenate([part.speakers for part in parts]),
+        parts[0].labels,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """Trained heads: standardisation (V,), classifier (L, V) and (L,), projection, log of the ALM's scale."""
+    """Trained heads: standardisation (V,), classifier (L, V) and (L,), projection, log of the ALM's scale.
+
+    known: (L,), the labels of the training clips; the classifier's other outputs are meaningless.
+    """
 
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
@@ -74,6 +99,20 @@ class Heads:
     bias: NDArray[np.float32]
     projection: nn.Sequential
     log_scale: float
+    known: NDArray[np.bool_]
+
+    def standardised(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return vectors (n, V) with mean 0 and variance 1 in training."""
+        return (vectors - self.mean) / self.deviation
+
+    def logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the specialist's logits (n, L) of standardised vectors."""
+        return vectors @ self.weight.T + self.bias
+
+    def embeddings(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the ALM's normalised embeddings (n, D) of standardised vectors."""
+        with torch.inference_mode():
+            return normalize(self.projection(torch.from_numpy(vectors)), dim=-1).numpy()
 
 
 def fit(clips: Clips, captions: Mapping[str, NDArray[np.float32]], hidden: int, seed: int) -> Heads:
@@ -97,7 +136,9 @@ def fit(clips: Clips, captions: Mapping[str, NDArray[np.float32]], hidden: int, 
     weight, bias = _classifier(vectors, targets, possible, weights)
     texts = [captions[label] for label in clips.labels]
     projection, log_scale = _projection(vectors, targets, possible, weights, texts, hidden, rng, seed)
-    return Heads(mean.astype(np.float32), deviation.astype(np.float32), weight, bias, projection, log_scale)
+    known = np.any(clips.possible, axis=0)
+    standard = mean.astype(np.float32), deviation.astype(np.float32)
+    return Heads(*standard, weight, bias, projection, log_scale, known)
 
 
 def _skewed(vectors: NDArray[np.float32], clips: Clips, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.options import CHECKED, Options, Words, option
+from zsfuse_ray.config.options import CHECKED, Options, Words, comma_separated, option
 from zsfuse_ray.errors import InputError, nearest
 
 CORPORA = ("ravdess", "emodb", "nemo")
-PARTS = ("text", "heads", "figures", "install")
+PARTS = ("text", "heads", "figures", "evidence", "install")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -30,10 +30,13 @@ class MiniConfig(Options):
     )
     output: str = option("", "folder for models, checkpoints and figures", "output", "FOLDER")
     parts: Words = option(
-        PARTS[:3], "parts to build, in this order; install copies the models into the package", "output"
+        PARTS[:3], "parts to build, in this order; install copies the model into the package", "output"
     )
-    leave_out: Words = option(
-        (), "corpora left out of training, for zero-shot evaluation of a copy on them", "input"
+    untrained: Words = option(
+        (), "corpora that the part evidence only measures on, such as metadata:FOLDER", "input"
+    )
+    seeds: Annotated[tuple[int, ...], BeforeValidator(comma_separated), Field(min_length=1)] = option(
+        (0, 1, 2), "random seeds of the part evidence", "training"
     )
     seed: Annotated[int, Field(ge=0)] = option(
         0, "random seed; the same seed gives the same weights", "training"
@@ -43,13 +46,5 @@ class MiniConfig(Options):
         for name in ("corpora", "output"):
             if not getattr(self, name):
                 raise InputError(f"--{name} is needed")
-        for option_name, values, valid in (
-            ("parts", self.parts, PARTS),
-            ("leave-out", self.leave_out, CORPORA),
-        ):
-            if unknown := next((value for value in values if value not in valid), None):
-                raise InputError(f"--{option_name}: no {unknown}{nearest(unknown, valid)}")
-        if set(self.leave_out) == set(CORPORA):
-            raise InputError("--leave-out leaves no corpus to train on")
-        if self.leave_out and "install" in self.parts:
-            raise InputError("--leave-out copies are for evaluation and cannot be installed")
+        if unknown := next((part for part in self.parts if part not in PARTS), None):
+            raise InputError(f"--parts: no {unknown}{nearest(unknown, PARTS)}")

@@ -15,6 +15,7 @@ from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import SYNONYMS
+from zsfuse_ray.method.prompts import TEMPLATES, prompt_grid
 from zsfuse_ray.models.checkpoints.load import quiet
 from zsfuse_ray.models.families.pooled import Trunk
 from zsfuse_ray.models.networks.pooled import PooledConfig, PooledNetwork
@@ -103,6 +104,13 @@ def captions(alm: Any, labels: tuple[str, ...]) -> dict[str, NDArray[np.float32]
         ].numpy()
         for label in labels
     }
+
+
+def prompts(alm: Any, labels: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return embeddings (P, labels, D) of the default prompts."""
+    grid = prompt_grid(labels, TEMPLATES)
+    rows = alm.embed_text([prompt for row in grid for prompt in row])[0].numpy()
+    return rows.reshape(len(grid), len(labels), -1)
 
 
 def set_heads(network: PooledNetwork, heads: Heads) -> None:

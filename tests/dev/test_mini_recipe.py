@@ -71,9 +71,7 @@ def test_heads_are_trained_and_saved_with_a_card(init, text, tmp_path, monkeypat
     alm = load(parse_spec(f"pooled-alm:{folder}", "alm"))
     assert specialist.labels == ("neutral", "sad")
     network = specialist._trunk.network
-    trained = np.load(text.parent / "vectors-ravdess-emodb-nemo.npz")["vectors"][
-        [n for n in range(24) if n % 4 < 3]
-    ]
+    trained = np.load(text.parent / "vectors.npz")["vectors"][[n for n in range(24) if n % 4 < 3]]
     np.testing.assert_allclose(network.mean, trained.mean(axis=0), atol=2e-3)  # saved in 16 bits
     assert len(network.trunk.layers) == LAYERS
     assert alm.embed_text(["sad"])[0].shape == (1, 8)
@@ -113,23 +111,11 @@ def test_a_trunk_with_too_few_layers_is_refused(text, tmp_path) -> None:
     [
         ({"corpora": ""}, "--corpora is needed"),
         ({"parts": "heads,figure"}, 'no figure .did you mean "figures"'),
-        ({"leave_out": "ravdes"}, 'no ravdes .did you mean "ravdess"'),
-        ({"leave_out": "ravdess,emodb,nemo"}, "no corpus to train on"),
-        ({"leave_out": "emodb", "parts": "install"}, "cannot be installed"),
     ],
 )
 def test_invalid_options(changed, message):
     with pytest.raises(InputError, match=message):
         build(MiniConfig, {"corpora": "data", "output": "out"} | changed)
-
-
-def test_copy_is_evaluated_on_left_out_corpora():
-    options = {"corpora": "data", "output": "out"}
-    left = build(MiniConfig, options | {"leave_out": "emodb", "parts": "heads"})
-    assert recipe.sources(left) == ("ravdess:data/ravdess", "nemo:data/nemo")
-    assert recipe.sources(left, tested=True) == ("emodb:data/emodb",)
-    whole = build(MiniConfig, options)
-    assert recipe.sources(whole) == recipe.sources(whole, tested=True)
 
 
 def test_models_without_evaluation_are_not_installed(tmp_path):
@@ -139,7 +125,7 @@ def test_models_without_evaluation_are_not_installed(tmp_path):
 
 def test_command_of_a_card_is_valid():
     """It parses to the same options, for the heads alone."""
-    given = {"corpora": "corpora", "output": "build", "leave_out": "emodb", "seed": 3, "parts": "heads"}
+    given = {"corpora": "corpora", "output": "build", "seed": 3, "parts": "heads"}
     config = build(MiniConfig, given)
     assert parse(MiniConfig, recipe.command(config)[3:], "")[0] == config
 

@@ -32,7 +32,7 @@ def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     """Log the known accuracy of the models and warn of untrained ones; returns the figures."""
     figures = quality(model_specs(config).values())
     if figures:
-        known = ", ".join(f"{corpus} {ua['zs_fuse']:.0%}" for corpus, ua in figures["ua"].items())
+        known = ", ".join(f"{corpus} {ua['zs_fuse_given']:.0%}" for corpus, ua in figures["ua"].items())
         log.info(
             f"preset {preset}: small models for trying out; UA on speakers held out of training: {known}. "
             "Name larger ones with --alm and --specialist, or --preset paper."
