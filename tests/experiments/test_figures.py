@@ -112,8 +112,8 @@ def test_no_op_amplification_is_counted():
 
 
 def test_labels_outside_the_specialist_are_listed():
-    inside = np.array([True, False, True, True])
-    specialist = replace(DATA.specialists["specialist"], inside=inside)
+    specialist = DATA.specialists["specialist"]
+    specialist = replace(specialist, mapping=specialist.mapping & [True, False, True, True])
     table, _ = figures(replace(DATA, specialists={"specialist": specialist}), ONE, TESTED, 100)
     assert table["unknown_to_specialist"] == ["happy"]
     assert TABLE["unknown_to_specialist"] == []

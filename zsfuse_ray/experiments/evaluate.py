@@ -14,6 +14,7 @@ from zsfuse_ray.config.options import build, recorded, resolved
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.experiments.choices import Fusion
 from zsfuse_ray.experiments.clips import encode, kind_of, labelled_clips, models_of
 from zsfuse_ray.experiments.columns import REJECTS as REJECTED
 from zsfuse_ray.experiments.evidence import Evidence, Text
@@ -22,7 +23,7 @@ from zsfuse_ray.experiments.gather import gather
 from zsfuse_ray.experiments.prompts import embedded_prompts
 from zsfuse_ray.experiments.protocol import Protocol, protocol
 from zsfuse_ray.experiments.settings import Setting
-from zsfuse_ray.experiments.systems import Fusion, Outcome, run_round
+from zsfuse_ray.experiments.systems import Outcome, run_round
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.ownership import claim
@@ -98,7 +99,7 @@ def _run_rounds(evidence: Evidence, plan: Protocol, config: EvaluateConfig) -> l
     """Run the rounds in parallel: fitting the SVM takes most of the time."""
     shared, given = ray.put(evidence), _given(config, evidence)
     work: Any = ray.remote(num_cpus=1)(run_round)  # Ray's type stubs lack optional arguments
-    return ray.get([work.remote(shared, r, config.ensemble, given) for r in plan.rounds])
+    return ray.get([work.remote(shared, r, config.ensemble, config.objective, given) for r in plan.rounds])
 
 
 def _given(config: EvaluateConfig, evidence: Evidence) -> Fusion | None:
@@ -108,7 +109,8 @@ def _given(config: EvaluateConfig, evidence: Evidence) -> Fusion | None:
     text = Text(max(config.text_repeats), config.separator, config.words)
     models = {"alm": next(iter(evidence.alms)), "specialist": next(iter(evidence.specialists))}
     how = (max(config.audio_repeats), text, config.ensemble, config.fusion, config.temperature)
-    return Fusion(Setting(*how, **models), config.weight)
+    temperatures = (config.specialist_temperature, config.fused_temperature)
+    return Fusion(Setting(*how, **models), config.weight, *temperatures)
 
 
 def _of(clips: pa.Table, corpus: str | None) -> pa.Table:

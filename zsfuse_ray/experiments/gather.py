@@ -11,9 +11,7 @@ from zsfuse_ray.experiments.clips import EncodedTable, audio_of, logits_of
 from zsfuse_ray.experiments.columns import LOG_MEL, matrix
 from zsfuse_ray.experiments.evidence import Alm, Evidence, Specialist
 from zsfuse_ray.experiments.prompts import Banks
-from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
-from zsfuse_ray.method.zeroshot import softmax
 
 
 def gather(
@@ -35,8 +33,7 @@ def gather(
             alms[key] = Alm(audio_of(clips, table, key, repeats), text[key], card["scale"])
         else:
             mapping = map_labels(card["labels"], labels)
-            posterior = specialist_on_labels(softmax(logits_of(clips, table, key)), mapping)
-            specialists[key] = Specialist(posterior, np.any(mapping, axis=0))
+            specialists[key] = Specialist(logits_of(clips, table, key), mapping)
     place = {label: i for i, label in enumerate(labels)}
     who = zip(clips["corpus"].to_pylist(), clips["speaker"].to_pylist(), strict=True)
     return Evidence(

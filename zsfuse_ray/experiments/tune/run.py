@@ -66,6 +66,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
         out.write_json(PLAN, plan)
     encoded = clips if table is not None else encode_once(config, clips, out, plan, own_ray)
     evidence = evidence_of(config, encoded, table, labels, text, models)
+    evidence = evidence.calibrated(np.arange(len(evidence.targets)))  # so that fusion mixes calibrated posteriors
     settings = distinct_settings(evidence, config)
     candidates, search = _search(config, evidence, settings, out, own_ray)
     assessed = assess(evidence, candidates, config)
