@@ -82,7 +82,7 @@ def test_ties_go_to_the_simplest_choice(objective):
 
 
 def test_ua_ties_are_broken_by_likelihood():
-    """Both posteriors have every label right, the second more surely: it gets weight although w = 0 is simpler."""
+    """Both posteriors have every label right, the second more surely."""
     targets = np.tile(np.arange(3), 20)
     unsure = np.eye(3)[targets] * 0.3 + np.random.default_rng(0).uniform(0.1, 0.3, (60, 3))
     unsure /= unsure.sum(axis=1, keepdims=True)

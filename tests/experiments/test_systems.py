@@ -115,9 +115,7 @@ def test_uncalibrated_posteriors_have_temperature_1():
     np.testing.assert_array_equal(DONE.uncalibrated[SPECIALIST][0], KNOWN.posterior[ROUND.test])
     chosen = DONE.choices[AMPLIFIED]
     plain = Setting(chosen["a"], Text(chosen["b"]), "embedding", "linear", 1.0)
-    np.testing.assert_array_equal(
-        DONE.uncalibrated[AMPLIFIED][0], alm_posterior(DATA, plain, ROUND.test)
-    )
+    np.testing.assert_array_equal(DONE.uncalibrated[AMPLIFIED][0], alm_posterior(DATA, plain, ROUND.test))
     chosen = DONE.choices[FUSED]
     alm = alm_posterior(DATA, replace(how(chosen), temperature=1.0), ROUND.test)
     expected = fuse(KNOWN.posterior[ROUND.test], alm, chosen["w"], chosen["rule"], KNOWN.inside)

@@ -1,4 +1,4 @@
-"""Choices of ZS-Fuse on labelled clips: prompt, amplification, and the pool with its weight and temperature."""
+"""Choices of ZS-Fuse on labelled clips: prompt, amplification, pool, weight and temperatures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -91,16 +91,12 @@ def choose_prompt(evidence: Evidence, rows: NDArray, fits: Sequence[Setting], ob
     return merits.index(max(merits))
 
 
-def choose_fusion(
-    evidence: Evidence, rows: NDArray, fits: Sequence[Setting], objective: Objective
-) -> Fusion:
+def choose_fusion(evidence: Evidence, rows: NDArray, fits: Sequence[Setting], objective: Objective) -> Fusion:
     """Return the best fusion on these clips; of ties the smallest w, then the first setting."""
     specialist = evidence.specialist
     assert specialist is not None
     alms = [alm_posterior(evidence, setting, rows) for setting in fits]
-    pool = choose_pool(
-        specialist.posterior[rows], alms, specialist.inside, evidence.targets[rows], objective
-    )
+    pool = choose_pool(specialist.posterior[rows], alms, specialist.inside, evidence.targets[rows], objective)
     setting = replace(fits[pool.place], fusion=pool.rule)
     return Fusion(setting, pool.weight, specialist.temperature, pool.temperature, pool)
 

@@ -51,12 +51,13 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
     used = {"alm": "none", "specialist": "none"} | {kind_of(key): name for key, name in names.items()}
     config = build(EvaluateConfig, resolved(config) | used)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
-    text, models = embedded_prompts(config, names, label_sets, table, [(config.words, config.separator)])
+    forms = [(config.words, config.separator)]
+    text, models, readouts = embedded_prompts(config, names, label_sets, table, forms)
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()
         log.info("--embeddings: the SVM baseline is left out, as it needs the audio")
     else:
-        encoded, rejects = encode(clips, config, own_ray, log_mel=True)
+        encoded, rejects = encode(clips, config, own_ray, log_mel=True, vectors=bool(readouts))
 
     tables, draws, predictions = {}, {}, []
     for n, (corpus, labels) in enumerate(label_sets.items()):
@@ -66,7 +67,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
             raise InputError(f"{corpus}: none of its clips could be read; first error: {first}")
         plan = protocol(part, corpus, config.folds, config.splits)
         banks = {key: of_corpora[corpus] for key, of_corpora in text.items()}
-        evidence = gather(part, table, labels, config.audio_repeats, banks, models)
+        evidence = gather(part, table, labels, config.audio_repeats, banks, models, readouts=readouts)
         tested = _run_rounds(evidence, plan, config)
         tables[corpus], draws[corpus] = figures(evidence, plan, tested, config.resamples, seed=n)
         lost = len(_of(clips, corpus)) - len(part)
@@ -82,6 +83,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
         "preset": preset,
         "config": recorded(config),
         "models": {kind_of(key): card for key, card in models.items()},
+        "normalised": sorted(readouts),
         "templates": list(config.templates),
         "corpora": tables,
         "mean": mean_over_corpora(tables, draws),

@@ -34,7 +34,7 @@ class Alm:
 
 @dataclass(frozen=True, eq=False)
 class Specialist:
-    """A specialist's logits (n, S) over its own labels, their mapping (S, C), the temperature of its softmax."""
+    """A specialist's logits (n, S) over its own labels, their mapping (S, C), and its temperature."""
 
     logits: NDArray[np.floating]
     mapping: NDArray[np.bool_]
@@ -48,19 +48,17 @@ class Specialist:
     @property
     def inside(self) -> NDArray[np.bool_]:
         """The labels it covers, (C,)."""
-        return self.mapping.any(axis=0)
+        return np.logical_or.reduce(self.mapping, axis=0)
 
     def at(self, temperature: float) -> "Specialist":
         """The same specialist with another temperature."""
         return self if temperature == self.temperature else replace(self, temperature=temperature)
 
     def fitted(self, targets: NDArray[np.int64], rows: NDArray[np.intp]) -> "Specialist":
-        """The same specialist with the maximum-likelihood temperature on these rows whose targets it covers."""
+        """The same specialist with the temperature fitted on those of the rows whose targets it covers."""
         rows = rows[self.inside[targets[rows]]]
         logits = self.logits[rows]
-        return self.at(
-            fit(lambda t: specialist_on_labels(softmax(logits / t), self.mapping), targets[rows])
-        )
+        return self.at(fit(lambda t: specialist_on_labels(softmax(logits / t), self.mapping), targets[rows]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,9 @@ def figures(
         "calibration": {
             name: {
                 "before": _calibration(
-                    predicted(evidence, protocol, [done.uncalibrated[name] for done in tested]), resamples, seed
+                    predicted(evidence, protocol, [done.uncalibrated[name] for done in tested]),
+                    resamples,
+                    seed,
                 ),
                 "after": _calibration(predictions[name], resamples, seed),
             }

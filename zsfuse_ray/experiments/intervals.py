@@ -74,7 +74,7 @@ class Predictions:
 
 
 def why_none(n_speakers: int) -> str | None:
-    """Return why there is no interval for this number of speakers, 0 if any is unknown; None if there is one."""
+    """Return why there is no interval for so many speakers, 0 if any is unknown; None if there is one."""
     if n_speakers >= FEWEST_SPEAKERS:
         return None
     if not n_speakers:

@@ -67,7 +67,9 @@ def _strength(inputs: NDArray, targets: NDArray, n_labels: int, groups: NDArray)
 
 
 def _fit(inputs: NDArray, targets: NDArray, n_labels: int, c: float) -> Stacked:
-    model = LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(inputs, targets)
+    model = LogisticRegression(C=c, class_weight="balanced", solver="newton-cholesky", max_iter=1000).fit(
+        inputs, targets
+    )
     present = model.classes_
     # For two labels, scikit-learn stores only the log odds of the second.
     binary = len(present) == 2

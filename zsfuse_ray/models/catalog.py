@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 class Family:
     """A family of models. place: "module:Class" in families/, imported when a model of it is loaded.
 
-    Lazy, since the module imports torch and transformers: 700 MB, not needed in a driver.
+    Lazy, since the module imports torch and transformers: 700 MB, not needed in a driver. normalises: whether
+    the head of its specialists is trained on vectors normalised per recording or speaker, and on others.
     """
 
     kind: Kind
     place: str
+    normalises: bool = False
 
     @property
     def model_class(self) -> Any:
@@ -61,7 +63,7 @@ MODELS = {
     "paraspeechclap": Family("alm", "paraspeechclap:ParaSpeechClap"),
     "pooled-alm": Family("alm", "pooled:PooledAlm"),
     "classifier": Family("specialist", "classifier:Classifier"),
-    "pooled": Family("specialist", "pooled:Pooled"),
+    "pooled": Family("specialist", "pooled:Pooled", normalises=True),
     "odyssey": Family("specialist", "odyssey:Odyssey"),
     "voxprofile": Family("specialist", "voxprofile:VoxProfile"),
 }

@@ -86,6 +86,8 @@ def _models(result: Mapping[str, Any]) -> Iterator[str]:
         if any(card.get("prompts_truncated", {}).values()):
             cut = ", ".join(f"{n} of b={b}" for b, n in card["prompts_truncated"].items() if n)
             yield f"  - prompts truncated to the text encoder's maximum length: {cut}"
+    if result["normalised"]:
+        yield f"- on vectors normalised by speaker: {', '.join(result['normalised'])}"
     yield f"- code: zsfuse_ray {result['versions']['zsfuse_ray']}, git {result['git'] or 'none'}"
 
 
@@ -194,6 +196,7 @@ def _explained(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Intervals: {result['config']['resamples']:,} bootstraps over speakers, expanded percentiles;"
     yield "  a dash stands for one that fewer than five speakers, or chance, do not have."
     by = {"nll": "the likelihood after calibration", "ua": "UA, ties by likelihood"}
-    yield f"- Choices are made on dev speakers by {by[result['config']['objective']]}; all metrics are of test"
-    yield "  speakers, with temperatures fitted on dev speakers (ZS-Fuse as given: with those given)."
+    chosen_by = by[result["config"]["objective"]]
+    yield f"- Choices are made on dev speakers by {chosen_by}; all metrics are of test speakers,"
+    yield "  with temperatures fitted on dev speakers (ZS-Fuse as given: with those given)."
     yield "- For a model trained on other speakers of a corpus, results are held-out speakers, not zero-shot."

@@ -87,8 +87,8 @@ def _whole(row: int, column: int, value: float) -> str:
 
 
 def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """Accuracy over confidence; a calibrated system lies on the diagonal. Before and after its temperatures."""
-    shown = [key for key in _SHOWN if key in table["systems"]]
+    """Accuracy over confidence, before and after temperatures; a calibrated system is on the diagonal."""
+    shown: list[Any] = [key for key in _SHOWN if key in table["systems"]]
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
     figure, every = new_figure(columns, 4.6 * columns, 4.4 * rows + 0.4, rows=rows)

@@ -143,8 +143,8 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _calibration(table: Mapping[str, Any]) -> Iterator[str]:
     left_out = table["left_out"]
-    yield f"Calibration with these options: before, all temperatures are 1; after, those of each {left_out} are"
-    yield "fitted on the others."
+    yield "Calibration with these options: before, all temperatures are 1;"
+    yield f"after, those of each {left_out} are fitted on the others."
     yield ""
     yield "| | ECE in % before | after | NLL in nats before | after |"
     yield "|---|---|---|---|---|"
