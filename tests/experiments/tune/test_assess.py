@@ -44,7 +44,7 @@ def test_helpful_fusion_has_a_positive_verdict_and_is_written():
 
 
 def test_uninformative_alm_gets_weight_0():
-    e = evidence(alm=0.0, specialist=2.0)
+    e = evidence(1, alm=0.0, specialist=2.0)
     _, table, result = tuned(e, config())
     assert result["options"]["weight"] == 0
     assert "Fusion does not help" in result["verdict"]
