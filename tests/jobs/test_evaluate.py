@@ -73,6 +73,8 @@ def test_the_table_matches_the_predictions(evaluated):
 def test_each_clip_is_encoded_without_its_silent_edges(evaluated):
     folder, out, _ = evaluated
     predictions = pd.read_parquet(out / "predictions.parquet").set_index("uri")
+    (corpus,) = json.loads((out / "evaluation.json").read_text())["corpora"].values()
+    temperature = corpus["choices"][0]["specialist"]["temperature"]
     specialist = load(parse_spec("classifier:untrained", "specialist"))
     own = [label for label in specialist.labels if label in LABELS]
     for name in ("d0.wav", "e5.wav"):
@@ -80,11 +82,12 @@ def test_each_clip_is_encoded_without_its_silent_edges(evaluated):
         start, end = trimmed(samples, rate)
         assert 0 < start < end < len(samples)
         clip = resample(torch.from_numpy(samples[start:end].copy()), rate, specialist.sample_rate)
-        posterior = softmax(specialist.classify([clip])[0].numpy())[0]
+        posterior = softmax(specialist.classify([clip])[0].numpy() / temperature)[0]
         known = np.array([posterior[specialist.labels.index(label)] for label in own])
         row = predictions.loc[str(folder / name)]
         found = [row["specialist"][list(row["labels"]).index(label)] for label in own]
-        np.testing.assert_allclose(found, known / known.sum(), atol=1e-5)
+        # logits are stored as float16, and a temperature below 1 enlarges the rounding
+        np.testing.assert_allclose(found, known / known.sum(), atol=2e-3)
 
 
 def test_unreadable_clips_are_listed(evaluated):
