@@ -172,10 +172,10 @@ def tune(argv: list[str]) -> int:
 
     A manifest has the columns uri, emotion and speaker, and optionally start_s, end_s, split or fold. The
     clips are encoded once; then every subset of the templates is evaluated with 101 fusion weights, for all
-    copies of audio and text, ensemble rules, fusion rules and temperatures. The reported accuracy is nested:
-    measured on speakers that were not used for the choice. Writes tuned.yaml, for --tuned of score and
-    evaluate; tune.md, tune.json and figures/; trials/ with every subset of every block; best/ with the best
-    configuration per number of templates and per weight.
+    copies of audio and text, ensemble rules and fusion rules. The reported accuracy is nested: measured on
+    speakers that were not used for the choice; temperatures are fitted across speakers. Writes tuned.yaml,
+    for --tuned of score and evaluate; tune.md, tune.json and figures/; trials/ with every subset of every
+    block; best/ with the best configuration per number of templates and per weight.
 
     On a Ray cluster, the same command (the Ray dashboard, locally with --dashboard, and tensorboard --logdir
     out/ray_tune show the trials):

@@ -81,7 +81,8 @@ def with_figures(card: str, result: Mapping[str, Any]) -> str:
     body = body.removeprefix(_FOR).lstrip("\n").partition(_PART)[0].rstrip("\n")
     names = list(result["corpora"])
     lines = [
-        "UA in % (95 % interval over speakers) of both models' evaluation; the mean is over corpora.",
+        "UA in % (95 % interval over speakers) of both models' evaluation; the mean is over corpora. A dash:",
+        "a bootstrap over fewer than five speakers cannot give an interval.",
         "`python -m dev.mini` rebuilds everything, including the model of `--init`.",
         "",
         f"| | {' | '.join(names)} | mean |",

@@ -58,6 +58,9 @@ def test_the_table_is_sorted_by_recording_and_time(small: Small, passes) -> None
     np.testing.assert_allclose(np.linalg.norm(audio, axis=-1), 1, atol=1e-6)
     np.testing.assert_allclose(audio, [embedding_of(s, "alm", repeats) for _, s in expected], atol=1e-6)
     np.testing.assert_array_equal(table.audio((2, 1)), audio[:, [1, 0]])
+    assert not table.vectors
+    vectors = read_table(small.out.uri, vectors=True).vectors["specialist"]
+    np.testing.assert_array_equal(vectors, [output_of(s, "specialist", 1) for _, s in expected])
     np.testing.assert_array_equal(table.logits(), [output_of(s, "specialist") for _, s in expected])
     keys = ["alm", "specialist"] if len(passes) == 1 else ["alm", "specialist", "alm2"]
     assert list(table.models) == keys

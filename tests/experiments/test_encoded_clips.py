@@ -10,7 +10,7 @@ from zsfuse_ray.archive.schemas import DECODED, encoded_schema
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.audio.statistics import SIZE, log_mel_statistics
 from zsfuse_ray.experiments.clips import CLIPS_PER_BUNDLE, WHOLE, _bundles, _without_audio, exit_code
-from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, embedding_column, encoded_clips, matrix
+from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, VECTORS, embedding_column, encoded_clips, matrix
 
 RATE = 8000
 KEYS = ("alm", "specialist")
@@ -97,7 +97,7 @@ def bundle(clips: list[int], values: np.ndarray, reasons: dict[int, str]) -> dic
         "alm_embeddings": embeddings,
         "alm_inputs": inputs,
         "specialist_logits": pack_values(values[:, 0].astype(np.float32)),
-        "specialist_vectors": None,
+        "specialist_vectors": pack_values(values[:, 1].astype(np.float32)),
         "encoder_inputs": 0,
         LOG_MEL: b"",
     }
@@ -119,7 +119,9 @@ def test_encoded_columns_follow_the_order_of_the_clips():
         kept = np.array([second[0, place], first[1, place], first[0, place]], np.float32)
         np.testing.assert_array_equal(matrix(found, embedding_column(a)), normalised(to_half(kept)))
     np.testing.assert_array_equal(matrix(found, LOGITS), [second[0, 0], first[1, 0], first[0, 0]])
-    assert LOG_MEL not in found.column_names
+    assert not {LOG_MEL, VECTORS} & {*found.column_names}
+    with_vectors, _ = encoded_clips(table, encoded, (1, 3), vectors=True)
+    np.testing.assert_array_equal(matrix(with_vectors, VECTORS), [second[0, 1], first[1, 1], first[0, 1]])
     why = {row["uri"]: row["reason"] for row in rejects.to_pylist()}
     assert why == {"1.wav": "not_finite", "2.wav": "no_audio", "3.wav": "truncated", "5.wav": "corrupt"}
     assert set(rejects["corpus"].to_pylist()) == {"c"}

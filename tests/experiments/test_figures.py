@@ -9,8 +9,10 @@ from tests.experiments.synthetic import clips, evidence, split_round
 from zsfuse_ray.experiments.figures import figures, mean_over_corpora
 from zsfuse_ray.experiments.protocol import Protocol, protocol
 from zsfuse_ray.experiments.systems import FUSED, SINGLE_MEAN, Outcome, run_round
+from zsfuse_ray.method import metrics
 
-DATA = evidence(alm=0.6, specialist=0.7, templates=5, audio_repeats=(1, 2, 3), text_repeats=(1, 4))
+COPIES = {"audio_repeats": (1, 2, 3), "text_repeats": (1, 4)}
+DATA = evidence(alm=0.6, specialist=0.7, n_speakers=24, n_each=10, templates=5, **COPIES)
 FACTS = {"splits": "", "averaging": "", "parts": {}, "left_out": 0, "speaker_overlap": "none"}
 ONE = Protocol((split_round(DATA),), FACTS)
 TESTED = [run_round(DATA, ONE.rounds[0], "embedding")]
@@ -46,7 +48,7 @@ def test_mean_over_prompts_is_the_mean_of_their_metrics():
 
 
 def test_metrics_of_folds_are_averaged():
-    table = clips(n_each=20, split=False)
+    table = clips(n_speakers=24, split=False)
     plan = protocol(table, "numbers", 3, None)
     tested = [run_round(DATA, r, "embedding") for r in plan.rounds]
     found, _ = figures(DATA, plan, tested, 200)
@@ -58,7 +60,7 @@ def test_metrics_of_folds_are_averaged():
         expected = np.mean([fold[metric] for fold in folds])
         assert found["systems"][FUSED][metric]["value"] == pytest.approx(expected)
     assert found["clips"] == len(DATA.targets)
-    assert found["protocol"]["test_speakers"] == 12
+    assert found["protocol"]["test_speakers"] == 24
     assert len(found["choices"]) == 3
 
 
@@ -94,12 +96,33 @@ def test_the_table_is_plain_json_without_nan():
     assert json.loads(json.dumps(TABLE, allow_nan=False)) == TABLE
 
 
-def test_no_intervals_for_unknown_or_single_speakers():
-    for speakers in (np.full(len(DATA.targets), "a"), np.full(len(DATA.targets), "")):
+def test_calibration_is_reported_before_and_after():
+    targets = DATA.targets[ONE.rounds[0].test]
+    for name in ("specialist", "alm_amplified", "zs_fuse"):
+        both = TABLE["calibration"][name]
+        for when, posteriors in (("before", TESTED[0].uncalibrated), ("after", TESTED[0].posteriors)):
+            (one,) = posteriors[name]
+            assert both[when]["ece"]["value"] == pytest.approx(metrics.ece(one, targets))
+            assert both[when]["nll"] == pytest.approx(metrics.nll(one, targets))
+            assert sum(both[when]["reliability"]["clips"]) == len(targets)
+        assert both["after"]["ece"] == TABLE["systems"][name]["ece"]
+        assert both["after"]["nll"] == TABLE["systems"][name]["nll"]
+    assert set(TABLE["calibration"]) == {"specialist", "alm_amplified", "zs_fuse"}
+
+
+def test_no_intervals_for_unknown_or_fewer_than_five_speakers():
+    four = np.array([f"s{n % 4}" for n in range(len(DATA.targets))])
+    for speakers in (np.full(len(DATA.targets), "a"), np.full(len(DATA.targets), ""), four):
         table, draws = figures(replace(DATA, speakers=speakers), ONE, TESTED, 100)
         assert table["systems"][FUSED]["ua"]["low"] is None
         assert table["differences"]["zs_fuse - specialist"]["low"] is None
         assert not draws
+        assert table["protocol"]["no_interval"]
+        mean = mean_over_corpora({"a": TABLE, "b": table}, {"a": DRAWS, "b": draws})
+        assert mean["ua"][FUSED]["low"] is None
+        assert mean["difference"]["low"] is None
+        assert mean["no_interval"] == "b has none"
+    assert TABLE["protocol"]["no_interval"] is None
 
 
 def test_no_op_amplification_is_counted():
@@ -112,8 +135,8 @@ def test_no_op_amplification_is_counted():
 
 
 def test_labels_outside_the_specialist_are_listed():
-    inside = np.array([True, False, True, True])
-    specialist = replace(DATA.specialists["specialist"], inside=inside)
+    specialist = DATA.specialists["specialist"]
+    specialist = replace(specialist, mapping=specialist.mapping & [True, False, True, True])
     table, _ = figures(replace(DATA, specialists={"specialist": specialist}), ONE, TESTED, 100)
     assert table["unknown_to_specialist"] == ["happy"]
     assert TABLE["unknown_to_specialist"] == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from zsfuse_ray.experiments.intervals import Predictions, difference, interval
+from zsfuse_ray.experiments.intervals import Predictions, difference, interval, why_none
 from zsfuse_ray.method import metrics
 
 RNG = np.random.default_rng(0)
@@ -44,11 +44,28 @@ def test_a_difference_is_paired():
     assert difference(better, better, 300) == {"value": 0, "low": 0, "high": 0}
 
 
-@pytest.mark.parametrize("speakers", [np.full(240, "a"), np.where(SPEAKERS == "s3", "", SPEAKERS)])
-def test_no_interval_without_two_known_speakers(speakers):
+FEW = np.repeat([f"s{i}" for i in range(4)], 60)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "number"),
+    [(np.full(240, "a"), 1), (FEW, 4), (np.where(SPEAKERS == "s3", "", SPEAKERS), 0)],
+)
+def test_no_interval_without_five_known_speakers(speakers, number):
     p = predictions(1.0, speakers)
-    assert p.n_speakers == (1 if "a" in speakers else 0)
+    assert p.n_speakers == number
     assert p.draws("ua", 100) is None
     assert p.interval("ua", 100) == interval(p.value("ua"), None, 0)
     assert p.interval("ua", 100)["low"] is None
     assert difference(p, p, 100) == {"value": 0, "low": None, "high": None}
+
+
+def test_five_speakers_have_an_interval():
+    p = predictions(1.0, np.repeat([f"s{i}" for i in range(5)], 48))
+    assert p.interval("ua", 100)["low"] < p.value("ua")
+
+
+def test_the_reason_is_given():
+    assert why_none(5) is None
+    assert why_none(0) == "some clips have no speaker"
+    assert "fewer than five speakers (here 3) cannot give a 95 % interval" in str(why_none(3))

@@ -18,7 +18,7 @@ def test_a_bank_for_each_label_set_and_form(monkeypatch):
     loads = []
     monkeypatch.setattr(prompts, "load", lambda spec: loads.append(spec) or load(spec))
     sets = {"one": ("happy", "sad"), "two": ("angry", "happy", "sad")}
-    card, banks = prompts._load_and_embed(
+    card, banks, _ = prompts._load_and_embed(
         parse_spec(ALM, "alm"), CONFIG, sets, [(1, " "), (1, "! "), (2, " ")]
     )
     assert len(loads) == 1
@@ -37,7 +37,7 @@ def test_a_bank_for_each_label_set_and_form(monkeypatch):
 
 
 def test_a_specialist_has_labels_and_no_banks():
-    card, banks = prompts._load_and_embed(parse_spec(SPECIALIST, "specialist"), CONFIG, {}, [])
+    card, banks, _ = prompts._load_and_embed(parse_spec(SPECIALIST, "specialist"), CONFIG, {}, [])
     assert "sad" in card["labels"]
     assert card["model"] == SPECIALIST
     assert not banks

@@ -24,6 +24,7 @@ def test_splits_become_one_round():
     for name in ("train", "dev", "test"):
         assert set(split[getattr(one, name)]) == {name}
     assert found.facts["parts"]["test"] == {"clips": 30, "speakers": 3}
+    assert found.facts["choosing_speakers"] == 3
     assert found.facts["speaker_overlap"] == "none"
     assert "mini" in found.facts["splits"]
 
@@ -45,6 +46,7 @@ def test_without_splits_folds_test_every_speaker_once_without_overlap():
         assert not set(speakers[r.test]) & set(speakers[r.train])
         assert r.train.tolist() == r.dev.tolist()
     assert found.facts["speaker_overlap"] == "none"
+    assert found.facts["choosing_speakers"] == 9
     assert "mean over the 4 folds" in found.facts["averaging"]
 
 

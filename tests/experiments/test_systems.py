@@ -6,34 +6,30 @@ import pytest
 
 from tests.experiments.synthetic import evidence, split_round
 from zsfuse_ray.experiments import systems
+from zsfuse_ray.experiments.choices import Fusion, simple_first
 from zsfuse_ray.experiments.evidence import Evidence, Text
 from zsfuse_ray.experiments.protocol import Round
-from zsfuse_ray.experiments.settings import Setting, alm_posterior
+from zsfuse_ray.experiments.settings import Setting, alm_posterior, fitted
 from zsfuse_ray.experiments.systems import (
     AMPLIFIED,
+    CALIBRATED,
+    ENSEMBLE,
     FUSED,
     FUSED_SVM,
     GIVEN,
     NAMES,
-    RULES,
     SINGLE_BEST,
     SINGLE_MEAN,
     SPECIALIST,
     STACKED,
-    WEIGHTS,
-    Fusion,
     Outcome,
-    choose_amplified,
-    choose_fusion,
-    choose_prompt,
-    fitted,
     run_round,
-    simple_first,
 )
+from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.fusion import fuse
+from zsfuse_ray.method.labelling import Labelling, posteriors
 from zsfuse_ray.method.metrics import nll, ua
 from zsfuse_ray.method.stacking import fit_stacked
-from zsfuse_ray.method.zeroshot import fit_temperature, posterior, scores
 
 COPIES = {"audio_repeats": (1, 2, 3), "text_repeats": (1, 4), "templates": 5}
 DATA = evidence(alm=0.6, specialist=0.7, **COPIES)
@@ -42,11 +38,18 @@ ALM, KNOWN = DATA.alms["alm"], DATA.specialists["specialist"]
 SETTINGS = simple_first(DATA, "embedding")
 
 
-def outcome(data: Evidence, r: Round = ROUND, given: Fusion | None = None) -> Outcome:
-    return run_round(data, r, "embedding", given)
+def outcome(data: Evidence, r: Round = ROUND, given: Fusion | None = None, objective="nll") -> Outcome:
+    return run_round(data, r, "embedding", objective, given)
 
 
 DONE = outcome(DATA)
+CALIBRATED_DATA = DATA.calibrated(ROUND.dev)
+Q = CALIBRATED_DATA.specialists["specialist"].posterior
+
+
+def test_systems_are_compared_at_their_own_temperatures():
+    for name in (SPECIALIST, ENSEMBLE, AMPLIFIED):
+        assert DONE.choices[name]["temperature"] != 1
 
 
 def how(choice: dict) -> Setting:
@@ -95,43 +98,48 @@ def test_labels_of_dev_speakers_change_choices():
     assert outcome(replace(DATA, targets=targets)).choices[FUSED] != DONE.choices[FUSED]
 
 
-def test_chosen_fusion_has_the_best_dev_ua():
-    best = 0.0
-    for setting, weight, rule in product(SETTINGS, WEIGHTS, RULES):
-        alm = alm_posterior(DATA, fitted(DATA, ROUND.dev, setting), ROUND.dev)
-        fused = fuse(KNOWN.posterior[ROUND.dev], alm, weight, rule, KNOWN.inside)
-        best = max(best, ua_of(fused, ROUND.dev))
+def test_fusion_is_calibrated_before_and_after():
     chosen = DONE.choices[FUSED]
-    assert chosen["dev_ua"] == pytest.approx(best)
     assert 0 < chosen["w"] < 1
+    assert chosen["specialist_temperature"] == CALIBRATED_DATA.specialists["specialist"].temperature != 1
+    assert chosen["temperature"] == fitted(DATA, ROUND.dev, how(chosen)).temperature
     alm = alm_posterior(DATA, how(chosen), ROUND.test)
+    expected = fuse(Q[ROUND.test], alm, chosen["w"], chosen["rule"], KNOWN.inside)
+    expected = tempered(expected, chosen["fused_temperature"])
+    np.testing.assert_allclose(DONE.posteriors[FUSED][0], expected, atol=1e-12)
+    np.testing.assert_array_equal(DONE.posteriors[SPECIALIST][0], Q[ROUND.test])
+
+
+def test_uncalibrated_posteriors_have_temperature_1():
+    assert set(DONE.uncalibrated) == set(CALIBRATED)
+    np.testing.assert_array_equal(DONE.uncalibrated[SPECIALIST][0], KNOWN.posterior[ROUND.test])
+    chosen = DONE.choices[AMPLIFIED]
+    plain = Setting(chosen["a"], Text(chosen["b"]), "embedding", "linear", 1.0)
+    np.testing.assert_array_equal(DONE.uncalibrated[AMPLIFIED][0], alm_posterior(DATA, plain, ROUND.test))
+    chosen = DONE.choices[FUSED]
+    alm = alm_posterior(DATA, replace(how(chosen), temperature=1.0), ROUND.test)
     expected = fuse(KNOWN.posterior[ROUND.test], alm, chosen["w"], chosen["rule"], KNOWN.inside)
-    assert (DONE.posteriors[FUSED][0] == expected).all()
+    np.testing.assert_array_equal(DONE.uncalibrated[FUSED][0], expected)
+
+
+def test_temperatures_of_other_speakers_improve_the_likelihood():
+    data = evidence(3, alm=0.6, specialist=0.7, n_each=80, **COPIES)
+    r = split_round(data)
+    done = outcome(data, r)
+    for name in CALIBRATED:
+        before, after = (of[name][0] for of in (done.uncalibrated, done.posteriors))
+        assert nll(after, data.targets[r.test]) < nll(before, data.targets[r.test]) - 0.01, name
 
 
 def test_chosen_amplification_and_prompt_have_the_best_dev_ua():
+    done = outcome(DATA, objective="ua")
     grid = {(s.a, s.text.b): ua_of(alm_posterior(DATA, s, ROUND.dev), ROUND.dev) for s in SETTINGS}
-    chosen = DONE.choices[AMPLIFIED]
+    chosen = done.choices[AMPLIFIED]
     assert grid[chosen["a"], chosen["b"]] == max(grid.values())
     expected = [grid[pair] for pair in product((1, 2, 3), (1, 4))]
-    np.testing.assert_allclose(DONE.grid["dev"].ravel(), expected)
+    np.testing.assert_allclose(done.grid["dev"].ravel(), expected)
     singles = [ua_of(alm_posterior(DATA, SETTINGS[0], ROUND.dev, [p]), ROUND.dev) for p in range(5)]
-    assert singles[DONE.choices[SINGLE_BEST]["prompt"]] == max(singles)
-
-
-def test_ties_go_to_the_simplest_choice():
-    prompt = ALM.text[Text(1)][:1]
-    alm = replace(
-        ALM,
-        audio=dict.fromkeys(ALM.audio, ALM.audio[1]),
-        text=dict.fromkeys(ALM.text, np.repeat(prompt, 3, axis=0)),
-    )
-    perfect = replace(KNOWN, posterior=np.eye(4)[DATA.targets] * 0.9 + 0.025)
-    same = replace(DATA, alms={"alm": alm}, specialists={"specialist": perfect})
-    assert [(s.a, s.text.b) for s in SETTINGS] == [(1, 1), (2, 1), (3, 1), (1, 4), (2, 4), (3, 4)]
-    assert choose_amplified(same, ROUND.dev, SETTINGS) == SETTINGS[0]
-    assert choose_prompt(same, ROUND.dev, SETTINGS[0]) == 0
-    assert choose_fusion(same, ROUND.dev, SETTINGS) == Fusion(SETTINGS[0], 0.0, 1.0)
+    assert singles[done.choices[SINGLE_BEST]["prompt"]] == max(singles)
 
 
 @pytest.mark.parametrize(("alm", "specialist"), [(0.0, 1.5), (2.0, 0.0)])
@@ -145,40 +153,44 @@ def test_uninformative_model_hardly_lowers_ua(alm, specialist):
     assert found[FUSED] > max(found[SPECIALIST], found[AMPLIFIED]) - 0.03
 
 
-def test_temperature_maximises_the_likelihood():
-    setting = Setting(2, Text(4), "embedding", "linear", 1.0)
-    found = fitted(DATA, ROUND.dev, setting)
-    raw = scores(ALM.audio[2][ROUND.dev], ALM.text[Text(4)], ALM.scale)
-    assert found.temperature == pytest.approx(fit_temperature(raw, DATA.targets[ROUND.dev]), rel=0.01)
-    best = fitted(DATA, ROUND.dev, replace(setting, ensemble="probability")).temperature
-    given = (ALM.audio[2][ROUND.dev], ALM.text[Text(4)], 20.0, "probability")
-    losses = [nll(posterior(*given, t), DATA.targets[ROUND.dev]) for t in (best * 0.9, best, best * 1.1)]
-    assert losses[1] == min(losses)
-
-
 def test_stacked_is_fitted_on_dev():
     chosen = DONE.choices[FUSED]
     alm = {
         part: alm_posterior(DATA, how(chosen), rows)
         for part, rows in (("dev", ROUND.dev), ("test", ROUND.test))
     }
-    model = fit_stacked(KNOWN.posterior[ROUND.dev], alm["dev"], DATA.targets[ROUND.dev], 4)
-    assert (DONE.posteriors[STACKED][0] == model.predict(KNOWN.posterior[ROUND.test], alm["test"])).all()
+    speakers = DATA.speakers[ROUND.dev]
+    model = fit_stacked(Q[ROUND.dev], alm["dev"], DATA.targets[ROUND.dev], 4, speakers)
+    np.testing.assert_array_equal(DONE.posteriors[STACKED][0], model.predict(Q[ROUND.test], alm["test"]))
+    assert DONE.choices[STACKED] == {"C": model.c}
 
 
-def test_given_fusion_is_measured_unchanged_and_changes_nothing_else():
-    done = outcome(DATA, given=Fusion(Setting(2, Text(4), "logit", "loglinear", 1.7), 0.35))
-    alm = posterior(ALM.audio[2][ROUND.test], ALM.text[Text(4)], ALM.scale, "logit", 1.7)
-    expected = fuse(KNOWN.posterior[ROUND.test], alm, 0.35, "loglinear", KNOWN.inside)
+@pytest.mark.parametrize("weight", [0.0, 0.35])
+def test_given_fusion_is_what_score_computes_and_changes_nothing_else(weight):
+    given = Fusion(Setting(2, Text(4), "logit", "loglinear", 1.7), weight, 0.6, 1.3)
+    done = outcome(DATA, given=given)
+    labelling = Labelling(
+        labels=DATA.labels,
+        text=ALM.text[Text(4)],
+        scale=ALM.scale,
+        specialist_labels=DATA.labels,
+        ensemble="logit",
+        temperature=1.7,
+        fusion="loglinear",
+        weight=weight,
+        specialist_temperature=0.6,
+        fused_temperature=1.3,
+    )
+    expected, _, _ = posteriors(labelling, ALM.audio[2][ROUND.test][:, None], KNOWN.logits[ROUND.test], None)
     np.testing.assert_allclose(done.posteriors[GIVEN][0], expected, atol=1e-12)
-    assert done.choices.pop(GIVEN) == {"w": 0.35, "rule": "loglinear", "a": 2, "b": 4, "temperature": 1.7}
+    copies = {"w": weight, "rule": "loglinear", "a": 2, "b": 4}
+    temperatures = {"temperature": 1.7, "specialist_temperature": 0.6, "fused_temperature": 1.3}
+    assert done.choices.pop(GIVEN) == copies | temperatures
     assert done.choices == DONE.choices
 
 
 def test_labels_outside_the_specialist_come_from_the_alm():
-    inside = np.array([True, True, False, True])
-    masked = KNOWN.posterior * inside
-    known = replace(KNOWN, posterior=masked / masked.sum(axis=1, keepdims=True), inside=inside)
+    known = replace(KNOWN, mapping=KNOWN.mapping & [True, True, False, True])
     done = outcome(replace(DATA, specialists={"specialist": known}))
     assert (done.posteriors[SPECIALIST][0][:, 2] == 0).all()
     assert (done.posteriors[FUSED][0][:, 2] > 0).all()

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from tests.jobs.jobs_support import lines, scored, speech, write_wav
+from tests.models.tiny_pooled import write_pooled
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.method.zeroshot import softmax
@@ -72,6 +73,8 @@ def test_the_table_matches_the_predictions(evaluated):
 def test_each_clip_is_encoded_without_its_silent_edges(evaluated):
     folder, out, _ = evaluated
     predictions = pd.read_parquet(out / "predictions.parquet").set_index("uri")
+    (corpus,) = json.loads((out / "evaluation.json").read_text())["corpora"].values()
+    temperature = corpus["choices"][0]["specialist"]["temperature"]
     specialist = load(parse_spec("classifier:untrained", "specialist"))
     own = [label for label in specialist.labels if label in LABELS]
     for name in ("d0.wav", "e5.wav"):
@@ -79,11 +82,12 @@ def test_each_clip_is_encoded_without_its_silent_edges(evaluated):
         start, end = trimmed(samples, rate)
         assert 0 < start < end < len(samples)
         clip = resample(torch.from_numpy(samples[start:end].copy()), rate, specialist.sample_rate)
-        posterior = softmax(specialist.classify([clip])[0].numpy())[0]
+        posterior = softmax(specialist.classify([clip])[0].numpy() / temperature)[0]
         known = np.array([posterior[specialist.labels.index(label)] for label in own])
         row = predictions.loc[str(folder / name)]
         found = [row["specialist"][list(row["labels"]).index(label)] for label in own]
-        np.testing.assert_allclose(found, known / known.sum(), atol=1e-5)
+        # logits are stored as float16, and a temperature below 1 enlarges the rounding
+        np.testing.assert_allclose(found, known / known.sum(), atol=2e-3)
 
 
 def test_unreadable_clips_are_listed(evaluated):
@@ -112,3 +116,31 @@ def test_a_specialist_with_other_labels_is_refused(evaluated, run_job, tmp_path)
     assert refused.returncode == 2
     assert "covers none of the labels of others, " in lines(refused.stderr)[-1]
     assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_evaluate_measures_what_score_labels_with_normalised_vectors(run_job, tmp_path):
+    """ZS-Fuse as given equals score with --normalise speaker, from audio and from an embedding table."""
+    write_pooled(tmp_path / "pooled")
+    rows = []
+    for s, speaker in enumerate("abcde"):
+        for n in range(4):
+            path = write_wav(tmp_path / f"{speaker}{n}.wav", speech(0.8 + 0.1 * s, seed=10 * s + n))
+            rows.append({"uri": path.name, "emotion": ("sad", "happy")[n % 2], "speaker": speaker})
+    pd.DataFrame(rows).to_csv(tmp_path / "clips.csv", index=False)
+    place = ("--input", tmp_path / "clips.csv")
+    models = ("--alm", f"pooled-alm:{tmp_path}/pooled", "--specialist", f"pooled:{tmp_path}/pooled")
+    how = ("--templates", "{}", "--weight", 0.3, "--temperature", 1.5, "--specialist-temperature", 0.7)
+    how = (*how, "--fused-temperature", 0.8)
+    segments = ("--vad", "none", "--max-segment-s", 60, "--normalise", "speaker", "--labels", "happy,sad")
+    scored(run_job("score", *place, "--output", tmp_path / "scored", *models, *how, *segments))
+    table = pd.read_parquet(tmp_path / "scored" / "segments").set_index("recording_uri")
+    sources = {"audio": (*place, *models), "table": ("--embeddings", tmp_path / "scored")}
+    for name, source in sources.items():
+        out = tmp_path / name
+        options = (*how, "--folds", 5, "--resamples", 100, "--output", out)
+        scored(run_job("evaluate", *source, *options))
+        assert json.loads((out / "evaluation.json").read_text())["normalised"] == ["alm", "specialist"]
+        for row in pd.read_parquet(out / "predictions.parquet").itertuples():
+            expected = table.loc[row.uri, ["p_happy", "p_sad"]].to_numpy(float)
+            assert list(row.labels) == ["happy", "sad"]
+            np.testing.assert_allclose(row.zs_fuse_given, expected, atol=1e-5)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.stacking import fit_stacked
+from zsfuse_ray.method.stacking import STRENGTHS, fit_stacked
 
 
 def labelled(n: int, c: int, seed: int = 0) -> tuple[NDArray, NDArray, NDArray]:
@@ -24,11 +25,48 @@ def test_stacked_beats_both_parts(c: int):
     assert hits[0] > max(hits[1:]) + 0.01
 
 
-def test_stacked_is_calibrated_on_its_training_data():
-    """With a fitted intercept, the mean probability of each label is its share, whatever the penalty."""
+def test_every_label_counts_the_same():
+    """With a fitted intercept, the mean probability of each label is 1/C if every label has equal weight."""
     q, p, targets = labelled(600, 3)
-    mean = fit_stacked(q, p, targets, 3, c=0.01).predict(q, p).mean(axis=0)
-    np.testing.assert_allclose(mean, np.bincount(targets) / 600, atol=1e-3)
+    kept = np.concatenate([np.flatnonzero(targets == 0), np.flatnonzero(targets)[:60]])  # mostly label 0
+    q, p, targets = q[kept], p[kept], targets[kept]
+    fused = fit_stacked(q, p, targets, 3).predict(q, p)
+    by_label = np.array([fused[targets == label].mean(axis=0) for label in range(3)])
+    np.testing.assert_allclose(by_label.mean(axis=0), 1 / 3, atol=1e-3)
+
+
+def test_its_penalty_is_the_best_for_left_out_speakers():
+    """Against brute force: each strength fitted without each speaker, by likelihood with balanced labels."""
+    q, p, targets = labelled(120, 3, seed=3)
+    speakers = np.repeat(["a", "b", "c", "d", "e"], 24)
+    weights = 1 / np.bincount(targets)[targets]
+    inputs = np.log(np.hstack([q, p]))
+    losses = []
+    for c in STRENGTHS:
+        loss = 0.0
+        for one in "abcde":
+            own = speakers == one
+            model = LogisticRegression(C=c, class_weight="balanced", max_iter=1000)
+            model.fit(inputs[~own], targets[~own])
+            right = model.predict_proba(inputs[own])[np.arange(own.sum()), targets[own]]
+            loss -= weights[own] @ np.log(right)
+        losses.append(loss)
+    found = fit_stacked(q, p, targets, 3, speakers)
+    assert found.c == STRENGTHS[int(np.argmin(losses))]
+
+
+def test_noise_gets_a_stronger_penalty_than_information():
+    speakers = np.repeat(np.arange(6), 20)
+    q, p, targets = labelled(120, 3)
+    noise = np.random.default_rng(1).permutation(targets)
+    strong, weak = fit_stacked(q, p, noise, 3, speakers).c, fit_stacked(q, p, targets, 3, speakers).c
+    assert strong == STRENGTHS[0] < weak
+
+
+@pytest.mark.parametrize("speakers", [None, ["a"] * 60])
+def test_its_penalty_is_1_without_two_speakers(speakers):
+    q, p, targets = labelled(60, 3)
+    assert fit_stacked(q, p, targets, 3, speakers).c == 1.0
 
 
 @pytest.mark.parametrize("present", [[0, 2], [1, 3], [0, 2, 3]])

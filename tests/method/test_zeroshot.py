@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax as scipy_softmax
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.zeroshot import Ensemble, fit_temperature, posterior, scores, softmax
+from zsfuse_ray.method.zeroshot import Ensemble, posterior, scores, softmax
 
 ENSEMBLES: tuple[Ensemble, ...] = get_args(Ensemble)
 seeds = st.integers(0, 2**32 - 1)
@@ -103,35 +103,3 @@ def test_invalid_arguments_are_errors():
     for temperature in (0, -1, float("nan")):
         with pytest.raises(InputError, match="temperature"):
             posterior(audio, text, 1, "logit", temperature)
-    with pytest.raises(InputError, match="no labelled clips"):
-        fit_temperature(np.zeros((0, 3)), [])
-
-
-def test_fit_temperature_recovers_the_true_temperature():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(20_000, 4)) * 2
-    targets = (softmax(logits).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
-    assert fit_temperature(logits, targets) == pytest.approx(1, rel=0.03)
-    assert fit_temperature(logits * 7, targets) == pytest.approx(
-        7 * fit_temperature(logits, targets), rel=1e-3
-    )
-
-
-@given(seeds)
-def test_fit_temperature_minimises_the_log_loss(seed: int):
-    rng = np.random.default_rng(seed)
-    logits, targets = rng.normal(size=(30, 3)) * 3, rng.integers(0, 3, 30)
-
-    def loss(t: NDArray) -> NDArray:
-        return -np.log(scipy_softmax(logits / t[:, None, None], axis=-1)[:, range(30), targets]).mean(axis=1)
-
-    t = fit_temperature(logits, targets)
-    assert 0.01 <= t <= 100
-    assert loss(np.array([t])) <= loss(np.geomspace(0.05, 100, 300)).min() + 1e-6
-
-
-def test_fit_temperature_stays_within_its_bounds():
-    separated = np.eye(3)[[0, 1, 2, 0]] * 10
-    assert 0.01 <= fit_temperature(separated, [0, 1, 2, 0]) < 0.3
-    assert fit_temperature(separated, [1, 2, 0, 1]) == pytest.approx(100, rel=0.01)
-    assert fit_temperature(separated, [1, 2, 0, 1], bounds=(0.5, 5)) == pytest.approx(5, rel=0.01)

@@ -24,7 +24,8 @@ def result() -> dict:
     return {
         "versions": {"zsfuse_ray": "1"},
         "git": None,
-        "config": {"resamples": 100},
+        "normalised": ["specialist"],
+        "config": {"resamples": 100, "objective": "nll"},
         "models": {
             "alm": {
                 "model": "clap:a",
@@ -41,7 +42,7 @@ def result() -> dict:
         },
         "templates": [f"template {n} {{}}" for n in range(5)],
         "corpora": tables,
-        "mean": {"ua": {}, "difference": {"value": 0.01, "low": -0.01, "high": 0.03}},
+        "mean": {"ua": {}, "difference": {"value": 0.01, "low": -0.01, "high": 0.03}, "no_interval": None},
     }
 
 
@@ -58,9 +59,12 @@ def test_page_states_protocol_models_choices_and_verdict(result):
         "dev 60 clips of 3 speakers",
         "speaker overlap of the test part with train and dev: none",
         "unreadable clips, left out: 2",
-        "intervals are rough: only 3 speakers in the test part",
+        "no intervals: a bootstrap over fewer than five speakers (here 3) cannot give a 95 % interval",
+        "choices and temperatures rest on 3 speakers",
+        "by the likelihood after calibration",
         "`clap:a`, revision r1, licence mit",
         "licence not stated",
+        "on vectors normalised by speaker: specialist",
         "7 of b=4",
         table["verdict"],
         f"ZS-Fuse: w {table['choices'][0]['zs_fuse']['w']:.3g}, rule",
@@ -75,10 +79,31 @@ def test_tables_contain_every_system_with_its_interval(result):
     lines = page(result).splitlines()
     for system in result["corpora"]["numbers"]["systems"].values():
         ua = system["ua"]
-        value = f"{100 * ua['value']:.1f}"
-        if ua["low"] is not None:
-            value += f" ({100 * ua['low']:.1f}–{100 * ua['high']:.1f})"
+        value = f"{100 * ua['value']:.1f} (–)"
         assert any(line.startswith(f"| {system['name']} | {value} |") for line in lines), system["name"]
+
+    for system in result["corpora"]["more numbers"]["systems"].values():
+        if (ua := system["ua"])["low"] is not None:
+            value = f"{100 * ua['value']:.1f} ({100 * ua['low']:.1f}–{100 * ua['high']:.1f})"
+            assert any(line.startswith(f"| {system['name']} | {value} |") for line in lines), system["name"]
+
+
+def test_calibration_is_a_table_and_a_figure(result):
+    table = result["corpora"]["more numbers"]
+    text = page(result)
+    figure = dict(draw("more numbers", table))["reliability"]
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    for key, both in table["calibration"].items():
+        name, after = table["systems"][key]["name"], both["after"]
+        losses = f"{both['before']['nll']:.3f} | {after['nll']:.3f} |"
+        assert any(line.startswith(f"| {name} |") and line.endswith(losses) for line in text.splitlines())
+        *_, before_line, after_line = panels[name].get_lines()
+        for line, one in ((before_line, both["before"]), (after_line, after)):
+            confidence = [100 * c for c in one["reliability"]["confidence"] if c is not None]
+            assert list(line.get_xdata()) == confidence
+        labels = [text.get_text() for text in panels[name].get_legend().get_texts()]
+        ece = [100 * both[when]["ece"]["value"] for when in ("before", "after")]
+        assert labels == [f"temperatures 1, ECE {ece[0]:.1f}", f"calibrated, ECE {ece[1]:.1f}"]
 
 
 def test_page_states_if_no_model_beats_the_svm(result):
@@ -136,6 +161,7 @@ def test_without_models_there_are_fewer_figures(result):
     for name in ("weight_curve", "amplification", "differences", "verdict"):
         del table[name]
     table["systems"] = {name: table["systems"][name] for name in ("chance", "svm")}
+    table["calibration"] = {}
     assert [name for name, _ in draw("numbers", table)] == ["systems", "confusion", "reliability"]
 
 

@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.experiments.synthetic import config, evidence, searched
@@ -21,6 +22,7 @@ def tuned(specialist: bool = True) -> dict:
     """tune.json of a synthetic corpus."""
     e = evidence(alm=2.5, specialist=0.8)
     e = e if specialist else replace(e, specialists={})
+    e = e.calibrated(np.arange(len(e.targets)))
     options = config()
     found = searched(e, options)
     table = assess(e, found, options)
@@ -51,6 +53,11 @@ def test_page_states_the_results(result):
         assert f"| {system['name']} | {system['nested']:.3f} | {system['in_sample']:.3f} |" in text
     assert "no-op copies of the audio, left out: a = 3" in text
     assert "copies of the text" not in text
+    for system in result["tuned"]["calibration"]["systems"].values():
+        ece = [f"{100 * system[when]['ece']:.1f}" for when in ("before", "after")]
+        losses = [f"{system[when]['nll']:.3f}" for when in ("before", "after")]
+        assert f"| {system['name']} | {' | '.join(ece + losses)} |" in text
+    assert "those of each speaker are" in text
     assert f"- weight: `{result['tuned']['options']['weight']}`" in text
 
 

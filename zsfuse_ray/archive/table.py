@@ -121,6 +121,7 @@ class EncodedTable:
     models: dict[str, dict[str, Any]]
     embeddings: dict[str, NDArray[np.float32]]
     outputs: dict[str, NDArray[np.float32]]
+    vectors: dict[str, NDArray[np.float32]]  # (n, V) of each specialist that has them, if requested
 
     @property
     def uri(self) -> str:
@@ -142,8 +143,11 @@ class EncodedTable:
         return self.outputs[key]
 
 
-def read_table(uri: str) -> EncodedTable:
-    """Read a whole table, sorted by recording and time; InputError if there is none or it is incomplete."""
+def read_table(uri: str, vectors: bool = False) -> EncodedTable:
+    """Read a whole table, sorted by recording and time; vectors of specialists, which are large, on request.
+
+    InputError if there is none or it is incomplete.
+    """
     table = open_table(uri)
     table.check_complete({key: key for key in table.encoded.models})
     repeats = {key: table.repeats(key) if kind_of(key) == "alm" else () for key in table.encoded.models}
@@ -155,15 +159,19 @@ def read_table(uri: str) -> EncodedTable:
     values: dict[str, list[NDArray[np.float32]]] = {
         key: [_empty(facts, len(repeats[key]))] for key, facts in models.items()
     }
+    of_vectors: dict[str, list[NDArray[np.float32]]] = {}
     for part in table.plan.parts():
         recordings = planned_recordings(table.plan, part)
-        for rows in read_part(table.encoded, part, repeats):
+        for rows in read_part(table.encoded, part, repeats, vectors):
             rows = without_dropped(rows, part)
             columns, source = place_segments(rows, recordings)
             carry(columns, source)
             places.append(pa.table(columns))
             for key, output in {**rows.embeddings, **rows.logits}.items():
                 values[key].append(output)
+            for key, output in rows.vectors.items():
+                if output is not None:
+                    of_vectors.setdefault(key, []).append(output)
     if not places:
         raise InputError(f"--embeddings {table.uri}: nothing is encoded there")
     segments = pa.concat_tables(places)
@@ -172,7 +180,8 @@ def read_table(uri: str) -> EncodedTable:
     every = {key: np.concatenate(outputs)[order] for key, outputs in values.items()}
     alms = {key: value for key, value in every.items() if kind_of(key) == "alm"}
     others = {key: value for key, value in every.items() if kind_of(key) != "alm"}
-    return EncodedTable(table, segments.take(pa.array(order)), models, alms, others)
+    normalisable = {key: np.concatenate(outputs)[order] for key, outputs in of_vectors.items()}
+    return EncodedTable(table, segments.take(pa.array(order)), models, alms, others, normalisable)
 
 
 def _empty(facts: Mapping[str, Any], repeats: int) -> NDArray[np.float32]:

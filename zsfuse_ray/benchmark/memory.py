@@ -182,7 +182,7 @@ def _search(task: Task, folder: str) -> None:
         },
         specialists={
             "specialist": Specialist(
-                rng.dirichlet(np.ones(len(LABELS)), task.segments), np.ones(len(LABELS), bool)
+                np.log(rng.dirichlet(np.ones(len(LABELS)), task.segments)), np.eye(len(LABELS), dtype=bool)
             )
         },
     )

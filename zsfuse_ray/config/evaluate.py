@@ -1,7 +1,7 @@
 """Options of ``zsfuse evaluate``."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -10,6 +10,8 @@ from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName
 from zsfuse_ray.config.options import CHECKED, Fraction, option
 from zsfuse_ray.errors import InputError
+
+Objective = Literal["nll", "ua"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -21,6 +23,12 @@ class EvaluateConfig(LabelledOptions):
     folds: Annotated[int, Field(ge=2, le=100)] = option(
         5, "number of speaker-independent folds for a corpus without splits or folds", "protocol"
     )
+    objective: Objective = option(
+        "nll",
+        "metric that prompt, amplification, weight and rule are chosen by on dev clips: the negative "
+        "log-likelihood, which is less noisy with few speakers, or UA as in the paper, ties by likelihood",
+        "protocol",
+    )
     weight: Fraction | None = option(
         None,
         "also evaluate the fusion with this weight w and the largest of --audio-repeats and --text-repeats, "
@@ -28,7 +36,13 @@ class EvaluateConfig(LabelledOptions):
         "fusion",
     )
     temperature: Annotated[float, Field(gt=0)] = option(
-        1.0, "temperature T of the fusion of --weight", "fusion"
+        1.0, "temperature T of the ALM in the fusion of --weight", "fusion"
+    )
+    specialist_temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature of the specialist in the fusion of --weight", "fusion"
+    )
+    fused_temperature: Annotated[float, Field(gt=0)] = option(
+        1.0, "temperature after the fusion of --weight", "fusion"
     )
     fusion: FusionName = option(
         "linear", f"rule of the fusion of --weight: {RULES_HELP}", "fusion", RULE_NAMES

@@ -1,7 +1,7 @@
 """Options shared by the jobs on labelled clips: the clips, the models, the numbers of copies."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -45,6 +45,12 @@ class LabelledOptions(PromptOptions, EncoderOptions):
         "FILE",
     )
     output: str = option("", "folder, s3:// or gs:// prefix for tables and figures", "output", "FOLDER")
+    normalise: Literal["auto", "none", "speaker"] = option(
+        "auto",
+        "normalise the specialist's vectors by the statistics of their speaker over all clips of a corpus, "
+        "as score does; auto is speaker for a specialist that is trained for it, else none",
+        "models",
+    )
     labels: Words = option((), "use only clips with these labels; by default all", "input")
     audio_repeats: Repeats = option((1, 2, 3, 4), "values of a to choose from: copies of the audio", "search")
     text_repeats: Repeats = option((1, 2, 3, 4), "values of b to choose from: copies of the prompt", "search")

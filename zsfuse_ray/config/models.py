@@ -94,7 +94,7 @@ OF_TABLE = "table"
 # Options that a tuned.yaml may set.
 TUNED = (
     *("alm", "specialist", "labels", "templates", "words", "audio_repeats", "text_repeats", "separator"),
-    *("ensemble", "temperature", "fusion", "weight"),
+    *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
 )
 
 

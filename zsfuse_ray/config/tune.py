@@ -18,7 +18,6 @@ MOST_TEMPLATES = 48
 Temperatures = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1000)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else comma_separated(value)),
-    Field(min_length=1),
 ]
 Ensembles = Annotated[
     tuple[Literal["embedding", "logit", "probability"], ...],
@@ -60,7 +59,9 @@ class TuneConfig(LabelledOptions):
     fusions: Fusions = option(
         tuple(RULES), f"fusion rules to choose from: {RULES_HELP}", "search", f"{RULE_NAMES},…"
     )
-    temperatures: Temperatures = option((1.0,), "temperatures T to choose from", "search")
+    temperatures: Temperatures = option(
+        (), "temperatures T of the ALM to choose from; by default it is fitted on all clips", "search"
+    )
     objective: Literal["ua", "wa", "macro_f1", "nll"] = option(
         "ua", "metric to optimise: UA, WA, macro-F1 or the negative log-likelihood", "protocol"
     )

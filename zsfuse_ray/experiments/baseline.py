@@ -11,8 +11,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from zsfuse_ray.method.calibration import fit
 from zsfuse_ray.method.metrics import ua
-from zsfuse_ray.method.zeroshot import fit_temperature, softmax
+from zsfuse_ray.method.zeroshot import softmax
 
 STRENGTHS = (1.0, 10.0)  # grid for C
 REACHES = (1.0, 0.1)  # grid for gamma × number of features; small values approach a linear kernel
@@ -47,7 +48,7 @@ def svm_posteriors(
             best = (inner_ua, strength, reach, tried, scores)
     assert best is not None
     inner_ua, strength, reach, model, inner = best
-    temperature = fit_temperature(inner, targets[train])
+    temperature = fit(lambda t: softmax(inner / t), targets[train])
     scores = _scores(_fit(model, features[train], targets[train]), features, n_labels)
     scores[train] = inner
     chosen = {"C": strength, "gamma × features": reach, "temperature": temperature, "inner UA": inner_ua}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.schemas import BUNDLE, kind_of
 from zsfuse_ray.archive.stream import decoded, encoded
-from zsfuse_ray.archive.table import EncodedTable, key_of, read_table
+from zsfuse_ray.archive.table import EncodedTable, key_of, open_table, read_table
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.audio.statistics import log_mel_statistics
 from zsfuse_ray.config.labelled import LabelledOptions
@@ -29,9 +29,10 @@ from zsfuse_ray.corpora.clips import check_classes, check_splits, labelled, with
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.splits import read_split
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, embedding_column, encoded_clips, matrix
+from zsfuse_ray.experiments.columns import LOG_MEL, LOGITS, VECTORS, embedding_column, encoded_clips, matrix
+from zsfuse_ray.experiments.normalise import normalised_keys
 from zsfuse_ray.models.about import Kind
-from zsfuse_ray.models.catalog import UNTRAINED, named_in_data, parse_spec, revision_of
+from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, named_in_data, parse_spec, revision_of, split_name
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.progress import Progress
 from zsfuse_ray.runs.tally import start_tally
@@ -48,14 +49,22 @@ _ROW = "table_row"  # row of the embedding table that a clip comes from
 def labelled_clips(config: LabelledOptions) -> tuple[pa.Table, EncodedTable | None]:
     """The labelled clips of a configuration, and the embedding table they come from (None for audio).
 
-    InputError without emotion labels or clips of a requested label, or if splits share a speaker or clip.
+    InputError without emotion labels or clips of a requested label, if splits share a speaker or clip, or
+    without speakers to normalise by.
     """
     table = None
     if config.embeddings:
-        table = read_table(config.embeddings)
+        facts = open_table(config.embeddings).encoded.models
+        specs = {key: ModelSpec(*split_name(one["model"])) for key, one in facts.items()}
+        table = read_table(config.embeddings, vectors=bool(normalised_keys(config.normalise, specs)))
         clips = _segments(table, config.splits)
     else:
         clips = load(config.sources, config.splits)
+    if config.normalise == "speaker" and not any(clips["speaker"].to_pylist()):
+        raise InputError(
+            "--normalise speaker: no clip has a speaker; name them in the manifest's column speaker, or use "
+            "--normalise none"
+        )
     return (with_labels(clips, config.labels) if config.labels else clips), table
 
 
@@ -131,8 +140,13 @@ def logits_of(clips: pa.Table, table: EncodedTable | None, key: str) -> NDArray[
     return matrix(clips, LOGITS) if table is None else table.logits(key)[clips[_ROW].to_numpy()]
 
 
+def vectors_of(clips: pa.Table, table: EncodedTable | None, key: str) -> NDArray[np.float32]:
+    """A specialist's vectors (n, V); clips as in `audio_of`."""
+    return matrix(clips, VECTORS) if table is None else table.vectors[key][clips[_ROW].to_numpy()]
+
+
 def encode(
-    clips: pa.Table, config: EncoderOptions, own_ray: bool, log_mel: bool = False
+    clips: pa.Table, config: EncoderOptions, own_ray: bool, log_mel: bool = False, vectors: bool = False
 ) -> tuple[pa.Table, pa.Table]:
     """Return the encoded clips, in order, with new columns; and REJECTS rows for the others.
 
@@ -140,8 +154,8 @@ def encode(
 
     clips: uri, start_s and end_s (null: the file's start and end), corpus; other columns are carried along.
     New columns, all FixedSizeList of float32: with an ALM, ``embedding_column(a)`` for each audio repeat,
-    normalised; with a specialist, LOGITS over its own labels; with ``log_mel``, LOG_MEL
-    (``audio.statistics``). own_ray: whether this process started Ray on this machine.
+    normalised; with a specialist, LOGITS over its own labels, and with ``vectors`` its VECTORS; with
+    ``log_mel``, LOG_MEL (``audio.statistics``). own_ray: whether this process started Ray on this machine.
     """
     pools = cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes())
     tasks = {
@@ -165,7 +179,7 @@ def encode(
         raise (error.cause if isinstance(error.cause, InputError) else error) from None
     progress.end()
     repeats = config.audio_repeats if config.alm != "none" else ()
-    kept, rejects = encoded_clips(clips, pa.concat_tables(batches), repeats)
+    kept, rejects = encoded_clips(clips, pa.concat_tables(batches), repeats, vectors)
     if len(kept) < len(clips):
         log.info(f"{len(clips) - len(kept)} of {len(clips):,} clips could not be read")
     if not len(kept):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.archive.packing import embeddings_of_bundle
 from zsfuse_ray.archive.schemas import model_columns
 
-LOGITS, LOG_MEL = "logits", "log_mel"
+LOGITS, VECTORS, LOG_MEL = "logits", "vectors", "log_mel"
 REJECTS = pa.schema([(name, pa.string()) for name in ("uri", "corpus", "stage", "reason", "message")])
 
 
@@ -25,17 +25,19 @@ def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
     return values.flatten().to_numpy().reshape(len(table), -1)
 
 
-def encoded_clips(clips: pa.Table, encoded: pa.Table, repeats: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+def encoded_clips(
+    clips: pa.Table, encoded: pa.Table, repeats: Sequence[int], vectors: bool = False
+) -> tuple[pa.Table, pa.Table]:
     """Return the encoded clips, in order, with new columns; and REJECTS rows for the others.
 
-    encoded: rows of `encoded_schema` with LOG_MEL, whose item_id are rows of clips. A truncated clip is in
-    both.
+    encoded: rows of `encoded_schema` with LOG_MEL, whose item_id are rows of clips; vectors: whether
+    to keep the specialist's. A truncated clip is in both.
     """
     places: list[int] = []
     rejects: list[tuple[int, str, str, str]] = []
     parts: dict[str, list[NDArray[np.float32]]] = {}
     for row in encoded.to_pylist():
-        values = _values(row, repeats)
+        values = _values(row, repeats, vectors)
         finite = np.ones(len(row["segments"]), bool)
         for array in values.values():
             finite &= np.isfinite(array).all(axis=1)
@@ -57,13 +59,14 @@ def encoded_clips(clips: pa.Table, encoded: pa.Table, repeats: Sequence[int]) ->
     return table, _reject_table(clips, sorted(rejects))
 
 
-def _values(row: dict[str, Any], repeats: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+def _values(row: dict[str, Any], repeats: Sequence[int], vectors: bool) -> dict[str, NDArray[np.float32]]:
     """The arrays (segments, size) of one row, by column."""
     n = len(row["segments"])
     values: dict[str, NDArray[np.float32]] = {}
-    of_logits, _ = model_columns("specialist")
-    if n and row.get(of_logits):
-        values[LOGITS] = np.frombuffer(row[of_logits], np.float16).reshape(n, -1).astype(np.float32)
+    of_logits, of_vectors = model_columns("specialist")
+    for name, column in {LOGITS: of_logits, **({VECTORS: of_vectors} if vectors else {})}.items():
+        if n and row.get(column):
+            values[name] = np.frombuffer(row[column], np.float16).reshape(n, -1).astype(np.float32)
     if n and row[LOG_MEL]:
         values[LOG_MEL] = np.frombuffer(row[LOG_MEL], np.float32).reshape(n, -1)
     of_embeddings, of_inputs = model_columns("alm")

@@ -14,6 +14,7 @@ from zsfuse_ray.config.options import build, recorded, resolved
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.experiments.choices import Fusion
 from zsfuse_ray.experiments.clips import encode, kind_of, labelled_clips, models_of
 from zsfuse_ray.experiments.columns import REJECTS as REJECTED
 from zsfuse_ray.experiments.evidence import Evidence, Text
@@ -22,7 +23,7 @@ from zsfuse_ray.experiments.gather import gather
 from zsfuse_ray.experiments.prompts import embedded_prompts
 from zsfuse_ray.experiments.protocol import Protocol, protocol
 from zsfuse_ray.experiments.settings import Setting
-from zsfuse_ray.experiments.systems import Fusion, Outcome, run_round
+from zsfuse_ray.experiments.systems import Outcome, run_round
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.ownership import claim
@@ -50,12 +51,13 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
     used = {"alm": "none", "specialist": "none"} | {kind_of(key): name for key, name in names.items()}
     config = build(EvaluateConfig, resolved(config) | used)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
-    text, models = embedded_prompts(config, names, label_sets, table, [(config.words, config.separator)])
+    forms = [(config.words, config.separator)]
+    text, models, readouts = embedded_prompts(config, names, label_sets, table, forms)
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()
         log.info("--embeddings: the SVM baseline is left out, as it needs the audio")
     else:
-        encoded, rejects = encode(clips, config, own_ray, log_mel=True)
+        encoded, rejects = encode(clips, config, own_ray, log_mel=True, vectors=bool(readouts))
 
     tables, draws, predictions = {}, {}, []
     for n, (corpus, labels) in enumerate(label_sets.items()):
@@ -65,7 +67,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
             raise InputError(f"{corpus}: none of its clips could be read; first error: {first}")
         plan = protocol(part, corpus, config.folds, config.splits)
         banks = {key: of_corpora[corpus] for key, of_corpora in text.items()}
-        evidence = gather(part, table, labels, config.audio_repeats, banks, models)
+        evidence = gather(part, table, labels, config.audio_repeats, banks, models, readouts=readouts)
         tested = _run_rounds(evidence, plan, config)
         tables[corpus], draws[corpus] = figures(evidence, plan, tested, config.resamples, seed=n)
         lost = len(_of(clips, corpus)) - len(part)
@@ -81,6 +83,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
         "preset": preset,
         "config": recorded(config),
         "models": {kind_of(key): card for key, card in models.items()},
+        "normalised": sorted(readouts),
         "templates": list(config.templates),
         "corpora": tables,
         "mean": mean_over_corpora(tables, draws),
@@ -98,7 +101,7 @@ def _run_rounds(evidence: Evidence, plan: Protocol, config: EvaluateConfig) -> l
     """Run the rounds in parallel: fitting the SVM takes most of the time."""
     shared, given = ray.put(evidence), _given(config, evidence)
     work: Any = ray.remote(num_cpus=1)(run_round)  # Ray's type stubs lack optional arguments
-    return ray.get([work.remote(shared, r, config.ensemble, given) for r in plan.rounds])
+    return ray.get([work.remote(shared, r, config.ensemble, config.objective, given) for r in plan.rounds])
 
 
 def _given(config: EvaluateConfig, evidence: Evidence) -> Fusion | None:
@@ -108,7 +111,8 @@ def _given(config: EvaluateConfig, evidence: Evidence) -> Fusion | None:
     text = Text(max(config.text_repeats), config.separator, config.words)
     models = {"alm": next(iter(evidence.alms)), "specialist": next(iter(evidence.specialists))}
     how = (max(config.audio_repeats), text, config.ensemble, config.fusion, config.temperature)
-    return Fusion(Setting(*how, **models), config.weight)
+    temperatures = (config.specialist_temperature, config.fused_temperature)
+    return Fusion(Setting(*how, **models), config.weight, *temperatures)
 
 
 def _of(clips: pa.Table, corpus: str | None) -> pa.Table:

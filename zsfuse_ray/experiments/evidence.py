@@ -1,9 +1,14 @@
 """The data of an evaluation or a tuning: labelled clips and the models' outputs for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zsfuse_ray.method.calibration import fit
+from zsfuse_ray.method.fusion import specialist_on_labels
+from zsfuse_ray.method.zeroshot import softmax
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,31 @@ class Alm:
 
 @dataclass(frozen=True, eq=False)
 class Specialist:
-    """A specialist's posteriors (n, C) on the label set; ``inside`` (C,): the labels it covers."""
+    """A specialist's logits (n, S) over its own labels, their mapping (S, C), and its temperature."""
 
-    posterior: NDArray[np.float64]
-    inside: NDArray[np.bool_]
+    logits: NDArray[np.floating]
+    mapping: NDArray[np.bool_]
+    temperature: float = 1.0
+
+    @cached_property
+    def posterior(self) -> NDArray[np.float64]:
+        """The posteriors (n, C) on the label set."""
+        return specialist_on_labels(softmax(self.logits / self.temperature), self.mapping)
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """The labels it covers, (C,)."""
+        return np.logical_or.reduce(self.mapping, axis=0)
+
+    def at(self, temperature: float) -> "Specialist":
+        """The same specialist with another temperature."""
+        return self if temperature == self.temperature else replace(self, temperature=temperature)
+
+    def fitted(self, targets: NDArray[np.int64], rows: NDArray[np.intp]) -> "Specialist":
+        """The same specialist with the temperature fitted on those of the rows whose targets it covers."""
+        rows = rows[self.inside[targets[rows]]]
+        logits = self.logits[rows]
+        return self.at(fit(lambda t: specialist_on_labels(softmax(logits / t), self.mapping), targets[rows]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +97,12 @@ class Evidence:
     def specialist(self) -> Specialist | None:
         """The first specialist."""
         return next(iter(self.specialists.values()), None)
+
+    def at(self, temperature: float) -> "Evidence":
+        """The same evidence with another temperature of all specialists."""
+        return replace(self, specialists={key: one.at(temperature) for key, one in self.specialists.items()})
+
+    def calibrated(self, rows: NDArray[np.intp]) -> "Evidence":
+        """The same evidence with each specialist's temperature fitted on these rows."""
+        fits = {key: one.fitted(self.targets, rows) for key, one in self.specialists.items()}
+        return replace(self, specialists=fits)

@@ -7,10 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.experiments.evidence import Alm, Evidence
-from zsfuse_ray.experiments.intervals import FEW_SPEAKERS, Drawable, Predictions, difference, interval
+from zsfuse_ray.experiments.intervals import (
+    FEW_SPEAKERS,
+    Drawable,
+    Predictions,
+    difference,
+    interval,
+    why_none,
+)
 from zsfuse_ray.experiments.protocol import Protocol
 from zsfuse_ray.experiments.systems import (
     AMPLIFIED,
+    CALIBRATED,
     CHANCE,
     FUSED,
     FUSED_PLAIN,
@@ -34,11 +42,14 @@ def figures(
 ) -> tuple[dict[str, Any], Draws]:
     """Return the JSON table of one corpus, and each system's resampled UA (for means over corpora).
 
-    Every metric is {"value", "low", "high"}; low and high are None for fewer than two speakers.
+    Every metric is {"value", "low", "high"}; low and high are None for too few speakers.
     """
     systems: dict[str, Any] = {}
     drawn_ua: Draws = {}
-    predictions = {name: predicted(evidence, protocol, tested, name) for name in tested[0].posteriors}
+    predictions = {
+        name: predicted(evidence, protocol, [done.posteriors[name] for done in tested])
+        for name in tested[0].posteriors
+    }
     n_speakers = predictions[CHANCE].n_speakers
     for name, each in predictions.items():
         systems[name] = {"name": NAMES[name]}
@@ -60,8 +71,22 @@ def figures(
             name for name, inside in zip(evidence.labels, covered, strict=True) if not inside
         ],
         "clips": len(predictions[CHANCE].targets),
-        "protocol": protocol.facts | {"test_speakers": n_speakers, "few_speakers": n_speakers < FEW_SPEAKERS},
+        "protocol": protocol.facts
+        | {"test_speakers": n_speakers, "few_speakers": n_speakers < FEW_SPEAKERS}
+        | {"no_interval": why_none(n_speakers)},
         "systems": systems,
+        "calibration": {
+            name: {
+                "before": _calibration(
+                    predicted(evidence, protocol, [done.uncalibrated[name] for done in tested]),
+                    resamples,
+                    seed,
+                ),
+                "after": _calibration(predictions[name], resamples, seed),
+            }
+            for name in CALIBRATED
+            if name in tested[0].uncalibrated
+        },
         "choices": [done.choices for done in tested],
     }
     if FUSED in systems:
@@ -85,17 +110,19 @@ def figures(
     return table, drawn_ua
 
 
-def predicted(evidence: Evidence, protocol: Protocol, tested: Sequence[Outcome], system: str) -> Predictions:
-    """One system's predictions on the test clips of all rounds (and of all prompts, for SINGLE_MEAN)."""
-    rows, groups, posteriors = [], [], []
-    for n, (r, done) in enumerate(zip(protocol.rounds, tested, strict=True)):
-        for p, part in enumerate(done.posteriors[system]):
+def predicted(
+    evidence: Evidence, protocol: Protocol, posteriors: Sequence[Sequence[NDArray[np.float64]]]
+) -> Predictions:
+    """The predictions on the test clips of all rounds. posteriors: of each round, one array per prompt."""
+    rows, groups, every = [], [], []
+    for n, (r, parts) in enumerate(zip(protocol.rounds, posteriors, strict=True)):
+        for p, part in enumerate(parts):
             rows.append(r.test)
-            posteriors.append(part)
+            every.append(part)
             groups.append(np.full(len(r.test), n * 1000 + p))
     place = np.concatenate(rows)
     return Predictions(
-        np.concatenate(posteriors), evidence.targets[place], evidence.speakers[place], np.concatenate(groups)
+        np.concatenate(every), evidence.targets[place], evidence.speakers[place], np.concatenate(groups)
     )
 
 
@@ -116,10 +143,13 @@ def mean_over_corpora(tables: Mapping[str, Any], draws: Mapping[str, Draws]) -> 
         )
         for name in common
     }
-    if FUSED not in drawn:
-        return {"ua": ua}
+    lacking = [corpus for corpus, table in tables.items() if table["protocol"]["no_interval"]]
+    mean = {"ua": ua, "no_interval": f"{', '.join(lacking)} has none" if lacking else None}
+    if FUSED not in common:
+        return mean
+    draws_of_gain = drawn[FUSED] - drawn[SPECIALIST] if FUSED in drawn else None
     gain = ua[FUSED]["value"] - ua[SPECIALIST]["value"]
-    return {"ua": ua, "difference": interval(gain, drawn[FUSED] - drawn[SPECIALIST], speakers)}
+    return mean | {"difference": interval(gain, draws_of_gain, speakers)}
 
 
 def _amplification(alm: Alm, tested: Sequence[Outcome]) -> dict[str, Any]:
@@ -134,15 +164,29 @@ def _amplification(alm: Alm, tested: Sequence[Outcome]) -> dict[str, Any]:
 
 def _details(predictions: Predictions) -> dict[str, Any]:
     given = (predictions.targets, predictions.labels, predictions.n_labels)
-    clips, confidence, accuracy = metrics.reliability(predictions.posteriors, predictions.targets)
     return {
+        "nll": predictions.value("nll"),
         "recall": [None if np.isnan(r) else float(r) for r in metrics.recalls(*given)],
         "confusion": metrics.confusion(*given).tolist(),
-        "reliability": {
-            "clips": clips.tolist(),
-            "confidence": [None if np.isnan(v) else float(v) for v in confidence],
-            "accuracy": [None if np.isnan(v) else float(v) for v in accuracy],
-        },
+        "reliability": _reliability(predictions),
+    }
+
+
+def _calibration(predictions: Predictions, resamples: int, seed: int) -> dict[str, Any]:
+    """ECE, NLL and the reliability curve of posteriors."""
+    return {
+        "ece": predictions.interval("ece", resamples, seed),
+        "nll": predictions.value("nll"),
+        "reliability": _reliability(predictions),
+    }
+
+
+def _reliability(predictions: Predictions) -> dict[str, Any]:
+    clips, confidence, accuracy = metrics.reliability(predictions.posteriors, predictions.targets)
+    return {
+        "clips": clips.tolist(),
+        "confidence": [None if np.isnan(v) else float(v) for v in confidence],
+        "accuracy": [None if np.isnan(v) else float(v) for v in accuracy],
     }
 
 

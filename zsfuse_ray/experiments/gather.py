@@ -7,13 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zsfuse_ray.experiments.clips import EncodedTable, audio_of, logits_of
+from zsfuse_ray.experiments.clips import EncodedTable, audio_of, logits_of, vectors_of
 from zsfuse_ray.experiments.columns import LOG_MEL, matrix
 from zsfuse_ray.experiments.evidence import Alm, Evidence, Specialist
+from zsfuse_ray.experiments.normalise import Readouts, by_speaker
 from zsfuse_ray.experiments.prompts import Banks
-from zsfuse_ray.method.fusion import specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
-from zsfuse_ray.method.zeroshot import softmax
 
 
 def gather(
@@ -24,25 +23,38 @@ def gather(
     text: Mapping[str, Banks],
     models: Mapping[str, Any],
     folds: NDArray[np.int64] | None = None,
+    readouts: Readouts | None = None,
 ) -> Evidence:
     """The evidence of encoded clips or of a table's clips.
 
-    text: each ALM's prompts; models: each model's card. Speakers are identified by corpus and name.
+    text: each ALM's prompts; models: each model's card; readouts: of the models that read vectors normalised
+    by speaker over these clips, which are the same for any copies of the audio. Speakers are identified by
+    corpus and name.
     """
+    who = zip(clips["corpus"].to_pylist(), clips["speaker"].to_pylist(), strict=True)
+    speakers = np.array([f"{corpus}/{name}" if name else "" for corpus, name in who])
+    readouts = readouts or {}
+    vectors = {
+        trunk: by_speaker(vectors_of(clips, table, trunk), speakers.tolist())
+        for trunk in {trunk for trunk, _ in readouts.values()}
+    }
     alms, specialists = {}, {}
     for key, card in models.items():
+        trunk, readout = readouts.get(key, ("", None))
         if key in text:
-            alms[key] = Alm(audio_of(clips, table, key, repeats), text[key], card["scale"])
+            if readout is None:
+                audio = audio_of(clips, table, key, repeats)
+            else:
+                audio = dict.fromkeys(repeats, readout.embeddings(vectors[trunk]).astype(np.float32))
+            alms[key] = Alm(audio, text[key], card["scale"])
         else:
-            mapping = map_labels(card["labels"], labels)
-            posterior = specialist_on_labels(softmax(logits_of(clips, table, key)), mapping)
-            specialists[key] = Specialist(posterior, np.any(mapping, axis=0))
+            logits = logits_of(clips, table, key) if readout is None else readout.logits(vectors[trunk])
+            specialists[key] = Specialist(logits, map_labels(card["labels"], labels))
     place = {label: i for i, label in enumerate(labels)}
-    who = zip(clips["corpus"].to_pylist(), clips["speaker"].to_pylist(), strict=True)
     return Evidence(
         labels=labels,
         targets=np.array([place[name] for name in clips["emotion"].to_pylist()]),
-        speakers=np.array([f"{corpus}/{name}" if name else "" for corpus, name in who]),
+        speakers=speakers,
         folds=np.zeros(len(clips), np.int64) if folds is None else folds,
         alms=alms,
         specialists=specialists,

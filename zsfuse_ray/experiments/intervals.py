@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from zsfuse_ray.method import metrics
 
 Drawable = Literal["ua", "wa", "macro_f1", "ece"]
-FEW_SPEAKERS = 10  # below this, intervals are rough
+FEWEST_SPEAKERS = 5  # below this, there are no intervals
+FEW_SPEAKERS = 10  # below this, they are rough
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +52,9 @@ class Predictions:
     def draws(self, metric: Drawable, n: int, seed: int = 0) -> NDArray[np.float64] | None:
         """Return the metric on n resamples of the speakers; the same resamples for any posteriors.
 
-        None for fewer than two speakers.
+        None for fewer than FEWEST_SPEAKERS speakers.
         """
-        if self.n_speakers < 2:
+        if self.n_speakers < FEWEST_SPEAKERS:
             return None
         given = self.posteriors if metric == "ece" else self.labels
         return metrics.drawn(
@@ -70,6 +71,16 @@ class Predictions:
     def interval(self, metric: Drawable, n: int, seed: int = 0) -> dict[str, Any]:
         """Return the metric's record from n resamples."""
         return interval(self.value(metric), self.draws(metric, n, seed), self.n_speakers)
+
+
+def why_none(n_speakers: int) -> str | None:
+    """Return why there is no interval for so many speakers, 0 if any is unknown; None if there is one."""
+    if n_speakers >= FEWEST_SPEAKERS:
+        return None
+    if not n_speakers:
+        return "some clips have no speaker"
+    # e.g. three speakers: only 10 distinct resamples
+    return f"a bootstrap over fewer than five speakers (here {n_speakers}) cannot give a 95 % interval"
 
 
 def interval(value: float, draws: NDArray | None, n_speakers: int) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import embed_bank
 from zsfuse_ray.archive.room import where_there_is_room
+from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import build
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.clips import EncodedTable, check_revision, kind_of
 from zsfuse_ray.experiments.evidence import Text
+from zsfuse_ray.experiments.normalise import Readouts, normalised_keys, readouts
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
@@ -23,35 +25,41 @@ Banks = dict[Text, NDArray[np.float32]]  # (P, C, D) by the form of the text
 
 
 def embedded_prompts(
-    config: PromptOptions,
+    config: LabelledOptions,
     models: Mapping[str, str],
     label_sets: Mapping[str, Sequence[str]],
     table: EncodedTable | None,
     forms: Sequence[tuple[int, str]],
-) -> tuple[dict[str, dict[str, Banks]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Banks]], dict[str, Any], Readouts]:
     """Load each model once, on a node with enough memory, and embed every prompt of every label set.
 
     models: by their keys in tables; label_sets: by their names in messages; forms: (words per label,
-    separator of copies). P counts templates × words. Returns the prompts of each ALM and label set, and each
+    separator of copies). P counts templates × words. Returns the prompts of each ALM and label set; each
     model's card for the result: id, revision, licence, a specialist's labels, number of truncated prompts
-    per text repeat. InputError if a checkpoint does not fit its family, its revision differs from the
-    table's, or a specialist covers none of the labels of a set.
+    per text repeat; and how to read the vectors that --normalise normalises. InputError if a checkpoint does
+    not fit its family, its revision differs from the table's, a specialist covers none of the labels of a
+    set, or has no head for normalised vectors.
     """
+    normalised = normalised_keys(
+        config.normalise, {key: parse_spec(name, kind_of(key)) for key, name in models.items()}
+    )
+    heads: dict[str, Any] = {}
     text: dict[str, dict[str, Banks]] = {}
     cards: dict[str, Any] = {}
     for key, name in models.items():
         kind = kind_of(key)
-        if table is not None and kind == "specialist":
+        if table is not None and kind == "specialist" and key not in normalised:
             cards[key] = table.models[key]
         else:
             spec = parse_spec(name, kind)
-            cards[key], banks = where_there_is_room(_load_and_embed, spec, config, label_sets, forms)
-            check_revision(table, key, cards[key]["revision"])
+            card, banks, heads[key] = where_there_is_room(_load_and_embed, spec, config, label_sets, forms)
+            check_revision(table, key, card["revision"])
+            cards[key] = card
             if kind == "alm":
                 text[key] = banks
         if kind == "specialist":
             _check_labels(name, cards[key]["labels"], label_sets)
-    return text, cards
+    return text, cards, readouts(normalised, cards, heads)
 
 
 def _load_and_embed(
@@ -59,12 +67,13 @@ def _load_and_embed(
     config: PromptOptions,
     label_sets: Mapping[str, Sequence[str]],
     forms: Sequence[tuple[int, str]],
-) -> tuple[dict[str, Any], dict[str, Banks]]:
+) -> tuple[dict[str, Any], dict[str, Banks], Any]:
+    """The card, the prompts, and the head on pooled vectors, None for most families."""
     model = load(spec)
     card: dict[str, Any] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     card |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
     if not isinstance(model, AudioLanguageModel):
-        return card | {"labels": model.labels}, {}
+        return card | {"labels": model.labels}, {}, getattr(model, "classifier", None)
     banks: dict[str, Banks] = {name: {} for name in label_sets}
     truncated: Counter[str] = Counter()
     for words, separator in forms:
@@ -77,7 +86,8 @@ def _load_and_embed(
             for b, bank in zip(config.text_repeats, embeddings, strict=True):
                 if b > 1 or separator == forms[0][1]:  # with one copy the separator is unused
                     banks[name][Text(b, separator, words)] = bank
-    return card | {"scale": model.scale, "prompts_truncated": dict(truncated)}, banks
+    card |= {"scale": model.scale, "prompts_truncated": dict(truncated)}
+    return card, banks, getattr(model, "projection", None)
 
 
 def _check_labels(name: str, own: Sequence[str], label_sets: Mapping[str, Sequence[str]]) -> None:

@@ -70,6 +70,7 @@ def protocol(clips: pa.Table, corpus: str, n_folds: int, split_name: str | None)
         "splits": what,
         "averaging": averaged,
         "parts": sizes,
+        "choosing_speakers": min(_named(speaker[r.dev]) for r in rounds),
         "left_out": int(len(clips) - used.size) if used.size else 0,
         "shared_speakers": len(shared),
         "speaker_overlap": _overlap(len(shared), speaker),

@@ -1,14 +1,15 @@
 """A setting of the method's options, and its posteriors, computed by the plain functions of ``method``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.experiments.evidence import Evidence, Text
+from zsfuse_ray.method.calibration import fit
 from zsfuse_ray.method.fusion import Rule, fuse
-from zsfuse_ray.method.zeroshot import Ensemble, posterior
+from zsfuse_ray.method.zeroshot import Ensemble, posterior, scores, softmax
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,21 @@ def alm_posterior(
     text = alm.text[setting.text]
     text = text if prompts is None else text[prompts]
     return posterior(alm.audio[setting.a][rows], text, alm.scale, setting.ensemble, setting.temperature)
+
+
+def fitted(
+    evidence: Evidence, rows: NDArray, setting: Setting, prompts: Sequence[int] | NDArray | None = None
+) -> Setting:
+    """Return the setting with the maximum-likelihood temperature of the ALM on these rows."""
+    alm = evidence.alms[setting.alm]
+    text, audio = alm.text[setting.text], alm.audio[setting.a][rows]
+    text = text if prompts is None else text[prompts]
+    if setting.ensemble == "probability":  # of each prompt, as their posteriors are averaged
+        each = np.stack([scores(audio, one[None], alm.scale, "logit") for one in text])
+    else:
+        each = scores(audio, text, alm.scale, setting.ensemble)[None]
+    temperature = fit(lambda t: softmax(each / t).mean(axis=0), evidence.targets[rows])
+    return replace(setting, temperature=temperature)
 
 
 def fused_posterior(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zsfuse_ray.experiments.intervals import FEW_SPEAKERS
+from zsfuse_ray.experiments.intervals import FEW_SPEAKERS, why_none
 
 
 def of_evaluation(gain: Mapping[str, Any], weights: Sequence[float], n_speakers: int) -> str:
@@ -15,8 +15,8 @@ def of_evaluation(gain: Mapping[str, Any], weights: Sequence[float], n_speakers:
         return "Fusion does not help: the weight chosen on dev is 0, so ZS-Fuse is the specialist alone."
     if gain["value"] <= 0:
         return f"Fusion does not help here: {points(gain)} against the specialist alone."
-    if _unsure(gain):
-        return f"Fusion may help: {points(gain)} against the specialist alone; the interval contains 0."
+    if unsure := _unsure(gain, n_speakers):
+        return f"Fusion may help: {points(gain)} against the specialist alone; {unsure}."
     return f"Fusion helps: {points(gain)} against the specialist alone{_few(n_speakers, 'test speakers')}."
 
 
@@ -25,8 +25,8 @@ def of_tuning(gain: Mapping[str, Any], n_speakers: int) -> str:
     few = _few(n_speakers, "speakers")
     if gain["value"] <= 0:
         return f"Fusion does not help: {points(gain)} on speakers it was not chosen on, so w = 0 is written."
-    if _unsure(gain):
-        return f"Fusion may help: {points(gain)} against the specialist alone; the interval contains 0{few}."
+    if unsure := _unsure(gain, n_speakers):
+        return f"Fusion may help: {points(gain)} against the specialist alone; {unsure}."
     return f"Fusion helps: {points(gain)} against the specialist alone{few}."
 
 
@@ -53,8 +53,11 @@ def points(gain: Mapping[str, Any]) -> str:
     return f"{text} (95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
 
 
-def _unsure(gain: Mapping[str, Any]) -> bool:
-    return gain["low"] is None or gain["low"] <= 0
+def _unsure(gain: Mapping[str, Any], n_speakers: int) -> str:
+    """Why a positive gain may be chance; "" if its interval is above 0."""
+    if gain["low"] is None:
+        return f"there is no interval: {why_none(n_speakers)}"
+    return "" if gain["low"] > 0 else f"the interval contains 0{_few(n_speakers, 'speakers')}"
 
 
 def _few(n_speakers: int, who: str) -> str:

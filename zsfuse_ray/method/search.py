@@ -9,8 +9,9 @@ clips × labels per subset instead of weights × clips × labels. Computed weigh
 log-linear fusion with labels the specialist does not cover, and rules linear in neither sense
 (`FusionRule.straight`).
 
-The temperature is one value per block, searched on a grid like any other choice: fitting it per subset would
-cost more than the search, and fitting it once on all clips would leak test clips.
+The temperature is one value per block, as fitting it per subset would cost more than the search: searched on
+a grid like any other choice, or fitted once with all prompts on all clips. In the latter case, the clips of a
+test fold influence this one number of their block.
 """
 
 from collections.abc import Iterator

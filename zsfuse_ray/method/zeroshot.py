@@ -4,8 +4,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import fminbound
-from scipy.special import log_softmax
 
 from zsfuse_ray.errors import InputError
 
@@ -58,26 +56,6 @@ def posterior(
     for prompts in text:  # one prompt at a time: (n, P, C) would not fit for an archive
         total += softmax(clip @ prompts.T)
     return total / len(text)
-
-
-def fit_temperature(
-    scores: ArrayLike, targets: ArrayLike, bounds: tuple[float, float] = (0.01, 100)
-) -> float:
-    """Return the temperature that minimises the negative log-likelihood of scores (n, C) (Guo et al. 2017).
-
-    targets: (n,) label indices. The likelihood is log-concave in 1/T, so its maximum is unique. Scores that
-    separate the labels perfectly give a T so low that posteriors round to 0 and 1.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    targets = np.asarray(targets)
-    if len(targets) == 0:
-        raise InputError("no labelled clips to fit a temperature on")
-    rows = np.arange(len(targets))
-
-    def loss(log_t: float) -> float:
-        return -float(log_softmax(scores / np.exp(log_t), axis=-1)[rows, targets].mean())
-
-    return float(np.exp(fminbound(loss, *np.log(bounds))))
 
 
 def _mean_input(audio: ArrayLike) -> NDArray[np.float64]:

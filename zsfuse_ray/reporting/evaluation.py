@@ -10,6 +10,7 @@ from zsfuse_ray.reporting.plots import draw
 from zsfuse_ray.runs.folder import Output
 
 PAGE = "evaluation.md"
+FEWEST_TO_CHOOSE = 5  # speakers; the page says if choices rest on fewer
 _METRICS = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1", "ece": "ECE"}
 
 
@@ -67,6 +68,11 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{corpus}: no model beats the SVM ({against}).  "
     if several and "difference" in result["mean"]:
         yield f"mean: ZS-Fuse − specialist {points(result['mean']['difference'])}  "
+    for corpus, table in corpora.items():
+        if why := table["protocol"]["no_interval"]:
+            yield f"{corpus}: no intervals: {why}.  "
+    if several and (why := result["mean"]["no_interval"]):
+        yield f"mean: no intervals: {why}.  "
 
 
 def _models(result: Mapping[str, Any]) -> Iterator[str]:
@@ -80,6 +86,8 @@ def _models(result: Mapping[str, Any]) -> Iterator[str]:
         if any(card.get("prompts_truncated", {}).values()):
             cut = ", ".join(f"{n} of b={b}" for b, n in card["prompts_truncated"].items() if n)
             yield f"  - prompts truncated to the text encoder's maximum length: {cut}"
+    if result["normalised"]:
+        yield f"- on vectors normalised by speaker: {', '.join(result['normalised'])}"
     yield f"- code: zsfuse_ray {result['versions']['zsfuse_ray']}, git {result['git'] or 'none'}"
 
 
@@ -90,6 +98,9 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
     yield "|---|" + "---|" * len(_METRICS)
     for system in table["systems"].values():
         yield f"| {system['name']} | " + " | ".join(percent(system[metric]) for metric in _METRICS) + " |"
+    if table["calibration"]:
+        yield ""
+        yield from _calibration(table)
     if "differences" in table:
         yield ""
         yield f"**{table['verdict']}**"
@@ -120,6 +131,17 @@ def _corpus(corpus: str, table: Mapping[str, Any], templates: list[str]) -> Iter
         yield f"![{corpus} {name}]({FIGURES}/{file_name(corpus)}_{name}.png)"
 
 
+def _calibration(table: Mapping[str, Any]) -> Iterator[str]:
+    yield "Calibration before (all temperatures 1) and after the temperatures fitted on dev speakers:"
+    yield ""
+    yield "| | ECE in % before | after | NLL in nats before | after |"
+    yield "|---|---|---|---|---|"
+    for key, both in table["calibration"].items():
+        cells = [percent(both[when]["ece"]) for when in ("before", "after")]
+        cells += [f"{both[when]['nll']:.3f}" for when in ("before", "after")]
+        yield f"| {table['systems'][key]['name']} | {' | '.join(cells)} |"
+
+
 def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
     facts = table["protocol"]
     parts = facts["parts"]
@@ -147,8 +169,10 @@ def _protocol(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"- unreadable clips, left out: {facts['rejected']}"
     if facts["left_out"]:
         yield f"- clips in no split, left out: {facts['left_out']}"
-    if not facts["test_speakers"]:
-        yield "- no intervals: some clips have no speaker"
+    if facts["choosing_speakers"] < FEWEST_TO_CHOOSE:
+        yield f"- choices and temperatures rest on {_speakers(facts['choosing_speakers'])}: others may differ"
+    if facts["no_interval"]:
+        yield f"- no intervals: {facts['no_interval']}"
     elif facts["few_speakers"]:
         yield f"- intervals are rough: only {_speakers(facts['test_speakers'])} in the test part"
 
@@ -169,6 +193,10 @@ def _chosen(chosen: Mapping[str, Any], templates: list[str]) -> str:
 def _explained(result: Mapping[str, Any]) -> Iterator[str]:
     yield "- UA (balanced accuracy) is the mean recall over emotions, WA (accuracy) the share of correct"
     yield "  clips; macro-F1 as in scikit-learn; ECE (calibration error) over 15 bins."
-    yield f"- Intervals: {result['config']['resamples']:,} bootstraps over speakers, expanded percentiles."
-    yield "- Choices are made on dev speakers; all metrics are of test speakers."
+    yield f"- Intervals: {result['config']['resamples']:,} bootstraps over speakers, expanded percentiles;"
+    yield "  a dash stands for one that fewer than five speakers, or chance, do not have."
+    by = {"nll": "the likelihood after calibration", "ua": "UA, ties by likelihood"}
+    chosen_by = by[result["config"]["objective"]]
+    yield f"- Choices are made on dev speakers by {chosen_by}; all metrics are of test speakers,"
+    yield "  with temperatures fitted on dev speakers (ZS-Fuse as given: with those given)."
     yield "- For a model trained on other speakers of a corpus, results are held-out speakers, not zero-shot."

@@ -5,6 +5,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zsfuse_ray.reporting.canvas import BLUE, FONT, GREY, ORANGE, RED, heat_map, new_figure, over_copies
@@ -86,33 +87,43 @@ def _whole(row: int, column: int, value: float) -> str:
 
 
 def reliability(corpus: str, table: Mapping[str, Any]) -> Figure:
-    """Accuracy over confidence; a calibrated system lies on the diagonal."""
-    figure, (axes,) = new_figure(1, 5.8, 6.6)
-    axes.plot([0, 100], [0, 100], color="black", linewidth=1, alpha=0.6)
-    for key in _SHOWN:
-        if key not in table["systems"]:
-            continue
+    """Accuracy over confidence, before and after temperatures; a calibrated system is on the diagonal."""
+    shown: list[Any] = [key for key in _SHOWN if key in table["systems"]]
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, every = new_figure(columns, 4.6 * columns, 4.4 * rows + 0.4, rows=rows)
+    for axes in every[len(shown) :]:
+        axes.set_axis_off()
+    for axes, key in zip(every, shown, strict=False):
+        axes.plot([0, 100], [0, 100], color="black", linewidth=1, alpha=0.6)
         system = table["systems"][key]
         colour, marker, line = _STYLES[key]
-        bins = system["reliability"]
-        some = [i for i, clips in enumerate(bins["clips"]) if clips]
-        x = [100 * bins["confidence"][i] for i in some]
-        y = [100 * bins["accuracy"][i] for i in some]
-        most = max(bins["clips"])
-        axes.plot(x, y, linestyle=line, color=colour, linewidth=1.5)
-        sizes = [15 + 110 * bins["clips"][i] / most for i in some]
-        label = f"{system['name']} (ECE {100 * system['ece']['value']:.1f})"
-        axes.scatter(x, y, s=sizes, marker=marker, color=colour, label=label, alpha=0.85)
-    axes.set_xlim(-3, 103)
-    axes.set_ylim(-3, 103)
-    axes.set_xlabel("confidence in %")
-    axes.set_ylabel("accuracy in %")
-    axes.set_title(f"{corpus}: reliability (size: share of the clips)", fontsize=FONT)
-    legend = figure.legend(loc="outside lower center", fontsize=FONT - 1)
-    for handle in legend.legend_handles:
-        handle.set_sizes([40])  # type: ignore[union-attr]
-    axes.grid(alpha=0.3)
+        if (both := table["calibration"].get(key)) is not None:
+            label = f"temperatures 1, ECE {100 * both['before']['ece']['value']:.1f}"
+            _curve(axes, both["before"]["reliability"], label, GREY, "x", ":")
+        label = f"{'calibrated, ' if both else ''}ECE {100 * system['ece']['value']:.1f}"
+        _curve(axes, system["reliability"], label, colour, marker, line)
+        axes.set_xlim(-3, 103)
+        axes.set_ylim(-3, 103)
+        axes.set_title(system["name"], fontsize=FONT)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left", fontsize=FONT - 2)
+    for axes in every[::columns]:
+        axes.set_ylabel("accuracy in %")
+    for axes in every[-columns:]:
+        axes.set_xlabel("confidence in %")
+    figure.suptitle(f"{corpus}: reliability (size: share of the clips)", fontsize=FONT)
     return figure
+
+
+def _curve(axes: Axes, bins: Mapping[str, Any], label: str, colour: str, marker: str, line: str) -> None:
+    some = [i for i, clips in enumerate(bins["clips"]) if clips]
+    x = [100 * bins["confidence"][i] for i in some]
+    y = [100 * bins["accuracy"][i] for i in some]
+    most = max(bins["clips"])
+    axes.plot(x, y, linestyle=line, color=colour, linewidth=1.5)
+    sizes = [15 + 110 * bins["clips"][i] / most for i in some]
+    axes.scatter(x, y, s=sizes, marker=marker, color=colour, label=label, alpha=0.85)
 
 
 def weight(corpus: str, table: Mapping[str, Any]) -> Figure:

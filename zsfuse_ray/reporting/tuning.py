@@ -100,6 +100,7 @@ def page(result: Mapping[str, Any]) -> str:
     tuned = result["tuned"]["options"]
     lines = ["# Tuning", "", *_overview(result), "", "## Options written to tuned.yaml", ""]
     lines += [f"- {key}: {_plain(value)}" for key, value in tuned.items()]
+    lines += ["", *_calibration(result["tuned"]["calibration"])]
     lines += ["", "The best configuration in-sample, used in the figures:", ""]
     lines += [f"- {key}: {_plain(value)}" for key, value in result["best_in_sample"].items()]
     lines += ["", "## Choices for each fold, made on the other folds", ""]
@@ -123,6 +124,8 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"**{result['tuned']['verdict']}**"
     yield ""
+    if why := result["no_interval"]:
+        yield f"no intervals: {why}"
     search = result["search"]
     yield (
         f"{search['configurations']:,} configurations in {search['blocks']} blocks, "
@@ -136,6 +139,19 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"no-op copies of the {what}, left out: {name} = {copies}"
     if search["failed"]:
         yield f"failed and left out: {', '.join(search['failed'])}"
+
+
+def _calibration(table: Mapping[str, Any]) -> Iterator[str]:
+    left_out = table["left_out"]
+    yield "Calibration with these options: before, all temperatures are 1;"
+    yield f"after, those of each {left_out} are fitted on the others."
+    yield ""
+    yield "| | ECE in % before | after | NLL in nats before | after |"
+    yield "|---|---|---|---|---|"
+    for system in table["systems"].values():
+        cells = [f"{100 * system[when]['ece']:.1f}" for when in ("before", "after")]
+        cells += [f"{system[when]['nll']:.3f}" for when in ("before", "after")]
+        yield f"| {system['name']} | {' | '.join(cells)} |"
 
 
 def _explained(result: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from zsfuse_ray.method.zeroshot import posterior
 
 
 def tuned(e, options):
+    e = e.calibrated(np.arange(len(e.targets)))
     found = searched(e, options)
     table = assess(e, found, options)
     return found, table, written(e, found, options, table)
@@ -43,7 +44,7 @@ def test_helpful_fusion_has_a_positive_verdict_and_is_written():
 
 
 def test_uninformative_alm_gets_weight_0():
-    e = evidence(alm=0.0, specialist=2.0)
+    e = evidence(1, alm=0.0, specialist=2.0)
     _, table, result = tuned(e, config())
     assert result["options"]["weight"] == 0
     assert "Fusion does not help" in result["verdict"]
@@ -85,8 +86,10 @@ def test_each_fold_is_predicted_by_the_choice_on_the_other_folds():
 def test_written_options_reproduce_the_reported_score():
     """Recomputed with the plain functions from the options of tuned.yaml."""
     e = evidence(alm=2.5, specialist=0.8)
-    found, _, result = tuned(e, config())
+    found, _, result = tuned(e, config(temperatures=()))
     options = result["options"]
+    e = e.at(options["specialist_temperature"])
+    assert options["temperature"] != 1
     rows = [int(template.split()[0]) for template in options["templates"]]
     alm, specialist = e.alms["alm"], e.specialists["specialist"]
     text = next(array for how, array in alm.text.items() if how.b == options["text_repeats"][0])[rows]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.experiments.evidence import Evidence
-from zsfuse_ray.experiments.intervals import Drawable, Predictions, difference
+from zsfuse_ray.experiments.intervals import Drawable, Predictions, difference, why_none
 from zsfuse_ray.experiments.settings import alm_posterior
 from zsfuse_ray.experiments.tune.choice import Candidates, Only, Rule, choose
 from zsfuse_ray.experiments.tune.configurations import Configuration
@@ -43,8 +43,8 @@ def assess(evidence: Evidence, candidates: Candidates, config: TuneConfig) -> di
     """Return the estimates for tune.json: nested and in-sample scores, their gaps, intervals, choices.
 
     Nested: for each fold, the choice made by the mean over the other folds predicts this fold. No speaker is
-    in two folds, and only the choice is fitted, so nothing else needs training per fold. In-sample: the
-    best mean over all folds, measured on the clips it was chosen on.
+    in two folds. Only the choice is made per fold; the temperatures of the models, one number each, are those
+    of all clips. In-sample: the best mean over all folds, measured on the clips it was chosen on.
     """
     estimates: dict[str, _Estimate] = {}
     for name, (rule, only) in _ways(evidence, candidates).items():
@@ -72,6 +72,7 @@ def assess(evidence: Evidence, candidates: Candidates, config: TuneConfig) -> di
             name: difference(predictions[name], predictions[SPECIALIST], config.resamples) for name in gains
         },
         "speakers": predictions[CHOSEN].n_speakers,
+        "no_interval": why_none(predictions[CHOSEN].n_speakers),
         "chance": 1 / len(evidence.labels),
     }
 
@@ -146,7 +147,8 @@ def _without_search(
         every = np.arange(len(evidence.targets))
         p = alm_posterior(evidence, one.setting, every, one.templates(evidence.n_prompts))
         train = evidence.folds != k  # the last k leaves out no fold
-        model = fit_stacked(specialist[train], p[train], evidence.targets[train], n_labels)
+        targets, speakers = evidence.targets[train], evidence.speakers[train]
+        model = fit_stacked(specialist[train], p[train], targets, n_labels, speakers)
         if k == evidence.n_folds:
             everywhere = model.predict(specialist, p)
         else:

@@ -1,7 +1,7 @@
 """The search space of a tuning: settings, one block each, and configurations."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.config.tune import TuneConfig
-from zsfuse_ray.experiments.evidence import Evidence
-from zsfuse_ray.experiments.settings import Setting, fused_posterior
+from zsfuse_ray.experiments.evidence import Alm, Evidence
+from zsfuse_ray.experiments.settings import Setting, fitted, fused_posterior
 from zsfuse_ray.method.search import Block, Objective, members, prompt_gram, prompt_scores
 
 
@@ -39,21 +39,37 @@ class Configuration:
 
 
 def distinct_settings(evidence: Evidence, config: TuneConfig) -> list[Setting]:
-    """The distinct settings; copies that are no-ops for every clip are left out."""
+    """The distinct settings; copies that are no-ops for every clip are left out.
+
+    Without --temperatures, each has the ALM's maximum-likelihood temperature on all clips, with all prompts.
+    """
     fusions = config.fusions if evidence.specialists else config.fusions[:1]
-    return [
-        Setting(*choice, alm=key, specialist=specialist)
-        for key, alm in evidence.alms.items()
-        for specialist in [*evidence.specialists] or [None]
-        for choice in product(
-            _distinct(alm.audio), _distinct(alm.text), config.ensembles, fusions, config.temperatures
-        )
+    every = np.arange(len(evidence.targets))
+
+    def temperatures(plain: Setting) -> tuple[float, ...]:
+        if not config.temperatures:
+            return (fitted(evidence, every, plain).temperature,)
         # Without fusion, temperature changes the predicted label only of averaged posteriors.
-        if evidence.specialists
-        or config.objective == "nll"
-        or choice[2] == "probability"
-        or choice[4] == config.temperatures[0]
-    ]
+        decides = evidence.specialists or config.objective == "nll" or plain.ensemble == "probability"
+        return config.temperatures if decides else config.temperatures[:1]
+
+    settings = []
+    for key, alm in evidence.alms.items():
+        plain = [(one, temperatures(one)) for one in _plain_settings(key, alm, config)]
+        settings += [
+            replace(one, fusion=fusion, temperature=temperature, specialist=specialist)
+            for specialist in [*evidence.specialists] or [None]
+            for one, found in plain
+            for fusion in fusions
+            for temperature in found
+        ]
+    return settings
+
+
+def _plain_settings(key: str, alm: Alm, config: TuneConfig) -> list[Setting]:
+    """The distinct copies and ensembles of an ALM, at temperature 1."""
+    choices = product(_distinct(alm.audio), list(_distinct(alm.text)), config.ensembles)
+    return [Setting(*choice, config.fusions[0], 1.0, alm=key) for choice in choices]
 
 
 def block_of(evidence: Evidence, setting: Setting, objective: Objective) -> Block:

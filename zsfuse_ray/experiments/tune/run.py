@@ -58,14 +58,18 @@ def tune(config: TuneConfig, preset: str) -> Result:
     names = models_of(config, table, every=True)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
     labels = label_set(clips)
-    text, models = templates_and_models(config, labels, names, table)
+    text, models, readouts = templates_and_models(config, labels, names, table)
     plan = {"versions": versions(), "config": decides}
     if earlier is None:  # delete and write only after all checks of user input
         for name in OURS:
             out.delete(name)
         out.write_json(PLAN, plan)
-    encoded = clips if table is not None else encode_once(config, clips, out, plan, own_ray)
-    evidence = evidence_of(config, encoded, table, labels, text, models)
+    encoded = clips
+    if table is None:
+        encoded = encode_once(config, clips, out, plan, own_ray, vectors=bool(readouts))
+    evidence = evidence_of(config, encoded, table, labels, text, models, readouts)
+    # before the search, so that fusion mixes calibrated posteriors
+    evidence = evidence.calibrated(np.arange(len(evidence.targets)))
     settings = distinct_settings(evidence, config)
     candidates, search = _search(config, evidence, settings, out, own_ray)
     assessed = assess(evidence, candidates, config)
@@ -77,6 +81,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
         "preset": preset,
         "config": recorded(config),
         "models": models,
+        "normalised": sorted(readouts),
         "labels": list(labels),
         "clips": {"encoded": len(encoded), "rejected": len(clips) - len(encoded), "folds": evidence.n_folds},
         "search": search,

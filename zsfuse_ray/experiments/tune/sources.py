@@ -14,6 +14,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.clips import EncodedTable, encode, labelled_clips
 from zsfuse_ray.experiments.evidence import Evidence
 from zsfuse_ray.experiments.gather import gather
+from zsfuse_ray.experiments.normalise import Readouts
 from zsfuse_ray.experiments.prompts import Banks, embedded_prompts
 from zsfuse_ray.runs.folder import REJECTS, Output
 
@@ -47,13 +48,13 @@ def choosable(config: TuneConfig) -> tuple[pa.Table, EncodedTable | None]:
 
 def templates_and_models(
     config: TuneConfig, labels: tuple[str, ...], names: Mapping[str, str], table: EncodedTable | None
-) -> tuple[dict[str, Banks], dict[str, Any]]:
+) -> tuple[dict[str, Banks], dict[str, Any], Readouts]:
     """Each ALM's templates (T, C, D) for every b, separator and number of words, averaged over words.
 
-    Also each model's card, see `embedded_prompts`.
+    Also each model's card, and how to read normalised vectors, see `embedded_prompts`.
     """
     forms = list(product(config.word_counts, config.separators))
-    text, models = embedded_prompts(config, names, {_CLIPS: labels}, table, forms)
+    text, models, readouts = embedded_prompts(config, names, {_CLIPS: labels}, table, forms)
     means = {
         key: {
             how: bank.reshape(len(config.templates), how.words, len(labels), -1).mean(axis=1)
@@ -61,16 +62,21 @@ def templates_and_models(
         }
         for key, of_sets in text.items()
     }
-    return means, models
+    return means, models, readouts
 
 
 def encode_once(
-    config: TuneConfig, clips: pa.Table, out: Output, plan: Mapping[str, Any], own_ray: bool
+    config: TuneConfig,
+    clips: pa.Table,
+    out: Output,
+    plan: Mapping[str, Any],
+    own_ray: bool,
+    vectors: bool = False,
 ) -> pa.Table:
     """The encoded clips; they and the rejects are kept in the output for resuming."""
     if (out.read_json(PLAN) or {}).get(_ENCODED):
         return out.read_table(CLIPS)
-    encoded, rejects = encode(clips, config, own_ray)
+    encoded, rejects = encode(clips, config, own_ray, vectors=vectors)
     out.write_table(CLIPS, encoded)
     out.write_table(f"{REJECTS}/rejects.parquet", rejects)
     out.write_json(PLAN, {**plan, _ENCODED: True})
@@ -84,9 +90,10 @@ def evidence_of(
     labels: tuple[str, ...],
     text: Mapping[str, Banks],
     models: Mapping[str, Any],
+    readouts: Readouts | None = None,
 ) -> Evidence:
     """The evidence of encoded clips in their folds; InputError for fewer than 3 folds or 2 labels."""
     numbers, fold = np.unique(clips["fold"].to_numpy(), return_inverse=True)
     if len(numbers) < 3 or len(label_set(clips)) < 2:
         raise InputError("the readable clips have only one label, or are in fewer than 3 folds")
-    return gather(clips, table, labels, config.audio_repeats, text, models, fold)
+    return gather(clips, table, labels, config.audio_repeats, text, models, fold, readouts)

@@ -1,11 +1,13 @@
 """The options of tuned.yaml and the verdict: the choice on all folds, or w = 0 if fusion has no gain."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.experiments.evidence import Evidence
 from zsfuse_ray.experiments.tune.assess import ALM_BEST, BEST, CHOSEN, best_specialist
+from zsfuse_ray.experiments.tune.calibrate import calibrate
 from zsfuse_ray.experiments.tune.choice import Candidates, Choice, choose
 from zsfuse_ray.experiments.verdicts import of_no_weight, of_tuning
 
@@ -17,10 +19,11 @@ def written(
     assessed: Mapping[str, Any],
     names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the options of tuned.yaml and the verdict behind them.
+    """Return the options of tuned.yaml, the verdict behind them, and their calibration.
 
-    assessed: the result of `assess`. names: the models' names in tuned.yaml, by their keys in the evidence;
-    by default those of the configuration.
+    evidence: with the temperatures of its specialists that the search used. assessed: the result of `assess`.
+    names: the models' names in tuned.yaml, by their keys in the evidence; by default those of the
+    configuration.
     """
     names = names or config.models
     rule = CHOSEN if config.choose == "one_se" or not evidence.specialists else BEST
@@ -30,6 +33,8 @@ def written(
     specialist = setting.specialist
     if specialist and weight == 0:
         specialist = best_specialist(evidence, evidence.n_folds, config.objective)
+    final = replace(chosen, setting=replace(setting, specialist=specialist), weight=weight)
+    fused_temperature, calibration = calibrate(evidence, final, refits=not config.temperatures)
     options = {
         "alm": names[setting.alm],
         "specialist": names[specialist] if specialist else "none",
@@ -41,10 +46,18 @@ def written(
         "separator": setting.text.separator,
         "ensemble": setting.ensemble,
         "temperature": setting.temperature,
+        "specialist_temperature": evidence.specialists[specialist].temperature if specialist else 1.0,
         "fusion": setting.fusion,
         "weight": weight,
+        "fused_temperature": fused_temperature,
     }
-    return {"options": options, "verdict": verdict, "rule": rule, "in_sample": choice.score}
+    return {
+        "options": options,
+        "verdict": verdict,
+        "rule": rule,
+        "in_sample": choice.score,
+        "calibration": calibration,
+    }
 
 
 def _judged(choice: Choice, config: TuneConfig, assessed: Mapping[str, Any], rule: str) -> tuple[float, str]:
