@@ -194,3 +194,42 @@ def test_untrained_models_cause_a_warning(caplog) -> None:
     figures = console.print_models(ScoreConfig(input="demo", output="out"), "mini")
     assert figures is not None
     assert caplog.messages[-1].startswith("preset mini: small models for trying out; UA on ")
+
+
+DONE = {
+    "wanted": {"sad": 0.5, "angry": 0.5},
+    "strength": 1.0,
+    "segments_sampled": 12_345,
+    "alm": {"before": {"sad": 0.1, "angry": 0.9}, "after": {"sad": 0.5, "angry": 0.5}},
+    "fused": {"before": {"sad": 0.3, "angry": 0.7}, "after": {"sad": 0.5, "angry": 0.5}},
+}
+
+
+def test_no_line_without_a_prior() -> None:
+    assert console.prior_lines({"config": {"prior": "none"}}) == []
+
+
+def test_the_line_of_a_prior_shows_means_before_and_after() -> None:
+    (line,) = console.prior_lines({"config": {"prior": "uniform"}, "prior": DONE})
+    assert line == (
+        "prior uniform, mean posterior by speech time: angry 70% → 50%, sad 30% → 50% "
+        "(12,345 segments sampled)"
+    )
+
+
+def test_the_line_of_a_partial_prior_of_one_model() -> None:
+    one = {name: value for name, value in DONE.items() if name != "fused"} | {"strength": 0.5}
+    one["alm"] = {"before": {"sad": 0.1, "angry": 0.9}, "after": {"sad": 0.3, "angry": 0.7}}
+    (line,) = console.prior_lines({"config": {"prior": {"sad": 0.5, "angry": 0.5}}, "prior": one})
+    assert line.startswith("prior given at strength 0.5, mean posterior by speech time: angry 90% → 70%, ")
+
+
+def test_shares_that_are_not_reached_are_named() -> None:
+    off = DONE | {"fused": {"before": {"sad": 0.0, "angry": 1.0}, "after": {"sad": 0.0, "angry": 1.0}}}
+    first, second = console.prior_lines({"config": {"prior": "uniform"}, "prior": off})
+    assert "angry 100% → 100%" in first
+    assert second == "prior: no biases of the labels give sad 50%, angry 50%"
+    none = {name: value for name, value in DONE.items() if name not in ("alm", "fused")}
+    assert console.prior_lines({"config": {"prior": "uniform"}, "prior": none}) == [
+        "prior uniform: no segments"
+    ]
