@@ -47,10 +47,13 @@ class Sample:
             np.concatenate([one.weights for one in parts]),
             {kind: np.concatenate([one.posteriors[kind] for one in parts]) for kind in parts[0].posteriors},
         )
-        return whole.take(np.argsort(whole.segment_ids))
+        return whole._take(np.argsort(whole.segment_ids))
 
-    def take(self, rows: NDArray[np.int64]) -> "Sample":
-        """Some rows of the sample."""
+    def lowest(self, most: int) -> "Sample":
+        """The segments with the lowest hashes of their ids, at most this many."""
+        return self if len(self.segment_ids) <= most else self._take(_lowest(self.segment_ids, most))
+
+    def _take(self, rows: NDArray[np.int64]) -> "Sample":
         posteriors = {kind: values[rows] for kind, values in self.posteriors.items()}
         return Sample(self.segment_ids[rows], self.weights[rows], posteriors)
 
@@ -61,7 +64,8 @@ def part_sample(task: LabelTask, part: Part) -> Sample | None:
     most = rows_of_part(task.plan)
     recordings = planned_recordings(task.plan, part)
     sums = sums_for(task, part, recordings)
-    sample, seconds = None, []
+    pieces: list[Sample] = []
+    seconds = []
     for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
         rows = without_dropped(rows, part)
         if not len(rows.segments):
@@ -74,12 +78,13 @@ def part_sample(task: LabelTask, part: Part) -> Sample | None:
         some = (None if values is None else values[chosen] for values in outputs)
         found = zip(("specialist", "alm"), model_posteriors(task.labelling, *some), strict=True)
         posteriors = {kind: values for kind, values in found if values is not None}
-        pieces = [] if sample is None else [sample]
-        sample = Sample.joined([*pieces, Sample(segment_ids[chosen], lengths[chosen], posteriors)])
-        sample = sample.take(_lowest(sample.segment_ids, most))
+        pieces.append(Sample(segment_ids[chosen], lengths[chosen], posteriors))
         seconds.append(lengths)
-    if sample is None:
+        if sum(len(one.weights) for one in pieces) > 2 * most:
+            pieces = [Sample.joined(pieces).lowest(most)]
+    if not pieces:
         return None
+    sample = Sample.joined(pieces).lowest(most)
     # exact sums, because the order of the rows in encoded/ depends on the run
     speech_s, own_s = (math.fsum(values) for values in (np.concatenate(seconds), sample.weights))
     return replace(sample, weights=sample.weights * (speech_s / own_s))
