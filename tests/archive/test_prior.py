@@ -17,7 +17,7 @@ from zsfuse_ray.archive.label import Labelled, label, stale_parts
 from zsfuse_ray.archive.layout import PRIOR, SEGMENTS, TABLES, plan_file
 from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
 from zsfuse_ray.archive.plan import Part
-from zsfuse_ray.archive.prior import Sample, part_sample, rows_of_part
+from zsfuse_ray.archive.prior import Sample, part_sample, prior_lines, rows_of_part
 from zsfuse_ray.method.prior import Prior
 
 SHARES = np.array([0.5, 0.2, 0.3])
@@ -222,3 +222,40 @@ def test_a_changed_archive_is_sampled_again(small: Small) -> None:
     assert again is not None
     assert 0 < again["segments_sampled"] < first["segments_sampled"]
     np.testing.assert_allclose(means(small.out.read_table(SEGMENTS), "p"), SHARES, atol=1e-5)
+
+
+DONE = {
+    "wanted": {"sad": 0.5, "angry": 0.5},
+    "strength": 1.0,
+    "segments_sampled": 12_345,
+    "alm": {"before": {"sad": 0.1, "angry": 0.9}, "after": {"sad": 0.5, "angry": 0.5}},
+    "fused": {"before": {"sad": 0.3, "angry": 0.7}, "after": {"sad": 0.5, "angry": 0.5}},
+}
+
+
+def test_no_line_without_a_prior() -> None:
+    assert prior_lines({"config": {"prior": "none"}}) == []
+
+
+def test_the_line_of_a_prior_shows_means_before_and_after() -> None:
+    (line,) = prior_lines({"config": {"prior": "uniform"}, "prior": DONE})
+    assert line == (
+        "prior uniform, mean posterior by speech time: angry 70% → 50%, sad 30% → 50% "
+        "(12,345 segments sampled)"
+    )
+
+
+def test_the_line_of_a_partial_prior_of_one_model() -> None:
+    one = {name: value for name, value in DONE.items() if name != "fused"} | {"strength": 0.5}
+    one["alm"] = {"before": {"sad": 0.1, "angry": 0.9}, "after": {"sad": 0.3, "angry": 0.7}}
+    (line,) = prior_lines({"config": {"prior": {"sad": 0.5, "angry": 0.5}}, "prior": one})
+    assert line.startswith("prior given at strength 0.5, mean posterior by speech time: angry 90% → 70%, ")
+
+
+def test_shares_that_are_not_reached_are_named() -> None:
+    off = DONE | {"fused": {"before": {"sad": 0.0, "angry": 1.0}, "after": {"sad": 0.0, "angry": 1.0}}}
+    first, second = prior_lines({"config": {"prior": "uniform"}, "prior": off})
+    assert "angry 100% → 100%" in first
+    assert second == "prior: no biases of the labels give sad 50%, angry 50%"
+    none = {name: value for name, value in DONE.items() if name not in ("alm", "fused")}
+    assert prior_lines({"config": {"prior": "uniform"}, "prior": none}) == ["prior uniform: no segments"]

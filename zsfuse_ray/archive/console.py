@@ -12,6 +12,7 @@ from zsfuse_ray.archive.estimate import encoded_bytes
 from zsfuse_ray.archive.growth import Changes
 from zsfuse_ray.archive.layout import RUN
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.prior import prior_lines
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # imports torch, which a driver does not need
 
 log = logging.getLogger(__name__)
 
-NEARLY = 0.005  # difference of a share from the wanted one that no percent shows
 ONE_SIDED = 0.9  # share of speech time with one label above which to warn
 
 
@@ -192,26 +192,6 @@ def label_lines(counts: Mapping[str, Any]) -> list[str]:
         for name, share in _largest(counts["label_shares"])
     ]
     return [f"labels by speech time (median confidence): {', '.join(shares)}"]
-
-
-def prior_lines(run: Mapping[str, Any]) -> list[str]:
-    """What --prior did: the mean posterior of each label without and with it, and how far it stays off."""
-    if (prior := run.get("prior")) is None:
-        return []
-    strength = "" if prior["strength"] == 1 else f" at strength {prior['strength']:g}"
-    title = f"prior {'uniform' if run['config']['prior'] == 'uniform' else 'given'}{strength}"
-    done = prior.get("fused", prior.get("alm"))
-    if done is None:
-        return [f"{title}: no segments"]
-    before, after = done["before"], done["after"]
-    shares = ", ".join(f"{name} {share:.0%} → {after[name]:.0%}" for name, share in _largest(before))
-    sampled = f"{prior['segments_sampled']:,} segments sampled"
-    lines = [f"{title}, mean posterior by speech time: {shares} ({sampled})"]
-    far = {name: share for name, share in prior["wanted"].items() if abs(after[name] - share) > NEARLY}
-    if far and prior["strength"] == 1:
-        names = ", ".join(f"{name} {share:.0%}" for name, share in far.items())
-        lines.append(f"prior: no biases of the labels give {names}")
-    return lines
 
 
 def one_sided(counts: Mapping[str, Any]) -> str | None:

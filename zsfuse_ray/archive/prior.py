@@ -26,6 +26,7 @@ from zsfuse_ray.method.labelling import Labelling, fused_posteriors, model_poste
 from zsfuse_ray.method.prior import Prior, biased, fit_biases
 
 SAMPLE = 100_000  # segments of all parts together: a share is exact to about 0.2 %
+NEARLY = 0.005  # difference of a share from the wanted one that no percent shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,27 @@ def with_biases(labelling: Labelling, record: Mapping[str, Any]) -> Labelling:
         if stage in record
     }
     return replace(labelling, **found)
+
+
+def prior_lines(run: Mapping[str, Any]) -> list[str]:
+    """What --prior did: the mean posterior of each label without and with it, and how far it stays off."""
+    if (prior := run.get("prior")) is None:
+        return []
+    strength = "" if prior["strength"] == 1 else f" at strength {prior['strength']:g}"
+    title = f"prior {'uniform' if run['config']['prior'] == 'uniform' else 'given'}{strength}"
+    done = prior.get("fused", prior.get("alm"))
+    if done is None:
+        return [f"{title}: no segments"]
+    before, after = done["before"], done["after"]
+    largest = sorted(before, key=lambda name: -before[name])
+    shares = ", ".join(f"{name} {before[name]:.0%} → {after[name]:.0%}" for name in largest)
+    sampled = f"{prior['segments_sampled']:,} segments sampled"
+    lines = [f"{title}, mean posterior by speech time: {shares} ({sampled})"]
+    far = {name: share for name, share in prior["wanted"].items() if abs(after[name] - share) > NEARLY}
+    if far and prior["strength"] == 1:
+        names = ", ".join(f"{name} {share:.0%}" for name, share in far.items())
+        lines.append(f"prior: no biases of the labels give {names}")
+    return lines
 
 
 def _lowest(segment_ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
