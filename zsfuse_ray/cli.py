@@ -94,8 +94,8 @@ def score(argv: list[str]) -> int:
         zsfuse score --embeddings table --output out --text-repeats 2 --fusion loglinear --weight 0.3
         zsfuse score --list-models
 
-    Run again with other labels, prompts, temperature, fusion or weight, it labels again from encoded/, in
-    seconds. If the archive has grown, it encodes and labels only new and changed recordings.
+    Run again with other labels, prompts, temperature, fusion, weight or prior, it labels again from encoded/,
+    in seconds. If the archive has grown, it encodes and labels only new and changed recordings.
 
     --input and --embeddings exclude each other: --embeddings labels the output of zsfuse embed or score in
     another folder, without audio or GPU.

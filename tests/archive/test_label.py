@@ -15,6 +15,7 @@ from zsfuse_ray.archive.label import Labelled, label, peak_memory_mb, stale_part
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, TABLES, part_file
 from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
 from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.method.prior import Prior
 
 
 @pytest.fixture
@@ -146,13 +147,14 @@ def own_ray() -> Iterator[None]:
 
 
 def test_ray_tasks_write_the_same_bytes(task: LabelTask, request: pytest.FixtureRequest) -> None:
+    task = replace(task, prior=Prior(np.array([0.5, 0.2, 0.3])))
     made = label(task, stale(task))
     before = content(task)
     for name in TABLES:
         task.out.delete(name)
     request.getfixturevalue("own_ray")
     again = label(task, stale(task))
-    assert (sums(again), again.segments) == (sums(made), made.segments)
+    assert (sums(again), again.segments, again.prior) == (sums(made), made.segments, made.prior)
     assert content(task) == before
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ OTHER = {
         "specialist_temperature": 0.5,
         "fused_temperature": 2.0,
         "normalise": "recording",
+        "prior": "uniform",
+        "prior_strength": 0.5,
     },
     **{"output": "other", "overwrite": True, "ray_address": "auto", "pools": "separate", "encoders": (1, 2)},
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
@@ -50,9 +53,13 @@ OTHER = {
 }
 
 
-def changed(name: str) -> ScoreConfig:
-    assert getattr(CONFIG, name) != OTHER[name]
-    return dataclasses.replace(CONFIG, **{name: OTHER[name]})
+# What an option has no effect without.
+NEEDS = {"prior_strength": {"prior": "uniform"}}
+
+
+def changed(name: str, config: ScoreConfig = CONFIG) -> ScoreConfig:
+    assert getattr(config, name) != OTHER[name]
+    return dataclasses.replace(config, **{name: OTHER[name]})
 
 
 def digest(config: ScoreConfig = CONFIG, models=IDENTITIES, source: str = "", increments: int = 1) -> str:
@@ -61,7 +68,8 @@ def digest(config: ScoreConfig = CONFIG, models=IDENTITIES, source: str = "", in
 
 @pytest.mark.parametrize("name", LABELLING)
 def test_every_option_of_labelling_changes_the_digest(name: str) -> None:
-    assert digest(changed(name)) != digest()
+    usual = dataclasses.replace(CONFIG, **NEEDS.get(name, {}))
+    assert digest(changed(name, usual)) != digest(usual)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONAL))
@@ -100,9 +108,19 @@ def test_models_repeats_and_source_change_the_digest() -> None:
 
 
 def test_growth_changes_all_labels_that_depend_on_other_recordings() -> None:
-    for normalise in ("none", "recording", "speaker"):
-        config = dataclasses.replace(CONFIG, normalise=normalise)
-        assert (digest(config, increments=2) != digest(config)) == (normalise == "speaker")
+    for normalise, prior in product(("none", "recording", "speaker"), ("none", "uniform")):
+        config = dataclasses.replace(CONFIG, normalise=normalise, prior=prior)
+        depends = normalise == "speaker" or prior != "none"
+        assert (digest(config, increments=2) != digest(config)) == depends
+
+
+def test_the_digest_depends_on_the_shares_of_a_prior_and_not_on_their_file(tmp_path: Path) -> None:
+    digests = []
+    for name, happy in (("a.yaml", 0.25), ("b.yaml", 0.25), ("a.yaml", 0.5)):
+        (tmp_path / name).write_text(f"happy: {happy}\nsad: {1 - happy}\n")
+        prior = str(tmp_path / name)
+        digests.append(digest(dataclasses.replace(CONFIG, labels=("happy", "sad"), prior=prior)))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_the_digest_of_embed_depends_on_models_and_repeats() -> None:

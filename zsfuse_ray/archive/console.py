@@ -12,6 +12,7 @@ from zsfuse_ray.archive.estimate import encoded_bytes
 from zsfuse_ray.archive.growth import Changes
 from zsfuse_ray.archive.layout import RUN
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.prior import prior_lines
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
@@ -145,10 +146,7 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
 
 def _of_labels(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
-    lines = [
-        hours(counts),
-        *label_lines(counts),
-    ]
+    lines = [hours(counts), *label_lines(counts), *prior_lines(run)]
     lines += [*reject_lines(counts), *repetition_lines(run), *model_lines(run["models"])]
     look = f"import pandas as pd; print(pd.read_parquet('{uri}/segments').iloc[:, :5])"
     lines += [

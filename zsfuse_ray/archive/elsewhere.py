@@ -69,7 +69,16 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}
     counted = repetitions(config, {"alm": config.audio_repeats} if "alm" in keys else {}, run["models"])
     task = LabelTask(
-        table.plan, table.encoded, out, labelling, keys, repeats, counted, digest, config.normalise
+        table.plan,
+        table.encoded,
+        out,
+        labelling,
+        keys,
+        repeats,
+        counted,
+        digest,
+        config.normalise,
+        prior=config.wanted_prior,
     )
     try:
         return end_run(config, task, stale, run, Spent(), own_ray)

@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 import ray
 
 from zsfuse_ray import __version__
-from zsfuse_ray.archive.layout import LABELLED, TABLES
+from zsfuse_ray.archive.layout import LABELLED, PRIOR, TABLES
 from zsfuse_ray.archive.normalise import summed as summed_groups
 from zsfuse_ray.archive.parts import LabelTask, label_part, part_sums, state_name
 from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.archive.prior import Sample, fit_prior, part_sample, with_biases
 from zsfuse_ray.archive.summaries import run_counts, summed
+from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.normalise import Sums
+from zsfuse_ray.method.prior import Prior
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.progress import Progress
@@ -46,10 +49,14 @@ def clear_other_tables(out: Output, digest: str) -> None:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Results of labelling: sums over all parts for run.json; the last three, of the parts labelled now."""
+    """Results of labelling: sums over all parts for run.json; segments and below, of the parts labelled now.
+
+    prior: the record of `fit_prior`, None without a prior.
+    """
 
     counts: dict[str, Any]
     effective_repetition: dict[str, dict[str, dict[str, int]]]
+    prior: dict[str, Any] | None
     segments: int
     task_peak_mb: float  # peak memory of a labelling process
     cpu_s: float  # total of all labelling processes
@@ -60,6 +67,10 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
     clear_other_tables(task.out, task.digest)
     if task.normalise == "speaker":
         task = replace(task, sums=_sums_of_speakers(task, own_ray))
+    prior = None
+    if task.labelling is not None and task.prior is not None:
+        prior = _fitted_prior(task, task.labelling, task.prior, own_ray)
+        task = replace(task, labelling=with_biases(task.labelling, prior))
     total, peak, cpu_s = {}, 0.0, 0.0
     progress = Progress("labelled", len(stale), "parts")
     for done, (counts, peak_mb, used_s) in enumerate(_each(_label_one, task, stale, own_ray), start=1):
@@ -72,7 +83,7 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
     with ThreadPoolExecutor(READERS) as readers:
         for content in readers.map(lambda part: task.out.read_json(state_name(part, task.digest)), others):
             total = summed((total, content["counts"] if content else {}))
-    return Labelled(run_counts(total), total["effective_repetition"], segments, peak, cpu_s)
+    return Labelled(run_counts(total), total["effective_repetition"], prior, segments, peak, cpu_s)
 
 
 def peak_memory_mb() -> float:
@@ -94,13 +105,36 @@ def _label_one(task: LabelTask, part: Part) -> tuple[dict[str, Any], float, floa
 
 def _sums_of_speakers(task: LabelTask, own_ray: bool) -> Sums | None:
     """The sums of every speaker's vectors over all parts: a speaker may be in several."""
-    parts = task.plan.parts()
-    progress, total = Progress("summed", len(parts), "parts"), None
-    for done, found in enumerate(_each(part_sums, task, parts, own_ray), start=1):
+    total = None
+    for found in _each_of_all(part_sums, "summed", task, own_ray):
         total = summed_groups((total, found))
+    return total
+
+
+def _fitted_prior(task: LabelTask, labelling: Labelling, prior: Prior, own_ray: bool) -> dict[str, Any]:
+    """The record of `fit_prior` on a sample of all parts: read if an earlier command has written it.
+
+    A resumed run so labels its parts with the biases of those before, without a second pass.
+    """
+    content = task.out.read_json(PRIOR)  # of this digest: those of others are deleted
+    if content is None:
+        samples = [one for one in _each_of_all(part_sample, "sampled", task, own_ray) if one is not None]
+        record = fit_prior(labelling, prior, Sample.joined(samples) if samples else None)
+        content = {"versions": {"zsfuse_ray": __version__}, "prior": record}
+        task.out.write_json(PRIOR, content)
+    return content["prior"]
+
+
+def _each_of_all(
+    function: Callable[[LabelTask, Part], T], done_is: str, task: LabelTask, own_ray: bool
+) -> Iterator[T]:
+    """Results for all parts of the plan as they finish, with their progress. done_is: "summed" …"""
+    parts = task.plan.parts()
+    progress = Progress(done_is, len(parts), "parts")
+    for done, found in enumerate(_each(function, task, parts, own_ray), start=1):
+        yield found
         progress.update(done)
     progress.end()
-    return total
 
 
 def _each(

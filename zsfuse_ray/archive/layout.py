@@ -7,6 +7,7 @@ PLAN = "plan/plan.json"
 ENCODED, PASSES = "encoded", "encoded/encoded.json"
 SEGMENTS, RECORDINGS = "segments", "recordings"
 LABELLED = "labelled"  # the counts of each part whose tables are written, one file per part
+PRIOR = f"{LABELLED}/prior.json"  # the biases of --prior
 RUN = "run.json"
 TABLES = (SEGMENTS, RECORDINGS, REJECTS, LABELLED)
 OURS = ("plan", ENCODED, *TABLES)

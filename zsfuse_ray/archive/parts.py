@@ -33,6 +33,7 @@ from zsfuse_ray.archive.summaries import (
 from zsfuse_ray.errors import redact
 from zsfuse_ray.method.labelling import Labelling, label_columns
 from zsfuse_ray.method.normalise import Sums
+from zsfuse_ray.method.prior import Prior
 from zsfuse_ray.runs.folder import REJECTS, Output
 
 pc: Any = pyarrow.compute
@@ -61,6 +62,7 @@ class LabelTask:
     digest: str
     normalise: Normalise = "none"
     sums: Sums | None = None  # of all speakers; of recordings, each part has its own
+    prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
 
 
 def state_name(part: Part, digest: str) -> str:
@@ -76,7 +78,7 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     outcomes: list[pa.Table] = [pa.schema(list(OUTCOME)).empty_table()]
     lengths: list[pa.Table] = []
     inputs = 0
-    sums = part_sums(task, part, recordings) if task.normalise == "recording" else task.sums
+    sums = sums_for(task, part, recordings)
     for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
         rows = without_dropped(rows, part)
         outcomes.append(rows.items)
@@ -102,6 +104,11 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
         state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
     )
     return counts
+
+
+def sums_for(task: LabelTask, part: Part, recordings: pa.Table) -> Sums | None:
+    """The sums by which a part's vectors are normalised: those of its recordings, or of all speakers."""
+    return part_sums(task, part, recordings) if task.normalise == "recording" else task.sums
 
 
 def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -> Sums | None:
@@ -185,19 +192,25 @@ def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa
     return {name: columns[name] for name in PLACED}, source
 
 
+def model_outputs(
+    rows: Rows, source: pa.Table, task: LabelTask, sums: Sums | None
+) -> tuple[NDArray | None, NDArray | None, NDArray | None]:
+    """The embeddings, logits and vectors of segments, the arguments of the functions of `method.labelling`.
+
+    source: the recording of each segment; sums: by which vectors are normalised.
+    """
+    alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
+    vectors = rows.vectors.get(specialist)
+    if task.normalise != "none" and vectors is not None:
+        vectors = normalised_rows(vectors, groups_of(source, task.normalise), sums)
+    return rows.embeddings.get(alm), rows.logits.get(specialist), vectors
+
+
 def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask, sums: Sums | None) -> pa.Table:
     placed, source = place_segments(rows, recordings)
     columns = {name: placed.pop(name) for name in ("recording_uri", "start_s", "end_s")}
     if task.labelling is not None:
-        alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
-        vectors = rows.vectors.get(specialist)
-        if task.normalise != "none" and vectors is not None:
-            vectors = normalised_rows(vectors, groups_of(source, task.normalise), sums)
-        values: tuple[NDArray | None, ...] = (
-            rows.embeddings.get(alm),
-            rows.logits.get(specialist),
-            vectors,
-        )
+        values = model_outputs(rows, source, task, sums)
         for name, column in label_columns(task.labelling, *values).items():
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None)
     columns |= placed

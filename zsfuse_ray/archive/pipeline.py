@@ -119,7 +119,16 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
         encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)
         counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
         task = LabelTask(
-            plan, encoded, folder.out, labelling, keys, repeats, counted, digest, config.normalise
+            plan,
+            encoded,
+            folder.out,
+            labelling,
+            keys,
+            repeats,
+            counted,
+            digest,
+            config.normalise,
+            prior=config.wanted_prior,
         )
         return end_run(config, task, stale, run, spent, own_ray)
     except ray.exceptions.RayError as error:

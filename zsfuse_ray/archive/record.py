@@ -60,6 +60,8 @@ def end_run(
     }
     run |= {"counts": labelled.counts, "increments": len(task.plan.increments)}
     run["effective_repetition"] = labelled.effective_repetition
+    if labelled.prior is not None:
+        run["prior"] = labelled.prior
     if isinstance(config, ScoreConfig):
         run["effective_repetition"] = labelled.effective_repetition.get("alm", {})
         if not config.keep_encoded and config.embeddings is None:  # another output's is kept

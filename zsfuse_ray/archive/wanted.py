@@ -100,12 +100,12 @@ def recorded_identity(facts: Mapping[str, Any]) -> str:
 def score_digest(config: ScoreConfig, models: Mapping[str, str], increments: int, source: str = "") -> str:
     """A hash of what determines the tables of score.
 
-    models: their identities, by kind; increments: their number in the plan: with statistics per speaker, new
-    recordings change the labels of all; source: the embedding table that is labelled, if any.
+    models: their identities, by kind; increments: their number in the plan: with statistics per speaker or a
+    prior, new recordings change the labels of all; source: the embedding table that is labelled, if any.
     """
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
-    extent = [increments] if config.normalise == "speaker" else []
+    extent = [increments] if config.normalise == "speaker" or config.prior != "none" else []
     return _hash([decides, dict(models), repeats, source, *extent])
 
 

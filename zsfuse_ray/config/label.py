@@ -51,6 +51,7 @@ LABELLING = (
     *("labels", "templates", "words", "text_repeats", "separator"),
     *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
     *("normalise", "unsure_below"),
+    *("prior", "prior_strength"),  # only of an archive
 )
 
 

@@ -113,11 +113,11 @@ def load_config(
     _check_names(kind, options, "options")
     given: dict[str, Any] = {}
     if config_file:
-        given |= read_yaml(kind, _text_of("--config", config_file), str(config_file))
+        given |= read_yaml(kind, text_of("--config", config_file), str(config_file))
     if tuned:
         if not kind.tuned_keys:
             raise InputError(f"{tuned}: this job takes no tuned.yaml")
-        values = read_yaml(kind, _text_of("--tuned", tuned), str(tuned), kind.tuned_keys)
+        values = read_yaml(kind, text_of("--tuned", tuned), str(tuned), kind.tuned_keys)
         given |= {key: value for key, value in values.items() if key in kind.takes_of_tuned()}
     given |= options
     values = {}
@@ -162,7 +162,8 @@ def defaults(kind: type[Options], preset: str | None = None) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in kind.needed}
 
 
-def _text_of(name: str, file: str | Path) -> str:
+def text_of(name: str, file: str | Path) -> str:
+    """Content of the text file that the option of this name gives; InputError if it cannot be read."""
     try:
         return Path(file).read_text()
     except OSError as error:
@@ -176,13 +177,19 @@ def read_yaml(kind: type[Config], text: str, name: str, known: Sequence[str] | N
 
     known: by default all of the job's.
     """
+    values = yaml_mapping(text, name, "options")
+    _check_names(kind, values, name, known)
+    return values
+
+
+def yaml_mapping(text: str, name: str, content: str) -> dict[Any, Any]:
+    """A YAML mapping of this content, safely loaded; InputError with the file's name if it is not one."""
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise InputError(f"{name} must be a YAML mapping of options, not a {type(values).__name__}")
-    _check_names(kind, values, name, known)
+        raise InputError(f"{name} must be a YAML mapping of {content}, not a {type(values).__name__}")
     return values
 
 

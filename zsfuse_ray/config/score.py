@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.label import LabellingOptions, SegmentOptions
 from zsfuse_ray.config.models import OF_TABLE, EncoderOptions
 from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, option
+from zsfuse_ray.config.prior import check_shares, read_shares
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.prior import Prior
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -102,16 +105,43 @@ class ScoreConfig(LabellingOptions, RunConfig):
     keep_encoded: bool = option(
         True, "no deletes encoded/ at the end; other labels then need the audio again", "output"
     )
+    prior: str | dict[str, float] = option(
+        "none",
+        "correct a preference of the models for some labels: shift the ALM's and the fused posteriors until "
+        "their mean by speech time is uniform, or has the shares of a YAML file (label: share); only with "
+        "shares that are known: uniform does harm where labels are not equally frequent, such as in mostly "
+        "neutral speech",
+        "fusion",
+        "{none,uniform,FILE}",
+    )
+    prior_strength: Fraction = option(
+        1.0, "share of the correction of --prior that is applied; 0 changes nothing", "fusion"
+    )
 
     def __post_init__(self) -> None:
         if self.input and self.embeddings:
             raise InputError("--input and --embeddings exclude each other: give either an archive or a table")
         super().__post_init__()
+        if isinstance(self.prior, dict):
+            object.__setattr__(self, "prior", check_shares(self.prior, self.labels, "--prior"))
+        elif self.prior not in ("none", "uniform"):
+            object.__setattr__(self, "prior", read_shares(self.prior, self.labels))
+        if self.prior == "none" and self.prior_strength != 1:
+            raise InputError("--prior-strength has no effect without --prior: add it")
 
     @property
     def source(self) -> str:
         """The option that names the input: an archive, or an embedding table."""
         return "input" if self.embeddings is None else "embeddings"
+
+    @property
+    def wanted_prior(self) -> Prior | None:
+        """The wanted shares of the labels, None for those that the models give."""
+        if self.prior == "none":
+            return None
+        equal = dict.fromkeys(self.labels, 1 / len(self.labels))
+        shares = self.prior if isinstance(self.prior, dict) else equal
+        return Prior(np.array([shares[label] for label in self.labels]), self.prior_strength)
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:

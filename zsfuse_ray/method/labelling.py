@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
+from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
 from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
 
@@ -26,6 +27,8 @@ class Labelling:
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     temperature, specialist_temperature: of the two models' softmax; fused_temperature: applied after fusion.
     readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings.
+    alm_biases, fused_biases: (C,), of the log posteriors, for `--prior`; the ALM's before fusion, the others
+    last of all; None without a prior.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +43,8 @@ class Labelling:
     specialist_temperature: float = 1.0
     fused_temperature: float = 1.0
     readout: Readout | None = None
+    alm_biases: NDArray[np.float64] | None = None
+    fused_biases: NDArray[np.float64] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,10 +78,24 @@ def posteriors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Return the fused, the specialist's and the ALM's posteriors of n segments, each (n, C).
 
+    Arguments as of `model_posteriors`; posteriors of a missing model are None. The ALM's have its biases.
+    """
+    specialist, alm = model_posteriors(labelling, embeddings, logits, vectors)
+    alm = None if alm is None else biased(alm, labelling.alm_biases)
+    return fused_posteriors(labelling, specialist, alm), specialist, alm
+
+
+def model_posteriors(
+    labelling: Labelling,
+    embeddings: NDArray[np.floating] | None,
+    logits: NDArray[np.floating] | None,
+    vectors: NDArray[np.floating] | None,
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Return the specialist's and the ALM's posteriors of n segments, each (n, C), without biases.
+
     embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
-    specialist's; vectors: (n, V), normalised, for the readout. Arguments and
-    posteriors of a missing model are None; with a single model, the fused posterior is that model's, and the
-    temperature after fusion is not applied.
+    specialist's; vectors: (n, V), normalised, for the readout. Arguments and posteriors of a missing model
+    are None.
     """
     alm = specialist = None
     if labelling.readout is not None:
@@ -97,13 +116,23 @@ def posteriors(
             raise ValueError("a labelling with a specialist needs logits")
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
         specialist = specialist_on_labels(softmax(logits / labelling.specialist_temperature), mapping)
+    return specialist, alm
+
+
+def fused_posteriors(
+    labelling: Labelling, specialist: NDArray[np.float64] | None, alm: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return the fused posteriors (n, C), with their biases, of the models'; the ALM's already have theirs.
+
+    With a single model they are that model's: the temperature after fusion is not applied.
+    """
     if alm is not None and specialist is not None:
         fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
-        return tempered(fused, labelling.fused_temperature), specialist, alm
+        return biased(tempered(fused, labelling.fused_temperature), labelling.fused_biases)
     fused = specialist if alm is None else alm
     if fused is None:
         raise ValueError("a labelling needs at least one model")
-    return fused, specialist, alm
+    return biased(fused, labelling.fused_biases)
 
 
 def label_columns(
