@@ -17,8 +17,8 @@ pc: Any = pyarrow.compute
 
 SYSTEMS = ("chance", "svm", "specialist", "alm_ensemble", "zs_fuse_given")
 _FOR = (
-    "**For trying out and for tests, not for results.** The training corpora are licensed for research and "
-    "non-commercial use, and so are these weights. The corpora are acted: a few sentences, read in studios."
+    "**For research and non-commercial use.** The training corpora are licensed for that, and so are these "
+    "weights. The corpora are acted: a few sentences, read in studios."
 )
 _PART = "\n# Held-out speakers\n"
 

@@ -125,6 +125,11 @@ def tables(found: Mapping[int, Mapping[str, Any]]) -> list[str]:
                 for name in columns
             ]
             lines.append(f"| mean | {place} | {mode} | {' | '.join(map(_cell, each))} |")
+    if "words" in seeds[0]:
+        lines += ["", "| words, dev speakers | UA of the ALM |", "|---|---|"]
+        lines += [
+            f"| {kind} | {_cell([seed['words'][kind] for seed in seeds])} |" for kind in seeds[0]["words"]
+        ]
     lines += ["", "| 80 % neutral | labels by | none | speaker |", "|---|---|---|---|"]
     for place in ("held out", "left out"):
         for corpus in seeds[0][place]:

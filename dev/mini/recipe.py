@@ -19,6 +19,7 @@ from dev.mini.heads import Clips, fit, joined
 from dev.mini.options import CORPORA, MiniConfig
 from dev.mini.text_tower import TextTowerConfig, build
 from dev.mini.vectors import captions, encoded, new_network, prompts, set_heads
+from dev.mini.words import banks, measure_words
 from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.corpora.clips import label_set
@@ -135,12 +136,12 @@ def assess(config: MiniConfig) -> None:
         every.append(clips.among(made.clips.labels, len(names), every[-1].speakers.max() + 1))
         is_test.append(np.zeros(len(clips.targets), bool))
         names.append(table["corpus"][0].as_py())
-    clips = joined(every)
-    found = {}
+    clips, of_words, found = joined(every), banks(made.alm, made.clips.labels), {}
     for seed in config.seeds:
         untrained = names[len(CORPORA) :]
-        banks = made.captions, made.bank
-        found[seed] = of_seed(clips, np.concatenate(is_test), names, untrained, *banks, HIDDEN, seed)
+        texts = made.captions, made.bank
+        found[seed] = of_seed(clips, np.concatenate(is_test), names, untrained, *texts, HIDDEN, seed)
+        found[seed]["words"] = measure_words(made.clips, made.split, made.captions, of_words, HIDDEN, seed)
         print(f"seed {seed}: {found[seed]['choice']}", flush=True)
     print(write_evidence(found, out))
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -165,3 +166,14 @@ def test_peak_memory_excludes_the_parent_process() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert peak_memory_mb() > ballast.nbytes / 1e6
     assert 50 < float(done.stdout) < 800
+
+
+def test_results_come_in_the_order_of_the_parts(task: LabelTask, own_ray: None) -> None:
+    """Sums of floats depend on it; the first part takes longest."""
+    parts = [replace(task.plan.parts()[0], number=number) for number in range(8)]
+
+    def slow(_: LabelTask, part: Part) -> int:
+        time.sleep(0.5 / (1 + part.number))
+        return part.number
+
+    assert list(module._each(slow, task, parts, own_ray=True)) == list(range(8))

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from dev.mini import choices, evidence, heads
+from dev.mini import choices, evidence, heads, words
 from dev.mini.choices import WEIGHTS, Choice, Outputs, choose, folds, held_out, outputs, speakers_of
 from dev.mini.evidence import of_seed
 from dev.mini.heads import Clips, fit, joined
@@ -141,3 +141,14 @@ def test_skewed_archives_are_mostly_neutral() -> None:
     for speaker in np.unique(part.speakers):
         share = np.mean(part.targets[part.speakers == speaker] == LABELS.index("neutral"))
         assert share == pytest.approx(0.8, abs=0.05)
+
+
+def test_words_are_measured_on_dev_speakers(monkeypatch) -> None:
+    one, seen = clips(6), []
+    split = np.where(one.speakers < 4, "train", np.where(one.speakers < 6, "dev", "test"))
+    monkeypatch.setattr(words, "fit", lambda part, *given: seen.append(part) or fit(part, *given))
+    wrong = BANK[:, [1, 2, 0]]
+    found = words.measure_words(one, split, captions(), {"right": [BANK], "both": [BANK, wrong]}, 8, 0)
+    assert set(seen[0].speakers) == {0, 1, 2, 3}
+    assert found["right"] > 0.6
+    assert found["both"] < found["right"] - 0.1

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from sklearn.metrics import balanced_accuracy_score
-from transformers import WhisperForAudioClassification
 
 from dev.mini.emotion_words import LEARNED, TEMPLATES_LEARNED, TEMPLATES_UNSEEN, UNSEEN
 from zsfuse_ray.config.options import parse
@@ -23,39 +22,37 @@ from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec, quality
 from zsfuse_ray.models.checkpoints.find import SHIPPED, WEIGHTS, resolve
 from zsfuse_ray.training.clips import decoded_clip
 
-SPECS = [parse_spec("mini-alm", "alm"), parse_spec("mini-specialist", "specialist")]
+SPECS = [parse_spec("mini", "alm"), parse_spec("mini", "specialist")]
 
 
 def test_shipped_names_are_checkpoints():
-    assert [ModelSpec("dual", "mini-alm"), ModelSpec("classifier", "mini-specialist")] == SPECS
-    assert resolve("mini-alm").folder == WEIGHTS / "mini-alm"
+    assert [ModelSpec("pooled-alm", "mini"), ModelSpec("pooled", "mini")] == SPECS
+    assert resolve("mini").folder == WEIGHTS / "mini"
     assert sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()) == sorted(SHIPPED)
 
 
 def test_weights_are_small_safetensors_in_half_precision():
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 25e6
+    assert sum(path.stat().st_size for path in files) < 35e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md"}
     for name in SHIPPED:
         with safe_open(WEIGHTS / name / "model.safetensors", "pt") as weights:
             kinds = {str(weights.get_tensor(key).dtype) for key in weights.keys()}  # noqa: SIM118
-        assert kinds <= {"torch.float16", "torch.int64"}, name  # batch norms count in integers
+        assert kinds == {"torch.float16"}, name
 
 
-def test_specialist_is_a_stock_model_with_the_default_labels():
-    model = WhisperForAudioClassification.from_pretrained(WEIGHTS / "mini-specialist")
+def test_specialist_has_the_default_labels():
     config, preset = parse(ScoreConfig, ["--input", "demo", "--output", "out"], "")
     assert preset == "mini"
-    assert set(config.labels) <= set(model.config.label2id)
-    assert model.config.id2label == dict(enumerate(load(SPECS[1]).labels))
+    assert set(config.labels) <= set(load(SPECS[1]).labels)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_model_cards_state_data_licence_command_and_results(name):
     card = (WEIGHTS / name / "README.md").read_text()
     first = card.partition("\n---\n")[2].splitlines()[0]
-    assert "not for results" in first
     assert "non-commercial" in first
+    assert "MIT licence" in card
     for fact in ("ravdess (CC BY-NC-SA 4.0", "python -m dev.mini --corpora", "# Held-out speakers"):
         assert fact in card
     for text in (card, (WEIGHTS / name / "config.json").read_text()):
@@ -81,22 +78,23 @@ def test_licence_of_the_weights_matches_the_corpora(name):
 def test_figures_match_the_weights():
     figures = quality(SPECS)
     assert figures is not None
-    models = {"alm": "mini-alm", "specialist": "mini-specialist"}
-    assert figures["models"] == {kind: resolve(name).revision for kind, name in models.items()}
+    assert figures["models"] == dict.fromkeys(("alm", "specialist"), resolve("mini").revision)
     assert quality(SPECS[:1]) is None
     config, _ = parse(ScoreConfig, ["--input", "demo", "--output", "out", "--preset", "mini"], "")
-    assert figures["preset"] == {"weight": config.weight, "temperature": config.temperature}
+    assert figures["preset"] == {name: getattr(config, name) for name in figures["preset"]}
+    assert set(figures["preset"]) >= {"weight", "temperature", "specialist_temperature", "fused_temperature"}
     assert quality([ModelSpec("clap", "untrained"), SPECS[1]]) is None
 
 
 def test_quality_minimum():
-    """Minimum quality: fused above the SVM on every corpus, each model's mean above the SVM's."""
+    """Minimum quality, without normalisation: fused 10 points above the SVM on every corpus; the means."""
     ua = json.loads((WEIGHTS / "figures.json").read_text())["ua"]
     assert set(ua) == {"ravdess", "emodb", "nemo"}
-    mean = {name: sum(of[name] for of in ua.values()) / 3 for name in ("svm", "specialist", "alm_ensemble")}
-    assert all(of["zs_fuse"] > of["svm"] for of in ua.values())
-    assert mean["specialist"] > mean["svm"]
-    assert mean["alm_ensemble"] > mean["svm"]
+    mean = {name: sum(of[name] for of in ua.values()) / 3 for name in next(iter(ua.values()))}
+    assert all(of["zs_fuse_given"] > of["svm"] + 0.1 for of in ua.values())
+    assert mean["zs_fuse_given"] > 0.73
+    assert mean["specialist"] > 0.73
+    assert mean["alm_ensemble"] > 0.62
 
 
 def test_loading_makes_no_network_requests():
@@ -105,7 +103,7 @@ import socket
 def no(*given, **named): raise OSError("no network")
 socket.socket.connect = no
 from zsfuse_ray.models.catalog import load, parse_spec
-load(parse_spec("mini-alm", "alm")), load(parse_spec("mini-specialist", "specialist"))
+load(parse_spec("mini", "alm")), load(parse_spec("mini", "specialist"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -113,10 +111,10 @@ load(parse_spec("mini-alm", "alm")), load(parse_spec("mini-specialist", "special
 
 @pytest.fixture(scope="module")
 def encoded(shared):
-    """Dev clips of each corpus (every third of the largest), encoded by both models."""
+    """Test clips of each corpus (every third of the largest), encoded by both models."""
     folder = shared / "corpora"
     clips = corpora.load([f"{name}:{folder / name}" for name in ("ravdess", "emodb", "nemo")], "mini")
-    rows = [row for row in clips.to_pylist() if row["split"] == "dev"]
+    rows = [row for row in clips.to_pylist() if row["split"] == "test"]
     rows = [row for n, row in enumerate(rows) if row["corpus"] != "nemo" or n % 3 == 0]
     alm, specialist = (load(spec) for spec in SPECS)
     audio = [decoded_clip(row["uri"], None, None, alm.sample_rate) for row in rows]
@@ -148,10 +146,10 @@ def mean_ua(rows, labels, scores):
 def test_both_models_beat_chance_on_unseen_speakers(encoded):
     rows, alm, embeddings, labels, logits = encoded
     chance = np.mean([1 / 8, 1 / 7, 1 / 6])
-    assert mean_ua(rows, labels, logits) > chance + 0.2
+    assert mean_ua(rows, labels, logits) > chance + 0.4
     bank, _ = alm.embed_text([p for row in prompt_grid(labels, TEMPLATES) for p in row])
     scored = scores(embeddings, bank.numpy().reshape(-1, len(labels), bank.shape[1]), alm.scale)
-    assert mean_ua(rows, labels, scored) > chance + 0.2
+    assert mean_ua(rows, labels, scored) > chance + 0.4
 
 
 def test_unseen_words_and_templates_lose_little(encoded):

@@ -28,7 +28,7 @@ def test_speech_encoder_has_the_trunk_s_weights_and_a_shorter_window(pooled) -> 
     found = speech_encoder(resolve(str(pooled)))
     model = AutoModelForAudioClassification.from_pretrained(found.folder)
     trunk = PooledNetwork.from_pretrained(pooled).trunk
-    assert model.config.max_source_positions == 500
+    assert model.config.max_source_positions == 250
     for name, value in trunk.state_dict().items():
         ours = model.encoder.state_dict()[name]
         assert torch.equal(ours, value[: len(ours)])
@@ -52,7 +52,7 @@ def test_a_specialist_starts_from_it(pooled, family) -> None:
     config = config_of(Path(f"{family}{pooled}"))
     assert Specialist.check(config, table) == 16_000
     task = Specialist(config, table)
-    assert task.window == 160_000
+    assert task.window == 80_000
     trunk = PooledNetwork.from_pretrained(pooled).trunk
     weights = dict(task.module.named_parameters())
     name = next(name for name in weights if name.endswith("encoder.conv1.weight"))

@@ -3,9 +3,11 @@
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,17 +142,24 @@ def _each_of_all(
 def _each(
     function: Callable[[LabelTask, Part], T], task: LabelTask, parts: list[Part], own_ray: bool
 ) -> Iterator[T]:
-    """Results for parts as they finish: from Ray tasks if Ray is running, else from this process."""
+    """Results for parts, in their order: from Ray tasks if Ray is running, else from this process.
+
+    In order, because sums of floats depend on it.
+    """
     if not ray.is_initialized() or len(parts) <= 1:
         for part in parts:
             yield function(task, part)
         return
     work, shared = ray.remote(num_cpus=1)(function), ray.put(task)
-    waiting, running = list(reversed(parts)), []
     # a local Ray has more logical CPUs than the machine has cores
     at_once = cluster.cores() if own_ray else max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            running.append(work.remote(shared, waiting.pop()))
-        ready, running = ray.wait(running)
-        yield from ray.get(ready)
+    waiting, running, unread = iter(parts), [], deque()
+    while True:
+        for part in islice(waiting, at_once - len(running)):
+            running.append(work.remote(shared, part))
+            unread.append(running[-1])
+        if not unread:
+            return
+        _, running = ray.wait(running)
+        while unread and unread[0] not in running:
+            yield ray.get(unread.popleft())

@@ -21,7 +21,7 @@ from zsfuse_ray.models.networks.pooled import PooledNetwork
 from zsfuse_ray.models.temporary import written_once
 
 POOLED = "pooled"  # model_type in config.json
-WINDOW_S = 10  # of the speech encoder; Whisper's own 30 s would triple the cost of every short clip
+WINDOW_S = 5  # of the speech encoder: a shorter clip costs as much, a longer one is averaged over windows
 _Write = Callable[[Path, Checkpoint, PooledNetwork], None]
 
 
