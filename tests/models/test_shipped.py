@@ -153,9 +153,9 @@ def test_both_models_beat_chance_on_unseen_speakers(encoded):
 
 
 def test_unseen_words_and_templates_lose_little(encoded):
-    """Words and templates missing from the captions lose 6 points on average, with one word per emotion.
+    """With one word per emotion, words and templates missing from the captions lose less than 6 points.
 
-    Words that the text encoder was not trained on either (UNSEEN) lose 17.
+    Words that the text encoder was not trained on either (UNSEEN) lose more.
     """
     rows, alm, embeddings, labels, _ = encoded
 
@@ -171,5 +171,5 @@ def test_unseen_words_and_templates_lose_little(encoded):
     seen = ua_of({label: label for label in labels}, TEMPLATES_LEARNED)
     assert ua_of({label: label for label in labels}, TEMPLATES_UNSEEN) > seen - 0.02
     uncaptioned = {k: [word for word in LEARNED[k] if word not in SYNONYMS[k]] for k in labels}
-    assert mean_over(uncaptioned, 10) > seen - 0.08
+    assert mean_over(uncaptioned, 10) > seen - 0.06
     assert mean_over(UNSEEN, 5) > seen - 0.2
