@@ -6,7 +6,7 @@ classified among the labels of their corpus.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from dev.mini.heads import Clips, Heads, fit
 from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.fusion import fuse
 from zsfuse_ray.method.normalise import normalised
+from zsfuse_ray.method.prior import biased, fit_biases
 from zsfuse_ray.method.zeroshot import scores, softmax
 
 FOLDS = 7
@@ -65,9 +66,20 @@ class Outputs:
             fused[own] = fuse(models[0][own], models[1][own], choice.weight, "linear", known)
         return fused
 
-    def fused(self, possible: NDArray[np.bool_], choice: Choice) -> NDArray[np.float64]:
-        """Fused posteriors."""
-        return tempered(self.pooled(possible, choice), choice.fused_temperature)
+    def fused(
+        self, possible: NDArray[np.bool_], choice: Choice, prior: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Fused posteriors. prior: (labels,), wanted shares, as of ``score --prior``."""
+        if prior is None:
+            return tempered(self.pooled(possible, choice), choice.fused_temperature)
+
+        def moved(posteriors: NDArray[np.float64]) -> NDArray[np.float64]:
+            wanted = np.maximum(prior, 1e-9)
+            return biased(posteriors, fit_biases(posteriors, np.ones(len(posteriors)), wanted))
+
+        with np.errstate(divide="ignore"):
+            of_alm = replace(self, scores=np.log(moved(self.alm(possible, choice.temperature))))
+        return moved(of_alm.fused(possible, replace(choice, temperature=1.0)))
 
 
 def outputs(

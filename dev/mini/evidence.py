@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dev.mini.choices import MODES, Choice, Outputs, choose, crossed, outputs, speakers_of
 from dev.mini.heads import NEUTRAL, NEUTRAL_SHARE, Clips, Heads, fit
-from zsfuse_ray.method.metrics import ece, nll, ua
+from zsfuse_ray.method.metrics import ece, nll, ua, wa
 
 DRAWS = 20  # of skewed archives
 FOLDS_LEFT = 4  # of cross-validation where a corpus is left out; two corpora remain
@@ -79,16 +79,27 @@ def _measured(part: Clips, values: Outputs, choice: Choice) -> dict[str, float]:
 
 
 def _skewed(part: Clips, heads: Heads, choice: Choice, bank: NDArray[np.float32]) -> dict[str, float]:
-    """UA by mode on archives of NEUTRAL_SHARE neutral clips, mean over draws."""
+    """UA and WA on archives of NEUTRAL_SHARE neutral clips, mean over draws.
+
+    By mode of normalisation; and, normalised by speaker, with a uniform prior and with the archive's shares.
+    """
     rng = np.random.default_rng(0)
-    found = []
+    found: list[dict[str, float]] = []
     for _ in range(DRAWS):
         some = part.of(_mostly_neutral(part, rng))
-        each = [outputs(heads, some, bank, groups) for groups in (None, speakers_of(some))]
-        posteriors = [values.fused(part.possible[: len(some.targets)], choice) for values in each]
-        found.append([ua(some.targets, p.argmax(axis=1), len(part.labels)) for p in posteriors])
-    none, speaker = np.mean(found, axis=0)
-    return {"none": float(none), "speaker": float(speaker)}
+        possible = part.possible[: len(some.targets)]
+        uniform = possible[0] / possible[0].sum()
+        shares = np.bincount(some.targets, minlength=len(part.labels)) / len(some.targets)
+        none, speaker = (outputs(heads, some, bank, groups) for groups in (None, speakers_of(some)))
+        posteriors = {"none": none.fused(possible, choice), "speaker": speaker.fused(possible, choice)}
+        for name, wanted in (("uniform", uniform), ("shares", shares)):
+            posteriors[name] = speaker.fused(possible, choice, wanted)
+        found.append({})
+        for name, p in posteriors.items():
+            guesses = p.argmax(axis=1)
+            found[-1][name] = ua(some.targets, guesses, len(part.labels))
+            found[-1][f"{name} wa"] = wa(some.targets, guesses, len(part.labels))
+    return {name: float(np.mean([draw[name] for draw in found])) for name in found[0]}
 
 
 def _mostly_neutral(part: Clips, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -130,10 +141,11 @@ def tables(found: Mapping[int, Mapping[str, Any]]) -> list[str]:
         lines += [
             f"| {kind} | {_cell([seed['words'][kind] for seed in seeds])} |" for kind in seeds[0]["words"]
         ]
-    lines += ["", "| 80 % neutral | labels by | none | speaker |", "|---|---|---|---|"]
+    names = ("none", "speaker", "none wa", "speaker wa", "uniform", "uniform wa", "shares", "shares wa")
+    lines += ["", f"| 80 % neutral | labels by | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for place in ("held out", "left out"):
         for corpus in seeds[0][place]:
-            cells = [_cell([seed[place][corpus]["skewed"][mode] for seed in seeds]) for mode in MODES]
+            cells = [_cell([seed[place][corpus]["skewed"][name] for seed in seeds]) for name in names]
             lines.append(f"| {corpus} | {place} | {' | '.join(cells)} |")
     return lines
 

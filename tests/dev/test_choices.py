@@ -152,3 +152,13 @@ def test_words_are_measured_on_dev_speakers(monkeypatch) -> None:
     assert set(seen[0].speakers) == {0, 1, 2, 3}
     assert found["right"] > 0.5
     assert found["both"] < found["right"] - 0.05
+
+
+def test_a_prior_gives_the_wanted_mean() -> None:
+    one, found = random_outputs(160, 8)
+    possible = np.ones((len(one.targets), 3), bool)
+    wanted = np.array([0.2, 0.7, 0.1])
+    choice = Choice(0.4, 1.3, 0.8, 0.9)
+    moved = found["none"].fused(possible, choice, wanted)
+    np.testing.assert_allclose(moved.mean(axis=0), wanted, atol=1e-4)
+    assert abs(found["none"].fused(possible, choice).mean(axis=0) - wanted).max() > 0.1
