@@ -108,7 +108,7 @@ def test_posteriors_equal_those_of_labelling() -> None:
         vectors = choices.normalised(trained.standardised(part.vectors), speakers_of(part))
         expected, q, _ = posteriors(labelling, trained.embeddings(vectors)[:, None], own.logits[:, 1:], None)
         np.testing.assert_allclose(found[:, part.possible[0]], expected, atol=1e-6)
-        mapped = specialist_on_labels(own.specialist(part.possible, 0.7)[:, 1:], map_labels(theirs, labels))
+        mapped = specialist_on_labels(own.logits[:, 1:], map_labels(theirs, labels), 0.7)
         np.testing.assert_allclose(mapped, q, atol=1e-6)
 
 

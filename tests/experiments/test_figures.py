@@ -121,7 +121,7 @@ def test_no_intervals_for_unknown_or_fewer_than_five_speakers():
         mean = mean_over_corpora({"a": TABLE, "b": table}, {"a": DRAWS, "b": draws})
         assert mean["ua"][FUSED]["low"] is None
         assert mean["difference"]["low"] is None
-        assert mean["no_interval"] == "b has none"
+        assert mean["no_interval"] == "none for b"
     assert TABLE["protocol"]["no_interval"] is None
 
 

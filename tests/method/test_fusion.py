@@ -123,8 +123,25 @@ def test_specialist_on_labels():
     mapping = map_labels(["neu", "hap", "exc", "ang"], ["angry", "calm", "happy"])
     q = [[0.1, 0.3, 0.4, 0.2], [1, 0, 0, 0], [1 - 1e-20, 0, 0, 1e-20]]
     np.testing.assert_allclose(
-        specialist_on_labels(q, mapping), [[0.4, 0, 0.6], [0.5, 0, 0.5], [0.5, 0, 0.5]]
+        specialist_on_labels(np.log(np.maximum(q, 1e-30)), mapping),
+        [[0.4, 0, 0.6], [0.5, 0, 0.5], [0.5, 0, 0.5]],
     )
+
+
+def test_a_low_temperature_keeps_the_order_of_mapped_labels():
+    """Also where a label that is not mapped has nearly all the mass."""
+    mapping = map_labels(["neutral", "happy", "angry"], ["angry", "happy"])
+    found = specialist_on_labels([[9.0, 1.0, 0.0]], mapping, 0.05)
+    np.testing.assert_allclose(found, [[1 / (1 + np.exp(20)), 1 / (1 + np.exp(-20))]])
+
+
+@given(seeds, st.floats(0.2, 5))
+def test_temperature_of_logits_before_they_are_mapped(seed: int, temperature: float):
+    logits = np.random.default_rng(seed).normal(size=(4, 4)) * 3
+    mapping = map_labels(["neu", "hap", "exc", "ang"], ["angry", "calm", "happy"])
+    mass = np.exp(logits / temperature) @ mapping
+    expected = mass / mass.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(specialist_on_labels(logits, mapping, temperature), expected)
 
 
 @given(seeds)
@@ -132,7 +149,7 @@ def test_specialist_on_permuted_labels_is_permuted(seed: int):
     rng = np.random.default_rng(seed)
     labels, order = ["happy", "sad", "angry", "neutral"], rng.permutation(4)
     q = posteriors(rng, 5, 4)
-    mapped = specialist_on_labels(q, map_labels(labels, [labels[i] for i in order]))
+    mapped = specialist_on_labels(np.log(q), map_labels(labels, [labels[i] for i in order]))
     np.testing.assert_allclose(mapped, q[:, order])
 
 

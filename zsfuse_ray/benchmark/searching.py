@@ -24,7 +24,7 @@ from zsfuse_ray.method import metrics
 from zsfuse_ray.method.fusion import fuse, specialist_on_labels
 from zsfuse_ray.method.labels import map_labels
 from zsfuse_ray.method.prompts import TEMPLATES, prompt_grid, repeat_text
-from zsfuse_ray.method.zeroshot import posterior, softmax
+from zsfuse_ray.method.zeroshot import posterior
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
@@ -213,6 +213,6 @@ def _labelled(
         labels,
         np.array([labels.index(name) for name in clips["emotion"].to_pylist()]),
         clips["fold"].to_numpy(),
-        specialist_on_labels(softmax(np.resize(logits, (len(clips), logits.shape[1]))), mapping),
+        specialist_on_labels(np.resize(logits, (len(clips), logits.shape[1])), mapping),
         np.any(mapping, axis=0),
     )

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.method.calibration import fit
 from zsfuse_ray.method.fusion import specialist_on_labels
-from zsfuse_ray.method.zeroshot import softmax
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Specialist:
     @cached_property
     def posterior(self) -> NDArray[np.float64]:
         """The posteriors (n, C) on the label set."""
-        return specialist_on_labels(softmax(self.logits / self.temperature), self.mapping)
+        return specialist_on_labels(self.logits, self.mapping, self.temperature)
 
     @property
     def inside(self) -> NDArray[np.bool_]:
@@ -58,7 +57,7 @@ class Specialist:
         """The same specialist with the temperature fitted on those of the rows whose targets it covers."""
         rows = rows[self.inside[targets[rows]]]
         logits = self.logits[rows]
-        return self.at(fit(lambda t: specialist_on_labels(softmax(logits / t), self.mapping), targets[rows]))
+        return self.at(fit(lambda t: specialist_on_labels(logits, self.mapping, t), targets[rows]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,7 +144,7 @@ def mean_over_corpora(tables: Mapping[str, Any], draws: Mapping[str, Draws]) -> 
         for name in common
     }
     lacking = [corpus for corpus, table in tables.items() if table["protocol"]["no_interval"]]
-    mean = {"ua": ua, "no_interval": f"{', '.join(lacking)} has none" if lacking else None}
+    mean = {"ua": ua, "no_interval": f"none for {', '.join(lacking)}" if lacking else None}
     if FUSED not in common:
         return mean
     draws_of_gain = drawn[FUSED] - drawn[SPECIALIST] if FUSED in drawn else None

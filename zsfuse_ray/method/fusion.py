@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.method.zeroshot import softmax
 
 Rule = str  # a name in RULES
 
@@ -61,18 +62,23 @@ def find_rule(name: str) -> FusionRule:
     return RULES[name]
 
 
-def specialist_on_labels(q: ArrayLike, mapping: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the specialist's posterior (n, S) on the label set, (n, C), by a mapping (S, C).
+def specialist_on_labels(
+    logits: ArrayLike, mapping: NDArray[np.bool_], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the specialist's posterior on the label set, (n, C), from logits (n, S) and a mapping (S, C).
 
-    Unmapped mass is dropped and the rest renormalised; labels the specialist does not cover are 0. A row
-    without mapped mass carries no information on the label set and becomes uniform over the covered labels.
+    The softmax of logits / temperature is over the specialist's labels that are mapped; labels that it does
+    not cover are 0. A row whose mapped labels have no mass in the softmax over all its labels carries no
+    information on the label set and becomes uniform over the covered labels.
     """
     inside = mapping.any(axis=0)
     if not inside.any():
         raise InputError("the specialist covers none of the labels; choose another specialist or label set")
-    mapped = np.asarray(q, dtype=np.float64) @ mapping
-    mass = mapped.sum(axis=1, keepdims=True)
-    return np.where(mass > _NO_MASS, mapped / np.maximum(mass, _NO_MASS), inside / inside.sum())
+    logits = np.asarray(logits, dtype=np.float64)
+    informed = softmax(logits)[:, mapping.any(axis=1)].sum(axis=1, keepdims=True) > _NO_MASS
+    # a softmax over all labels, renormalised, would underflow at a low temperature
+    mapped = softmax(np.where(mapping.any(axis=1), logits, -np.inf) / temperature) @ mapping
+    return np.where(informed, mapped / mapped.sum(axis=1, keepdims=True), inside / inside.sum())
 
 
 def fuse(

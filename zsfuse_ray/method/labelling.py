@@ -15,7 +15,7 @@ from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
-from zsfuse_ray.method.zeroshot import Ensemble, posterior, softmax
+from zsfuse_ray.method.zeroshot import Ensemble, posterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ def model_posteriors(
         if logits is None:
             raise ValueError("a labelling with a specialist needs logits")
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
-        specialist = specialist_on_labels(softmax(logits / labelling.specialist_temperature), mapping)
+        specialist = specialist_on_labels(logits, mapping, labelling.specialist_temperature)
     return specialist, alm
 
 
