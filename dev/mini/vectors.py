@@ -46,6 +46,7 @@ def new_network(
         if report["missing_keys"]:
             raise InputError(f"--init {init}: the weights lack {min(report['missing_keys'])}")
         bert = BertModel.from_pretrained(text, add_pooling_layer=False, dtype=torch.float32)
+        settings._name_or_path = bert.config._name_or_path = ""  # local paths; keep them out of config.json
         network = PooledNetwork(
             PooledConfig(
                 trunk_config=settings,

@@ -80,7 +80,9 @@ def test_heads_are_trained_and_saved_with_a_card(init, text, tmp_path, monkeypat
     card = (folder / "README.md").read_text()
     assert "| emodb | train | 18 | 3 | neutral 12, sad 6 |" in card
     assert " ".join(recipe.command(config)) in card
-    assert str(text.parent) not in card
+    for written in (card, (folder / "config.json").read_text()):
+        assert str(text.parent) not in written
+        assert str(init) not in written
     before = (folder / "model.safetensors").read_bytes()
     monkeypatch.setattr(recipe, "Trunk", lambda *parts: None)  # vectors of the first run are reused
     with pytest.raises(AttributeError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.about import About, Kind
-from zsfuse_ray.models.checkpoints.find import SHIPPED, WEIGHTS, local_folder, resolve
+from zsfuse_ray.models.checkpoints.find import WEIGHTS, local_folder, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -166,11 +166,11 @@ def _family_in(folder: str, kind: Kind) -> str:
 
 
 def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
-    """Return the results of the shipped models together, measured by ``dev/mini``; None for others.
+    """Return the results of both models of the default together, measured by ``dev/mini``; None for others.
 
     UA by corpus and system, on speakers not used in training.
     """
-    if {spec.checkpoint for spec in specs} != set(SHIPPED):
+    if {str(spec) for spec in specs} != {"pooled-alm:mini", "pooled:mini"}:
         return None
     return json.loads((WEIGHTS / "figures.json").read_text(encoding="utf-8"))
 
