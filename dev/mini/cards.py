@@ -83,7 +83,7 @@ def with_figures(card: str, result: Mapping[str, Any]) -> str:
     lines = [
         "UA in % (95 % interval over speakers) of both models' evaluation; the mean is over corpora. A dash:",
         "a bootstrap over fewer than five speakers cannot give an interval.",
-        "`python -m dev.mini` rebuilds everything, including the model of `--init`.",
+        "`python -m dev.mini` rebuilds everything but the trunk.",
         "",
         f"| | {' | '.join(names)} | mean |",
         "|---|" + "---|" * (len(names) + 1),
