@@ -21,6 +21,10 @@ MEANT = [
     "0.3",
     "--temperature",
     "2",
+    "--specialist-temperature",
+    "1",
+    "--fused-temperature",
+    "1",
 ]
 
 
@@ -246,8 +250,10 @@ def test_a_table_is_evaluated_without_an_svm(table, run_job, tmp_path):
         )
     )
     order = read.models["specialist"]["labels"]
+    rounds = predicted.set_index(["uri", "start_s"])["round"]
     for place, posterior in specialist.items():
-        likely = of_table[place][[order.index(label) for label in ("angry", "sad")]]
+        temperature = found["choices"][rounds[place] - 1]["specialist"]["temperature"]
+        likely = of_table[place][[order.index(label) for label in ("angry", "sad")]] / temperature
         np.testing.assert_allclose(posterior, np.exp(likely) / np.exp(likely).sum(), atol=1e-6)
 
 

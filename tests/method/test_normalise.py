@@ -17,7 +17,7 @@ def test_normalised_equals_a_loop_over_groups(groups: list[int], shrinkage: floa
         share = len(own) / (len(own) + shrinkage)
         scale = np.sqrt(share * own.var(axis=0) + 1 - share)
         np.testing.assert_allclose(
-            found[place], (vectors[place] - share * own.mean(axis=0)) / scale, atol=1e-9
+            found[place], (vectors[place] - share * own.mean(axis=0)) / scale, atol=1e-6
         )
 
 
@@ -32,7 +32,8 @@ def test_a_large_group_is_standardised_and_a_large_shrinkage_changes_nothing() -
 
 def test_a_single_segment_keeps_its_deviation_from_training() -> None:
     vector = np.array([[3.0, -2.0]])
-    np.testing.assert_allclose(normalised(vector, ["a"], 10), vector * (1 - 1 / 11) / np.sqrt(10 / 11))
+    expected = vector * (1 - 1 / 11) / np.sqrt(10 / 11)
+    np.testing.assert_allclose(normalised(vector, ["a"], 10), expected, rtol=1e-6)
 
 
 def test_the_type_is_kept() -> None:
@@ -47,4 +48,17 @@ def test_sums_of_parts_add_up(groups: list[str], cut: int) -> None:
     total, whole = Sums.total(parts), Sums.of(vectors, groups)
     assert total.groups == whole.groups
     for name in ("counts", "sums", "squares"):
-        np.testing.assert_allclose(getattr(total, name), getattr(whole, name), atol=1e-12)
+        np.testing.assert_allclose(getattr(total, name), getattr(whole, name), atol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_sums_do_not_depend_on_the_order(seed: int) -> None:
+    """Not even in the last bit: tables of a resumed run equal those of an undisturbed one."""
+    rng = np.random.default_rng(seed)
+    vectors = (rng.normal(size=(200, 2)) * 10).astype(np.float16).astype(np.float32)
+    groups, order = rng.choice(list("abc"), 200), rng.permutation(200)
+    one, other = Sums.of(vectors, groups), Sums.of(vectors[order], groups[order])
+    parts = Sums.total([Sums.of(vectors[:70], groups[:70]), Sums.of(vectors[70:], groups[70:])])
+    for name in ("counts", "sums", "squares"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+        assert np.array_equal(getattr(one, name), getattr(parts, name))

@@ -34,5 +34,6 @@ class Readout:
 
 
 def _linear(vectors: NDArray[np.floating], layer: Layer) -> NDArray[np.floating]:
+    # float64: the last bits of float32 products depend on how many rows are multiplied at once
     weight, bias = layer
-    return vectors @ weight.T + bias
+    return vectors.astype(np.float64) @ weight.T.astype(np.float64) + bias
