@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zsfuse_ray.method.normalise import Sums, normalised
 
 
+@example([0, 0, 0, 0, 0, 0, 0, 1], 0.25, 4)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.floats(0.1, 100), st.integers(0, 99))
 def test_normalised_equals_a_loop_over_groups(groups: list[int], shrinkage: float, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(1, 3, (len(groups), 4))
