@@ -25,6 +25,7 @@ def result() -> dict:
         "versions": {"zsfuse_ray": "1"},
         "git": None,
         "normalised": ["specialist"],
+        "seen_in_training": {"numbers": "classifier:s: trained on numbers; too good"},
         "config": {"resamples": 100, "objective": "nll"},
         "models": {
             "alm": {
@@ -55,6 +56,7 @@ def test_page_states_protocol_models_choices_and_verdict(result):
         "splits of mini",
         "3 folds by speaker; 240 clips of 12 speakers, in each fold one part is tested",
         "merged classes: none",
+        "In-sample? classifier:s: trained on numbers; too good.",
         "licence of the data: for trying",
         "dev 60 clips of 3 speakers",
         "speaker overlap of the test part with train and dev: none",

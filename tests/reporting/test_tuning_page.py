@@ -31,6 +31,7 @@ def tuned(specialist: bool = True) -> dict:
     return {
         "config": resolved(options),
         "clips": {"encoded": len(e.targets), "rejected": 0, "folds": e.n_folds},
+        "seen_in_training": {"numbers": "classifier:s: trained on numbers; too good"},
         "search": {"configurations": 1, "blocks": 1, "failed": {}, "exhaustive": True, "seconds": 1.0},
         **table,
         "tuned": written(e, found, options, table),
@@ -51,6 +52,7 @@ def test_page_states_the_results(result):
     assert result["tuned"]["verdict"] in text
     for system in result["systems"].values():
         assert f"| {system['name']} | {system['nested']:.3f} | {system['in_sample']:.3f} |" in text
+    assert "In-sample? classifier:s: trained on numbers; too good." in text
     assert "no-op copies of the audio, left out: a = 3" in text
     assert "copies of the text" not in text
     for system in result["tuned"]["calibration"]["systems"].values():

@@ -16,8 +16,6 @@ from ray.data.checkpoint import CheckpointConfig
 
 from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
-from zsfuse_ray.archive.stages.decode import decode_bundles
-from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig
@@ -86,10 +84,10 @@ def encoded(
     tally: Any = None,
 ) -> ray.data.Dataset:
     """DECODED rows → `encoded_schema`, through each pool in turn; keep_audio: keep it for a later stage."""
-    options = EncodeOptions(config.long, config.crop, config.batch_s, config.precision)
+    options = (config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
         rows = rows.map_batches(
-            Encode,
+            _Encoder,
             fn_constructor_kwargs={
                 "models": {key: tasks[key] for key in pool.models},
                 "every": tuple(tasks),
@@ -110,8 +108,21 @@ def encoded(
     return rows
 
 
+class _Encoder:
+    """Actor with an `Encode`, imported there: torch costs a driver seconds and 700 MB."""
+
+    def __init__(self, options: tuple[Any, ...], **others: Any) -> None:
+        from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
+
+        self.encode = Encode(options=EncodeOptions(*options), **others)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return self.encode(batch)
+
+
 def _decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
     """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
+    from zsfuse_ray.archive.stages.decode import decode_bundles  # lazy: imports torch, as _Encoder does
 
     @contextmanager
     def attempt(item_id: int) -> Iterator[int]:

@@ -22,6 +22,7 @@ from zsfuse_ray.experiments.figures import figures, mean_over_corpora
 from zsfuse_ray.experiments.gather import gather
 from zsfuse_ray.experiments.prompts import embedded_prompts
 from zsfuse_ray.experiments.protocol import Protocol, protocol
+from zsfuse_ray.experiments.seen import seen_in_training
 from zsfuse_ray.experiments.settings import Setting
 from zsfuse_ray.experiments.systems import Outcome, run_round
 from zsfuse_ray.runs import cluster
@@ -53,6 +54,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
     own_ray = cluster.connect(config.ray_address, config.dashboard)
     forms = [(config.words, config.separator)]
     text, models, readouts = embedded_prompts(config, names, label_sets, table, forms)
+    seen = seen_in_training(label_sets, models)
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()
         log.info("--embeddings: the SVM baseline is left out, as it needs the audio")
@@ -84,6 +86,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
         "config": recorded(config),
         "models": {kind_of(key): card for key, card in models.items()},
         "normalised": sorted(readouts),
+        "seen_in_training": seen,
         "templates": list(config.templates),
         "corpora": tables,
         "mean": mean_over_corpora(tables, draws),

@@ -71,6 +71,7 @@ def _load_and_embed(
     """The card, the prompts, and the head on pooled vectors, None for most families."""
     model = load(spec)
     card: dict[str, Any] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
+    card["trained_on"] = list(getattr(model, "trained_on", ()))
     card |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
     if not isinstance(model, AudioLanguageModel):
         return card | {"labels": model.labels}, {}, getattr(model, "classifier", None)

@@ -73,6 +73,8 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"{corpus}: no intervals: {why}.  "
     if several and (why := result["mean"]["no_interval"]):
         yield f"mean: no intervals: {why}.  "
+    for warning in result["seen_in_training"].values():
+        yield f"In-sample? {warning}.  "
 
 
 def _models(result: Mapping[str, Any]) -> Iterator[str]:

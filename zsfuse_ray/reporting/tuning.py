@@ -139,6 +139,8 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"no-op copies of the {what}, left out: {name} = {copies}"
     if search["failed"]:
         yield f"failed and left out: {', '.join(search['failed'])}"
+    for warning in result["seen_in_training"].values():
+        yield f"In-sample? {warning}."
 
 
 def _calibration(table: Mapping[str, Any]) -> Iterator[str]:

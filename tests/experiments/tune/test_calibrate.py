@@ -102,4 +102,5 @@ def test_all_temperatures_are_written():
     assert options["specialist_temperature"] == DATA.specialists["specialist"].temperature > 2
     assert options["temperature"] in {one.temperature for one in found.settings}
     assert options["fused_temperature"] != 1
+    assert options["normalise"] == "auto"
     assert set(result["calibration"]["systems"]) == {"specialist", "alm", "fused"}

@@ -14,6 +14,7 @@ from zsfuse_ray.config.tune import OPERATIONAL, TuneConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.experiments.clips import EncodedTable, models_of, table_identity
 from zsfuse_ray.experiments.evidence import Evidence
+from zsfuse_ray.experiments.seen import seen_in_training
 from zsfuse_ray.experiments.settings import Setting
 from zsfuse_ray.experiments.tune.assess import assess
 from zsfuse_ray.experiments.tune.choice import Candidates, choose
@@ -82,6 +83,7 @@ def tune(config: TuneConfig, preset: str) -> Result:
         "config": recorded(config),
         "models": models,
         "normalised": sorted(readouts),
+        "seen_in_training": seen_in_training(clips["corpus"].unique().to_pylist(), models),
         "labels": list(labels),
         "clips": {"encoded": len(encoded), "rejected": len(clips) - len(encoded), "folds": evidence.n_folds},
         "search": search,

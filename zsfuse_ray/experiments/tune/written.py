@@ -50,6 +50,7 @@ def written(
         "fusion": setting.fusion,
         "weight": weight,
         "fused_temperature": fused_temperature,
+        "normalise": config.normalise,
     }
     return {
         "options": options,
