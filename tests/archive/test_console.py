@@ -193,4 +193,4 @@ def test_untrained_models_cause_a_warning(caplog) -> None:
     assert caplog.messages[-1].startswith("UNTRAINED alm and specialist: random weights")
     figures = console.print_models(ScoreConfig(input="demo", output="out"), "mini")
     assert figures is not None
-    assert caplog.messages[-1].startswith("preset mini: models that come with the package; UA on ")
+    assert caplog.messages[-1].startswith("preset mini: models that come with the package. UA on ")

@@ -16,7 +16,7 @@ from tests.jobs.jobs_support import ROOT, heed_sigint, speech, write_wav
 
 EXPECTED = (
     r"starting Ray \(about 10 s\)",
-    r"preset mini: models that come with the package; .*",
+    r"preset mini: models that come with the package. .*",
     r" *\d+%  encoded \d\.\d\d of \d\.\d\d h of audio  .*",
 )
 

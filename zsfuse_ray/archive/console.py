@@ -35,8 +35,9 @@ def print_models(config: EncoderOptions, preset: str) -> dict[str, Any] | None:
     if figures:
         known = ", ".join(f"{corpus} {ua['zs_fuse_given']:.0%}" for corpus, ua in figures["ua"].items())
         log.info(
-            f"preset {preset}: models that come with the package; UA on speakers held out of training: {known}."
-            " Name larger ones with --alm and --specialist, or --preset paper."
+            f"preset {preset}: models that come with the package. UA on speakers held out of training: "
+            f"{known}. "
+            "Name larger ones with --alm and --specialist, or --preset paper."
         )
     names = [kind for kind, spec in model_specs(config).items() if spec.checkpoint == UNTRAINED]
     if names:

@@ -17,8 +17,9 @@ def seen_in_training(corpora: Iterable[str | None], cards: Mapping[str, Mapping[
             if corpus.lower() in {data.lower() for data in card.get("trained_on", ())}
         ]
         if known:
+            models = " and ".join(dict.fromkeys(known))
             found[corpus] = (
-                f"{' and '.join(dict.fromkeys(known))}: trained on {corpus}; for clips of speakers in training, "
+                f"{models}: trained on {corpus}; for clips of speakers in training, "
                 "accuracy and calibration here are too good, and so is a choice made on them"
             )
     return found
