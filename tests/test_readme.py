@@ -13,6 +13,7 @@ from zsfuse_ray.cli import VERBS
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import parse
@@ -27,6 +28,7 @@ CONFIGS = {
     "score": ScoreConfig,
     "plan": PlanConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "train": TrainConfig,
     "embed": EmbedConfig,
     "tune": TuneConfig,

@@ -15,6 +15,7 @@ from zsfuse_ray.config import options
 from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
@@ -38,7 +39,7 @@ _QUIET_RAY = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-_NOT_RESUMED = ("evaluate", "benchmark")
+_NOT_RESUMED = ("evaluate", "export", "benchmark")
 
 
 def run(argv: list[str] | None = None) -> NoReturn:
@@ -250,6 +251,25 @@ def evaluate(argv: list[str]) -> int:
     return exit_code([table["protocol"] for table in tables], config.max_reject_rate)
 
 
+def export(argv: list[str]) -> int:
+    """Export the labels of a run to other programs.
+
+        zsfuse export --run out --format csv,audacity
+        zsfuse export --run out --format all --output exports
+        zsfuse export --run s3://bucket/labels --format huggingface
+
+    A folder a format: csv, jsonl (all columns of all segments), audacity (labels), vtt and srt (captions),
+    textgrid (Praat), elan (.eaf), rttm, label-studio (predictions to correct, and the labelling interface),
+    audformat (needs pip install audformat), huggingface (a folder for datasets.load_dataset). Formats with a
+    file for each recording repeat the archive's folders. An earlier export in the same folder is replaced.
+    """
+    config, _ = parse(ExportConfig, argv, export)
+    from zsfuse_ray.reporting.exports.export import export as write
+
+    print(write(config))
+    return 0
+
+
 def benchmark(argv: list[str]) -> int:
     """Measure the speed on this machine: medians of several repeats, and ratios within one run.
 
@@ -274,7 +294,7 @@ def benchmark(argv: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
-    verb.__name__: verb for verb in (label, plan, score, embed, tune, train, evaluate, benchmark)
+    verb.__name__: verb for verb in (label, plan, score, embed, tune, train, evaluate, export, benchmark)
 }
 
 

@@ -13,6 +13,7 @@ from zsfuse_ray.config.benchmark import BenchmarkConfig
 from zsfuse_ray.config.command_line import GROUPS
 from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.evaluate import EvaluateConfig
+from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Options, load_config, parse, presets, recorded
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
@@ -23,6 +24,7 @@ from zsfuse_ray.errors import InputError
 VERBS = {
     "label": LabelConfig, "plan": PlanConfig, "score": ScoreConfig, "embed": EmbedConfig,
     "tune": TuneConfig, "train": TrainConfig, "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "benchmark": BenchmarkConfig, "dev.mini": MiniConfig,
 }  # fmt: skip
 CASES = [(verb, preset) for verb, kind in VERBS.items() for preset in (None, *presets(kind))]
