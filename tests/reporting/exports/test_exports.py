@@ -18,6 +18,7 @@ from praatio import textgrid
 from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.options import build
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import column
 from zsfuse_ray.reporting.exports.export import export
 from zsfuse_ray.reporting.exports.formats import FORMATS, PerRecording
 from zsfuse_ray.runs.folder import Output
@@ -47,7 +48,7 @@ def write_run(folder: Path, status: str = "complete") -> Path:
     for part, some in enumerate((RECORDINGS[:4], RECORDINGS[4:])):
         rows = [
             {"recording_uri": uri, "start_s": start, "end_s": end, "label": label, "confidence": confidence}
-            | {f"p_{name}": confidence if name == label else (1 - confidence) / 2 for name in LABELS}
+            | {f"p_{column(name)}": confidence if name == label else (1 - confidence) / 2 for name in LABELS}
             | {"tags": {"n": 1}, "segment_id": n}
             for uri, _, segments in some
             for n, (start, end, label, confidence) in enumerate(segments)

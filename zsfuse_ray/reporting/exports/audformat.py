@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.labels import column
 from zsfuse_ray.reporting.exports.labelled import LabelledRun
 from zsfuse_ray.runs.folder import Output
 
@@ -26,7 +27,14 @@ def write(run: LabelledRun, out: Output) -> None:
     audformat: Any = import_module("audformat")
 
     labels = run.record["config"]["labels"]
-    columns = ["recording_uri", "start_s", "end_s", "label", "confidence", *(f"p_{name}" for name in labels)]
+    columns = [
+        "recording_uri",
+        "start_s",
+        "end_s",
+        "label",
+        "confidence",
+        *(f"p_{column(one)}" for one in labels),
+    ]
     empty = run.schema.empty_table().select(columns).to_pandas()
     rows: Any = pd.concat([empty, *(batch.select(columns).to_pandas() for batch in run.batches())])
     base = audformat.Database(
@@ -42,11 +50,11 @@ def write(run: LabelledRun, out: Output) -> None:
         pd.to_timedelta(rows["end_s"], unit="s"),
     )
     table = base["segments"] = audformat.Table(index)
-    for column, scheme in (("label", "emotion"), ("confidence", "probability")):
-        table[column] = audformat.Column(scheme_id=scheme)
-        table[column].set(rows[column].to_numpy())
-    for column in columns[5:]:
-        table[column] = audformat.Column(scheme_id="probability")
-        table[column].set(rows[column].to_numpy())
+    for name, scheme in (("label", "emotion"), ("confidence", "probability")):
+        table[name] = audformat.Column(scheme_id=scheme)
+        table[name].set(rows[name].to_numpy())
+    for name in columns[5:]:
+        table[name] = audformat.Column(scheme_id="probability")
+        table[name].set(rows[name].to_numpy())
     with out.as_folder() as folder:
         base.save(str(folder), storage_format="parquet")
