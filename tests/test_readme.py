@@ -17,6 +17,7 @@ from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import parse
+from zsfuse_ray.config.report import ReportConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -28,6 +29,7 @@ CONFIGS = {
     "score": ScoreConfig,
     "plan": PlanConfig,
     "evaluate": EvaluateConfig,
+    "report": ReportConfig,
     "export": ExportConfig,
     "train": TrainConfig,
     "embed": EmbedConfig,

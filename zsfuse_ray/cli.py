@@ -18,6 +18,7 @@ from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
+from zsfuse_ray.config.report import ReportConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -39,7 +40,7 @@ _QUIET_RAY = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-_NOT_RESUMED = ("evaluate", "export", "benchmark")
+_NOT_RESUMED = ("evaluate", "report", "export", "benchmark")
 
 
 def run(argv: list[str] | None = None) -> NoReturn:
@@ -251,6 +252,23 @@ def evaluate(argv: list[str]) -> int:
     return exit_code([table["protocol"] for table in tables], config.max_reject_rate)
 
 
+def report(argv: list[str]) -> int:
+    """Write a page to look at the labels of a run, listen to them and correct them.
+
+        zsfuse report --run out
+        zsfuse report --run s3://bucket/labels --output report.html
+
+    One HTML file, which needs no network: an overview, the recordings with their emotions over time, and the
+    segments to check first (a random sample, the least certain, and those on which the models disagree), with
+    their audio. What you correct there is downloaded as a manifest for zsfuse train, tune and evaluate.
+    """
+    config, _ = parse(ReportConfig, argv, report)
+    from zsfuse_ray.reporting.page.write import report as write
+
+    print(write(config))
+    return 0
+
+
 def export(argv: list[str]) -> int:
     """Export the labels of a run to other programs.
 
@@ -294,7 +312,8 @@ def benchmark(argv: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
-    verb.__name__: verb for verb in (label, plan, score, embed, tune, train, evaluate, export, benchmark)
+    verb.__name__: verb
+    for verb in (label, plan, score, embed, tune, train, evaluate, report, export, benchmark)
 }
 
 

@@ -16,6 +16,7 @@ from zsfuse_ray.config.evaluate import EvaluateConfig
 from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Options, load_config, parse, presets, recorded
+from zsfuse_ray.config.report import ReportConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -24,7 +25,7 @@ from zsfuse_ray.errors import InputError
 VERBS = {
     "label": LabelConfig, "plan": PlanConfig, "score": ScoreConfig, "embed": EmbedConfig,
     "tune": TuneConfig, "train": TrainConfig, "evaluate": EvaluateConfig,
-    "export": ExportConfig,
+    "report": ReportConfig, "export": ExportConfig,
     "benchmark": BenchmarkConfig, "dev.mini": MiniConfig,
 }  # fmt: skip
 CASES = [(verb, preset) for verb, kind in VERBS.items() for preset in (None, *presets(kind))]
