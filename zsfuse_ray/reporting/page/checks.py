@@ -21,10 +21,9 @@ class Top:
 
     def add(self, rows: pd.DataFrame, keys: NDArray[np.float64]) -> None:
         """Add rows with their keys; a row whose key is NaN is left out."""
-        found = rows.assign(_key=keys)[np.isfinite(keys)]
-        if len(self.rows):
-            found = pd.concat([self.rows, found.nlargest(self.k, "_key")])
-        self.rows = found.nlargest(self.k, "_key")
+        found = rows.assign(_key=keys).iloc[np.argsort(-keys)[: np.isfinite(keys).sum()][: self.k]]
+        joined = pd.concat([self.rows, found]) if len(self.rows) else found
+        self.rows = joined.sort_values("_key", ascending=False, kind="stable").iloc[: self.k]
 
 
 class Checks:

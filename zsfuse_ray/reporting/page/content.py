@@ -56,7 +56,7 @@ def listed_recordings(run: LabelledRun, seed: int = 0) -> Listed:
     kept = pd.concat(parts) if parts else kept
     kept = kept.sort_values("_key")
     kept = kept[kept["n_segments"].fillna(0).cumsum() <= MOST_SEGMENTS]
-    return Listed(kept.sort_index(kind="stable").sort_values("recording_uri", kind="stable"), total)
+    return Listed(kept.sort_values(["recording_uri", "duration_s"]), total)
 
 
 def page_data(run: LabelledRun, listed: Listed, checks: Checks, folder: str | None) -> dict[str, Any]:
@@ -89,28 +89,28 @@ def page_data(run: LabelledRun, listed: Listed, checks: Checks, folder: str | No
     )
     counts = [sum(map(len, pieces.get(n, []))) for n in range(len(uris))]
     shared = shared_folder(uris)
-    rows = listed.rows.drop_duplicates("recording_uri")
+    recordings: list[dict[Any, Any]] = listed.rows.drop_duplicates("recording_uri").to_dict("records")
     return {
         "labels": list(labels),
         "posteriors": len(own),
         "histogram": histogram.tolist(),
         "recordings": [
             {
-                "uri": row.recording_uri,
-                "name": row.recording_uri.removeprefix(shared),
-                "link": link(row.recording_uri, folder),
-                "duration": _number(row.duration_s),
-                "speech": _number(row.speech_s),
+                "uri": row["recording_uri"],
+                "name": row["recording_uri"].removeprefix(shared),
+                "link": link(row["recording_uri"], folder),
+                "duration": _number(row["duration_s"]),
+                "speech": _number(row["speech_s"]),
                 "segments": count,
-                "label": number.get(row.dominant_label),
-                "confidence": _number(row.mean_confidence),
-                "arc": [number.get(label) for label in (row.arc if row.arc is not None else ())],
+                "label": number.get(row["dominant_label"]),
+                "confidence": _number(row["mean_confidence"]),
+                "arc": [number.get(label) for label in (row["arc"] if row["arc"] is not None else ())],
             }
-            for row, count in zip(rows.itertuples(), counts, strict=True)
+            for row, count in zip(recordings, counts, strict=True)
         ],
         "start": _packed(segments["start_s"], np.float32),
         "end": _packed(segments["end_s"], np.float32),
-        "label": _packed(segments["label"].map(number), np.uint8),
+        "label": _packed([number[label] for label in segments["label"]], np.uint8),
         "confidence": _packed(255 * segments["confidence"], np.uint8),
         "posterior": _packed(255 * segments[own], np.uint8),
     }
