@@ -55,7 +55,7 @@ def listed_recordings(run: LabelledRun, seed: int = 0) -> Listed:
             parts = [pd.concat(parts).nsmallest(MOST_RECORDINGS, "_key")]
     kept = pd.concat(parts) if parts else kept
     kept = kept.sort_values("_key")
-    kept = kept[kept["n_segments"].fillna(0).cumsum() <= MOST_SEGMENTS]
+    kept = kept.iloc[: int((kept["n_segments"].fillna(0).cumsum() <= MOST_SEGMENTS).sum())]
     return Listed(kept.sort_values(["recording_uri", "duration_s"]), total)
 
 
