@@ -14,7 +14,7 @@ from zsfuse_ray.config.models import ModelOptions, PromptOptions
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import label_warnings, map_labels
-from zsfuse_ray.method.prompts import prompt_grid, repeat_text
+from zsfuse_ray.method.prompts import check_bank, prompt_grid, repeat_text
 from zsfuse_ray.method.readout import Readout
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
 
@@ -130,7 +130,10 @@ def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
 def embed_bank(
     model: "AudioLanguageModel", labels: Sequence[str], config: PromptOptions
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
-    """Return the embedded prompts (B, P, C, D), and the number truncated for each text repeat b."""
+    """Return the embedded prompts (B, P, C, D), and the number truncated for each text repeat b.
+
+    InputError for labels that the model cannot tell apart, see `check_bank`.
+    """
     grid = prompt_grid(labels, config.templates, config.words)
     texts = [
         repeat_text(prompt, b, config.separator)
@@ -139,9 +142,13 @@ def embed_bank(
         for prompt in row
     ]
     embeddings, cut = model.embed_text(texts)
+    shape, expected = tuple(embeddings.shape), (len(texts), model.dim)
+    if shape != expected:
+        raise InputError(f"the ALM's text embeddings have shape {shape}, expected {expected}")
     sizes = (len(config.text_repeats), len(grid), len(labels))
     truncated = np.reshape(cut, (sizes[0], -1)).sum(axis=1).tolist()
-    bank = embeddings.numpy().reshape(*sizes, -1)
+    bank = embeddings.float().cpu().numpy().reshape(*sizes, -1)
+    check_bank(bank, labels, sum(truncated))
     return bank, dict(zip(map(str, config.text_repeats), truncated, strict=True))
 
 

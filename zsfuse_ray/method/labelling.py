@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
@@ -124,15 +125,24 @@ def fused_posteriors(
 ) -> NDArray[np.float64]:
     """Return the fused posteriors (n, C), with their biases, of the models'; the ALM's already have theirs.
 
-    With a single model they are that model's: the temperature after fusion is not applied.
+    With a single model they are that model's: the temperature after fusion is not applied. InputError for
+    posteriors that are not finite: argmax would label all of these segments with the first label.
     """
     if alm is not None and specialist is not None:
         fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
-        return biased(tempered(fused, labelling.fused_temperature), labelling.fused_biases)
-    fused = specialist if alm is None else alm
+        fused = tempered(fused, labelling.fused_temperature)
+    else:
+        fused = specialist if alm is None else alm
     if fused is None:
         raise ValueError("a labelling needs at least one model")
-    return biased(fused, labelling.fused_biases)
+    fused = biased(fused, labelling.fused_biases)
+    for name, values in (("fused", fused), ("specialist's", specialist), ("ALM's", alm)):
+        if values is not None and (bad := int((~np.isfinite(values)).any(axis=1).sum())):
+            raise InputError(
+                f"the {name} posteriors of {bad} of {len(values)} segments are not finite: the models' "
+                "outputs or the temperatures are out of range; use another checkpoint or other temperatures"
+            )
+    return fused
 
 
 def label_columns(

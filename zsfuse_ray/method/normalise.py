@@ -63,7 +63,7 @@ class Sums:
 
 
 def _on_grid(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Round to multiples of 2^-30: sums below 2^23, of a million standardised values, are exact in any order."""
+    """Round to multiples of 2^-30: sums below 2^23, of a million such values, are exact in any order."""
     return np.rint(values * 2.0**30) / 2.0**30
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.utils import logging
 
 from zsfuse_ray.errors import InputError
@@ -43,7 +44,7 @@ def load_part(part: Any, source: Checkpoint, **options: Any) -> Any:
 def load_model(part: Any, source: Checkpoint, device: str | torch.device) -> Any:
     """Return a model in float32 on the device, ready for inference.
 
-    Raises InputError if weights are missing: transformers would initialise them randomly.
+    Raises InputError if weights are missing (transformers would initialise them randomly) or not finite.
     """
     model, report = load_part(part, source, dtype=torch.float32, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}
@@ -54,7 +55,18 @@ def load_model(part: Any, source: Checkpoint, device: str | torch.device) -> Any
             f"{source.path_or_id}: not a valid {type(model).__name__} checkpoint: "
             f"missing {missing[0]} ({len(missing)} missing in total)"
         )
+    check_finite(model, source.path_or_id)
     return model.eval().requires_grad_(False).to(device)
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """Raise InputError if a weight is NaN or infinite: every output would be NaN. Masks may be infinite."""
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all() and "mask" not in key:
+            raise InputError(
+                f"{name}: {key} contains values that are not finite; its training diverged or the file is "
+                "damaged: use another checkpoint"
+            )
 
 
 @contextmanager
