@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labelling import Labelling, label_columns, posteriors
+from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share, posteriors
 
 LABELS = ("angry", "happy", "sad", "very bored")
 THEIRS = ("sad", "neutral", "anger", "joy")  # no boredom, and a label outside the set
@@ -188,3 +188,13 @@ def test_one_segment_with_logits_that_are_not_finite_is_counted():
     logits[2, 0] = np.nan
     with pytest.raises(InputError, match=f"posteriors of 1 of {N} segments are not finite"):
         label_columns(BOTH, EMBEDDINGS, logits, None)
+
+
+def test_the_share_outside_the_label_set():
+    own = np.array([exponentials([float(x) / 0.5 for x in row]) for row in LOGITS])
+    share = outside_share(replace(BOTH, specialist_temperature=0.5), LOGITS, None)
+    np.testing.assert_allclose(share, own[:, THEIRS.index("neutral")])
+    assert BOTH.drops
+    for covered in (replace(BOTH, labels=(*LABELS, "neutral")), replace(BOTH, specialist_labels=None)):
+        assert outside_share(covered, LOGITS, None) is None
+        assert not covered.drops

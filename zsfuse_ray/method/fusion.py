@@ -81,6 +81,13 @@ def specialist_on_labels(
     return np.where(silent, inside / inside.sum(), mapped / mapped.sum(axis=1, keepdims=True))
 
 
+def mass_outside(
+    logits: ArrayLike, mapping: NDArray[np.bool_], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the specialist's probability (n,) of its labels that are not mapped, which is dropped."""
+    return softmax(np.asarray(logits, np.float64) / temperature)[:, ~mapping.any(axis=1)].sum(axis=1)
+
+
 def fuse(
     q: ArrayLike,
     p: ArrayLike,
