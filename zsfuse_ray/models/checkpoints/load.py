@@ -11,18 +11,26 @@ from transformers.utils import logging
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.checkpoints.find import Checkpoint, card_of, has_weights
-from zsfuse_ray.models.checkpoints.hub import fetch_file, hub_file, snapshot
+from zsfuse_ray.models.checkpoints.hub import fetch_file, hub_file, incomplete, is_complete, snapshot
 
 
 def download(source: Checkpoint) -> Checkpoint:
     """Return the checkpoint with all its files present; downloads only what is missing."""
-    if source.is_local or source.file or (source.config and has_weights(source.folder)):
-        return source
     name = source.path_or_id
+    if source.is_local or source.file:
+        return source
+    is_usable = bool(source.config) and has_weights(source.folder)
+    if is_usable and is_complete(name, source.folder):
+        return source
     if place := hub_file(name):
         path = fetch_file(name, *place, source.revision)
         return replace(source, folder=path.parent, file=path)
-    folder = snapshot(name, source.revision)
+    try:
+        folder = snapshot(name, source.revision)
+    except InputError as error:
+        if not is_usable:
+            raise
+        folder = incomplete(name, source.folder, error)
     licence, trained_on = card_of(folder)
     return replace(source, folder=folder, licence=licence, trained_on=trained_on)
 
