@@ -119,7 +119,7 @@ def check_coverage(
     A specialist of a single label gives it all of its probability, whatever the audio, so at least two are
     needed; with an ALM one is enough, but has no influence. of: the corpus of the labels, for the message.
     """
-    inside = map_labels(own, labels).any(axis=0)
+    inside = np.logical_or.reduce(map_labels(own, labels), axis=0)
     known = [label for label, is_known in zip(labels, inside, strict=True) if is_known]
     if len(known) > 1:
         return None
@@ -146,7 +146,11 @@ def dropped_warning(share: float, own: Sequence[str], labels: Sequence[str]) -> 
     mapping = map_labels(own, labels)
     if share <= (MOST_DROPPED if mapping.any(axis=0).all() else SOME_DROPPED):
         return None
-    others = [name for name, is_mapped in zip(own, mapping.any(axis=1), strict=True) if not is_mapped]
+    others = [
+        name
+        for name, is_mapped in zip(own, np.logical_or.reduce(mapping, axis=1), strict=True)
+        if not is_mapped
+    ]
     names = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
     return (
         f"the specialist gave {share:.1%} of its probability to labels outside the label set ({names}); this "
