@@ -122,6 +122,20 @@ def test_wrong_options_are_refused() -> None:
         _ = zsfuse_ray.Labeler
 
 
+def test_a_specialist_of_one_known_label_is_refused() -> None:
+    labels = ["sad", "proud", "ashamed", "jealous"]
+    with pytest.raises(InputError, match="covers only sad of the labels sad, proud"):
+        Labeller.from_preset("mini", labels=labels, alm="none")
+
+
+def test_probability_outside_the_labels_is_a_warning(talk: Path) -> None:
+    few = Labeller.from_preset("mini", labels=["sad", "disgust", "proud"], alm="none")
+    with pytest.warns(
+        UserWarning, match=r"talk\.wav: the specialist gave \d+\.\d% of its probability to labels"
+    ):
+        few.label(talk)
+
+
 def test_ray_is_not_imported(talk: Path) -> None:
     code = (
         "import sys; from zsfuse_ray import Labeller\n"

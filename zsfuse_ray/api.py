@@ -29,7 +29,8 @@ from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.label import LabellerOptions
 from zsfuse_ray.config.options import load_config
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labelling import label_columns
+from zsfuse_ray.method.labelling import label_columns, outside_share
+from zsfuse_ray.method.labels import dropped_warning
 from zsfuse_ray.method.normalise import normalised
 
 
@@ -84,7 +85,8 @@ class Labeller:
         segmented index; or a waveform at sample_rate in Hz, floats in [-1, 1] or int16, shape (samples,) or
         (channels, samples), whose rows are indexed by (start, end). start and end are timedeltas. Without
         speech there are no rows. DecodeError or SourceError for a file that cannot be read; the readable part
-        of a truncated file is labelled, with a warning.
+        of a truncated file is labelled, with a warning. Another one if much of the specialist's probability
+        is on labels outside the label set.
         """
         if isinstance(audio, str | Path):
             if sample_rate is not None:
@@ -152,6 +154,11 @@ class Labeller:
         if self.config.normalise != "none" and vectors is not None and len(vectors):
             vectors = normalised(vectors, [file] * len(vectors))
         columns = label_columns(self._labelling, embeddings, logits, vectors)
+        outside = outside_share(self._labelling, logits, vectors)
+        if outside is not None and len(outside):
+            own = self._facts["specialist"]["labels"]
+            if line := dropped_warning(float(outside.mean()), own, self._labelling.labels):
+                warnings.warn(f"{file}: {line}", stacklevel=4)
         kept = [segment for segment, kept in zip(segments, finite, strict=True) if kept]
         times = [
             pd.to_timedelta(np.array([segment[name] for segment in kept], float), unit="s")

@@ -115,7 +115,7 @@ def _mostly_neutral(part: Clips, rng: np.random.Generator) -> NDArray[np.int64]:
 
 def write(found: Mapping[int, Mapping[str, Any]], folder: Path) -> str:
     """Write evidence.json; returns its tables as Markdown. found: figures by seed, see `of_seed`."""
-    (folder / "evidence.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "evidence.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     return "\n".join(tables(found))
 
 

@@ -85,7 +85,7 @@ def train_heads(config: MiniConfig) -> None:
     set_heads(made.trunk.network, heads)
     made.alm.save(out / MODEL, torch.float16)
     (out / MODEL / "README.md").write_text(new_card(made.table, shlex.join(command(config)), config.init))
-    (out / "choice.json").write_text(json.dumps(choice) + "\n")
+    (out / "choice.json").write_text(json.dumps(choice, allow_nan=False) + "\n")
     print(f"options of score for {out / MODEL}: {choice}")
 
 
@@ -121,7 +121,7 @@ def measure(config: MiniConfig) -> None:
     evaluated = evaluate(options, preset)
     result = evaluated.record
     print(write(evaluated.out, result))
-    (out / "figures.json").write_text(json.dumps(measured(result, choice), indent=1) + "\n")
+    (out / "figures.json").write_text(json.dumps(measured(result, choice), indent=1, allow_nan=False) + "\n")
     card = out / MODEL / "README.md"
     card.write_text(with_figures(card.read_text(), result))
 

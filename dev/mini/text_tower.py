@@ -215,7 +215,7 @@ def build(config: TextTowerConfig) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     """Run the command line; returns its exit code."""
     config, _ = parse(TextTowerConfig, argv, __doc__ or "")
-    print(json.dumps(build(config), indent=1))
+    print(json.dumps(build(config), indent=1, allow_nan=False))
     return 0
 
 

@@ -83,7 +83,7 @@ def test_models_and_encoding_options_come_from_the_table(small: Small) -> None:
             "was encoded with --alm clap:untrained of revision None, not dual:untrained",
         ),
         ({"alm": "/no/such/folder"}, "/no/such/folder"),
-        ({"alm": "none", "labels": ("blue", "green")}, "has none of the labels"),
+        ({"alm": "none", "labels": ("blue", "green")}, "covers none of the labels"),
         ({"audio_repeats": (1, 7)}, "without audio repeats 7"),
         ({"output": "TABLE"}, "is the embedding table itself"),
     ],

@@ -11,7 +11,9 @@ import pytest
 from tests.archive.encoded_folders import (
     BOTH,
     LABELS,
+    THEIRS,
     Small,
+    output_of,
 )
 from tests.archive.labelled_parts import TABLES, expected_columns, label_all, tables, task_of
 from zsfuse_ray.archive.layout import LABELLED
@@ -21,6 +23,7 @@ from zsfuse_ray.archive.parts import (
     planned_recordings,
     state_name,
 )
+from zsfuse_ray.method.zeroshot import softmax
 
 
 def test_the_counts_of_each_part(small: Small) -> None:
@@ -37,6 +40,11 @@ def test_the_counts_of_each_part(small: Small) -> None:
             spoken[columns["label"]] += length
             confidence[columns["label"]][str(round(100 * columns["confidence"]))] += 1
         assert counts.pop("effective_repetition").keys() == {"alm"}
+        logits = [output_of(segment, "specialist") for segment in segments]
+        outside = sum(
+            float(softmax(row)[[THEIRS.index(name) for name in ("neutral", "joy")]].sum()) for row in logits
+        )
+        assert counts.pop("outside_ppm") == pytest.approx(1e6 * outside, abs=len(segments))
         assert counts == {
             "recordings": part.end - part.first,
             "unreadable": int(part.number == 2),

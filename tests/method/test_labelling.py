@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
-from zsfuse_ray.method.labelling import Labelling, label_columns, posteriors
+from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share, posteriors
 
 LABELS = ("angry", "happy", "sad", "very bored")
 THEIRS = ("sad", "neutral", "anger", "joy")  # no boredom, and a label outside the set
@@ -171,3 +171,30 @@ def test_segment_below_the_threshold_is_unsure_and_keeps_its_probabilities(thres
     assert all(np.array_equal(after[name], before[name]) for name in before if name != "label")
     assert set(after["label"]) <= set(unsure.names)
     assert unsure.names == (labels if threshold == 0 else (*labels, "unsure"))
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 1e308])
+@pytest.mark.parametrize("both", [True, False])
+def test_posteriors_that_are_not_finite_are_an_error(scale: float, both: bool):
+    labelling = replace(BOTH, scale=scale, temperature=1e-3)
+    if not both:
+        labelling = replace(labelling, specialist_labels=None)
+    with np.errstate(all="ignore"), pytest.raises(InputError, match=f"posteriors of {N} of {N} segments are"):
+        label_columns(labelling, EMBEDDINGS, LOGITS if both else None, None)
+
+
+def test_one_segment_with_logits_that_are_not_finite_is_counted():
+    logits = LOGITS.copy()
+    logits[2, 0] = np.nan
+    with pytest.raises(InputError, match=f"posteriors of 1 of {N} segments are not finite"):
+        label_columns(BOTH, EMBEDDINGS, logits, None)
+
+
+def test_the_share_outside_the_label_set():
+    own = np.array([exponentials([float(x) / 0.5 for x in row]) for row in LOGITS])
+    share = outside_share(replace(BOTH, specialist_temperature=0.5), LOGITS, None)
+    np.testing.assert_allclose(share, own[:, THEIRS.index("neutral")])
+    assert BOTH.drops
+    for covered in (replace(BOTH, labels=(*LABELS, "neutral")), replace(BOTH, specialist_labels=None)):
+        assert outside_share(covered, LOGITS, None) is None
+        assert not covered.drops

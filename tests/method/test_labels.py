@@ -9,7 +9,9 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import (
     SYNONYMS,
     canonical,
+    check_coverage,
     column,
+    dropped_warning,
     label_set,
     label_warnings,
     map_labels,
@@ -123,3 +125,45 @@ def test_label_warnings(label: str, specialist: list[str] | None, alm: bool, war
     lines = label_warnings(["bored", label], [*specialist, "bored"] if specialist else None, alm, ["zorgon"])
     assert len(lines) == (warning is not None)
     assert warning is None or (warning in lines[0] and f'"{label}"' in lines[0])
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "with_alm", "found"),
+    [
+        (["sad"], ["sad", "blue", "green"], False, "covers only sad of the labels sad, blue, green"),
+        (["sad", "sadness", "x"], ["sad", "blue"], False, "covers only sad"),  # both are one label
+        (["x", "y"], ["sad", "blue"], False, "covers none of the labels sad, blue; its own are x, y"),
+        (["x", "y"], ["sad", "blue"], True, "covers none"),
+        (["sad"], ["sadness", "blue"], True, None),
+        (["sad", "joy"], ["sad", "happy", "blue"], False, None),
+        (["sad", "joy"], ["sad", "happy"], True, None),
+    ],
+)
+def test_a_specialist_needs_two_labels_or_an_alm(own, labels, with_alm: bool, found: str | None):
+    if found is None:
+        line = check_coverage("s", own, labels, with_alm)
+        assert (line is None) == (len(own) > 1)
+        assert line is None or "covers only sadness" in line
+        return
+    with pytest.raises(InputError, match=found) as error:
+        check_coverage("s", own, labels, with_alm)
+    assert "--specialist s" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("share", "labels", "is_warning"),
+    [
+        (0.4, ["sad", "happy"], False),  # a choice among its labels
+        (0.6, ["sad", "happy"], True),
+        (0.4, ["sad", "blue"], True),
+        (0.001, ["sad", "blue"], False),
+        (0.0, ["sad", "happy", "calm", "bored"], False),
+    ],
+)
+def test_a_dropped_share_is_a_warning(share: float, labels: list[str], is_warning: bool):
+    line = dropped_warning(share, ["sad", "joy", "calm", "bored"], labels)
+    assert (line is not None) == is_warning
+    if line:
+        assert f"{share:.1%}" in line
+        assert "calm, bored)" in line

@@ -18,6 +18,7 @@ from tests.training.training_support import (
     tones,
 )
 from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.training import loop
 from zsfuse_ray.training.specialist import Specialist
 
@@ -185,3 +186,9 @@ def test_bfloat16_is_close_to_float32(tmp_path: Path) -> None:
         assert {t.dtype for t in done["weights"].values()} == {torch.float32}
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
     assert losses["bfloat16"] != losses["float32"]
+
+
+def test_training_that_diverges_is_stopped(tmp_path: Path) -> None:
+    config = config_of(start(tmp_path, "wav2vec2-bert"), epochs=3, batch_s=5, lr=1e30, warmup=0)
+    with pytest.raises(InputError, match=r"diverged in epoch \d.*the loss is (nan|inf); .*lower --lr"):
+        training(config)

@@ -17,7 +17,7 @@ from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.errors import InputError, RunError, redact
-from zsfuse_ray.method.labels import UNSURE
+from zsfuse_ray.method.labels import UNSURE, dropped_warning
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.runs.progress import duration
 
@@ -122,8 +122,13 @@ def stopped(error: ray.exceptions.RayError) -> InputError | RunError:
 def print_result(result: RunResult, max_reject_rate: float) -> int:
     """Print the results of a run; returns its exit code, 1 if more items failed than allowed."""
     print(summary(result.record, result.uri), flush=True)
-    if line := one_sided(result.record["counts"]):
+    run, counts = result.record, result.record["counts"]
+    if line := one_sided(counts):
         log.warning(line)
+    if share := counts.get("specialist_outside"):
+        own = run["models"]["specialist"]["labels"]
+        if line := dropped_warning(share, own, run["config"]["labels"]):
+            log.warning(f"warning: {line}")
     return exit_code(result.record["counts"], max_reject_rate)
 
 
@@ -192,7 +197,10 @@ def label_lines(counts: Mapping[str, Any]) -> list[str]:
         f"{name} {share:.0%}" + (f" ({median[name]:.2f})" if name in median else "")
         for name, share in _largest(counts["label_shares"])
     ]
-    return [f"labels by speech time (median confidence): {', '.join(shares)}"]
+    line = f"labels by speech time (median confidence): {', '.join(shares)}"
+    if (outside := counts.get("specialist_outside", 0.0)) > 0.005:
+        line += f"; outside the label set: {outside:.0%} of the specialist's probability"
+    return [line]
 
 
 def one_sided(counts: Mapping[str, Any]) -> str | None:

@@ -13,8 +13,8 @@ from zsfuse_ray.config.label import LabellingOptions
 from zsfuse_ray.config.models import ModelOptions, PromptOptions
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
-from zsfuse_ray.method.labels import label_warnings, map_labels
-from zsfuse_ray.method.prompts import prompt_grid, repeat_text
+from zsfuse_ray.method.labels import check_coverage, label_warnings
+from zsfuse_ray.method.prompts import check_bank, prompt_grid, repeat_text
 from zsfuse_ray.method.readout import Readout
 from zsfuse_ray.models.catalog import UNTRAINED, ModelSpec, load, parse_spec, revision_of, split_name
 
@@ -130,7 +130,10 @@ def facts_of(spec: ModelSpec, model: Any) -> dict[str, Any]:
 def embed_bank(
     model: "AudioLanguageModel", labels: Sequence[str], config: PromptOptions
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
-    """Return the embedded prompts (B, P, C, D), and the number truncated for each text repeat b."""
+    """Return the embedded prompts (B, P, C, D), and the number truncated for each text repeat b.
+
+    InputError for labels that the model cannot tell apart, see `check_bank`.
+    """
     grid = prompt_grid(labels, config.templates, config.words)
     texts = [
         repeat_text(prompt, b, config.separator)
@@ -139,9 +142,13 @@ def embed_bank(
         for prompt in row
     ]
     embeddings, cut = model.embed_text(texts)
+    shape, expected = tuple(embeddings.shape), (len(texts), model.dim)
+    if shape != expected:
+        raise InputError(f"the ALM's text embeddings have shape {shape}, expected {expected}")
     sizes = (len(config.text_repeats), len(grid), len(labels))
     truncated = np.reshape(cut, (sizes[0], -1)).sum(axis=1).tolist()
-    bank = embeddings.numpy().reshape(*sizes, -1)
+    bank = embeddings.float().cpu().numpy().reshape(*sizes, -1)
+    check_bank(bank, labels, sum(truncated))
     return bank, dict(zip(map(str, config.text_repeats), truncated, strict=True))
 
 
@@ -153,9 +160,10 @@ def make_labelling(
 ) -> Labelling:
     """The labelling of outputs of the models ("alm", "specialist") with these facts.
 
-    InputError if the specialist has none of the labels.
+    InputError if the specialist has too few of the labels, see `check_coverage`.
     """
-    check_labels(config, facts)
+    if line := check_labels(config, facts):
+        log.warning(f"warning: {line}")
     own = facts["specialist"]["labels"] if "specialist" in facts else None
     for line in label_warnings(config.labels, own, "alm" in facts, prompts.unknown if prompts else ()):
         log.warning(f"warning: {line}")
@@ -176,11 +184,9 @@ def make_labelling(
     )
 
 
-def check_labels(config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """InputError if there is a specialist and it has none of the labels."""
+def check_labels(config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """InputError if there is a specialist with too few of the labels; returns a warning or None."""
     specialist = facts.get("specialist")
-    if specialist is not None and not map_labels(specialist["labels"], config.labels).any():
-        raise InputError(
-            f"--specialist {specialist['model']} has none of the labels {', '.join(config.labels)}; "
-            f"its labels are {', '.join(specialist['labels'])}"
-        )
+    if specialist is None:
+        return None
+    return check_coverage(specialist["model"], specialist["labels"], config.labels, config.alm != "none")

@@ -31,7 +31,7 @@ from zsfuse_ray.archive.summaries import (
     summarise_recordings,
 )
 from zsfuse_ray.errors import redact
-from zsfuse_ray.method.labelling import Labelling, label_columns
+from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
 from zsfuse_ray.runs.folder import REJECTS, Output
@@ -77,23 +77,26 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     pieces: list[pa.Table] = []
     outcomes: list[pa.Table] = [pa.schema(list(OUTCOME)).empty_table()]
     lengths: list[pa.Table] = []
-    inputs = 0
+    inputs, outside = 0, 0
     sums = sums_for(task, part, recordings)
     for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
         rows = without_dropped(rows, part)
         outcomes.append(rows.items)
         inputs += rows.encoder_inputs
-        pieces.append(_flat_segments(rows, recordings, task, sums))
+        piece, outside_of_piece = _flat_segments(rows, recordings, task, sums)
+        pieces.append(piece)
+        outside += outside_of_piece
         lengths.append(rows.segments.select(["item_id", "start_s", "samples", "sample_rate"]))
     done = pa.concat_tables(outcomes)
-    segments = pa.concat_tables(pieces or [_flat_segments(_no_rows(task), recordings, task, None)]).sort_by(
-        BY_TIME
-    )
+    none, _ = _flat_segments(_no_rows(task), recordings, task, None)
+    segments = pa.concat_tables(pieces or [none]).sort_by(BY_TIME)
     labels = task.labelling.names if task.labelling else ()
     summary = summarise_recordings(recordings, done, segments, labels)
     rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary)
     counts = part_counts(recordings, done, summary, rejects, labels, inputs)
     counts["confidence"] = confidence_counts(segments, labels)
+    if task.labelling is not None and task.labelling.drops:
+        counts["outside_ppm"] = outside
     every = pa.concat_tables(lengths) if lengths else pa.schema(list(SPAN)).empty_table()
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
@@ -206,16 +209,24 @@ def model_outputs(
     return rows.embeddings.get(alm), rows.logits.get(specialist), vectors
 
 
-def _flat_segments(rows: Rows, recordings: pa.Table, task: LabelTask, sums: Sums | None) -> pa.Table:
+def _flat_segments(
+    rows: Rows, recordings: pa.Table, task: LabelTask, sums: Sums | None
+) -> tuple[pa.Table, int]:
+    """The segments table of some rows, and the sum of their `outside_share` in millionths.
+
+    Integers, because sums of floats depend on the order of the rows, which depends on the run.
+    """
+    outside = None
     placed, source = place_segments(rows, recordings)
     columns = {name: placed.pop(name) for name in ("recording_uri", "start_s", "end_s")}
     if task.labelling is not None:
         values = model_outputs(rows, source, task, sums)
         for name, column in label_columns(task.labelling, *values).items():
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None)
+        outside = outside_share(task.labelling, *values[1:])
     columns |= placed
     carry(columns, source)
-    return pa.table(columns)
+    return pa.table(columns), 0 if outside is None else int(np.rint(1e6 * outside).sum())
 
 
 def _no_rows(task: LabelTask) -> Rows:

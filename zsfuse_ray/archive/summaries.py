@@ -208,8 +208,12 @@ def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a run for run.json, from the sum over its parts; ``label_shares`` are of speech time.
 
     ``median_confidence``: by label, to two digits; labels without segments are left out.
+    ``specialist_outside``: mean share of the specialist's probability on its labels outside the set, if any.
     """
     speech = max(total["speech_s"], 1e-9)
+    outside = {}
+    if "outside_ppm" in total:
+        outside["specialist_outside"] = total["outside_ppm"] / 1e6 / max(total["segments"], 1)
     names = ("recordings", "items", "unreadable", "segments")
     return {
         **{name: total[name] for name in names},
@@ -223,5 +227,6 @@ def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
             for name, counts in total.get("confidence", {}).items()
             if (percent := median_percent(counts)) is not None
         },
+        **outside,
         "encoder_inputs": total["encoder_inputs"],
     }

@@ -92,7 +92,7 @@ def watch(task: Task, minutes: float | None) -> Watched:
     Shared pages, such as those of Ray's object store, count once (PSS on Linux).
     """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+") as log:
-        command = [sys.executable, "-m", __name__, json.dumps(asdict(task)), folder]
+        command = [sys.executable, "-m", __name__, json.dumps(asdict(task), allow_nan=False), folder]
         process = psutil.Popen(command, env=environment(), stdout=log, stderr=log)
         seconds, gigabytes = [], []
         started = None
@@ -205,7 +205,7 @@ def _search(task: Task, folder: str) -> None:
     )
     written(evidence, candidates, config, assess(evidence, candidates, config))
     tried = sum(summary.tried for summary in summaries.values())
-    (Path(folder) / DONE).write_text(json.dumps({"tried": tried}))
+    (Path(folder) / DONE).write_text(json.dumps({"tried": tried}, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName
-from zsfuse_ray.config.options import CHECKED, Fraction, option
+from zsfuse_ray.config.options import CHECKED, Fraction, Temperature, option
 from zsfuse_ray.errors import InputError
 
 Objective = Literal["nll", "ua"]
@@ -35,15 +35,11 @@ class EvaluateConfig(LabelledOptions):
         "which are then 1 by default",
         "fusion",
     )
-    temperature: Annotated[float, Field(gt=0)] = option(
-        1.0, "temperature T of the ALM in the fusion of --weight", "fusion"
-    )
-    specialist_temperature: Annotated[float, Field(gt=0)] = option(
+    temperature: Temperature = option(1.0, "temperature T of the ALM in the fusion of --weight", "fusion")
+    specialist_temperature: Temperature = option(
         1.0, "temperature of the specialist in the fusion of --weight", "fusion"
     )
-    fused_temperature: Annotated[float, Field(gt=0)] = option(
-        1.0, "temperature after the fusion of --weight", "fusion"
-    )
+    fused_temperature: Temperature = option(1.0, "temperature after the fusion of --weight", "fusion")
     fusion: FusionName = option(
         "linear", f"rule of the fusion of --weight: {RULES_HELP}", "fusion", RULE_NAMES
     )

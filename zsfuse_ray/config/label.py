@@ -1,14 +1,13 @@
 """Options of ``zsfuse label`` and `Labeller`: how audio is labelled, without an archive or a cluster."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
 from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
-from zsfuse_ray.config.options import CHECKED, Fraction, Options, Words, option
+from zsfuse_ray.config.options import CHECKED, Fraction, Options, Temperature, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
 
@@ -74,10 +73,8 @@ class LabellingOptions(PromptOptions):
     labels: Words = option(
         ("emodb",), "label set, or the name of a corpus for its labels", "labels and prompts"
     )
-    temperature: Annotated[float, Field(gt=0)] = option(
-        1.0, "temperature T of the softmax over the ALM's scores", "fusion"
-    )
-    specialist_temperature: Annotated[float, Field(gt=0)] = option(
+    temperature: Temperature = option(1.0, "temperature T of the softmax over the ALM's scores", "fusion")
+    specialist_temperature: Temperature = option(
         1.0, "temperature of the softmax over the specialist's logits", "fusion"
     )
     fusion: FusionName = option(
@@ -86,7 +83,7 @@ class LabellingOptions(PromptOptions):
     weight: Fraction = option(
         0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
     )
-    fused_temperature: Annotated[float, Field(gt=0)] = option(
+    fused_temperature: Temperature = option(
         1.0, "temperature of the fused posterior; above 1 lowers the confidence", "fusion"
     )
     normalise: Literal["auto", "none", "recording", "speaker"] = option(

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from zsfuse_ray.config.command_line import GROUPS, make_parser
 from zsfuse_ray.errors import InputError, nearest, redact
+from zsfuse_ray.method.zeroshot import TEMPERATURES
 
 PRESETS = resources.files("zsfuse_ray") / "presets"
 
@@ -42,6 +43,7 @@ Repeats = Annotated[
     tuple[Annotated[int, Field(ge=1, le=64)], ...], BeforeValidator(_one_or_more), Field(min_length=1)
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
 
 RAY_ADDRESS_HELP = (
     "Ray cluster to join; auto is the one on this machine; by default RAY_ADDRESS, else a new local Ray"

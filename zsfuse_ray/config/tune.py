@@ -9,14 +9,14 @@ from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, FusionName
-from zsfuse_ray.config.options import CHECKED, Repeats, comma_separated, option
+from zsfuse_ray.config.options import CHECKED, Repeats, Temperature, comma_separated, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES
 
 MOST_TEMPLATES = 48
 
 Temperatures = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=1000)], ...],
+    tuple[Temperature, ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else comma_separated(value)),
 ]
 Ensembles = Annotated[

@@ -83,7 +83,7 @@ def _segments(table: EncodedTable, splits: str | None) -> pa.Table:
 def table_identity(table: EncodedTable) -> bytes:
     """Bytes that identify a table; they differ for a table that was rebuilt in the same place."""
     return (
-        json.dumps([table.table.plan.id, table.models], sort_keys=True).encode()
+        json.dumps([table.table.plan.id, table.models], sort_keys=True, allow_nan=False).encode()
         + str(len(table.segments)).encode()
     )
 

@@ -1,5 +1,6 @@
 """The models of an evaluation or a tuning: their cards and the embeddings of all prompts."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -13,13 +14,14 @@ from zsfuse_ray.archive.room import where_there_is_room
 from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import build
-from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.clips import EncodedTable, check_revision, kind_of
 from zsfuse_ray.experiments.evidence import Text
 from zsfuse_ray.experiments.normalise import Readouts, normalised_keys, readouts
-from zsfuse_ray.method.labels import map_labels
+from zsfuse_ray.method.labels import check_coverage
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.catalog import ModelSpec, load, parse_spec
+
+log = logging.getLogger(__name__)
 
 Banks = dict[Text, NDArray[np.float32]]  # (P, C, D) by the form of the text
 
@@ -37,8 +39,8 @@ def embedded_prompts(
     separator of copies). P counts templates × words. Returns the prompts of each ALM and label set; each
     model's card for the result: id, revision, licence, a specialist's labels, number of truncated prompts
     per text repeat; and how to read the vectors that --normalise normalises. InputError if a checkpoint does
-    not fit its family, its revision differs from the table's, a specialist covers none of the labels of a
-    set, or has no head for normalised vectors.
+    not fit its family, its revision differs from the table's, a specialist covers too few labels of a set,
+    or has no head for normalised vectors.
     """
     normalised = normalised_keys(
         config.normalise, {key: parse_spec(name, kind_of(key)) for key, name in models.items()}
@@ -58,7 +60,8 @@ def embedded_prompts(
             if kind == "alm":
                 text[key] = banks
         if kind == "specialist":
-            _check_labels(name, cards[key]["labels"], label_sets)
+            with_alm = any(kind_of(other) == "alm" for other in models)
+            _check_labels(name, cards[key]["labels"], label_sets, with_alm)
     return text, cards, readouts(normalised, cards, heads)
 
 
@@ -91,10 +94,9 @@ def _load_and_embed(
     return card, banks, getattr(model, "projection", None)
 
 
-def _check_labels(name: str, own: Sequence[str], label_sets: Mapping[str, Sequence[str]]) -> None:
+def _check_labels(
+    name: str, own: Sequence[str], label_sets: Mapping[str, Sequence[str]], with_alm: bool = True
+) -> None:
     for what, labels in label_sets.items():
-        if not map_labels(own, labels).any():
-            raise InputError(
-                f"--specialist {name} covers none of the labels of {what}, {', '.join(labels)}; "
-                f"its own are {', '.join(own)}"
-            )
+        if line := check_coverage(name, own, labels, with_alm, f" of {what},"):
+            log.warning(f"warning: {what}: {line}")

@@ -69,16 +69,23 @@ def specialist_on_labels(
 
     The softmax of logits / temperature is over the specialist's labels that are mapped; labels that it does
     not cover are 0. A row whose mapped labels have no mass in the softmax over all its labels carries no
-    information on the label set and becomes uniform over the covered labels.
+    information on the label set and becomes uniform over the covered labels; one that is not finite stays so.
     """
     inside = mapping.any(axis=0)
     if not inside.any():
         raise InputError("the specialist covers none of the labels; choose another specialist or label set")
     logits = np.asarray(logits, dtype=np.float64)
-    informed = softmax(logits)[:, mapping.any(axis=1)].sum(axis=1, keepdims=True) > _NO_MASS
+    silent = softmax(logits)[:, mapping.any(axis=1)].sum(axis=1, keepdims=True) <= _NO_MASS
     # a softmax over all labels, renormalised, would underflow at a low temperature
     mapped = softmax(np.where(mapping.any(axis=1), logits, -np.inf) / temperature) @ mapping
-    return np.where(informed, mapped / mapped.sum(axis=1, keepdims=True), inside / inside.sum())
+    return np.where(silent, inside / inside.sum(), mapped / mapped.sum(axis=1, keepdims=True))
+
+
+def mass_outside(
+    logits: ArrayLike, mapping: NDArray[np.bool_], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the specialist's probability (n,) of its labels that are not mapped, which is dropped."""
+    return softmax(np.asarray(logits, np.float64) / temperature)[:, ~mapping.any(axis=1)].sum(axis=1)
 
 
 def fuse(

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
-from zsfuse_ray.method.fusion import Rule, entropy, fuse, specialist_on_labels
+from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
@@ -59,6 +60,12 @@ class Labelling:
         return np.logical_or.reduce(map_labels(self.specialist_labels, self.labels), axis=0)
 
     @property
+    def drops(self) -> bool:
+        """Whether the specialist has labels outside the set, whose probability is dropped."""
+        own = self.specialist_labels
+        return own is not None and not map_labels(own, self.labels).any(axis=1).all()
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         """Names of the columns of `label_columns`, in their order."""
         names = ["label", "confidence", "entropy", *(f"p_{column(label)}" for label in self.labels)]
@@ -98,13 +105,8 @@ def model_posteriors(
     are None.
     """
     alm = specialist = None
-    if labelling.readout is not None:
-        if vectors is None:
-            raise ValueError("a labelling of normalised vectors needs vectors")
-        if labelling.readout.classifier is not None:
-            logits = labelling.readout.logits(vectors)
-        if labelling.readout.projection is not None:
-            embeddings = labelling.readout.embeddings(vectors)[:, None]
+    if labelling.readout is not None and labelling.readout.projection is not None:
+        embeddings = labelling.readout.embeddings(_needed(vectors))[:, None]
     if labelling.text is not None:
         if embeddings is None:
             raise ValueError("a labelling with prompts needs embeddings")
@@ -112,11 +114,41 @@ def model_posteriors(
             embeddings, labelling.text, labelling.scale, labelling.ensemble, labelling.temperature
         )
     if labelling.specialist_labels is not None:
-        if logits is None:
-            raise ValueError("a labelling with a specialist needs logits")
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
+        logits = _read_logits(labelling, logits, vectors)
         specialist = specialist_on_labels(logits, mapping, labelling.specialist_temperature)
     return specialist, alm
+
+
+def outside_share(
+    labelling: Labelling, logits: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
+) -> NDArray[np.float64] | None:
+    """Return the share (n,) of the specialist's probability that is on labels outside the set, and dropped.
+
+    Arguments as of `model_posteriors`. None if no label of the specialist is outside.
+    """
+    if labelling.specialist_labels is None or not labelling.drops:
+        return None
+    mapping = map_labels(labelling.specialist_labels, labelling.labels)
+    logits = _read_logits(labelling, logits, vectors)
+    return mass_outside(logits, mapping, labelling.specialist_temperature)
+
+
+def _read_logits(
+    labelling: Labelling, logits: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
+) -> NDArray[np.floating]:
+    """The specialist's logits: those encoded, or of normalised vectors."""
+    if labelling.readout is not None and labelling.readout.classifier is not None:
+        return labelling.readout.logits(_needed(vectors))
+    if logits is None:
+        raise ValueError("a labelling with a specialist needs logits")
+    return logits
+
+
+def _needed(vectors: NDArray[np.floating] | None) -> NDArray[np.floating]:
+    if vectors is None:
+        raise ValueError("a labelling of normalised vectors needs vectors")
+    return vectors
 
 
 def fused_posteriors(
@@ -124,15 +156,24 @@ def fused_posteriors(
 ) -> NDArray[np.float64]:
     """Return the fused posteriors (n, C), with their biases, of the models'; the ALM's already have theirs.
 
-    With a single model they are that model's: the temperature after fusion is not applied.
+    With a single model they are that model's: the temperature after fusion is not applied. InputError for
+    posteriors that are not finite: argmax would label all of these segments with the first label.
     """
     if alm is not None and specialist is not None:
         fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
-        return biased(tempered(fused, labelling.fused_temperature), labelling.fused_biases)
-    fused = specialist if alm is None else alm
+        fused = tempered(fused, labelling.fused_temperature)
+    else:
+        fused = specialist if alm is None else alm
     if fused is None:
         raise ValueError("a labelling needs at least one model")
-    return biased(fused, labelling.fused_biases)
+    fused = biased(fused, labelling.fused_biases)
+    for name, values in (("fused", fused), ("specialist's", specialist), ("ALM's", alm)):
+        if values is not None and (bad := int((~np.isfinite(values)).any(axis=1).sum())):
+            raise InputError(
+                f"the {name} posteriors of {bad} of {len(values)} segments are not finite: the models' "
+                "outputs or the temperatures are out of range; use another checkpoint or other temperatures"
+            )
+    return fused
 
 
 def label_columns(

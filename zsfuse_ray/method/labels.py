@@ -44,6 +44,10 @@ _CODES: dict[str, tuple[str, ...]] = {
 
 UNSURE = "unsure"  # replaces a label whose confidence is below the threshold
 
+# Shares of the specialist's probability outside the label set above which `dropped_warning` warns: of a set
+# that it covers, and of one that it does not.
+MOST_DROPPED, SOME_DROPPED = 0.5, 0.01
+
 _WORDS = [word for words in SYNONYMS.values() for word in words]
 _CANONICAL = {word: name for table in (SYNONYMS, _CODES) for name, words in table.items() for word in words}
 
@@ -105,6 +109,53 @@ def label_warnings(
         elif not is_covered and label in unknown:
             lines.append(f'label "{label}" is not in the vocabulary of any model: its scores are unreliable')
     return lines
+
+
+def check_coverage(
+    specialist: str, own: Sequence[str], labels: Sequence[str], with_alm: bool, of: str = ""
+) -> str | None:
+    """Raise InputError if the specialist's labels say nothing on the label set; returns a warning or None.
+
+    A specialist of a single label gives it all of its probability, whatever the audio, so at least two are
+    needed; with an ALM one is enough, but has no influence. of: the corpus of the labels, for the message.
+    """
+    inside = np.logical_or.reduce(map_labels(own, labels), axis=0)
+    known = [label for label, is_known in zip(labels, inside, strict=True) if is_known]
+    if len(known) > 1:
+        return None
+    if known and with_alm:
+        return (
+            f"--specialist {specialist} covers only {known[0]} of the labels {', '.join(labels)}, so it has "
+            "no influence: all labels are those of the ALM"
+        )
+    found, way_out = "none", "choose another specialist, or among its labels with --labels"
+    if known:
+        found, way_out = f"only {known[0]}", f"add an ALM with --alm for the others, or {way_out}"
+    raise InputError(
+        f"--specialist {specialist} covers {found} of the labels{of} {', '.join(labels)}; its own are "
+        f"{', '.join(own)}: {way_out}"
+    )
+
+
+def dropped_warning(share: float, own: Sequence[str], labels: Sequence[str]) -> str | None:
+    """Return a warning of the share of the specialist's probability that is on labels outside the set.
+
+    It is dropped, and the rest scaled to 1: a segment that is clearly calm gets a confident other label. For
+    a label set that the specialist covers, this is the user's choice, and worth a warning only if it is most.
+    """
+    mapping = map_labels(own, labels)
+    if share <= (MOST_DROPPED if mapping.any(axis=0).all() else SOME_DROPPED):
+        return None
+    others = [
+        name
+        for name, is_mapped in zip(own, np.logical_or.reduce(mapping, axis=1), strict=True)
+        if not is_mapped
+    ]
+    names = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
+    return (
+        f"the specialist gave {share:.1%} of its probability to labels outside the label set ({names}); this "
+        "share is dropped, and its posteriors are of the rest: add these labels, or do not rely on them"
+    )
 
 
 def map_labels(source: Sequence[str], target: Sequence[str]) -> NDArray[np.bool_]:

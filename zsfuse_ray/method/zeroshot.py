@@ -10,6 +10,8 @@ from zsfuse_ray.errors import InputError
 # Averaged over the prompt bank: text embeddings (renormalised), scores, or posteriors.
 Ensemble = Literal["embedding", "logit", "probability"]
 
+TEMPERATURES = (1e-3, 1e3)  # valid ones; beyond them posteriors are 0 and 1, or uniform
+
 
 def softmax(x: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
     """Return the softmax in float64, stable for any finite scores."""

@@ -12,10 +12,12 @@ whose name has one of the other forms.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from zsfuse_ray.errors import InputError, nearest
@@ -68,6 +70,10 @@ MODELS = {
     "voxprofile": Family("specialist", "voxprofile:VoxProfile"),
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
+
+# Valid factors of an ALM's cosines. Published ones are 1 to 120; with others every posterior would be
+# uniform, or one label have all of it.
+SCALES = (0.01, 1000.0)
 
 UNTRAINED = "untrained"  # a checkpoint with random weights, generated on demand, for tests and dry runs
 _WITH_UNTRAINED = ("clap", "dual", "classifier")
@@ -178,7 +184,10 @@ def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
 def load(
     spec: ModelSpec, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "AudioLanguageModel | Specialist":
-    """Return the model on the device, computing in dtype, by default float32 (weights are float32)."""
+    """Return the model on the device, computing in dtype, by default float32 (weights are float32).
+
+    Raises InputError for a checkpoint that does not fit, and for a scale or rate that no model can have.
+    """
     import torch
 
     checkpoint = spec.checkpoint
@@ -192,4 +201,18 @@ def load(
         from zsfuse_ray.models.plugins import check_model
 
         check_model(model, str(spec))
+    _check_numbers(model, str(spec))
     return model
+
+
+def _check_numbers(model: "AudioLanguageModel | Specialist", name: str) -> None:
+    """Raise InputError for a number of a loaded model with which all its results would be wrong."""
+    rate = model.sample_rate
+    if not (isinstance(rate, Real) and 0 < rate < math.inf):
+        raise InputError(f"{name}: its sampling rate is {rate} Hz, expected one above 0")
+    scale = float(getattr(model, "scale", 1.0))  # only an ALM has one
+    if not SCALES[0] <= scale <= SCALES[1]:  # also of NaN
+        raise InputError(
+            f"{name}: its logit scale is {scale:g}, expected {SCALES[0]:g} to {SCALES[1]:g}; the checkpoint "
+            "is damaged or its training diverged: use another one"
+        )

@@ -76,10 +76,11 @@ class Output:
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file; atomically on a local disk, so that a killed job leaves the old or new file."""
+        content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode()
         temporary = f"{name}.tmp" if isinstance(self.fs, pafs.LocalFileSystem) else name
         self._folder_of(name)
         with self.fs.open_output_stream(self.path(temporary)) as file:
-            file.write(json.dumps(value, indent=2, ensure_ascii=False).encode())
+            file.write(content)
         if temporary != name:
             self.fs.move(self.path(temporary), self.path(name))
 

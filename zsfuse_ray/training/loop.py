@@ -4,6 +4,7 @@ All randomness follows from (seed, epoch, step), so a training resumed from a ch
 uninterrupted one, and the number of workers does not change the clips of a step.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from zsfuse_ray.config.train import TrainConfig
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.batching import make_batches
 from zsfuse_ray.training.batches import plan_epoch, sampling_weights
 from zsfuse_ray.training.feeding import Clips, floats_of, prepared, rank, with_rows, world
@@ -108,6 +110,11 @@ def run(
                 group["lr"] = peak * lr_factor(share_done, config.warmup, config.final_lr)
             torch.manual_seed(_step_seed(config.seed, progress.epoch, number))
             loss, weight = gradients(parallel, parts, autocast(config, device))
+            if not math.isfinite(loss):  # its gradients would make every weight NaN
+                raise InputError(
+                    f"training diverged in epoch {progress.epoch + 1}, step {number + 1}: the loss is "
+                    f"{loss}; use a lower --lr"
+                )
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
             optimiser.step()

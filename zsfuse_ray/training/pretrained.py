@@ -11,7 +11,7 @@ from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
-from zsfuse_ray.models.checkpoints.load import download, load_part
+from zsfuse_ray.models.checkpoints.load import check_finite, download, load_part
 from zsfuse_ray.training.encoders import POOLED, speech_encoder
 
 # Parameter names in transformers' audio classifiers: the head on top of the layers, and the feature encoder
@@ -75,6 +75,7 @@ def model_of(checkpoint: Checkpoint, config: TrainConfig, labels: tuple[str, ...
             f"{checkpoint.path_or_id}: the weights lack {lost[0]} ({len(lost)} missing in all), "
             f"so it is not a {type(model).__name__}"
         )
+    check_finite(model, checkpoint.path_or_id)
     return model
 
 

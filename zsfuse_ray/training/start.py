@@ -18,7 +18,7 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.alm import AudioLanguageModel
 from zsfuse_ray.models.checkpoints.find import Checkpoint, has_weights, resolve
-from zsfuse_ray.models.checkpoints.load import download, load_part, quiet
+from zsfuse_ray.models.checkpoints.load import check_finite, download, load_part, quiet
 from zsfuse_ray.models.families.clap import Clap
 from zsfuse_ray.models.families.dual import DUAL_FRONT_ENDS, Dual
 from zsfuse_ray.models.networks.dual import ENCODERS, DualConfig, DualNetwork
@@ -160,5 +160,6 @@ def _copy_weights(encoder: Any, checkpoint: Checkpoint, pooling: str) -> None:
         raise InputError(
             f"{checkpoint.path_or_id}: the weights lack {missing[0]} ({len(missing)} missing in all)"
         )
+    check_finite(model, checkpoint.path_or_id)
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     encoder.load_state_dict(model.state_dict())

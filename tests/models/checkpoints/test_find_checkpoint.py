@@ -134,3 +134,32 @@ def test_local_file_of_weights(tmp_path):
     assert resolve(str(file)).weights == file
     with pytest.raises(InputError, match="no such checkpoint folder"):
         resolve(str(tmp_path / "absent.pt"))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1234567\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "tokenizer.json", "vocab.model"])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(POINTER, "a Git LFS pointer"), ("/annex/objects/SHA256E-s1--4d7.pt\n", "a git-annex pointer")],
+)
+def test_a_pointer_of_git_is_called_that(folder, name, content, kind):
+    (folder / name).write_text(content)
+    with pytest.raises(InputError, match=f"{folder}: {name} is {kind}, not the file itself; .*git lfs pull"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize("name", ["best.pt", "best.ckpt", "best.safetensors"])
+def test_a_single_file_that_is_a_pointer_is_called_that(tmp_path, name):
+    (tmp_path / name).write_text(POINTER)
+    for place in (tmp_path / name, tmp_path):
+        with pytest.raises(InputError, match=f"{name} is a Git LFS pointer"):
+            resolve(str(place))
+
+
+def test_a_broken_link_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(".git/annex/objects/absent")
+    with pytest.raises(InputError, match=r"model\.safetensors is a link to content that is missing"):
+        resolve(str(folder))

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import constants
 
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.models.checkpoints import hub as hub_module
 from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.models.checkpoints.load import download
 from zsfuse_ray.models.checkpoints.weights import read_weights, tokenizer_of
@@ -221,3 +222,80 @@ def test_offline_mode_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="laion/x is not in the hub's cache, and HF_HUB_OFFLINE is set"):
         resolve("laion/x")
+
+
+SMALL = ("preprocessor_config.json", "README.md")
+
+
+def cached(folder: Path) -> Path:
+    """The folder of some/model in the cache, downloaded now."""
+    place = download(resolve("some/model")).folder
+    assert {file.name for file in place.iterdir()} == {file.name for file in folder.iterdir()}
+    return place
+
+
+def forget_lists(monkeypatch, place: Path) -> None:
+    """As if another tool had downloaded the model, in another process."""
+    for file in place.parent.parent.glob(".zsfuse_files*"):
+        file.unlink()
+    hub_module._listed.cache_clear()
+
+
+@pytest.mark.parametrize("missing", SMALL)
+@pytest.mark.parametrize("by_another_tool", [True, False])
+def test_a_cached_model_is_completed(hub, folder, monkeypatch, missing: str, by_another_tool: bool):
+    place = cached(folder)
+    (place / missing).unlink()
+    if by_another_tool:
+        forget_lists(monkeypatch, place)
+    hub.requested.clear()
+    model = Classifier("some/model")
+    assert model.licence == "apache-2.0"
+    assert (place / missing).is_file()
+    hub.requested.clear()
+    Classifier("some/model")
+    assert hub.requested == []
+
+
+def test_a_complete_model_of_another_tool_is_checked_once(hub, folder, monkeypatch):
+    place = cached(folder)
+    forget_lists(monkeypatch, place)
+    hub.requested.clear()
+    Classifier("some/model")
+    assert hub.requested
+    hub_module._listed.cache_clear()  # in the next process
+    hub.requested.clear()
+    Classifier("some/model")
+    assert hub.requested == []
+
+
+@pytest.mark.parametrize("by_another_tool", [True, False])
+def test_an_incomplete_model_is_used_as_it_is_without_the_hub(
+    hub, folder, monkeypatch, caplog, by_another_tool
+):
+    place = cached(folder)
+    if by_another_tool:
+        forget_lists(monkeypatch, place)
+    monkeypatch.setattr(hub_module, "_HUB_SECONDS", 0.5)
+    there = constants.ENDPOINT
+    for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
+        closed = getattr(constants, name).replace(there, "http://127.0.0.1:9")
+        monkeypatch.setattr(constants, name, closed)
+    (place / "README.md").unlink()
+    assert Classifier("some/model").licence is None
+    assert by_another_tool or "the cached some/model lacks files" in caplog.text
+    (place / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match="some/model: AutoFeatureExtractor cannot load") as error:
+        Classifier("some/model")
+    assert "\n" not in str(error.value)
+
+
+def test_a_cached_tokenizer_is_completed(hub, folder, tmp_path, monkeypatch):
+    byte_tokenizer().save_pretrained(folder)
+    torch.save({"x": torch.ones(2)}, tmp_path / "best.pt")
+    found = resolve(str(tmp_path / "best.pt"))
+    tokenizer_of(found, "some/model")
+    place = next((tmp_path / "hub").rglob("tokenizer_config.json"))
+    place.unlink()
+    assert tokenizer_of(found, "some/model").model_max_length == 512
+    assert place.is_file()

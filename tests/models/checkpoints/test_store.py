@@ -55,6 +55,18 @@ def test_stored_model_is_downloaded_again_only_if_changed(uri: str, tmp_path: Pa
     assert len(cached(tmp_path)) == 2
 
 
+def test_a_cached_copy_that_lacks_a_file_is_completed(uri: str, tmp_path: Path) -> None:
+    place = mirrored(uri)
+    kept = (place / "model.safetensors").stat().st_size
+    for name in ("tokenizer.json", "README.md"):
+        (place / name).unlink()
+    mirrored.cache_clear()  # as in another process
+    assert mirrored(uri) == place
+    assert {path.name for path in place.iterdir()} == {path.name for path in (WEIGHTS / "mini").iterdir()}
+    assert (place / "model.safetensors").stat().st_size == kept
+    assert len(cached(tmp_path)) == 1
+
+
 def test_single_stored_file_of_weights(uri: str) -> None:
     found = resolve(f"{uri}/model.safetensors")
     assert found.file is not None

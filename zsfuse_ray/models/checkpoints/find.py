@@ -19,6 +19,13 @@ from zsfuse_ray.models.checkpoints.store import is_stored, mirrored
 
 _HASHED_WHOLE = 200_000_000  # bytes; up to this size, weights are hashed completely for a local revision
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# First bytes of the small files that git has in place of large ones.
+_POINTERS = {
+    b"version https://git-lfs": "a Git LFS pointer",
+    b"version https://hawser": "a Git LFS pointer",
+    b"/annex/objects/": "a git-annex pointer",
+}
+_LARGEST_POINTER = 1024  # bytes
 # A JSON string, or a product of two to four integers that is not part of something else.
 _PRODUCT = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.*])\d{1,9}(?:\s*\*\s*\d{1,9}){1,3}(?!\s*[\w.*])')
 # Models shipped with the package; these names are valid wherever a checkpoint is named.
@@ -63,6 +70,7 @@ def resolve(checkpoint: str) -> Checkpoint:
     Raises InputError, within ten seconds, if it is missing, gated, unreachable or not a checkpoint.
     """
     folder = local_folder(checkpoint)
+    check_pointers(folder, checkpoint)
     if file := _local_file(folder):
         licence, data = card_of(file.parent)
         return Checkpoint(checkpoint, _hash([file]), licence, True, file.parent, {}, file, data)
@@ -152,6 +160,22 @@ def _local_file(path: Path) -> Path | None:
         return None
     inside = [file for file in path.iterdir() if file.name.endswith(FILES)]
     return inside[0] if len(inside) == 1 else None
+
+
+def check_pointers(place: Path, name: str) -> None:
+    """Raise InputError if a file, or one of a folder's, is a pointer in place of its content."""
+    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
+        kind = None
+        if file.is_symlink() and not file.exists():
+            kind = "a link to content that is missing"
+        elif file.is_file() and file.stat().st_size <= _LARGEST_POINTER:
+            start = file.read_bytes().lstrip()
+            kind = next((kind for known, kind in _POINTERS.items() if start.startswith(known)), None)
+        if kind is not None:
+            raise InputError(
+                f"{name}: {file.name} is {kind}, not the file itself; download it with git lfs pull (or git "
+                "annex get, hf download), or copy it from where it was made"
+            )
 
 
 def has_weights(folder: Path) -> bool:

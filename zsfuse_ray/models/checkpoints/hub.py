@@ -1,12 +1,18 @@
 """Access to the Hugging Face hub: a single request first, with a timeout, and one-line errors."""
 
+import json
+import logging
 import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 from huggingface_hub import (
     HfApi,
     HfFileMetadata,
+    constants,
     get_hf_file_metadata,
     hf_hub_download,
     hf_hub_url,
@@ -24,6 +30,11 @@ from huggingface_hub.errors import (
 
 from zsfuse_ray.errors import InputError
 
+log = logging.getLogger(__name__)
+
+_SMALL = ("*.json", "*.txt", "*.model", "README.md")  # patterns of all files of a model except weights
+_OF_TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "config.json", "*.model")
+_INCOMPLETE: set[Path] = set()  # folders that this process could not complete, and uses as they are
 _HUB_SECONDS = 8  # timeout of the request whether a model exists
 _LOCAL_HINT = "use a local folder instead, such as --alm clap:/path/to/folder"
 FILES = (".pt", ".pth", ".pth.tar", ".ckpt", ".safetensors")  # single files of weights
@@ -70,10 +81,51 @@ def snapshot(name: str, revision: str | None) -> Path:
         _request(name, revision)
         files = HfApi().list_repo_files(name, revision=revision)
         weights = "*.safetensors" if any(f.endswith(".safetensors") for f in files) else "*.bin"
-        wanted = ["*.json", "*.txt", "README.md", weights]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*_SMALL, weights]))
+        _remember(name, folder, files)
+        return folder
     except Exception as error:  # the hub client's errors share no base class across its versions
         raise _hub_error(name, error) from error
+
+
+def is_complete(name: str, folder: Path, patterns: Sequence[str] = _SMALL) -> bool:
+    """Return whether a cached model has all small files, of these patterns, that it has on the hub.
+
+    A download by another tool, or one that was interrupted, may lack some. The hub is asked once; if it
+    cannot be reached, whatever is cached counts as complete.
+    """
+    wanted = (file for file in _listed(name, folder) if any(fnmatch(file, one) for one in patterns))
+    return folder in _INCOMPLETE or all((folder / file).is_file() for file in wanted)
+
+
+@cache
+def _listed(name: str, folder: Path) -> tuple[str, ...]:
+    """Files of a hub model at the commit of a cached folder; () if they cannot be known."""
+    place = _list_of(folder)
+    if place.is_file():
+        return tuple(json.loads(place.read_text(encoding="utf-8")))
+    if constants.HF_HUB_OFFLINE:
+        return ()
+    try:
+        _request(name, folder.name)
+        files = HfApi().list_repo_files(name, revision=folder.name)
+    except Exception as error:  # see `snapshot`
+        log.info(f"cannot check whether the cached {name} is complete: {_hub_error(name, error)}")
+        return ()
+    _remember(name, folder, files)
+    return tuple(files)
+
+
+def _list_of(folder: Path) -> Path:
+    """Where the list of a model's files is kept: beside the folder of its commit in the hub's cache."""
+    return folder.parent.parent / f".zsfuse_files-{folder.name}.json"
+
+
+def _remember(name: str, folder: Path, files: Iterable[str]) -> None:
+    try:
+        _list_of(folder).write_text(json.dumps(sorted(files)), encoding="utf-8")
+    except OSError as error:  # a shared cache may be read-only: the hub is asked again by the next process
+        log.debug(f"{name}: {error}")
 
 
 def fetch_tokenizer(name: str) -> Path:
@@ -81,15 +133,29 @@ def fetch_tokenizer(name: str) -> Path:
 
     Raises InputError, within ten seconds, if the hub cannot be reached.
     """
+    folder: Path | None = None
     try:
-        for file in ("tokenizer.json", "vocab.json", "vocab.txt"):
-            if isinstance(cached := try_to_load_from_cache(name, file), str):
-                return Path(cached).parent
+        cached = (
+            try_to_load_from_cache(name, file) for file in ("tokenizer.json", "vocab.json", "vocab.txt")
+        )
+        folder = next((Path(path).parent for path in cached if isinstance(path, str)), None)
+        if folder is not None and is_complete(name, folder, _OF_TOKENIZER):
+            return folder
         _request(name)
-        wanted = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "config.json", "*.model"]
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        whole = Path(snapshot_download(name, allow_patterns=list(_OF_TOKENIZER)))
+        _remember(name, whole, HfApi().list_repo_files(name, revision=whole.name))
+        return whole
     except Exception as error:  # see `snapshot`
-        raise _hub_error(name, error) from error
+        if folder is None:
+            raise _hub_error(name, error) from error
+        return incomplete(name, folder, _hub_error(name, error))
+
+
+def incomplete(name: str, folder: Path, error: InputError) -> Path:
+    """Return a cached folder that lacks files as it is, with a warning: it may be enough."""
+    _INCOMPLETE.add(folder)
+    log.warning(f"warning: the cached {name} lacks files that it has on the hub: {error}")
+    return folder
 
 
 def hub_file(checkpoint: str) -> tuple[str, str] | None:

@@ -6,22 +6,31 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.utils import logging
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.checkpoints.find import Checkpoint, card_of, has_weights
-from zsfuse_ray.models.checkpoints.hub import fetch_file, hub_file, snapshot
+from zsfuse_ray.models.checkpoints.hub import fetch_file, hub_file, incomplete, is_complete, snapshot
 
 
 def download(source: Checkpoint) -> Checkpoint:
     """Return the checkpoint with all its files present; downloads only what is missing."""
-    if source.is_local or source.file or (source.config and has_weights(source.folder)):
-        return source
     name = source.path_or_id
+    if source.is_local or source.file:
+        return source
+    is_usable = bool(source.config) and has_weights(source.folder)
+    if is_usable and is_complete(name, source.folder):
+        return source
     if place := hub_file(name):
         path = fetch_file(name, *place, source.revision)
         return replace(source, folder=path.parent, file=path)
-    folder = snapshot(name, source.revision)
+    try:
+        folder = snapshot(name, source.revision)
+    except InputError as error:
+        if not is_usable:
+            raise
+        folder = incomplete(name, source.folder, error)
     licence, trained_on = card_of(folder)
     return replace(source, folder=folder, licence=licence, trained_on=trained_on)
 
@@ -43,7 +52,7 @@ def load_part(part: Any, source: Checkpoint, **options: Any) -> Any:
 def load_model(part: Any, source: Checkpoint, device: str | torch.device) -> Any:
     """Return a model in float32 on the device, ready for inference.
 
-    Raises InputError if weights are missing: transformers would initialise them randomly.
+    Raises InputError if weights are missing (transformers would initialise them randomly) or not finite.
     """
     model, report = load_part(part, source, dtype=torch.float32, output_loading_info=True)
     parameters = {name for name, _ in model.named_parameters()}
@@ -54,7 +63,18 @@ def load_model(part: Any, source: Checkpoint, device: str | torch.device) -> Any
             f"{source.path_or_id}: not a valid {type(model).__name__} checkpoint: "
             f"missing {missing[0]} ({len(missing)} missing in total)"
         )
+    check_finite(model, source.path_or_id)
     return model.eval().requires_grad_(False).to(device)
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """Raise InputError if a weight is NaN or infinite: every output would be NaN. Masks may be infinite."""
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all() and "mask" not in key:
+            raise InputError(
+                f"{name}: {key} contains values that are not finite; its training diverged or the file is "
+                "damaged: use another checkpoint"
+            )
 
 
 @contextmanager

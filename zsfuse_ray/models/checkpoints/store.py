@@ -45,7 +45,7 @@ def mirrored(uri: str) -> Path:
         listed = [info] if is_file else fs.get_file_info(pafs.FileSelector(root))
         files = [f for f in listed if f.type == pafs.FileType.File and _is_wanted(f.base_name)]
         place = _place(f"{fs.type_name}:{root}", files)
-        if not place.is_dir():
+        if not (place.is_dir() and all((place / file.base_name).is_file() for file in files)):
             _copy(fs, files, place)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{uri}: {redact(' '.join(str(error).split()))[:300]}") from None
@@ -64,7 +64,7 @@ def _place(source: str, files: list[pafs.FileInfo]) -> Path:
 
 
 def _copy(fs: pafs.FileSystem, files: list[pafs.FileInfo], place: Path) -> None:
-    """Copy files of a store into a new folder, atomically."""
+    """Copy files of a store into a folder, atomically if it is new, else each of them."""
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = tempfile.mkdtemp(dir=place.parent)
     try:
@@ -78,7 +78,9 @@ def _copy(fs: pafs.FileSystem, files: list[pafs.FileInfo], place: Path) -> None:
         try:
             os.rename(fresh, place)
         except OSError:
-            if not place.is_dir():  # else another process was faster
+            if not place.is_dir():
                 raise
+            for file in files:  # another process was faster, or some were missing
+                os.replace(os.path.join(fresh, file.base_name), place / file.base_name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

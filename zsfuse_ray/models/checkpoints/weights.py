@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.checkpoints.find import Checkpoint
 from zsfuse_ray.models.checkpoints.hub import fetch_tokenizer
-from zsfuse_ray.models.checkpoints.load import load_part
+from zsfuse_ray.models.checkpoints.load import check_finite, load_part
 
 # The types of a pickled NumPy scalar, safe to load: some checkpoints store their epoch or best score as one.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -97,7 +97,7 @@ def fill(
     """Load weights into a network, strictly; returns it in float32, ready for inference.
 
     unused: regular expressions of names that are ignored. Raises InputError if a weight is missing,
-    unexpected, or of another shape.
+    unexpected, of another shape, or not finite.
     """
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     ignored = [re.compile(pattern) for pattern in unused]
@@ -111,6 +111,7 @@ def fill(
         if given[key].shape != shape:
             raise InputError(f"{problem}: {key} has shape {list(given[key].shape)}, expected {list(shape)}")
     network.load_state_dict(given)
+    check_finite(network, name)
     return network.float().eval().requires_grad_(False)
 
 

@@ -14,6 +14,7 @@ Deliberate differences from the reference:
   its own frames only, as in the reference without a batch.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -147,6 +148,8 @@ def _check(source: Checkpoint) -> None:
     for key in ("mean", "std"):
         if not _is_number(config.get(key)):
             raise InputError(f"{name}: config.json has no number {key!r}, needed to normalise the samples")
+    if config["std"] <= 0:
+        raise InputError(f"{name}: std in config.json is {config['std']}, expected a number above 0")
     if config.get("sampling_rate", _RATE) != _RATE:
         raise InputError(f"{name}: sampling_rate is {config['sampling_rate']}, expected {_RATE}")
     window = config.get("maxlen", _SECONDS * _RATE)
@@ -155,7 +158,7 @@ def _check(source: Checkpoint) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _labels(source: Checkpoint, outputs: int) -> tuple[str, ...]:
