@@ -55,7 +55,8 @@ def listed_recordings(run: LabelledRun, seed: int = 0) -> Listed:
             parts = [pd.concat(parts).nsmallest(MOST_RECORDINGS, "_key")]
     kept = pd.concat(parts) if parts else kept
     kept = kept.sort_values("_key")
-    kept = kept.iloc[: int((kept["n_segments"].fillna(0).cumsum() <= MOST_SEGMENTS).sum())]
+    reached = np.cumsum(kept["n_segments"].fillna(0).to_numpy())
+    kept = kept.iloc[: int((reached <= MOST_SEGMENTS).sum())]
     return Listed(kept.sort_values(["recording_uri", "duration_s"]), total)
 
 
