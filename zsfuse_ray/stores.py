@@ -33,6 +33,11 @@ def check_scheme(uri: str, is_stored: bool = False) -> str:
     return uri
 
 
+def url_path(uri: str) -> str:
+    """A URI without the query and fragment of a web address; in other names ? and # are letters."""
+    return re.split("[?#]", uri, maxsplit=1)[0] if uri.startswith(("http://", "https://")) else uri
+
+
 def in_object_store(uri: str) -> bool:
     """Whether a URI is in an object store."""
     return uri.startswith(tuple(f"{name}://" for name in STORES))

@@ -142,7 +142,7 @@ def test_manifest_columns_with_reserved_names_are_renamed(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("url,emotion\na.wav,sad\n", 'needs a column uri (did you mean "url"?)'),
+        ("uris,emotion\na.wav,sad\n", 'needs a column uri (did you mean "uris"?)'),
         ("uri,emotion\n", "no rows"),
         ("", "cannot read the manifest"),
         ("uri,emotion\n,sad\n", "1 rows have no uri"),

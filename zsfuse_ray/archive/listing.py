@@ -1,5 +1,6 @@
 """List an archive as a table of recordings."""
 
+import os
 from hashlib import blake2b
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import is_sidecar, list_files
-from zsfuse_ray.audio.manifest import MANIFESTS, PLANNED, read_manifest
+from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.stores import check_scheme
 
@@ -28,7 +29,7 @@ def list_archive(archive: str) -> pa.Table:
     """
     if archive == "demo":
         files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
-    elif archive.lower().endswith(MANIFESTS):
+    elif is_manifest(archive) and not os.path.isdir(archive):
         table = read_manifest(archive)
         for place, field in enumerate(table.schema):
             if pa.types.is_null(field.type):  # empty so far; later rows may have values
@@ -67,8 +68,9 @@ def own_columns(recordings: pa.Table) -> list[str]:
 
 def carry(columns: dict[str, Any], recordings: pa.Table) -> None:
     """Add a manifest's own columns to those of a table, as manifest_NAME if the name is taken."""
-    for name in own_columns(recordings):
-        columns[f"manifest_{name}" if name in columns else name] = recordings[name]
+    taken = {name.casefold() for name in columns}
+    for name, free in own_names(own_columns(recordings), taken.__contains__).items():
+        columns[free] = recordings[name]
 
 
 def _identified(table: pa.Table, versions: list[str | None]) -> pa.Table:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from zsfuse_ray.errors import InputError, redact
-from zsfuse_ray.stores import audio_filesystem
+from zsfuse_ray.stores import audio_filesystem, url_path
 
 # Files of these types are not audio; every other file is tried, whatever its name.
 SIDECARS = frozenset((
@@ -89,9 +89,14 @@ def _is_hidden(name: str) -> bool:
     return os.path.basename(name).startswith(".")
 
 
+def suffix(uri: str) -> str:
+    """The suffix of a file's name in lower case, such as ".wav"."""
+    return os.path.splitext(url_path(uri))[1].lower()
+
+
 def is_sidecar(uri: str) -> bool:
     """Return whether a file name is that of a text, table or archive, not of audio."""
-    return os.path.splitext(uri)[1].lower() in SIDECARS
+    return suffix(uri) in SIDECARS
 
 
 def cause(error: Exception) -> str:

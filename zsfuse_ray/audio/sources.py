@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import aiohttp
 
-from zsfuse_ray.audio.demo import demo_wav
+from zsfuse_ray.audio.demo import demo_wav, is_demo
 from zsfuse_ray.errors import redact
 from zsfuse_ray.stores import audio_filesystem, in_object_store
 
@@ -49,7 +49,7 @@ def open_audio(uri: str) -> Iterator[BinaryIO]:
     Remote reads are retried with backoff when the connection drops or the store throttles. Raises
     SourceError, here or from a later read.
     """
-    if uri.startswith("demo:"):
+    if is_demo(uri):
         file: Any = io.BytesIO(demo_wav(int(uri.removeprefix("demo:"))))
     elif "://" in uri and not uri.startswith("file://"):
         file = _RemoteFile(uri)

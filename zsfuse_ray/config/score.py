@@ -24,8 +24,8 @@ class ArchiveOptions(SegmentOptions):
 
     input: str = option(
         "",
-        "folder, file, glob, s3://, gs://, https:// or hf:// URI, manifest (csv, jsonl or parquet with a "
-        "column uri), or demo",
+        "folder, file, glob, s3://, gs://, https:// or hf:// URI, manifest (csv, tsv, jsonl, NeMo's "
+        "json or parquet with a column uri), or demo",
         "input",
         "PATH",
     )
