@@ -10,8 +10,8 @@ _PAIR = re.compile(r"([?&;#])([^=&;?#\s'\"<>]+)=([^&;#\s'\"<>)]*)")
 _NAMED = ("s3", "gs", "file")  # ? and # may be letters of a name here
 # Parameters whose values are shown, if they are short and plain; any other may be a secret.
 _SHOWN = frozenset((
-    "end", "ep", "episode", "format", "generation", "id", "lang", "page", "part", "region", "scheme", "season",
-    "start", "t", "track", "version", "versionid",
+    "end", "ep", "episode", "format", "generation", "id", "lang", "page", "part", "region", "scheme",
+    "season", "start", "t", "track", "version", "versionid",
 ))  # fmt: skip
 _PLAIN = re.compile(r"[\w.,+-]{0,16}|\*\*\*")
 HIDDEN = "***"

@@ -21,7 +21,7 @@ pc: Any = pyarrow.compute
 ARC_PARTS = 10  # equal parts of a recording, each with its dominant label
 
 # Reasons that are not failures: no data was lost.
-HARMLESS = ("no_speech", "not_a_recording")
+HARMLESS = ("no_speech", "not_a_recording", "not_a_file")
 
 REJECT = pa.schema(
     [
