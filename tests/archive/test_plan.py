@@ -81,7 +81,7 @@ def test_ids_continue_and_earlier_increments_are_unchanged(archive: Path, folder
     assert plan.total("items") == len(items)
     opened = open_plan(plan.out)
     assert (opened.dropped.tolist(), opened.parts()) == ([1], parts)
-    assert plan.files("bundles", [1, 0]) == [plan.out.path(plan_file(n, "bundles")) for n in (1, 0)]
+    assert plan.files("bundles", [1, 0]) == [plan_file(n, "bundles") for n in (1, 0)]
 
 
 def test_removed_recordings_are_kept_until_pruned(archive: Path, folder: Path) -> None:
