@@ -212,3 +212,17 @@ def test_carry_renames_manifest_columns_with_taken_names() -> None:
     columns = {"label": ["ours"]}
     carry(columns, recordings)
     assert pa.table(columns).to_pylist() == [{"label": "ours", "emotion": "sad", "manifest_label": "theirs"}]
+
+
+@pytest.mark.parametrize(
+    "order", [("label", "manifest_label", "Label"), ("manifest_label", "Label", "label")]
+)
+def test_no_carried_column_is_lost_whatever_the_order(order: tuple[str, ...]) -> None:
+    recordings = pa.Table.from_pylist([{"uri": "a", **{name: name for name in order}}])
+    columns = {"label": ["ours"]}
+    carry(columns, recordings)
+    row = pa.table(columns).to_pylist()[0]
+    assert row["label"] == "ours"
+    assert row["manifest_label"] == "manifest_label"
+    assert sorted(row.values()) == sorted(["ours", *order])
+    assert len({name.casefold() for name in row}) == len(row)  # SQL does not distinguish capitals

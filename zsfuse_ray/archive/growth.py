@@ -80,7 +80,8 @@ def extend_plan(
     rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
     headers = probe_all(rows.select(["recording_id", "uri"]))
     rows = with_headers(rows, headers)
-    if not before.increments and set(headers["reason"].to_pylist()) <= {"not_a_recording", "not_a_file"}:
+    reasons = set(headers["reason"].to_pylist())
+    if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:
         raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
     gone = changes.gone if config.prune else changes.gone[:0]
     return add_increment(before, rows, config.item_s, np.sort(np.concatenate([changes.outdated, gone])))

@@ -98,8 +98,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
         task.out.write_table(part_file(SEGMENTS, part.number), segments)
-    task.out.write_table(part_file(RECORDINGS, part.number), summary.drop_columns(["recording_id"]))
-    task.out.write_table(part_file(REJECTS, part.number), rejects.drop_columns(["recording_id"]))
+    task.out.write_table(part_file(RECORDINGS, part.number), summary)
+    task.out.write_table(part_file(REJECTS, part.number), rejects)
     task.out.write_json(
         state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
     )
