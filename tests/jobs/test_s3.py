@@ -86,9 +86,9 @@ def test_object_names_are_taken_as_they_are(store, monkeypatch):
         assert [row["uri"] for row in list_files(uri)] == [uri]
         with open_audio(uri) as file:
             assert file.read() == name.encode()
-        out = Output.open(f"{uri}/out")
+        out = Output.open(f"s3://archive/out [x]/{name}")
         out.write_bytes("x/y", b"1")
-        assert files.cat_file(f"archive/odd [x]/{name}/out/x/y") == b"1"
+        assert files.cat_file(f"archive/out [x]/{name}/x/y") == b"1"
         assert out.files("x") == [out.path("x/y")]
         out.delete("x")
     assert [row["uri"] for row in list_files("s3://archive/odd*/c*.wav")] == ["s3://archive/odd [x]/c#3.wav"]

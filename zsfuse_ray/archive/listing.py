@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import is_sidecar, list_files
 from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
-from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import check_scheme
 
 LISTED = ("uri", "start_s", "end_s", "size")
@@ -56,7 +56,9 @@ def list_recording(file: str) -> pa.Table:
     """Return the row of one file, as `list_archive` does; InputError if it is not exactly one recording."""
     row = list_archive(file)
     if len(row) != 1:
-        raise InputError(f"{file}: {len(row)} recordings; label one, or all of them with zsfuse score")
+        raise InputError(
+            f"{redact_uri(file)}: {len(row)} recordings; label one, or all of them with zsfuse score"
+        )
     return row
 
 

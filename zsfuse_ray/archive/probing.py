@@ -68,7 +68,7 @@ def probe_recordings(batch: pa.Table) -> pa.Table:
         except (DecodeError, SourceError) as error:
             if is_outage(uri, error):
                 raise
-            row |= {"reason": error.reason, "message": redact(str(error))}
+            row |= {"reason": error.reason, "message": redact(str(error), uri)}
             if error.reason == "not_audio" and suffix(uri) not in AUDIO_SUFFIXES:
                 row["reason"] = "not_a_recording"
         rows.append(row)
