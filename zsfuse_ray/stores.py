@@ -3,10 +3,11 @@
 import os
 import re
 import string
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import fsspec
 from fsspec import get_filesystem_class
@@ -50,6 +51,16 @@ def check_scheme(uri: str, is_stored: bool = False) -> str:
                 "AWS_SECRET_ACCESS_KEY, or the variables of your store, in the environment"
             )
     return uri
+
+
+def is_allowed(uri: str, allowed: Sequence[str]) -> bool:
+    """Whether an address is of one of these schemes (https://, file://), hosts or buckets (s3://b, h.org)."""
+    scheme, mark, rest = uri.partition("://")
+    scheme, host = (scheme.lower(), urlsplit(uri).netloc.rpartition("@")[2].lower()) if mark else ("file", "")
+    if scheme in STORES:
+        host = rest.split("/")[0].lower()
+    names = {f"{scheme}:", host, f"{scheme}://{host}"} - {""}
+    return any(entry.lower().rstrip("/") in names for entry in allowed)
 
 
 def url_path(uri: str) -> str:
