@@ -50,6 +50,20 @@ def test_other_schemes_are_refused(uri: str) -> None:
         list_archive(uri)
 
 
+@pytest.mark.parametrize("uri", ["s3://KEY:hunt/er2@b/a.wav", "s3://KEY:hunter2@b", "gs://hunter2@b/a"])
+def test_credentials_in_an_address_are_refused_without_printing_them(uri: str) -> None:
+    for call in (list_archive, Output.open, check_scheme):
+        with pytest.raises(InputError, match="credentials in an address are not used") as caught:
+            call(uri)
+        assert "hunt" not in str(caught.value)
+        assert "KEY:" not in str(caught.value)
+
+
+def test_names_with_colons_are_no_chains_of_filesystems() -> None:
+    for uri in ("s3://b/a::b.wav", "https://h/a::b.wav", "s3://arn:aws:s3:eu-1:12:accesspoint/x/a"):
+        assert check_scheme(uri) == uri
+
+
 @pytest.mark.parametrize("uri", ["https://h/out", "hf://datasets/out", "hdfs://h/out"])
 def test_output_must_be_writable(uri: str) -> None:
     with pytest.raises(InputError, match=r"is not supported here \(a path, or s3://, gs://\)"):

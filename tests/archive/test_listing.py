@@ -142,7 +142,7 @@ def test_manifest_columns_with_reserved_names_are_renamed(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("url,emotion\na.wav,sad\n", 'needs a column uri (did you mean "url"?)'),
+        ("uris,emotion\na.wav,sad\n", 'needs a column uri (did you mean "uris"?)'),
         ("uri,emotion\n", "no rows"),
         ("", "cannot read the manifest"),
         ("uri,emotion\n,sad\n", "1 rows have no uri"),
@@ -212,3 +212,50 @@ def test_carry_renames_manifest_columns_with_taken_names() -> None:
     columns = {"label": ["ours"]}
     carry(columns, recordings)
     assert pa.table(columns).to_pylist() == [{"label": "ours", "emotion": "sad", "manifest_label": "theirs"}]
+
+
+@pytest.mark.parametrize(
+    "order", [("label", "manifest_label", "Label"), ("manifest_label", "Label", "label")]
+)
+def test_no_carried_column_is_lost_whatever_the_order(order: tuple[str, ...]) -> None:
+    recordings = pa.Table.from_pylist([{"uri": "a", **{name: name for name in order}}])
+    columns = {"label": ["ours"]}
+    carry(columns, recordings)
+    row = pa.table(columns).to_pylist()[0]
+    assert row["label"] == "ours"
+    assert row["manifest_label"] == "manifest_label"
+    assert sorted(row.values()) == sorted(["ours", *order])
+    assert len({name.casefold() for name in row}) == len(row)  # SQL does not distinguish capitals
+
+
+@pytest.mark.parametrize(
+    ("uri", "allowed"),
+    [
+        ("s3://good/a.wav", True),
+        ("https://example.org/a.wav?x=1", True),
+        ("https://me:pw@EXAMPLE.org/a.wav", True),
+        ("hf://datasets/x/a.wav", True),
+        ("s3://other/a.wav", False),
+        ("https://example.org.evil.com/a.wav", False),
+        ("https://example.org@evil.com/a.wav", False),
+        ("http://169.254.169.254/latest", False),
+        ("https://example.org:8080/a.wav", False),
+        ("/etc/passwd", False),
+        ("a.wav", False),
+        ("file:///etc/passwd", False),
+        ("demo:1", False),
+    ],
+)
+def test_a_manifest_is_limited_to_allowed_addresses(tmp_path: Path, uri: str, allowed: bool) -> None:
+    path = manifest(tmp_path, ".jsonl", [{"uri": "s3://good/first.wav"}, {"uri": uri}])
+    hosts = ("s3://good", "example.org", "hf://")
+    if allowed:
+        assert len(list_archive(path, hosts)) == 2
+    else:
+        assert "row 2" in refusal(list_archive, path, hosts)
+        assert len(list_archive(path)) == 2
+        assert (
+            uri.startswith("http")
+            or uri == "s3://other/a.wav"
+            or len(list_archive(path, (*hosts, "file://"))) == 2
+        )

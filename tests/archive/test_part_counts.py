@@ -14,6 +14,7 @@ from tests.archive.encoded_folders import (
     THEIRS,
     Small,
     output_of,
+    planned_rows,
 )
 from tests.archive.labelled_parts import TABLES, expected_columns, label_all, tables, task_of
 from zsfuse_ray.archive.layout import LABELLED
@@ -148,3 +149,18 @@ def test_every_reject_has_its_stage_and_reason(small: Small) -> None:
         ("https://host/2.wav?token=***", None, "segment", "no_speech", "no speech found"),
         ("https://host/4.wav?token=***", None, "probe", "corrupt", "it broke"),
     ]
+
+
+def test_slices_of_one_file_can_be_told_apart(small: Small) -> None:
+    """Recordings and rejects have the slice, the id and a manifest's other columns of each of its rows."""
+    label_all(task_of(small, small.encode(BOTH)))
+    found = tables(small)
+    (slice,) = [row for row in found["recordings"] if row["recording_id"] == 1]
+    assert (slice["start_s"], slice["end_s"], slice["emotion"]) == (30.0, 45.0, "e1")
+    for name in ("recordings", "rejects"):
+        for row in found[name]:
+            planned = planned_rows()[row["recording_id"]]
+            assert (row["start_s"], row["end_s"]) == (planned["start_s"], planned["end_s"])
+            assert (row["emotion"], row["label"]) == (planned["emotion"], planned["label"])
+    ids = [row["recording_id"] for row in found["recordings"]]
+    assert len(set(ids)) == len(ids)

@@ -108,7 +108,8 @@ def test_recordings_are_summarised_without_labels(small: Small) -> None:
     counts = label_all(task_of(small, small.encode(BOTH), None))
     rows = small.out.read_table(RECORDINGS)
     assert rows.column_names == [
-        *("recording_uri", "duration_s", "speech_s", "n_segments", "emotion", "label"),
+        *("recording_uri", "recording_id", "start_s", "end_s"),
+        *("duration_s", "speech_s", "n_segments", "emotion", "label"),
     ]
     segments = [segment for _, segment in every_segment(small.rows)]
     speech = sum(segment["end_s"] - segment["start_s"] for segment in segments)

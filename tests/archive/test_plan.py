@@ -10,7 +10,9 @@ import pytest
 from tests.archive.growing_archives import config, content, grow, rows_of, write_wav
 from zsfuse_ray.archive import bundles
 from zsfuse_ray.archive.layout import PLAN, plan_file
+from zsfuse_ray.archive.parts import planned_recordings
 from zsfuse_ray.archive.plan import open_plan, read_plan
+from zsfuse_ray.audio.probe import probe
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
 
@@ -81,7 +83,7 @@ def test_ids_continue_and_earlier_increments_are_unchanged(archive: Path, folder
     assert plan.total("items") == len(items)
     opened = open_plan(plan.out)
     assert (opened.dropped.tolist(), opened.parts()) == ([1], parts)
-    assert plan.files("bundles", [1, 0]) == [plan.out.path(plan_file(n, "bundles")) for n in (1, 0)]
+    assert plan.files("bundles", [1, 0]) == [plan_file(n, "bundles") for n in (1, 0)]
 
 
 def test_removed_recordings_are_kept_until_pruned(archive: Path, folder: Path) -> None:
@@ -192,3 +194,20 @@ def test_killed_planning_resumes(
     assert changes.new.tolist() == [0, 1, 2, 3]
     assert [row["recording_id"] for row in rows_of(plan, "recordings")] == [0, 1, 2, 3]
     assert len(open_plan(plan.out).increments) == 1
+
+
+def test_a_plan_with_secrets_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its owner can read the addresses that tasks need; other plans stay readable for a team."""
+    write_wav(tmp_path / "in" / "a.wav", 2)
+    grow(config(tmp_path / "in", tmp_path / "open"))
+    assert (tmp_path / "open" / "plan").stat().st_mode & 0o077
+    monkeypatch.setattr("zsfuse_ray.archive.probing.probe", lambda uri: probe(str(tmp_path / "in" / "a.wav")))
+    (tmp_path / "list.csv").write_text("uri,link\nhttps://h/a.wav?hdnts=hunter2,https://h/?jwt=hunter2\n")
+    plan, _ = grow(config(tmp_path / "list.csv", tmp_path / "out"))
+    places = [tmp_path / "out" / "plan", *(tmp_path / "out" / "plan").rglob("*.*")]
+    assert len(places) == 4
+    assert [path for path in places if path.stat().st_mode & 0o077] == []
+    assert "hunter2" in rows_of(plan, "recordings")[0]["uri"]
+    (row,) = planned_recordings(plan, plan.parts()[0]).to_pylist()
+    assert (row["uri"], row["link"]) == ("https://h/a.wav?hdnts=***", "https://h/?jwt=***")
+    assert b"hunter2" not in (tmp_path / "out" / "plan" / "plan.json").read_bytes()

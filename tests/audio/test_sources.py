@@ -11,6 +11,12 @@ from tests.audio.sounds import chirp, write
 from zsfuse_ray.audio import sources
 from zsfuse_ray.audio.decode import decode
 from zsfuse_ray.audio.sources import SourceError, open_audio
+from zsfuse_ray.stores import web_address
+
+SIGNED = (
+    "/signed/a%2Fb%20c%3D(1)%2C~!'*%5B2%5D+%C3%BC.wav?X-Amz-Credential=AK%2F1%2fx&v=a%2Bb+c%7E:/@?,$&e"
+    "&Signature=a%2Bb%3D%3d&x=%41"
+)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,6 +35,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         where = self.path.strip("/").partition("?")[0]
         if where.isdigit():
             self.send_error(int(where))
+            return
+        if where == "redirect":
+            self.send_response(302)
+            self.send_header("Location", SIGNED)
+            self.end_headers()
+            return
+        if where.startswith("signed") and (self.path != SIGNED or self.command == "HEAD"):
+            self.send_error(403)  # the signature is that of a GET of exactly this address
             return
         wanted = self.headers.get("Range")
         if where == "flaky" and wanted and Handler.failures < 2:
@@ -84,6 +98,32 @@ def test_http_slices_with_and_without_ranges(server: str, where: str) -> None:
     assert len(Handler.body) > 2 * sources.BLOCK_BYTES  # the end is not in the first read
     pcm = decode(f"{server}/{where}", 25, 26)
     np.testing.assert_array_equal(pcm.samples, chirp(30)[25 * 48_000 : 26 * 48_000])
+
+
+@pytest.mark.parametrize("where", [SIGNED, "/redirect"])
+def test_signed_links_are_sent_as_they_are(server: str, where: str) -> None:
+    with open_audio(server + where) as file:
+        assert file.read(4) == b"RIFF"
+        file.seek(1000)
+        assert file.read(100) == Handler.body[1000:1100]
+
+
+def test_letters_that_no_address_contains_are_encoded() -> None:
+    encoded = "https://me:p%40@h:8/a%20b%22%C3%BC100%25%20%5B1%5D[2].wav?q=1%202&n=%zz".replace(
+        "%zz", "%25zz"
+    )
+    assert web_address('https://me:p%40@h:8/a b"ü100% %5B1%5D[2].wav?q=1%202&n=%zz') == encoded
+    assert web_address(encoded) == encoded
+    assert web_address("https://bücher.de/ü") == "https://xn--bcher-kva.de/%C3%BC"
+
+
+def test_a_refused_link_is_not_blamed_on_credentials(server: str) -> None:
+    with pytest.raises(SourceError) as caught, open_audio(f"{server}{SIGNED}&more=1"):
+        pass
+    assert caught.value.reason == "denied"
+    assert "signature may have expired" in str(caught.value)
+    assert "403" in str(caught.value)
+    assert "credentials" not in str(caught.value)
 
 
 def test_copy_size_is_limited(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_manifest_without_labels_is_an_error(tmp_path: Path) -> None:
     assert refusal(read, path).startswith(
         f"{path}: no label column emotion among uri, start_s, end_s, size, feeling"
     )
-    path = write(tmp_path / "n.csv", "file,emotion", "a.wav,sad")
+    path = write(tmp_path / "n.csv", "talk,emotion", "a.wav,sad")
     assert "needs a column uri" in refusal(read, path)
 
 

@@ -5,11 +5,18 @@ import os
 import time
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 
 from tests.jobs.jobs_support import lines, run_process, scored, speech, write_wav
 from tests.training.training_support import EMOTIONS, start, tones
+from zsfuse_ray.audio.files import list_files
+from zsfuse_ray.audio.sources import open_audio
+from zsfuse_ray.runs.folder import Output
+
+ODD = "a [1]*#b%20c?é;::名"
+TABLES = ("segments", "rejects")
 
 
 @pytest.fixture(scope="module")
@@ -29,40 +36,62 @@ def store(s3, tmp_path_factory):
     return files, {**environment, **s3}
 
 
-def options(s3: dict[str, str]) -> dict:
-    return {
-        "key": s3["AWS_ACCESS_KEY_ID"],
-        "secret": s3["AWS_SECRET_ACCESS_KEY"],
-        "client_kwargs": {"endpoint_url": s3["AWS_ENDPOINT_URL"]},
-    }
-
-
-def test_an_archive_in_an_object_store(store, s3):
+def test_an_archive_in_an_object_store(store):
+    """Input and output have names that could be taken for globs, encodings, queries and fragments."""
     files, environment = store
+    names = {f"archive/{ODD}/talk {n} {ODD}.wav": f"archive/in/talk {n} ü.wav" for n in range(3)}
+    for name, source in names.items():
+        files.pipe(name, files.cat_file(source))
+    files.pipe(f"archive/{ODD}/broken.mp3", b"no audio")
+    out = f"archive/{ODD} out"
     command = [
         "score",
         "--input",
-        "s3://archive/in",
+        f"s3://archive/{ODD}",
         "--output",
-        "s3://archive/out",
+        f"s3://{out}",
         "--max-reject-rate",
         "0.5",
     ]
     printed = scored(run_process(*command, env=environment))
-    segments = pd.read_parquet("s3://archive/out/segments", storage_options=options(s3))
-    assert set(segments.recording_uri) == {f"s3://archive/in/talk {n} ü.wav" for n in range(3)}
-    rejects = pd.read_parquet("s3://archive/out/rejects", storage_options=options(s3))
-    assert rejects.recording_uri.tolist() == ["s3://archive/in/broken.mp3"]
-    before = files.find("archive/out", detail=True)
+    found = {name: pq.read_table(f"{out}/{name}", filesystem=files).to_pylist() for name in TABLES}
+    assert {row["recording_uri"] for row in found["segments"]} == {f"s3://{name}" for name in names}
+    assert [row["recording_uri"] for row in found["rejects"]] == [f"s3://archive/{ODD}/broken.mp3"]
+    before = files.find(out, detail=True)
     again = run_process(*command, env=environment)
     assert scored(again) == printed
     assert "nothing to do" in again.stderr
-    after = files.find("archive/out", detail=True)
+    after = files.find(out, detail=True)
     assert {name: entry["ETag"] for name, entry in before.items()} == {n: e["ETag"] for n, e in after.items()}
-    written = b"".join(files.cat(name) for name, entry in before.items() if entry["size"])  # no folder marks
-    for secret in (s3["AWS_SECRET_ACCESS_KEY"], s3["AWS_ACCESS_KEY_ID"]):
+    written = b"".join(
+        files.cat_file(name) for name, entry in before.items() if entry["size"]
+    )  # no folder marks
+    for secret in (environment["AWS_SECRET_ACCESS_KEY"], environment["AWS_ACCESS_KEY_ID"]):
         assert secret.encode() not in written
         assert secret not in again.stdout + again.stderr
+
+
+def test_object_names_are_taken_as_they_are(store, monkeypatch):
+    files, environment = store
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, environment[name])
+    names = ["a[1].wav", "b 2.wav", "c#3.wav", "d%20é.wav", "é%41?x=1.wav", "f::g.wav", "h*.wav"]
+    for name in names:
+        files.pipe(f"archive/odd [x]/{name}", name.encode())
+    assert [row["uri"] for row in list_files("s3://archive/odd [x]")] == [
+        f"s3://archive/odd [x]/{name}" for name in sorted(names)
+    ]
+    for name in names:
+        uri = f"s3://archive/odd [x]/{name}"
+        assert [row["uri"] for row in list_files(uri)] == [uri]
+        with open_audio(uri) as file:
+            assert file.read() == name.encode()
+        out = Output.open(f"s3://archive/out [x]/{name}")
+        out.write_bytes("x/y", b"1")
+        assert files.cat_file(f"archive/out [x]/{name}/x/y") == b"1"
+        assert out.files("x") == [out.path("x/y")]
+        out.delete("x")
+    assert [row["uri"] for row in list_files("s3://archive/odd*/c*.wav")] == ["s3://archive/odd [x]/c#3.wav"]
 
 
 @pytest.mark.parametrize(

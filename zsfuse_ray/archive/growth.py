@@ -17,7 +17,7 @@ from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
 from zsfuse_ray.archive.probing import probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
 from zsfuse_ray.config.score import ArchiveOptions
-from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
 
@@ -80,7 +80,8 @@ def extend_plan(
     rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
     headers = probe_all(rows.select(["recording_id", "uri"]))
     rows = with_headers(rows, headers)
-    if not before.increments and set(headers["reason"].to_pylist()) == {"not_a_recording"}:
+    reasons = set(headers["reason"].to_pylist())
+    if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:
         raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
     gone = changes.gone if config.prune else changes.gone[:0]
     return add_increment(before, rows, config.item_s, np.sort(np.concatenate([changes.outdated, gone])))
@@ -123,6 +124,10 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
         dropped=len(dropped),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    # tasks fetch recordings by the addresses in these tables, which are the only place for their secrets
+    is_secret = any(redact_uri(uri) != uri for uri in rows["uri"].to_pylist())
+    if is_secret:
+        out.keep_private("plan")  # before they are written
     if not plan.increments:  # claim the folder before writing tables, so that a killed command can resume
         _write_plan(plan, ())
     increments = (*plan.increments, increment)
@@ -131,6 +136,8 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
     if len(dropped):
         out.write_table(plan_file(number, "dropped"), pa.table({"recording_id": dropped}))
     _write_plan(plan, increments)  # last: the tables of a recorded increment are complete
+    if is_secret:
+        out.keep_private("plan")
     ids = np.sort(np.concatenate([plan.dropped, dropped]))
     return Plan(out, plan.id, plan.identity, plan.columns, increments, ids)
 

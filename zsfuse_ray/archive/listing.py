@@ -1,5 +1,7 @@
 """List an archive as a table of recordings."""
 
+import os
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -9,27 +11,29 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import is_sidecar, list_files
-from zsfuse_ray.audio.manifest import MANIFESTS, PLANNED, read_manifest
-from zsfuse_ray.errors import InputError, redact
-from zsfuse_ray.stores import check_scheme
+from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
+from zsfuse_ray.errors import InputError, redact, redact_uri
+from zsfuse_ray.stores import check_scheme, is_allowed
 
 LISTED = ("uri", "start_s", "end_s", "size")
 # Hashes of a recording: of its identity, and of what changes with its content or its manifest row.
 KEY, VERSION = "plan_key", "plan_version"
 
 
-def list_archive(archive: str) -> pa.Table:
+def list_archive(archive: str, allow_hosts: Sequence[str] = ()) -> pa.Table:
     """Table of recordings: LISTED (size in bytes, null if unknown), a manifest's columns, KEY, VERSION.
 
     ``archive`` is ``demo``, a folder (searched recursively), a file, a glob, an object-store prefix or a
     manifest. A file is identified by its URI, and its version by size and ETag or modification time if
     available; a manifest's row by URI, slice and id, and its version by its other columns. InputError if
-    nothing is found, or nothing that could be audio.
+    nothing is found, or nothing that could be audio, or a manifest names an address that is not allowed.
     """
     if archive == "demo":
         files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
-    elif archive.lower().endswith(MANIFESTS):
+    elif is_manifest(archive) and not os.path.isdir(archive):
         table = read_manifest(archive)
+        if allow_hosts:
+            _check_hosts(table, archive, allow_hosts)
         for place, field in enumerate(table.schema):
             if pa.types.is_null(field.type):  # empty so far; later rows may have values
                 table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
@@ -51,11 +55,23 @@ def list_archive(archive: str) -> pa.Table:
     return _identified(pa.table(columns), [file.get("version") for file in files])
 
 
+def _check_hosts(table: pa.Table, path: str, allowed: Sequence[str]) -> None:
+    """InputError for the first row of a manifest whose address is not allowed."""
+    for number, uri in enumerate(table["uri"].to_pylist(), start=1):
+        if not is_allowed(uri, allowed):
+            raise InputError(
+                f"{redact(path)}: row {number}: {redact_uri(uri)} is not an address of --allow-hosts "
+                f"{','.join(allowed)}"
+            )
+
+
 def list_recording(file: str) -> pa.Table:
     """Return the row of one file, as `list_archive` does; InputError if it is not exactly one recording."""
     row = list_archive(file)
     if len(row) != 1:
-        raise InputError(f"{file}: {len(row)} recordings; label one, or all of them with zsfuse score")
+        raise InputError(
+            f"{redact_uri(file)}: {len(row)} recordings; label one, or all of them with zsfuse score"
+        )
     return row
 
 
@@ -67,8 +83,9 @@ def own_columns(recordings: pa.Table) -> list[str]:
 
 def carry(columns: dict[str, Any], recordings: pa.Table) -> None:
     """Add a manifest's own columns to those of a table, as manifest_NAME if the name is taken."""
-    for name in own_columns(recordings):
-        columns[f"manifest_{name}" if name in columns else name] = recordings[name]
+    taken = {name.casefold() for name in columns}
+    for name, free in own_names(own_columns(recordings), taken.__contains__).items():
+        columns[free] = recordings[name]
 
 
 def _identified(table: pa.Table, versions: list[str | None]) -> pa.Table:

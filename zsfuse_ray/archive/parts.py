@@ -30,7 +30,7 @@ from zsfuse_ray.archive.summaries import (
     part_counts,
     summarise_recordings,
 )
-from zsfuse_ray.errors import redact
+from zsfuse_ray.errors import redact_uri
 from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
@@ -101,8 +101,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
         task.out.write_table(part_file(SEGMENTS, part.number), segments)
-    task.out.write_table(part_file(RECORDINGS, part.number), summary.drop_columns(["recording_id"]))
-    task.out.write_table(part_file(REJECTS, part.number), rejects.drop_columns(["recording_id"]))
+    task.out.write_table(part_file(RECORDINGS, part.number), summary)
+    task.out.write_table(part_file(REJECTS, part.number), rejects)
     task.out.write_json(
         state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
     )
@@ -132,14 +132,18 @@ def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -
 
 
 def planned_recordings(plan: Plan, part: Part) -> pa.Table:
-    """The part's recordings that are not dropped, by id, with credentials removed from their URIs."""
+    """The part's recordings that are not dropped, by id, with credentials removed from all URIs."""
     within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
     path = plan.out.path(plan_file(part.increment, "recordings"))
     table = pq.read_table(path, filesystem=plan.out.fs, filters=within)
     if part.dropped:
         table = table.filter(pc.invert(pc.is_in(table["recording_id"], pa.array(part.dropped, pa.int64()))))
-    uris = pa.array([redact(uri) for uri in table["uri"].to_pylist()], pa.string())
-    return table.set_column(table.column_names.index("uri"), "uri", uris).combine_chunks()
+    for place, field in enumerate(table.schema):
+        is_text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        if is_text and pc.any(pc.match_substring(table[place], "://")).as_py():
+            clean = [None if text is None else redact_uri(text) for text in table[place].to_pylist()]
+            table = table.set_column(place, field.name, pa.array(clean, field.type))
+    return table.combine_chunks()
 
 
 def planned_items(plan: Plan, part: Part) -> pa.Table:

@@ -64,7 +64,7 @@ def plan(config: PlanConfig) -> Planned:
     config.check_models()
     out = Output.open(config.output)
     wanted = requested(config, {}) if config.measure else {}
-    listing = list_archive(config.input)
+    listing = list_archive(config.input, config.allow_hosts)
     there = None if config.overwrite else read_plan(config, out)
     changes = compare(there, listing)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
@@ -217,7 +217,7 @@ class _Folder:
 def _look(config: RunConfig) -> _Folder:
     """Read the archive's listing and the output folder; InputError if the folder holds something else."""
     out = Output.open(config.output)
-    listing = list_archive(config.input)
+    listing = list_archive(config.input, config.allow_hosts)
     if config.overwrite:
         return _Folder(out, listing, None, compare(None, listing), None, None)
     run = out.read_json(RUN)

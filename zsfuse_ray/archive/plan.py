@@ -88,9 +88,8 @@ class Plan:
         return parts
 
     def files(self, name: str, increments: Sequence[int]) -> list[str]:
-        """Paths of the tables of this name, recordings or bundles, of the increments with rows in it."""
-        some = [n for n in increments if getattr(self.increments[n], name)]
-        return [self.out.path(plan_file(n, name)) for n in some]
+        """Names of the tables of this name, recordings or bundles, of the increments with rows in it."""
+        return [plan_file(n, name) for n in increments if getattr(self.increments[n], name)]
 
 
 def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:

@@ -1,11 +1,11 @@
 """Read the headers of recordings."""
 
-import os
 from typing import Any
 
 import pyarrow as pa
 
 from zsfuse_ray.audio.decode import DecodeError, probe
+from zsfuse_ray.audio.files import suffix
 from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.errors import redact
@@ -68,8 +68,8 @@ def probe_recordings(batch: pa.Table) -> pa.Table:
         except (DecodeError, SourceError) as error:
             if is_outage(uri, error):
                 raise
-            row |= {"reason": error.reason, "message": redact(str(error))}
-            if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_SUFFIXES:
+            row |= {"reason": error.reason, "message": redact(str(error), uri)}
+            if error.reason == "not_audio" and suffix(uri) not in AUDIO_SUFFIXES:
                 row["reason"] = "not_a_recording"
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=PROBED)

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.exceptions
+from pyarrow import fs as pafs
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
@@ -44,19 +45,21 @@ def run_pass(
     """
     n_bundles = sum(plan.increments[n].bundles for n in one.increments)
     per_block = min(MAX_BUNDLES_PER_BLOCK, max(1, n_bundles // BLOCKS_WANTED))
+    # names below the output folder: Ray takes some letters of a whole path for those of a URI
+    inside = pafs.SubTreeFileSystem(out.root, out.fs)
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         id_column="bundle_id",
-        checkpoint_path=out.path(one.checkpoint),
-        override_filesystem=out.fs,
+        checkpoint_path=one.checkpoint,
+        override_filesystem=inside,
         delete_checkpoint_on_success=False,
     )
     try:
-        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=out.fs)
+        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside)
         rows = rows.repartition(target_num_rows_per_block=per_block)
         rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally)
         rows = encoded(rows, config, pools, tasks, tally=tally)
-        rows.write_parquet(out.path(one.path), filesystem=out.fs, partition_cols=["part"])
+        rows.write_parquet(one.path, filesystem=inside, partition_cols=["part"])
     finally:
         context.checkpoint_config = None
 

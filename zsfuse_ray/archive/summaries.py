@@ -21,12 +21,10 @@ pc: Any = pyarrow.compute
 ARC_PARTS = 10  # equal parts of a recording, each with its dominant label
 
 # Reasons that are not failures: no data was lost.
-HARMLESS = ("no_speech", "not_a_recording")
+HARMLESS = ("no_speech", "not_a_recording", "not_a_file")
 
 REJECT = pa.schema(
     [
-        ("recording_uri", pa.string()),
-        ("recording_id", pa.int64()),
         ("item_id", pa.int64()),
         ("stage", pa.string()),
         ("reason", pa.string()),
@@ -89,8 +87,7 @@ def summarise_recordings(
     number = np.bincount(row, minlength=len(ids))
     speech = time.sum(axis=(1, 2))
     columns: dict[str, Any] = {
-        "recording_uri": playable["uri"],
-        "recording_id": playable["recording_id"],
+        **_identity(playable),
         "duration_s": pa.array(lengths),
         "speech_s": pa.array(speech),
         "n_segments": pa.array(number),
@@ -108,6 +105,12 @@ def summarise_recordings(
     return pa.table(columns)
 
 
+def _identity(recordings: pa.Table) -> dict[str, Any]:
+    """The columns that distinguish the rows of a manifest; start_s and end_s, of a slice, may be null."""
+    names = ("recording_id", "start_s", "end_s")
+    return {"recording_uri": recordings["uri"], **{name: recordings[name] for name in names}}
+
+
 def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
     """Label with the largest share in each row, null if all are 0."""
     best = pa.array(shares.argmax(axis=1), mask=shares.sum(axis=1) == 0)
@@ -115,17 +118,18 @@ def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
 
 
 def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, summary: pa.Table) -> pa.Table:
-    """Recordings and items that gave no segments, each with its stage and reason, as REJECT.
+    """Recordings and items that gave no segments, each with its stage and reason.
+
+    Columns: those of `_identity`, REJECT and a manifest's own.
 
     planned: item_id and recording_id of all items; outcomes: of those that were processed; summary: result
     of `summarise_recordings`.
     """
-    uris = dict(zip(recordings["recording_id"].to_pylist(), recordings["uri"].to_pylist(), strict=True))
     rows: list[dict[str, Any]] = []
 
     def reject(recording_id: int, item_id: int | None, stage: str, reason: str, message: str | None) -> None:
-        row = {"recording_uri": uris[recording_id], "recording_id": recording_id, "item_id": item_id}
-        rows.append(row | {"stage": stage, "reason": reason, "message": message})
+        row = {"recording_id": recording_id, "item_id": item_id, "stage": stage, "reason": reason}
+        rows.append(row | {"message": message})
 
     unreadable = recordings.filter(recordings["probe_reason"].is_valid())
     for row in unreadable.select(["recording_id", "probe_reason", "probe_message"]).to_pylist():
@@ -142,7 +146,13 @@ def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, su
     for row in summary.filter(pc.field("n_segments") == 0).select(["recording_id"]).to_pylist():
         if row["recording_id"] not in named:
             reject(row["recording_id"], None, "segment", "no_speech", "no speech found")
-    return pa.Table.from_pylist(rows, schema=REJECT)
+    ids = pa.array([row.pop("recording_id") for row in rows], pa.int64())
+    source = recordings.take(pc.index_in(ids, recordings["recording_id"].combine_chunks()))
+    columns = _identity(source)
+    table = pa.Table.from_pylist(rows, schema=REJECT)
+    columns |= {name: table[name] for name in REJECT.names}
+    carry(columns, source)
+    return pa.table(columns)
 
 
 def part_counts(

@@ -5,6 +5,7 @@ with pauses; each recording has a different prosody. No real speech, no defined 
 """
 
 import io
+import re
 import wave
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ PROSODIES = (
 def demo_uris() -> list[str]:
     """Return the URIs of the demo archive; ``audio.sources.open_audio`` opens them."""
     return [f"demo:{n}" for n in range(RECORDINGS)]
+
+
+def is_demo(uri: str) -> bool:
+    """Whether a URI is that of a synthetic recording, ``demo:0`` …"""
+    return re.fullmatch(r"demo:[0-9]{1,6}", uri) is not None
 
 
 def demo_wav(n: int) -> bytes:

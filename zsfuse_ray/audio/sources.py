@@ -2,18 +2,18 @@
 
 import io
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, TypeVar, cast
-from urllib.parse import unquote_to_bytes
 
 import aiohttp
 
-from zsfuse_ray.audio.demo import demo_wav
+from zsfuse_ray.audio.demo import demo_wav, is_demo
 from zsfuse_ray.errors import redact
-from zsfuse_ray.stores import audio_filesystem, in_object_store
+from zsfuse_ray.stores import audio_filesystem, in_object_store, local_path
 
 BLOCK_BYTES = 1 << 20  # per remote read; s3fs would read 50 MiB for a header
 MAX_COPY_BYTES = 2 << 30  # from servers without range requests
@@ -49,7 +49,7 @@ def open_audio(uri: str) -> Iterator[BinaryIO]:
     Remote reads are retried with backoff when the connection drops or the store throttles. Raises
     SourceError, here or from a later read.
     """
-    if uri.startswith("demo:"):
+    if is_demo(uri):
         file: Any = io.BytesIO(demo_wav(int(uri.removeprefix("demo:"))))
     elif "://" in uri and not uri.startswith("file://"):
         file = _RemoteFile(uri)
@@ -59,20 +59,46 @@ def open_audio(uri: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, file)
 
 
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
 def _open_local(uri: str) -> IO[bytes]:
     path = uri.removeprefix("file://")
-    if path != uri and not os.path.exists(path):
-        path = os.fsdecode(unquote_to_bytes(path))
+    if path != uri:
+        path = local_path(uri)
     try:
-        return open(path, "rb")
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        if kind == stat.S_IFDIR:
+            raise _of_folder(uri, path)
+        if kind != stat.S_IFREG:  # opening one may wait for ever, or do something
+            raise SourceError("not_a_file", f"{_KINDS.get(kind, 'something')}, not a file: {uri}")
+        return open(
+            path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        )
     except (FileNotFoundError, NotADirectoryError):
         raise SourceError("not_found", f"no such file: {uri}") from None
-    except IsADirectoryError:
-        raise SourceError("not_found", f"a folder, not a file: {uri}") from None
     except PermissionError:
         raise SourceError("denied", f"no permission to read {uri}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise SourceError("unreachable", f"{uri}: {error}") from None
+
+
+def _of_folder(uri: str, path: str) -> SourceError:
+    """Why a folder is no recording; one with a slash at its end could not be listed."""
+    if not uri.endswith("/"):
+        return SourceError("not_found", f"a folder, not a file: {uri}")
+    try:
+        os.scandir(path).close()
+    except PermissionError:
+        return SourceError("denied", f"no permission to list the folder {uri}")
+    except OSError as error:
+        return SourceError("unreachable", f"cannot list the folder {uri}: {error.strerror}")
+    return SourceError("unreachable", f"could not list the folder {uri} at first; run again to list it")
 
 
 class _RemoteFile(io.RawIOBase):
@@ -86,7 +112,9 @@ class _RemoteFile(io.RawIOBase):
     def _open(self) -> IO[bytes]:
         is_http = self._uri.startswith(("http://", "https://"))
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
-        options = {"client_kwargs": {"timeout": timeout}} if is_http else {}
+        # a redirection may lead to a signed address
+        client = {"timeout": timeout, "requote_redirect_url": False}
+        options = {"client_kwargs": client} if is_http else {}
         fs, path = audio_filesystem(self._uri, **options)
         file = fs.open(path, "rb", block_size=BLOCK_BYTES)
         return file if file.seekable() else _copied(file, self._uri)
@@ -168,8 +196,14 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
     else:
         status = getattr(root, "status", None) or getattr(response, "status_code", None)
     name = type(root).__name__
+    detail = redact(str(root), uri)
     if status in (401, 403) or isinstance(root, PermissionError) or name in _DENIED:
-        return SourceError("denied", f"access denied, check the credentials: {uri} ({root})"), False
+        if uri.startswith(("http://", "https://")):
+            why = "its signature may have expired, or it may need a login"
+            return SourceError(
+                "denied", f"the server refuses the link (HTTP status {status}; {why}): {uri}"
+            ), False
+        return SourceError("denied", f"access denied, check the credentials: {uri} ({detail})"), False
     if status in (404, 410) or (status is None and isinstance(root, (FileNotFoundError, IsADirectoryError))):
         return SourceError("not_found", f"no such object: {uri}"), False
     of_network = any(
@@ -177,7 +211,7 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
     )
     if not of_network and not isinstance(error, (ImportError, ValueError)):
         return None, False
-    detail = f"HTTP status {status}" if status else f"{name}: {root}"
+    detail = f"HTTP status {status}" if status else f"{name}: {detail}"
     passing = of_network if status is None else status in (408, 425, 429) or status >= 500
     return SourceError("unreachable", f"cannot read {uri} ({detail})"), passing
 

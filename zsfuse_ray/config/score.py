@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.label import LabellingOptions, SegmentOptions
 from zsfuse_ray.config.models import OF_TABLE, EncoderOptions
-from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, option
+from zsfuse_ray.config.options import CHECKED, DASHBOARD_HELP, RAY_ADDRESS_HELP, Fraction, Words, option
 from zsfuse_ray.config.prior import check_shares, read_shares
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prior import Prior
@@ -24,10 +24,17 @@ class ArchiveOptions(SegmentOptions):
 
     input: str = option(
         "",
-        "folder, file, glob, s3://, gs://, https:// or hf:// URI, manifest (csv, jsonl or parquet with a "
-        "column uri), or demo",
+        "folder, file, glob, s3://, gs://, https:// or hf:// URI, manifest (csv, tsv, jsonl, NeMo's "
+        "json or parquet with a column uri), or demo",
         "input",
         "PATH",
+    )
+    allow_hosts: Words = option(
+        (),
+        "only addresses that a manifest may name: schemes, hosts or buckets, such as s3://bucket,example.org,"
+        "file:// (local paths); by default any",
+        "input",
+        "HOSTS",
     )
     output: str = option("", "folder, s3:// or gs:// prefix for the tables", "output", "FOLDER")
     ray_address: str | None = option(None, RAY_ADDRESS_HELP, "cluster", "ADDRESS")
@@ -158,4 +165,4 @@ class ScoreConfig(LabellingOptions, RunConfig):
 # Options of output and resources; all others decide the result.
 _WHERE = {"output", "overwrite", "ray_address", "dashboard"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
-OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded"})
+OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded", "allow_hosts"})

@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from zsfuse_ray.audio.files import is_sidecar, list_files
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.errors import InputError, redact
-from zsfuse_ray.stores import check_scheme
+from zsfuse_ray.stores import check_scheme, local_path
 
 # Of several formats of a clip, the first of these is used; video containers last.
 PREFERENCE = (".wav", ".flac", ".aiff", ".opus", ".ogg", ".mp3", ".m4a")
@@ -73,8 +72,10 @@ def open_folder(root: str) -> Folder:
     """List a corpus' folder; InputError if it is missing or empty."""
     check_scheme(root)
     is_local = "://" not in root or root.startswith("file://")
-    if is_local and Path(root.removeprefix("file://")).expanduser().is_file():
+    base = local_path(root) if is_local else root.rstrip("/")
+    if is_local and os.path.isfile(base):
         raise InputError(f"{redact(root)} is a file; give the folder of the corpus")
-    base = os.path.abspath(Path(root.removeprefix("file://")).expanduser()) if is_local else root.rstrip("/")
     uris = [file["uri"] for file in list_files(root)]
+    if unread := next((uri for uri in uris if uri.endswith("/")), None):
+        raise InputError(f"{unread}: cannot list this folder of the corpus")
     return Folder(base, {uri.removeprefix(base).lstrip("/"): uri for uri in uris})

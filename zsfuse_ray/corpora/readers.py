@@ -4,7 +4,8 @@ import os
 
 import pyarrow as pa
 
-from zsfuse_ray.audio.manifest import MANIFESTS, read_manifest
+from zsfuse_ray.audio.manifest import is_manifest, read_manifest
+from zsfuse_ray.audio.rows import SUFFIXES
 from zsfuse_ray.corpora.clips import labelled
 from zsfuse_ray.corpora.emobox import read_emobox
 from zsfuse_ray.corpora.folder import open_folder
@@ -16,15 +17,15 @@ FILE_COLUMNS = ("uri", "file", "path", "filename", "file_name")  # possible file
 
 
 def read(source: str) -> pa.Table:
-    """Return the clips of a manifest (csv, jsonl, parquet with uri and emotion) or of ``NAME:FOLDER``.
+    """Return the clips of a manifest (csv, tsv, jsonl, parquet with uri and emotion) or of ``NAME:FOLDER``.
 
     NAME is one of CORPORA, ``emobox`` (a list or a data set's folder of EmoBox) or ``metadata`` (a folder
     with a metadata.csv). No audio is opened. InputError if there are no clips.
     """
     if (name := corpus_of(source)) is not None:
         return _read_corpus(name, source.partition(":")[2])
-    if not source.lower().endswith(MANIFESTS):
-        kinds, known = ", ".join(MANIFESTS), ", ".join((*CORPORA, *OTHERS))
+    if not is_manifest(source):
+        kinds, known = ", ".join(SUFFIXES), ", ".join((*CORPORA, *OTHERS))
         raise InputError(f"{redact(source)}: neither a manifest ({kinds}) nor CORPUS:FOLDER (one of {known})")
     stem = os.path.splitext(os.path.basename(source))[0]
     return labelled(read_manifest(source), redact(source), corpus=stem)

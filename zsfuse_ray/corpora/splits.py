@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zsfuse_ray.audio.manifest import MANIFESTS, read_texts
+from zsfuse_ray.audio.manifest import is_manifest, read_texts
 from zsfuse_ray.corpora.clips import split_name
 from zsfuse_ray.errors import InputError, redact
 
@@ -20,7 +20,7 @@ def read_split(path: str, table: pa.Table) -> pa.Table:
 
     InputError for a speaker who is missing from the file or has two splits in it.
     """
-    if path not in SHIPPED and not path.lower().endswith(MANIFESTS):
+    if path not in SHIPPED and not is_manifest(path):
         raise InputError(f"{redact(path)}: not a csv of corpus, speaker, split, nor {', '.join(SHIPPED)}")
     rows = read_texts(str(SHIPPED.get(path, path)), ("corpus", "speaker", "split"))
     splits: dict[tuple[str, str], str | None] = {}

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.packing import embeddings_of_bundle
 from zsfuse_ray.archive.schemas import model_columns
+from zsfuse_ray.errors import redact_uri
 
 LOGITS, VECTORS, LOG_MEL = "logits", "vectors", "log_mel"
-REJECTS = pa.schema([(name, pa.string()) for name in ("uri", "corpus", "stage", "reason", "message")])
+CLIP = (("uri", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64()), ("corpus", pa.string()))
+REJECTS = pa.schema([*CLIP, *((name, pa.string()) for name in ("stage", "reason", "message"))])
 
 
 def embedding_column(repeats: int) -> str:
@@ -28,11 +30,14 @@ def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
 def encoded_clips(
     clips: pa.Table, encoded: pa.Table, repeats: Sequence[int], vectors: bool = False
 ) -> tuple[pa.Table, pa.Table]:
-    """Return the encoded clips, in order, with new columns; and REJECTS rows for the others.
+    """Return the encoded clips, in order, with new columns; and REJECTS rows for the others,
+    without secrets in their URIs.
 
     encoded: rows of `encoded_schema` with LOG_MEL, whose item_id are rows of clips; vectors: whether
     to keep the specialist's. A truncated clip is in both.
     """
+    uris = pa.array([redact_uri(uri) for uri in clips["uri"].to_pylist()], pa.string())
+    clips = clips.set_column(clips.column_names.index("uri"), "uri", uris)
     places: list[int] = []
     rejects: list[tuple[int, str, str, str]] = []
     parts: dict[str, list[NDArray[np.float32]]] = {}
@@ -89,6 +94,6 @@ def _failures(row: dict[str, Any]) -> list[tuple[int, str, str, str]]:
 
 def _reject_table(clips: pa.Table, rejects: Sequence[tuple[int, str, str, str]]) -> pa.Table:
     places = pa.array([place for place, *_ in rejects], pa.int64())
-    named = zip(clips.select(["uri", "corpus"]).take(places).to_pylist(), rejects, strict=True)
-    rows = [clip | dict(zip(REJECTS.names[2:], why, strict=True)) for clip, (_, *why) in named]
+    named = zip(clips.select([name for name, _ in CLIP]).take(places).to_pylist(), rejects, strict=True)
+    rows = [clip | dict(zip(REJECTS.names[len(CLIP) :], why, strict=True)) for clip, (_, *why) in named]
     return pa.Table.from_pylist(rows, schema=REJECTS)

@@ -1,6 +1,7 @@
 """The folder of a run, local or in an object store: read and write its files."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from zsfuse_ray.errors import InputError, redact
+from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import table_filesystem
 
 REJECTS = "rejects"  # every job lists here what it could not read
@@ -38,11 +39,11 @@ class Output:
                 raise InputError(f"{option} {redact(uri)}: there is no bucket {bucket}; create it first")
         except (pa.ArrowException, OSError) as error:
             raise InputError(
-                f"{option} {redact(uri)}: {redact(' '.join(str(error).split()))[:300]}"
+                f"{option} {redact(uri)}: {redact(' '.join(str(error).split()), uri)[:300]}"
             ) from None
         if kind == pafs.FileType.File:
             raise InputError(f"{option} {redact(uri)} is a file; name a folder")
-        return cls(redact(uri), fs, root.rstrip("/"))
+        return cls(redact_uri(uri), fs, root.rstrip("/"))
 
     def path(self, name: str) -> str:
         """Full path of a name, in the filesystem's form."""
@@ -59,6 +60,14 @@ class Output:
             self.fs.delete_dir(self.path(name))
         elif kind == pafs.FileType.File:
             self.fs.delete_file(self.path(name))
+
+    def keep_private(self, name: str) -> None:
+        """Let only its owner read a folder and its files; in an object store its own rules apply."""
+        if isinstance(self.fs, pafs.LocalFileSystem):
+            self.fs.create_dir(self.path(name), recursive=True)
+            os.chmod(self.path(name), 0o700)
+            for path in self.files(name):
+                os.chmod(path, 0o600)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Content of a JSON file, None if it does not exist. InputError if zsfuse_ray did not write it."""

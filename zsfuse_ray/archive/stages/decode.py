@@ -56,7 +56,7 @@ def _try_item(
     outcome["planned_s"] = item["end_s"] - item["start_s"]
 
     def failure(reason: str, message: str) -> dict[str, Any]:
-        line = redact(" ".join(message.split()))[:300]
+        line = redact(" ".join(message.split()), item["uri"])[:300]
         return outcome | {"stage": "decode", "reason": reason, "message": line}
 
     if tries > MOST_TRIES:  # Ray would retry for ever
