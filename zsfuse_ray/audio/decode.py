@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.audio.container import DecodeError, Source, open_source
+from zsfuse_ray.audio.durations import ends_before_others
 from zsfuse_ray.audio.frames import PREROLL_S, STRETCH_S, Clock, Frames, Position
 from zsfuse_ray.audio.pcm import Timeline
 from zsfuse_ray.audio.probe import Probe, probe
@@ -41,8 +42,9 @@ def decode(
 ) -> Pcm:
     """Decode [start_s, end_s) of a recording (None: to its end), at most `max_s` seconds of it.
 
-    The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times count from the
-    first sample and become sample indices as round(seconds * rate). Raises DecodeError if nothing can be
+    The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times are those
+    of the recording's clock, as players show them: audio that starts late is silent before, and so is a gap in
+    the time stamps. They become sample indices as round(seconds * rate). Raises DecodeError if nothing can be
     decoded and SourceError if the recording cannot be fetched.
     """
     deadline = time.monotonic() + timeout_s
@@ -73,10 +75,10 @@ def _decode_slice(
     begin = first * rate // out_rate - margin
     end = -(-last * rate // out_rate) + margin
 
-    expected: Position | None = 0
+    expected: Position | None = clock.start
     stretch = max(0, begin) // (STRETCH_S * rate)
     target = (stretch * STRETCH_S * rate if frames.wanders else begin) - round(PREROLL_S * rate)
-    if seek and target > sum(frame.samples for frame in head):
+    if seek and target > clock.start + sum(frame.samples for frame in head):
         if not clock.can_seek:
             return None
         try:
@@ -107,7 +109,7 @@ def _decode_slice(
             timeline.add(frame, position)
     if expected is None:
         return None
-    samples = timeline.render(first, last, out_rate)
+    samples = timeline.render(first, last, out_rate, whole=expected >= end)
 
     cut = end_s is None or round(end_s * out_rate) > longest
     if expected < end:
@@ -123,13 +125,15 @@ def _decode_slice(
 
 def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float, end_s: float) -> str | None:
     """Return why reading stopped at `reached_s`, before the slice's end; None at the recording's end."""
-    stated_s = source.audio_s or 0.0
-    if reached_s <= start_s < end_s:
-        return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
+    stated_s = source.stated_s or 0.0
     if frames.broken is not None:
         return f"reading failed at {reached_s:.2f} s: {frames.broken}"
     if frames.faulty_s > LOST_S:
         return f"{frames.faulty_s:.2f} s from {reached_s:.2f} s cannot be decoded"
+    if source.stated and not source.stated.own and ends_before_others(source.container, reached_s):
+        return None
+    if reached_s <= start_s < end_s:
+        return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
     if min(stated_s, end_s) - reached_s > LOST_S:
         return f"the audio ends at {reached_s:.2f} s, its header states {stated_s:.2f} s"
     return None

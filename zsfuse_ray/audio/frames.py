@@ -28,7 +28,7 @@ Position = int | Fraction  # in samples; a fraction after frames at another rate
 
 
 class Clock:
-    """Positions of frames, in samples at the first frame's rate from the first sample.
+    """Positions of frames, in samples at the first frame's rate from the zero of the recording's clock.
 
     A frame's position is computed from its own timestamp if that is precise enough, so it does not depend on
     whether earlier frames were decoded.
@@ -39,15 +39,19 @@ class Clock:
         first = head[0]
         name = source.stream.codec_context.name
         self.rate = first.sample_rate
-        self._origin = first.pts or 0
-        if damaged and source.stream.start_time is not None:
+        time_base = source.stream.time_base or Fraction(0)
+        self._tick = time_base * self.rate  # in samples
+        self._origin: Position = first.pts or 0  # in ticks
+        if source.zero_s is not None and first.pts is not None and time_base:
+            self._origin = source.zero_s / time_base
+        elif damaged and source.stream.start_time is not None:
             self._origin = min(self._origin, source.stream.start_time)
-        self._tick = (source.stream.time_base or Fraction(0)) * self.rate  # in samples
+        self.start = round(((first.pts or 0) - self._origin) * self._tick) if first.pts is not None else 0
         self._far = max(source.stated_s or 0.0, FAR_S) * self.rate
         self._last_pts = first.pts
         lengths = {frame.samples for frame in head[1:]}
         even = len(head) > 3 and len(lengths) == 1 and name not in UNEVEN
-        self._base = round(((first.pts or 0) - self._origin) * self._tick) + first.samples
+        self._base = self.start + first.samples
         self._spacing = 0
         self._jitter = 0.0
         container = source.container.format.name
@@ -65,7 +69,7 @@ class Clock:
 
     def ticks(self, position: int) -> int:
         """Return the container's timestamp of a position."""
-        return self._origin + int(position / self._tick)
+        return int(self._origin + position / self._tick)
 
     def position(self, pts: int) -> int:
         """Return the position of a timestamp of the container."""

@@ -80,8 +80,8 @@ class Timeline:
             self._runs.append(run)
         run.add(frame)
 
-    def render(self, first: int, last: int, new_rate: int) -> NDArray[np.int16]:
-        """Return the samples [first, last), counted at `new_rate`, up to the end of the audio."""
+    def render(self, first: int, last: int, new_rate: int, whole: bool) -> NDArray[np.int16]:
+        """Return the samples [first, last), counted at `new_rate`; without `whole`, up to the last frame."""
         step = Fraction(new_rate, self.rate)
         parts = []
         for run in self._runs:
@@ -93,7 +93,7 @@ class Timeline:
             if run.rate != new_rate:
                 samples = resample(samples[skip:], run.rate, new_rate)
             parts.append((at, samples))
-        reached = max((at + len(samples) for at, samples in parts), default=0)
+        reached = last if whole else max((at + len(samples) for at, samples in parts), default=0)
         out = np.zeros(max(0, min(last - first, reached)), np.int16)
         reached = 0
         for at, samples in parts:
