@@ -19,6 +19,13 @@ _FROM_ZERO = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi", "asf", "nut")
 LATE_START_S = 3600.0  # where all streams start later, a piece was cut from a longer stream: its start counts
 # Formats that store no duration: FFmpeg reports file size divided by bit rate.
 _ESTIMATED = {"aac", "ac3", "adx", "amr", "dts", "eac3", "g722", "gsm", "loas", "mlp", "mp3", "truehd"}
+# Containers that derive times from bytes at a mean rate: right for PCM, rough for all other codecs.
+_BYTE_CLOCKS = {"wav", "w64", "aiff", "avi"}
+
+
+def counts_bytes(container: str, codec: str) -> bool:
+    """Return whether the container's times of this codec are too rough to place audio by them."""
+    return container in _BYTE_CLOCKS and not codec.startswith("pcm_")
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ def stated_end(
     head: the file's first bytes; size: of the file, in bytes.
     """
     name = container.format.name
+    if name == "avi" and counts_bytes(name, stream.codec_context.name):
+        return None
     own = True
     if stream.duration and stream.time_base:
         late_s = (

@@ -7,7 +7,7 @@ import av
 import av.error
 
 from zsfuse_ray.audio.container import DecodeError, Source, open_source
-from zsfuse_ray.audio.durations import LONGEST_S
+from zsfuse_ray.audio.durations import LONGEST_S, counts_bytes
 from zsfuse_ray.audio.frames import FAR_S, Position
 from zsfuse_ray.audio.sources import open_audio
 
@@ -42,6 +42,8 @@ def probe(uri: str, *, timeout_s: float = 600) -> Probe:
         duration, exact = source.stated_s, True
         if duration is None:
             duration, exact = _count(source, min(deadline, time.monotonic() + COUNT_TIME_S))
+            if counts_bytes(source.container.format.name, context.name) and source.container.duration:
+                duration, exact = min(duration, source.container.duration / av.time_base), False
         if duration > LONGEST_S:
             days = f"{duration / 86400:.0f} days, the maximum is {LONGEST_S / 86400:.0f}"
             raise DecodeError("unsupported", f"{days}: {uri}")
