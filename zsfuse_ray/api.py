@@ -112,7 +112,7 @@ class Labeller:
         for bundle in self._bundles(file):
             decoded = self._decoded(bundle)
             for outcome in decoded["items"].to_pylist()[0]:
-                if outcome["reason"] == "truncated":
+                if outcome["reason"] == "truncated" or (outcome["reason"] is None and outcome["message"]):
                     warnings.warn(f"{file}: {outcome['message']}", stacklevel=3)
                 elif outcome["reason"] is not None:
                     raise DecodeError(outcome["reason"], f"{file}: {outcome['message']}")

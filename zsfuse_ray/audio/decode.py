@@ -49,8 +49,8 @@ def decode(
 
     The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times are those
     of the recording's clock, as players show them: audio that starts late is silent before, and a gap in the
-    time stamps is silent. They become sample indices as round(seconds * rate). Raises DecodeError if nothing can be
-    decoded and SourceError if the recording cannot be fetched.
+    time stamps is silent. They become sample indices as round(seconds * rate). Raises DecodeError if nothing
+    can be decoded and SourceError if the recording cannot be fetched.
     """
     deadline = time.monotonic() + timeout_s
     with open_audio(uri) as file:

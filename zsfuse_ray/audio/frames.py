@@ -26,7 +26,7 @@ WANDERING |= {"adpcm_ima_qt", "nellymoser"}
 STRETCH_S = 20
 
 # AAC encoders put 1024 samples or more before the sound (64 ms at 16 kHz), which only mp4 states. Players of
-# other containers show the sound that much later than the original has it. Half of it is close to both clocks.
+# other containers show the sound that much later than the original has it; half of it is close to both.
 DELAYED = {"aac": 512}
 STATE_DELAY = {"mov,mp4,m4a,3gp,3g2,mj2"}
 

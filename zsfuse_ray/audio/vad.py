@@ -30,6 +30,7 @@ from zsfuse_ray.audio.segment import (
 
 CONTEXT = 64  # samples of the previous frame, prepended to each frame
 QUIET_DB, LOUD_DB = -35.0, -25.0
+LARGE_OFFSET = 0.01  # of full scale
 SECOND_FRAMES = RATE // FRAME
 BLOCK_FRAMES = 4096  # frames per call of the convolutions, to limit memory
 
@@ -119,8 +120,12 @@ def _samples(segment: Segment, sample_rate: int) -> slice:
 def audible(waveform: Tensor) -> Tensor:
     """Return a 16 kHz waveform, amplified to LOUD_DB if its loudest second is below QUIET_DB (both dBFS).
 
-    Silero misses speech below about -45 dBFS. Louder audio, and what is silent in 16 bits, is unchanged.
+    Silero misses speech below about -45 dBFS. Louder audio, and what is silent in 16 bits, is unchanged but
+    for a large offset.
     """
+    offset = waveform.mean()
+    if abs(offset) > LARGE_OFFSET:
+        waveform = waveform - offset
     frames = waveform[: len(waveform) // FRAME * FRAME].reshape(-1, FRAME)
     if not len(frames):
         return waveform
