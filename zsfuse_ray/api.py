@@ -25,6 +25,7 @@ from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.archive.wanted import with_normalise
 from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.levels import full_scale
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.label import LabellerOptions
 from zsfuse_ray.config.options import load_config
@@ -191,7 +192,9 @@ def _write_wav(path: Path, samples: NDArray[Any], sample_rate: int) -> None:
     if samples.dtype != np.int16:
         if samples.dtype.kind != "f":
             raise InputError(f"a waveform has floats in [-1, 1] or int16, not {samples.dtype}")
-        samples = (np.clip(np.nan_to_num(samples), -1, 1) * 32767).round().astype(np.int16)
+        if (scale := full_scale(samples)) != 1.0:
+            warnings.warn(f"the waveform's full scale is {scale:.0f}, not 1.0: divided by it", stacklevel=4)
+        samples = (np.clip(np.nan_to_num(samples) / scale, -1, 1) * 32767).round().astype(np.int16)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if samples.ndim == 1 else samples.shape[0])
         file.setsampwidth(2)

@@ -16,6 +16,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.stream import Discard, Disposition
 
+from zsfuse_ray.audio.boxes import stated_samples
 from zsfuse_ray.audio.durations import Stated, clock_zero, stated_end
 from zsfuse_ray.audio.sources import AudioError, SourceError
 
@@ -115,6 +116,9 @@ def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
     joined = head.startswith(b"OggS") and _last_serial(file, size) != head[14:18]
     if size == 0:
         raise DecodeError("empty", f"the file is empty: {uri}")
+    if (samples := stated_samples(file, size)) is not None:
+        raise DecodeError("corrupt", f"its header states {samples} samples in {size} bytes: {uri}")
+    file.seek(0)
     reader = _Input(file, uri, deadline)
     try:
         container = av.open(
