@@ -25,6 +25,7 @@ from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.archive.wanted import with_normalise
 from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.levels import full_scale
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.label import LabellerOptions
 from zsfuse_ray.config.options import load_config
@@ -114,7 +115,7 @@ class Labeller:
         for bundle in self._bundles(file):
             decoded = self._decoded(bundle)
             for outcome in decoded["items"].to_pylist()[0]:
-                if outcome["reason"] == "truncated":
+                if outcome["reason"] == "truncated" or (outcome["reason"] is None and outcome["message"]):
                     warnings.warn(f"{file}: {outcome['message']}", stacklevel=3)
                 elif outcome["reason"] is not None:
                     raise DecodeError(outcome["reason"], f"{file}: {outcome['message']}")
@@ -198,7 +199,9 @@ def _write_wav(path: Path, samples: NDArray[Any], sample_rate: int) -> None:
     if samples.dtype != np.int16:
         if samples.dtype.kind != "f":
             raise InputError(f"a waveform has floats in [-1, 1] or int16, not {samples.dtype}")
-        samples = (np.clip(np.nan_to_num(samples), -1, 1) * 32767).round().astype(np.int16)
+        if (scale := full_scale(samples)) != 1.0:
+            warnings.warn(f"the waveform's full scale is {scale:.0f}, not 1.0: divided by it", stacklevel=4)
+        samples = (np.clip(np.nan_to_num(samples) / scale, -1, 1) * 32767).round().astype(np.int16)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if samples.ndim == 1 else samples.shape[0])
         file.setsampwidth(2)

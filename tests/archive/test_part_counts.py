@@ -55,6 +55,7 @@ def test_the_counts_of_each_part(small: Small) -> None:
             "speech_s": pytest.approx(sum(seconds)),
             "failures": int(part.number > 0),  # silence is not a failure
             "rejects": [{}, {"corrupt": 1, "no_speech": 1}, {"corrupt": 1}][part.number],
+            "audio_notes": {},
             "label_s": {name: pytest.approx(value) for name, value in spoken.items()},
             "confidence": {name: dict(counted) for name, counted in confidence.items()},
             "encoder_inputs": sum(row["encoder_inputs"] for row in rows),

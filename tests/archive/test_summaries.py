@@ -42,6 +42,7 @@ def test_sums_of_counts(parts: list[dict]) -> None:
 def test_counts_in_run_json() -> None:
     one = {"recordings": 3, "items": 7, "unreadable": 1, "segments": 5, "audio_s": 1800.0, "speech_s": 900.0}
     one |= {"failures": 2, "rejects": {"no_speech": 1, "corrupt": 2}, "encoder_inputs": 9}
+    one |= {"audio_notes": {"scaled": 2}}
     one |= {"label_s": {"sad": 600.0, "angry": 300.0}, "effective_repetition": {"alm": {}}}
     one |= {"confidence": {"sad": {"40": 2, "71": 1, "100": 1}, "angry": {"33": 1}, "bored": {}}}
     found = run_counts(summed([one, one]))
@@ -55,7 +56,7 @@ def test_counts_in_run_json() -> None:
             "encoder_inputs": 18,
         },
         **{"audio_hours": pytest.approx(1.0), "speech_hours": pytest.approx(0.5)},
-        **{"rejects": {"corrupt": 4, "no_speech": 2}},
+        **{"rejects": {"corrupt": 4, "no_speech": 2}, "audio_notes": {"scaled": 4}},
         **{"label_shares": {"sad": pytest.approx(2 / 3), "angry": pytest.approx(1 / 3)}},
         **{"median_confidence": {"sad": 0.4, "angry": 0.33}},
     }

@@ -224,9 +224,10 @@ def model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def reject_lines(counts: Mapping[str, Any]) -> list[str]:
-    """Numbers of rejects by reason, the most common first."""
+    """Numbers of rejects by reason, the most common first, and of recordings whose audio was altered."""
     reasons = ", ".join(f"{n} {reason}" for reason, n in _largest(counts["rejects"]))
-    return [f"rejects: {reasons}"] if reasons else []
+    notes = [f"note: {n} recordings: {note}" for note, n in _largest(counts.get("audio_notes", {}))]
+    return [f"rejects: {reasons}", *notes] if reasons else notes
 
 
 def repetition_lines(run: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ OUTCOME = pa.struct(
         ("audio_s", pa.float64()),  # seconds actually decoded
         ("stage", pa.string()),  # of a failure, else null
         ("reason", pa.string()),
-        ("message", pa.string()),
+        ("message", pa.string()),  # of a failure; without one, what was done to the audio, if anything
     ]
 )
 SPAN = pa.struct(

@@ -101,6 +101,8 @@ def summarise_recordings(
         arcs = _dominant(time.reshape(-1, len(labels)), labels)
         ends = pa.array(ARC_PARTS * np.arange(len(ids) + 1), pa.int32())
         columns["arc"] = pa.ListArray.from_arrays(ends, arcs)
+    notes = _notes(outcomes)
+    columns["audio_note"] = pa.array([notes.get(number) for number in ids.tolist()], pa.string())
     carry(columns, playable)
     return pa.table(columns)
 
@@ -109,6 +111,15 @@ def _identity(recordings: pa.Table) -> dict[str, Any]:
     """The columns that distinguish the rows of a manifest; start_s and end_s, of a slice, may be null."""
     names = ("recording_id", "start_s", "end_s")
     return {"recording_uri": recordings["uri"], **{name: recordings[name] for name in names}}
+
+
+def _notes(outcomes: pa.Table) -> dict[int, str]:
+    """What was done to the audio of recordings, by id: the messages of items that did not fail."""
+    notes: dict[int, set[str]] = {}
+    noted = pc.and_(outcomes["reason"].is_null(), outcomes["message"].is_valid())
+    for row in outcomes.filter(noted).to_pylist():
+        notes.setdefault(row["recording_id"], set()).add(row["message"])
+    return {number: "; ".join(sorted(found)) for number, found in notes.items()}
 
 
 def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
@@ -175,6 +186,7 @@ def part_counts(
         "speech_s": float(speech.sum()),
         "failures": sum(count for reason, count in reasons.items() if reason not in HARMLESS),
         "rejects": reasons,
+        "audio_notes": dict(Counter(summary["audio_note"].drop_null().to_pylist())),
         "label_s": {name: float(summary[f"share_{column(name)}"].to_numpy() @ speech) for name in labels},
         "encoder_inputs": encoder_inputs,
     }
@@ -231,6 +243,7 @@ def run_counts(total: Mapping[str, Any]) -> dict[str, Any]:
         "speech_hours": total["speech_s"] / 3600,
         "failures": total["failures"],
         "rejects": dict(sorted(total["rejects"].items())),
+        "audio_notes": dict(sorted(total.get("audio_notes", {}).items())),
         "label_shares": {name: seconds / speech for name, seconds in total["label_s"].items()},
         "median_confidence": {
             name: percent / 100

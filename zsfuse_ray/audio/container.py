@@ -5,20 +5,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import av
+import av.codec
 import av.container
 import av.error
 from av.audio.stream import AudioStream
 from av.stream import Discard, Disposition
 
+from zsfuse_ray.audio.boxes import stated_samples
+from zsfuse_ray.audio.durations import Stated, clock_zero, stated_end
 from zsfuse_ray.audio.sources import AudioError, SourceError
 
 MAX_CHANNELS = 64
+MIN_SAMPLE_RATE = 2_000  # no speech is intelligible below
 MAX_SAMPLE_RATE = 768_000
-MIN_BIT_RATE = 100  # a duration implying a lower bit rate is wrong; even silence has ten times as much
-UNKNOWN_BYTES = 0x7FFF0000  # written by streaming recorders for an unknown length
 
 # Allowed containers. Others are rejected: playlists and session descriptions make FFmpeg open files, sockets.
 _FORMATS = (
@@ -26,8 +30,6 @@ _FORMATS = (
     "ilbc,loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,qcp,rm,shn,sox,tak,"
     "truehd,tta,voc,vqf,w64,wav,wsd,wtv,wv,xwma"
 )
-# Formats that store no duration: FFmpeg reports file size divided by bit rate.
-_ESTIMATED = {"aac", "ac3", "adx", "amr", "dts", "eac3", "g722", "gsm", "loas", "mlp", "mp3", "truehd"}
 _ENCRYPTED_TAGS = {"enca", "drms", "aavd"}
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"#!AMR", b"MPCK", b"MP+")
 _MAGIC += (b"MAC ", b"wvpk", b"tBaK", b"DSD ", b"ADIF", b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11")
@@ -84,18 +86,23 @@ class _Input:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened container, the selected audio stream, and the duration stated in the header, if any."""
+    """An opened container, the selected audio stream, and where its audio ends according to the header.
+
+    zero_s: the container's time at which the recording's clock starts, None: at the first sample.
+    """
 
     uri: str
     container: av.container.InputContainer
     stream: AudioStream
     file: _Input
-    stated_s: float | None
+    size: int
+    zero_s: Fraction | None
+    stated: Stated | None
 
     @property
-    def audio_s(self) -> float | None:
-        """The stated duration if it is that of the audio, not of a video stream."""
-        return self.stated_s if self.stream.duration or not self.container.streams.video else None
+    def stated_s(self) -> float | None:
+        """The stated end of the audio, in seconds of the recording's clock."""
+        return self.stated.end_s if self.stated else None
 
     def check(self) -> None:
         """Raise the error of an earlier read, or DecodeError past the deadline."""
@@ -109,12 +116,15 @@ def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
     joined = head.startswith(b"OggS") and _last_serial(file, size) != head[14:18]
     if size == 0:
         raise DecodeError("empty", f"the file is empty: {uri}")
+    if (samples := stated_samples(file, size)) is not None:
+        raise DecodeError("corrupt", f"its header states {samples} samples in {size} bytes: {uri}")
+    file.seek(0)
     reader = _Input(file, uri, deadline)
     try:
         container = av.open(
             reader,
             mode="r",
-            container_options={"format_whitelist": _FORMATS},
+            container_options={"format_whitelist": _FORMATS, "codec_whitelist": _audio_decoders()},
             metadata_errors="replace",
             io_open=_refuse,
         )
@@ -130,12 +140,26 @@ def open_source(file: BinaryIO, uri: str, deadline: float) -> Iterator[Source]:
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
-        stated_s = None if joined else _stated_duration(container, stream, head, size)
-        yield Source(uri, container, stream, reader, stated_s)
+        zero_s = clock_zero(container)
+        stated = None if joined else stated_end(container, stream, zero_s, head, size)
+        yield Source(uri, container, stream, reader, size, zero_s, stated)
 
 
 def _refuse(url: str, flags: int, options: dict[str, Any]) -> BinaryIO:
     raise PermissionError("a recording may not open other files")
+
+
+@lru_cache(maxsize=1)
+def _audio_decoders() -> str:
+    """Return FFmpeg's list of audio decoders: a cover of a few kB may decode to gigabytes of pixels."""
+    names = []
+    for name in sorted(av.codec.codecs_available):
+        try:
+            if av.Codec(name, "r").type == "audio":
+                names.append(name)
+        except ValueError:  # only an encoder
+            continue
+    return ",".join(names)
 
 
 def _head(file: BinaryIO) -> tuple[bytes, int]:
@@ -187,32 +211,9 @@ def check_layout(channels: int, sample_rate: int, uri: str) -> None:
         raise DecodeError("too_many_channels", f"{channels} channels, the maximum is {MAX_CHANNELS}: {uri}")
     if sample_rate > MAX_SAMPLE_RATE:
         raise DecodeError("unsupported", f"{sample_rate} Hz, the maximum is {MAX_SAMPLE_RATE}: {uri}")
+    if 0 < sample_rate < MIN_SAMPLE_RATE:
+        raise DecodeError("unsupported", f"{sample_rate} Hz, the minimum is {MIN_SAMPLE_RATE}: {uri}")
 
 
 def _description(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _stated_duration(
-    container: av.container.InputContainer, stream: AudioStream, head: bytes, size: int
-) -> float | None:
-    """Return the duration stated in the header, in seconds; None if the file size contradicts it."""
-    bit_rate = stream.codec_context.bit_rate or 0
-    name = container.format.name
-    if stream.duration and stream.time_base:
-        duration = float(stream.duration * stream.time_base)
-    elif container.duration:
-        duration = container.duration / av.time_base
-    else:
-        return None
-    if name == "wav" and bit_rate and (at := head.find(b"data")) >= 0:
-        # FFmpeg reports what is in the file; the header of a truncated file has the full length.
-        data_bytes = int.from_bytes(head[at + 4 : at + 8], "little")
-        if data_bytes < UNKNOWN_BYTES:
-            duration = max(duration, data_bytes * 8 / bit_rate)
-    if duration <= 0 or size * 8 < duration * MIN_BIT_RATE:
-        return None
-    if name == "mp3" and any(tag in head for tag in (b"Xing", b"Info", b"VBRI")):
-        # Concatenated files keep the frame count of the first, too small for the file size.
-        return duration if size * 8 < 1.05 * duration * bit_rate else None
-    return None if name in _ESTIMATED else duration

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.audio.container import DecodeError, Source, open_source
+from zsfuse_ray.audio.durations import ends_before_others
 from zsfuse_ray.audio.frames import PREROLL_S, STRETCH_S, Clock, Frames, Position
+from zsfuse_ray.audio.levels import recorded_scale
+from zsfuse_ray.audio.mix import mix_block
 from zsfuse_ray.audio.pcm import Timeline
 from zsfuse_ray.audio.probe import Probe, probe
 from zsfuse_ray.audio.sources import open_audio
@@ -20,6 +23,7 @@ __all__ = ["DecodeError", "Pcm", "Probe", "decode", "probe"]
 
 MAX_RATE = 48_000
 HEAD_FRAMES = 8  # decoded at the start of every recording to determine its clock
+SCALED = "its float samples have a full scale of {:.0f}, not 1.0: they were divided by it"
 LOST_S = 0.25  # audio that may be missing at the end without a rejects row
 
 
@@ -27,13 +31,15 @@ LOST_S = 0.25  # audio that may be missing at the end without a rejects row
 class Pcm:
     """Mono int16 samples, shape (n,); samples[0] is at `start_s` of the recording.
 
-    `truncated` describes what is missing if part of the requested slice could not be read.
+    `truncated` describes what is missing if part of the requested slice could not be read; `note` what was
+    done to it that a user should know.
     """
 
     samples: NDArray[np.int16]
     sample_rate: int
     start_s: float
     truncated: str | None
+    note: str | None = None
 
 
 def decode(
@@ -41,9 +47,10 @@ def decode(
 ) -> Pcm:
     """Decode [start_s, end_s) of a recording (None: to its end), at most `max_s` seconds of it.
 
-    The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times count from the
-    first sample and become sample indices as round(seconds * rate). Raises DecodeError if nothing can be
-    decoded and SourceError if the recording cannot be fetched.
+    The rate is the recording's own up to 48 kHz; higher ones are resampled to 48 kHz. Times are those
+    of the recording's clock, as players show them: audio that starts late is silent before, and a gap in the
+    time stamps is silent. They become sample indices as round(seconds * rate). Raises DecodeError if nothing
+    can be decoded and SourceError if the recording cannot be fetched.
     """
     deadline = time.monotonic() + timeout_s
     with open_audio(uri) as file:
@@ -59,6 +66,7 @@ def _decode_slice(
     source: Source, start_s: float, end_s: float | None, max_s: float, seek: bool
 ) -> Pcm | None:
     """Decode a slice; None if seeking went past its start and it must be read from the beginning."""
+    divisor = recorded_scale(source)
     frames = Frames(source)
     stream = iter(frames)
     head = list(itertools.islice(stream, HEAD_FRAMES))
@@ -70,13 +78,14 @@ def _decode_slice(
     longest = first + round(max_s * out_rate)
     last = longest if end_s is None else min(round(end_s * out_rate), longest)
     margin = rate // 10 if rate != out_rate else 0  # reach of the resampler's filter beyond the slice
-    begin = first * rate // out_rate - margin
-    end = -(-last * rate // out_rate) + margin
+    begin, needed = first * rate // out_rate - margin, -(-last * rate // out_rate) + margin
+    block = mix_block(rate) if head[0].layout.nb_channels > 1 else 1  # a mix is decided on for whole blocks
+    begin, end = begin // block * block, -(-needed // block) * block
 
-    expected: Position | None = 0
+    expected: Position | None = clock.start
     stretch = max(0, begin) // (STRETCH_S * rate)
     target = (stretch * STRETCH_S * rate if frames.wanders else begin) - round(PREROLL_S * rate)
-    if seek and target > sum(frame.samples for frame in head):
+    if seek and target > clock.start + sum(frame.samples for frame in head):
         if not clock.can_seek:
             return None
         try:
@@ -87,7 +96,7 @@ def _decode_slice(
         frames = Frames(source, clock, stretch)
         stream = iter(frames)
 
-    timeline = Timeline(rate)
+    timeline = Timeline(rate, out_rate, divisor)
     lost, faults = 0, 0
     for frame in itertools.chain(head, stream):
         position = clock.place(frame, expected)
@@ -96,7 +105,7 @@ def _decode_slice(
         if expected is None and (frames.start is None or frames.start > target):
             return None
         if expected is not None and (frames.faults > faults or frames.contiguous):
-            lost += max(0, min(position, end) - max(expected, begin))
+            lost += max(0, min(position, needed) - max(expected, begin))
         faults = frames.faults
         if position >= end:
             expected = position
@@ -107,10 +116,10 @@ def _decode_slice(
             timeline.add(frame, position)
     if expected is None:
         return None
-    samples = timeline.render(first, last, out_rate)
+    samples = timeline.render(first, last, whole=expected >= needed)
 
     cut = end_s is None or round(end_s * out_rate) > longest
-    if expected < end:
+    if expected < needed:
         truncated = _shortfall(source, frames, float(expected / rate), first / out_rate, last / out_rate)
     elif cut:
         truncated = f"cut at the limit of {max_s:g} s"
@@ -118,18 +127,21 @@ def _decode_slice(
         truncated = None
     if truncated is None and lost > LOST_S * rate:
         truncated = f"{faults} damaged packets: {float(lost / rate):.2f} s replaced by silence"
-    return Pcm(samples, out_rate, start_s, truncated)
+    note = "; ".join([*([SCALED.format(divisor)] if divisor != 1 else []), *timeline.mixer.notes])
+    return Pcm(samples, out_rate, start_s, truncated, note or None)
 
 
 def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float, end_s: float) -> str | None:
     """Return why reading stopped at `reached_s`, before the slice's end; None at the recording's end."""
-    stated_s = source.audio_s or 0.0
-    if reached_s <= start_s < end_s:
-        return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
+    stated_s = source.stated_s or 0.0
     if frames.broken is not None:
         return f"reading failed at {reached_s:.2f} s: {frames.broken}"
     if frames.faulty_s > LOST_S:
         return f"{frames.faulty_s:.2f} s from {reached_s:.2f} s cannot be decoded"
+    if source.stated and not source.stated.own and ends_before_others(source.container, reached_s):
+        return None
+    if reached_s <= start_s < end_s:
+        return f"the audio ends at {reached_s:.2f} s, before {start_s:.2f} s"
     if min(stated_s, end_s) - reached_s > LOST_S:
         return f"the audio ends at {reached_s:.2f} s, its header states {stated_s:.2f} s"
     return None

@@ -9,6 +9,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.packet import Packet
 
 from zsfuse_ray.audio.container import DecodeError, Source, check_layout
+from zsfuse_ray.audio.durations import counts_bytes
 
 PREROLL_S = 2.0  # decoded and dropped before a slice, to settle bit reservoirs, overlaps and filter states
 JITTER_S = 0.010  # rounding of timestamps coarser than a sample, if frame lengths vary
@@ -16,19 +17,24 @@ OVERLAP_S = 0.5  # frames may overlap by this; a larger jump back means concaten
 FAR_S = 60.0  # a jump further ahead than this, and past the stated duration, is an invalid timestamp
 UNEVEN = {"vorbis"}  # frame lengths vary, possibly not among the first few
 CONTIGUOUS = {"flac"}  # samples are numbered: a gap means lost frames, which the decoder does not report
-UNINDEXED = {"wav", "w64", "aiff", "avi"}  # timestamps after a seek are reliable only for PCM
 
 # Codecs with noise or dither from a generator that continues across frames, or with slowly decaying filters:
 # their output depends on where decoding started. Each stretch of the recording has its own decoder, started
 # PREROLL_S earlier, so that the samples depend on the recording alone.
-WANDERING = {"aac", "aac_latm", "ac3", "amrnb", "amrwb", "eac3", "mp1", "mp2", "opus"}
+WANDERING = {"aac", "aac_latm", "ac3", "amrnb", "amrwb", "eac3", "mp1", "mp2", "opus", "adpcm_yamaha"}
+WANDERING |= {"adpcm_ima_qt", "nellymoser"}
 STRETCH_S = 20
+
+# AAC encoders put 1024 samples or more before the sound (64 ms at 16 kHz), which only mp4 states. Players of
+# other containers show the sound that much later than the original has it; half of it is close to both.
+DELAYED = {"aac": 512}
+STATE_DELAY = {"mov,mp4,m4a,3gp,3g2,mj2"}
 
 Position = int | Fraction  # in samples; a fraction after frames at another rate
 
 
 class Clock:
-    """Positions of frames, in samples at the first frame's rate from the first sample.
+    """Positions of frames, in samples at the first frame's rate from the zero of the recording's clock.
 
     A frame's position is computed from its own timestamp if that is precise enough, so it does not depend on
     whether earlier frames were decoded.
@@ -37,24 +43,29 @@ class Clock:
     def __init__(self, source: Source, head: list[av.AudioFrame], damaged: bool):
         """Determine the clock from the first frames; damaged: earlier packets could not be decoded."""
         first = head[0]
-        name = source.stream.codec_context.name
+        name, container = source.stream.codec_context.name, source.container.format.name
         self.rate = first.sample_rate
-        self._origin = first.pts or 0
-        if damaged and source.stream.start_time is not None:
+        time_base = source.stream.time_base or Fraction(0)
+        self._tick = time_base * self.rate  # in samples
+        self._origin: Position = first.pts or 0  # in ticks
+        if source.zero_s is not None and first.pts is not None and time_base:
+            self._origin = source.zero_s / time_base
+        elif damaged and source.stream.start_time is not None:
             self._origin = min(self._origin, source.stream.start_time)
-        self._tick = (source.stream.time_base or Fraction(0)) * self.rate  # in samples
+        if name in DELAYED and container not in STATE_DELAY and time_base:
+            self._origin += Fraction(DELAYED[name], self.rate) / time_base
+        self.start = round(((first.pts or 0) - self._origin) * self._tick) if first.pts is not None else 0
         self._far = max(source.stated_s or 0.0, FAR_S) * self.rate
         self._last_pts = first.pts
         lengths = {frame.samples for frame in head[1:]}
         even = len(head) > 3 and len(lengths) == 1 and name not in UNEVEN
-        self._base = round(((first.pts or 0) - self._origin) * self._tick) + first.samples
+        self._base = self.start + first.samples
         self._spacing = 0
         self._jitter = 0.0
-        container = source.container.format.name
         # An Ogg file without a duration has concatenated streams, with timestamps from 0 in each.
         joined = container == "ogg" and source.stated_s is None
-        placed = name.startswith("pcm_") or container not in UNINDEXED
-        self.can_seek = first.pts is not None and placed and not joined
+        self._placed = not counts_bytes(container, name)
+        self.can_seek = first.pts is not None and self._placed and not joined
         if self._tick.numerator != 1:  # samples are no whole number of ticks: timestamps are rounded
             if even and max(lengths) > 2 * self._tick:
                 self._spacing = max(lengths)  # rounding is undone by snapping to the frame spacing
@@ -65,7 +76,7 @@ class Clock:
 
     def ticks(self, position: int) -> int:
         """Return the container's timestamp of a position."""
-        return self._origin + int(position / self._tick)
+        return int(self._origin + position / self._tick)
 
     def position(self, pts: int) -> int:
         """Return the position of a timestamp of the container."""
@@ -76,7 +87,7 @@ class Clock:
 
     def place(self, frame: av.AudioFrame, expected: Position | None) -> Position | None:
         """Return a frame's position; expected: end of the previous frame, None after a seek."""
-        if frame.pts is None or not self._tick:
+        if frame.pts is None or not self._tick or not self._placed:
             return expected
         position = self.position(frame.pts)
         advances = self._last_pts is None or frame.pts > self._last_pts

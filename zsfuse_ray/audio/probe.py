@@ -7,6 +7,8 @@ import av
 import av.error
 
 from zsfuse_ray.audio.container import DecodeError, Source, open_source
+from zsfuse_ray.audio.durations import LONGEST_S, counts_bytes
+from zsfuse_ray.audio.frames import FAR_S, Position
 from zsfuse_ray.audio.sources import open_audio
 
 COUNT_TIME_S = 120.0  # limit for counting packets to find the duration
@@ -14,7 +16,10 @@ COUNT_TIME_S = 120.0  # limit for counting packets to find the duration
 
 @dataclass(frozen=True)
 class Probe:
-    """Properties of a recording. `exact` is False if the duration is an estimate."""
+    """Properties of a recording. `exact` is False if the duration is an estimate.
+
+    duration_s: the end of the audio on the recording's clock, in seconds; sample_rate in Hz.
+    """
 
     duration_s: float
     sample_rate: int
@@ -37,6 +42,11 @@ def probe(uri: str, *, timeout_s: float = 600) -> Probe:
         duration, exact = source.stated_s, True
         if duration is None:
             duration, exact = _count(source, min(deadline, time.monotonic() + COUNT_TIME_S))
+            if counts_bytes(source.container.format.name, context.name) and source.container.duration:
+                duration, exact = min(duration, source.container.duration / av.time_base), False
+        if duration > LONGEST_S:
+            days = f"{duration / 86400:.0f} days, the maximum is {LONGEST_S / 86400:.0f}"
+            raise DecodeError("unsupported", f"{days}: {uri}")
         return Probe(
             duration_s=duration,
             sample_rate=context.sample_rate,
@@ -48,25 +58,34 @@ def probe(uri: str, *, timeout_s: float = 600) -> Probe:
 
 
 def _count(source: Source, deadline: float) -> tuple[float, bool]:
-    """Return the duration by demuxing without decoding, and whether the end was reached."""
-    start: int | None = source.stream.start_time
-    end = 0
+    """Return the duration by demuxing without decoding, and whether the end was reached.
+
+    An absurd timestamp does not count, as in decoding: the audio goes on where it was.
+    """
+    time_base = source.stream.time_base
+    if not time_base:
+        return 0.0, False
+    zero = None if source.zero_s is None else source.zero_s / time_base
+    end: Position = 0
     complete = True
     try:
         for packet in source.container.demux(source.stream):
             source.check()
             if not packet.size:
                 continue
-            if start is None:
-                start = packet.pts or 0
+            if zero is None:
+                zero = source.stream.start_time if source.stream.start_time is not None else packet.pts or 0
             # Timestamps may jump back (concatenated streams).
-            end = max(packet.pts if packet.pts is not None else end, end) + (packet.duration or 0)
+            at = packet.pts - zero if packet.pts is not None else end
+            far = max(end, 0) + FAR_S / time_base
+            end = (max(at, end) if at <= far else end) + max(0, packet.duration or 0)
             if time.monotonic() > deadline:
                 complete = False
                 break
     except (av.error.FFmpegError, IndexError):  # a damaged end, or PyAV with a stream that starts late
         source.check()
-    counted = float((end - (start or 0)) * source.stream.time_base) if source.stream.time_base else 0.0
+    counted_s = float(end * time_base)
     if not complete and source.container.duration:
-        return max(counted, source.container.duration / av.time_base), False
-    return max(counted, 0.0), complete
+        estimated_s = source.container.duration / av.time_base
+        return max(counted_s, estimated_s if estimated_s <= LONGEST_S else 0.0), False
+    return counted_s, complete

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zsfuse_ray.audio.levels import SILENT_RMS, is_silent
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.segment import (
     FRAME,
@@ -28,6 +29,9 @@ from zsfuse_ray.audio.segment import (
 )
 
 CONTEXT = 64  # samples of the previous frame, prepended to each frame
+QUIET_DB, LOUD_DB = -35.0, -25.0
+LARGE_OFFSET = 0.01  # of full scale
+SECOND_FRAMES = RATE // FRAME
 BLOCK_FRAMES = 4096  # frames per call of the convolutions, to limit memory
 
 
@@ -94,14 +98,42 @@ def _silero() -> SileroVad:
 def find_segments(
     pcm: NDArray[np.int16], sample_rate: int, how: Segmentation, origin_s: float = 0.0
 ) -> list[Segment]:
-    """Return all segments of mono audio, in seconds from its first sample (``origin_s`` on the 20 s grid)."""
+    """Return all segments of mono audio, in seconds from its first sample (``origin_s`` on the 20 s grid).
+
+    Quiet audio is amplified for the detection; a silent segment is left out.
+    """
     if not len(pcm):  # the recording ends before the item starts
         return []
     duration_s = len(pcm) / sample_rate
     if how.vad == "none":
-        return fixed_windows(duration_s, how, origin_s)
-    waveform = resample(torch.from_numpy(pcm), sample_rate, RATE)
-    return segments_from_probabilities(speech_probabilities(waveform), duration_s, how)
+        segments = fixed_windows(duration_s, how, origin_s)
+    else:
+        waveform = audible(resample(torch.from_numpy(pcm), sample_rate, RATE))
+        segments = segments_from_probabilities(speech_probabilities(waveform), duration_s, how)
+    return [s for s in segments if not is_silent(pcm[_samples(s, sample_rate)], sample_rate)]
+
+
+def _samples(segment: Segment, sample_rate: int) -> slice:
+    return slice(round(segment.start_s * sample_rate), round(segment.end_s * sample_rate))
+
+
+def audible(waveform: Tensor) -> Tensor:
+    """Return a 16 kHz waveform, amplified to LOUD_DB if its loudest second is below QUIET_DB (both dBFS).
+
+    Silero misses speech below about -45 dBFS. Louder audio, and what is silent in 16 bits, is unchanged but
+    for a large offset.
+    """
+    offset = waveform.mean()
+    if abs(offset) > LARGE_OFFSET:
+        waveform = waveform - offset
+    frames = waveform[: len(waveform) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return waveform
+    levels = frames.std(dim=1, correction=0).sort().values
+    loudest = float(levels[-min(SECOND_FRAMES, math.ceil(len(levels) / 4)) :].square().mean().sqrt())
+    if loudest * 32768 < SILENT_RMS or loudest >= 10 ** (QUIET_DB / 20):
+        return waveform
+    return (waveform - waveform.mean()) * (10 ** (LOUD_DB / 20) / loudest)
 
 
 @torch.inference_mode()

@@ -110,7 +110,7 @@ def test_audio_of_all_items_adds_up_to_the_recording(ten_minutes: Path) -> None:
 
 def test_a_recording_longer_than_its_header_is_decoded_to_its_end(ten_minutes: Path) -> None:
     items = items_of(ten_minutes, 60.0, exact=False, length=550.0)
-    audio_s, _, _, cut_short = decode_item(items[-1], HOW, 60.0)
+    audio_s, _, _, cut_short, _ = decode_item(items[-1], HOW, 60.0)
     assert (items[-1]["start_s"] + audio_s, cut_short) == (LENGTH_S, None)
 
 
@@ -164,8 +164,8 @@ def test_any_error_in_an_item_is_one_reject(ten_minutes: Path, monkeypatch: pyte
     monkeypatch.setattr(stage, "decode", broken)
     (row,) = decode_bundles(table_of(items_of(ten_minutes, 60.0)[0]), HOW, 60.0).to_pylist()
     (item,) = row["items"]
-    assert item["reason"] == "ZeroDivisionError"
-    assert item["message"] == "deep in a decoder, at https://host/a"
+    assert item["reason"] == "decoder_error"
+    assert item["message"] == "ZeroDivisionError: deep in a decoder, at https://host/a"
     assert (row["segments"], row["pcm"]) == ([], b"")
 
 

@@ -62,7 +62,7 @@ def _try_item(
     if tries > MOST_TRIES:  # Ray would retry for ever
         return failure("crashed", f"its decoding process died {MOST_TRIES} times"), 0, []
     try:
-        outcome["audio_s"], rate, segments, cut_short = decode_item(item, how, item_s)
+        outcome["audio_s"], rate, segments, cut_short, note = decode_item(item, how, item_s)
     except (DecodeError, SourceError) as error:
         if is_outage(item["uri"], error):
             raise
@@ -70,18 +70,20 @@ def _try_item(
     except ImportError:  # a broken installation, not a broken file
         raise
     except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
-        return failure(type(error).__name__, str(error)), 0, []
-    return failure("truncated", cut_short) if cut_short else outcome, rate, segments
+        return failure("decoder_error", f"{type(error).__name__}: {error}"), 0, []
+    if cut_short:
+        return failure("truncated", cut_short), rate, segments
+    return outcome | {"message": note}, rate, segments
 
 
 def decode_item(
     item: dict[str, Any], how: Segmentation, item_s: float
-) -> tuple[float, int, list[tuple[Segment, NDArray[np.int16]]], str | None]:
+) -> tuple[float, int, list[tuple[Segment, NDArray[np.int16]]], str | None, str | None]:
     """Decode one item with the context that segmentation needs.
 
     Returns the seconds of audio in the item itself, the sample rate in Hz, the segments that start in it
-    (times relative to the file) with their samples, and a message if the audio ends early. Raises
-    DecodeError, SourceError.
+    (on the clock of the file) with their samples, a message if the audio ends early, and a note on what was
+    done to the audio. Raises DecodeError, SourceError.
     """
     offset, limit = item["slice_start_s"], item["slice_end_s"]
     begin = max(0.0, item["start_s"] - how.left_context_s)
@@ -111,4 +113,4 @@ def decode_item(
                 first, last = first + left, first + right
         placed = replace(segment, start_s=round(offset + start, 4), end_s=round(offset + end, 4))
         segments.append((placed, pcm.samples[first:last]))
-    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, segments, cut_short
+    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, segments, cut_short, pcm.note
