@@ -20,6 +20,10 @@ class RunError(RuntimeError):
     """A run that failed without a mistake in the command: the message gives the cause and what to do."""
 
 
+class Stopped(RunError):
+    """A run that a full disk, an outage or a lost cluster has stopped, and that can be resumed."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ' (did you mean "x"?)', or the valid names if none is similar."""
     names = sorted(valid)

@@ -12,6 +12,7 @@ import ray
 
 from tests.archive.encoded_folders import BOTH, LABELLING, Small
 from zsfuse_ray.archive import label as module
+from zsfuse_ray.archive.each import each_part
 from zsfuse_ray.archive.label import Labelled, label, peak_memory_mb, stale_parts
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, TABLES, part_file
 from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
@@ -176,4 +177,4 @@ def test_results_come_in_the_order_of_the_parts(task: LabelTask, own_ray: None) 
         time.sleep(0.5 / (1 + part.number))
         return part.number
 
-    assert list(module._each(slow, task, parts, own_ray=True)) == list(range(8))
+    assert list(each_part(slow, task, parts, own_ray=True)) == list(range(8))

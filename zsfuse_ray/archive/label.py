@@ -3,17 +3,14 @@
 import resource
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import ray
-
 from zsfuse_ray import __version__
+from zsfuse_ray.archive.each import each_part
 from zsfuse_ray.archive.layout import LABELLED, PRIOR, TABLES
 from zsfuse_ray.archive.normalise import summed as summed_groups
 from zsfuse_ray.archive.parts import LabelTask, label_part, part_sums, state_name
@@ -23,7 +20,6 @@ from zsfuse_ray.archive.summaries import run_counts, summed
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
-from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.progress import Progress
 
@@ -75,7 +71,7 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
         task = replace(task, labelling=with_biases(task.labelling, prior))
     total, peak, cpu_s = {}, 0.0, 0.0
     progress = Progress("labelled", len(stale), "parts")
-    for done, (counts, peak_mb, used_s) in enumerate(_each(_label_one, task, stale, own_ray), start=1):
+    for done, (counts, peak_mb, used_s) in enumerate(each_part(_label_one, task, stale, own_ray), start=1):
         total, peak, cpu_s = summed((total, counts)), max(peak, peak_mb), cpu_s + used_s
         progress.update(done)
     progress.end()
@@ -133,33 +129,7 @@ def _each_of_all(
     """Results for all parts of the plan as they finish, with their progress. done_is: "summed" …"""
     parts = task.plan.parts()
     progress = Progress(done_is, len(parts), "parts")
-    for done, found in enumerate(_each(function, task, parts, own_ray), start=1):
+    for done, found in enumerate(each_part(function, task, parts, own_ray), start=1):
         yield found
         progress.update(done)
     progress.end()
-
-
-def _each(
-    function: Callable[[LabelTask, Part], T], task: LabelTask, parts: list[Part], own_ray: bool
-) -> Iterator[T]:
-    """Results for parts, in their order: from Ray tasks if Ray is running, else from this process.
-
-    In order, because sums of floats depend on it.
-    """
-    if not ray.is_initialized() or len(parts) <= 1:
-        for part in parts:
-            yield function(task, part)
-        return
-    work, shared = ray.remote(num_cpus=1)(function), ray.put(task)
-    # a local Ray has more logical CPUs than the machine has cores
-    at_once = cluster.cores() if own_ray else max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    waiting, running, unread = iter(parts), [], deque()
-    while True:
-        for part in islice(waiting, at_once - len(running)):
-            running.append(work.remote(shared, part))
-            unread.append(running[-1])
-        if not unread:
-            return
-        _, running = ray.wait(running)
-        while unread and unread[0] not in running:
-            yield ray.get(unread.popleft())
