@@ -21,6 +21,13 @@ class Terminated(KeyboardInterrupt):
     """Raised in the main thread on SIGTERM: code that stops on Ctrl-C also stops on it."""
 
 
+class Lost(KeyboardInterrupt):
+    """Raised in the main thread when a process that the command needs is gone; the message says which."""
+
+
+_lost: list[str] = []  # the message of `stop_command`
+
+
 def run_job(
     main: Callable[[list[str]], int], argv: list[str], stopped: str = "stopped; the same command resumes"
 ) -> NoReturn:
@@ -45,6 +52,8 @@ def run_job(
             print(redact(str(error)), file=sys.stderr)
             code = 1
         except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, Lost):
+                _stop(f"error: {interrupt}; {stopped}", 3)
             _stop(stopped, 143 if isinstance(interrupt, Terminated) else 130)
     sys.exit(code)
 
@@ -81,13 +90,21 @@ def sigterm_raises() -> Iterator[None]:
         return
 
     def terminate(number: int, frame: Any) -> None:
-        raise Terminated
+        raise Lost(_lost[0]) if _lost else Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def stop_command(message: str) -> None:
+    """Stop the command that `run_job` runs, from any thread; outside of it, do nothing."""
+    if getattr(signal.getsignal(signal.SIGTERM), "__qualname__", "").startswith(sigterm_raises.__name__):
+        _lost.append(message)
+        os.kill(os.getpid(), signal.SIGTERM)
+        _end_within(SHUTDOWN_S, 3)  # the main thread may wait for what is lost
 
 
 def _end_within(seconds: float, code: int) -> None:

@@ -53,7 +53,9 @@ def test_a_bundle_that_is_there_twice_counts_once(small: Small, tmp_path_factory
         one.encode({"specialist": Computed()}, {"alm": Computed((1, 2))})
     for number in ("000", "001"):
         folder = Path(small.out.path(f"encoded/{number}/part=0"))
-        first, second, *_ = (pa.parquet.read_table(path, partitioning=None) for path in sorted(folder.iterdir()))
+        first, second, *_ = (
+            pa.parquet.read_table(path, partitioning=None) for path in sorted(folder.iterdir())
+        )
         pa.parquet.write_table(second, folder / "a.parquet")
         pa.parquet.write_table(pa.concat_tables([first, first, second]), folder / "zz.parquet")
     for one in (clean, small):

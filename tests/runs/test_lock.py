@@ -45,9 +45,12 @@ def test_a_second_run_is_refused_in_one_line_and_the_first_leaves_nothing(
 ) -> None:
     before = names(tmp_path)
     with locked(out):
-        with pytest.raises(
-            InputError, match=rf"another run \(process {os.getpid()} on .*\) is writing there"
-        ) as no, locked(out):
+        with (
+            pytest.raises(
+                InputError, match=rf"another run \(process {os.getpid()} on .*\) is writing there"
+            ) as no,
+            locked(out),
+        ):
             raise AssertionError("both hold it")
         assert "\n" not in str(no.value)
     assert names(tmp_path) == before
