@@ -1,5 +1,6 @@
 """Errors shown to the user as messages, and the removal of secrets from them."""
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +11,19 @@ _SECRET = re.compile(
     r"|x-(?:amz|goog)-[^=&;?#\s]*|se|sp|sv|sr|st|spr|sip|expires)=)[^&;#\s'\"<>)]+",
     re.I,
 )
+
+
+# Errors of a disk that no file of the archive can be blamed for, and the way out.
+_DISK = {
+    errno.ENOSPC: "no space left on the disk; make room",
+    errno.EDQUOT: "the disk quota is used up; make room",
+    errno.EROFS: "the disk has become read-only; make it writable",
+}
+_WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+}
 
 
 class InputError(ValueError):
@@ -34,3 +48,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def redact(text: str) -> str:
     """Return the text with user:password@ and the values of secret query parameters removed from its URLs."""
     return _SECRET.sub(r"\1***", _USER.sub(r"\1", text))
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """What is wrong with the disk, and the way out, if that is what an error is about."""
+    number = getattr(error, "errno", None)
+    if number not in _DISK:
+        text = str(error)
+        number = next((number for words, number in _WORDS.items() if words in text), None)
+    return _DISK.get(number) if number is not None else None

@@ -103,7 +103,8 @@ def stop_command(message: str) -> None:
     """Stop the command that `run_job` runs, from any thread; outside of it, do nothing."""
     if getattr(signal.getsignal(signal.SIGTERM), "__qualname__", "").startswith(sigterm_raises.__name__):
         _lost.append(message)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # to the main thread, which may be asleep: the kernel could choose any other
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         _end_within(SHUTDOWN_S, 3)  # the main thread may wait for what is lost
 
 

@@ -27,7 +27,7 @@ def of_task(cause: Exception, trace: str) -> ray.exceptions.RayTaskError:
         (OSError("AWS Error SLOW_DOWN during\nUploadPart"), "out: AWS Error SLOW_DOWN during UploadPart"),
         (of_task(OSError(FULL), f"Traceback\n  File\nOSError: {FULL}"), ROOM),
         (of_task(OSError("x"), "Traceback\nOSError: AWS Error X\n"), "AWS Error X"),
-        (ray.exceptions.RayError("a trace\nx.y.SourceError: s3://b/a.wav: no answer\n"), "s3://b/a.wav: no answer"),
+        (ray.exceptions.RayError("trace\nx.y.SourceError: s3://b/a.wav: lost\n"), "s3://b/a.wav: lost"),
         (
             ray.exceptions.RaySystemError("the raylet\ndied"),
             "Ray lost a process or machine of the run: System error: the raylet died",

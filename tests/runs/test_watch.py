@@ -1,4 +1,4 @@
-"""A dead, malformed or foreign address of a cluster is refused within seconds, and a lost one stops the command."""
+"""A dead, malformed or foreign address of a cluster is refused at once; a lost cluster stops the command."""
 
 import os
 import socket

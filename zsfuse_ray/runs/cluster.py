@@ -16,8 +16,7 @@ import ray.exceptions
 from ray.data import DataContext
 
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.errors import InputError, Stopped
-from zsfuse_ray.runs.stops import disk_problem
+from zsfuse_ray.errors import InputError, Stopped, disk_problem
 from zsfuse_ray.runs.watch import check_address, watch
 
 log = logging.getLogger(__name__)

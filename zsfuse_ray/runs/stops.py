@@ -1,25 +1,13 @@
 """What stops a run from outside, in one line: a full disk, an unreachable store, a lost cluster."""
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray.exceptions
 
-from zsfuse_ray.errors import InputError, RunError, Stopped, redact
+from zsfuse_ray.errors import InputError, RunError, Stopped, disk_problem, redact
 
-# Errors of a disk that no file of the archive can be blamed for, and the way out.
-DISK = {
-    errno.ENOSPC: "no space left on the disk; make room",
-    errno.EDQUOT: "the disk quota is used up; make room",
-    errno.EROFS: "the disk has become read-only; make it writable",
-}
-_WORDS = {
-    "No space left on device": errno.ENOSPC,
-    "Disk quota exceeded": errno.EDQUOT,
-    "Read-only file system": errno.EROFS,
-}
 # A line of the traceback of a task: an error of a disk, a store or the network.
 _OUTSIDE = re.compile(
     r"^[\w.]*(?:OSError|SourceError|PermissionError|FileNotFoundError|TimeoutError|Connection\w*Error)"
@@ -51,12 +39,3 @@ def stop(error: BaseException, uri: str) -> InputError | RunError:
     if isinstance(error, ray.exceptions.RayError):
         return Stopped(f"Ray lost a process or machine of the run: {' '.join(text.split())[:300]}")
     return Stopped(f"{uri}: {' '.join(text.split())[:300]}")
-
-
-def disk_problem(error: BaseException) -> str | None:
-    """What is wrong with the disk, and the way out, if that is what an error is about."""
-    number = getattr(error, "errno", None)
-    if number not in DISK:
-        text = str(error)
-        number = next((number for words, number in _WORDS.items() if words in text), None)
-    return DISK.get(number) if number is not None else None
