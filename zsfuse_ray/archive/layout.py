@@ -42,7 +42,7 @@ def clear(out: Output) -> None:
 
 
 def clear_unfinished_plan(out: Output) -> None:
-    """Delete what a run wrote of a plan that was killed before its last file, plan.json, if nothing else is there.
+    """Delete what a killed run wrote of a plan before its last file, plan.json, if nothing else is there.
 
     Files of another program stay.
     """

@@ -141,8 +141,8 @@ def _object_lock(out: Output) -> Iterator[None]:
 def _wait_for_others(out: Output, name: str, refresh: Callable[[], None]) -> None:
     """Return when this run's object is the only one of a living run; InputError if another run lives.
 
-    Each run writes its object before it lists, so that of two runs at least one sees the other. A run that was
-    killed on another machine no longer refreshes its object.
+    Each run writes its object before it lists, so that one of two runs sees the other at least. A run
+    that was killed on another machine no longer refreshes its object.
     """
     started, written, told = time.monotonic(), {}, False
     while True:

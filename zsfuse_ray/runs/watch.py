@@ -34,7 +34,7 @@ def check_address(address: str) -> None:
         why = _not_ray(f"{match[1]}:{port}")
     if why is not None:
         raise InputError(
-            f"no Ray cluster at {address} (--ray-address or RAY_ADDRESS): {why}; without it Ray is started here"
+            f"no Ray cluster at {address} (--ray-address or RAY_ADDRESS): {why}; without it, Ray starts here"
         )
 
 

@@ -247,12 +247,12 @@ def test_a_full_disk_is_not_the_fault_of_an_item(monkeypatch: pytest.MonkeyPatch
     item = {"item_id": 0, "recording_id": 0, "uri": "x.wav", "start_s": 0.0, "end_s": 1.0}
 
     def fails(*_: object) -> None:
-        raise error
+        raise OSError(number, "x")
 
     monkeypatch.setattr(stage, "decode_item", fails)
-    for error in (OSError(errno.ENOSPC, "x"), OSError(errno.EDQUOT, "x"), OSError(errno.EROFS, "x")):
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # noqa: B007 (used in fails)
         with pytest.raises(OSError, match="x"):
             stage._try_item(item, Segmentation(), 300.0, 1)
-    error = OSError(errno.EIO, "bad sector")
+    number = errno.EIO  # a bad sector
     outcome, _, segments = stage._try_item(item, Segmentation(), 300.0, 1)
     assert (outcome["stage"], segments) == ("decode", [])
