@@ -10,6 +10,9 @@ import s3fs
 
 from tests.jobs.jobs_support import lines, run_process, scored, speech, write_wav
 from tests.training.training_support import EMOTIONS, start, tones
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.folder import LOCK, Output
+from zsfuse_ray.runs.lock import locked
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,23 @@ def test_an_archive_in_an_object_store(store, s3):
     for secret in (s3["AWS_SECRET_ACCESS_KEY"], s3["AWS_ACCESS_KEY_ID"]):
         assert secret.encode() not in written
         assert secret not in again.stdout + again.stderr
+
+
+def test_one_run_at_a_time_writes_to_a_prefix(store, s3, monkeypatch):
+    files, _ = store
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    out = Output.open("s3://archive/locked")
+    with locked(out):
+        (name,) = (path for path in files.find("archive/locked") if LOCK in path)
+        with pytest.raises(InputError, match=r"another run .* is writing there"), locked(out):
+            pass
+        owner = json.loads(files.cat(name)) | {"pid": 2**22 + 1}  # of a process that has ended
+    files.pipe(f"archive/locked/{LOCK}-0-dead", json.dumps(owner).encode())
+    with locked(out):
+        pass
+    files.invalidate_cache()
+    assert not [path for path in files.find("archive/locked") if LOCK in path]
 
 
 @pytest.mark.parametrize(
