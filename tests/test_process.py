@@ -91,6 +91,31 @@ def test_a_run_error_prints_its_lines_and_exits_with_1(capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "s3://b/a: no answer\nerror: the run stopped\n")
 
 
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("out: no space left", "error: out: no space left; stopped; the same command resumes\n"),
+        (
+            "Traceback\nerror: a task failed",
+            "Traceback\nerror: a task failed; stopped; the same command resumes\n",
+        ),
+    ],
+)
+def test_a_stopped_run_exits_with_3_and_says_how_to_resume(message: str, printed: str) -> None:
+    program = f"""
+from zsfuse_ray.errors import Stopped
+from zsfuse_ray.process import run_job
+
+def main(argv):
+    raise Stopped({message!r})
+
+run_job(main, [])
+"""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", printed)
+
+
 def test_log_messages_of_the_package_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("zsfuse_ray.some.module")
 

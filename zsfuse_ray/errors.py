@@ -1,5 +1,6 @@
 """Errors shown to the user as messages, and the removal of secrets from them."""
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
@@ -17,12 +18,29 @@ _PLAIN = re.compile(r"[\w.,+-]{0,16}|\*\*\*")
 HIDDEN = "***"
 
 
+# Errors of a disk that no file of the archive can be blamed for, and the way out.
+_DISK = {
+    errno.ENOSPC: "no space left on the disk; make room",
+    errno.EDQUOT: "the disk quota is used up; make room",
+    errno.EROFS: "the disk has become read-only; make it writable",
+}
+_WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+}
+
+
 class InputError(ValueError):
     """A wrong option, label, path, model or file: a one-line message names it and the way out."""
 
 
 class RunError(RuntimeError):
     """A run that failed without a mistake in the command: the message gives the cause and what to do."""
+
+
+class Stopped(RunError):
+    """A run that a full disk, an outage or a lost cluster has stopped, and that can be resumed."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -118,3 +136,12 @@ def _secrets(uri: str) -> Iterator[str]:
     for secret in found:
         if len(secret) >= 4:  # a shorter one would remove parts of words
             yield from (secret, unquote(secret), unquote_plus(secret), quote(secret, safe=""))
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """What is wrong with the disk, and the way out, if that is what an error is about."""
+    number = getattr(error, "errno", None)
+    if number not in _DISK:
+        text = str(error)
+        number = next((number for words, number in _WORDS.items() if words in text), None)
+    return _DISK.get(number) if number is not None else None

@@ -9,7 +9,6 @@ from zsfuse_ray.archive.growth import Changes
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.config.score import ScoreConfig
-from zsfuse_ray.errors import InputError, RunError
 from zsfuse_ray.runs.folder import Output
 
 COUNTS = {
@@ -163,27 +162,6 @@ def test_a_label_on_nearly_all_speech_causes_a_warning(share: float, warned: boo
 
 def test_no_warning_if_nearly_all_speech_is_unsure() -> None:
     assert console.one_sided({"label_shares": {"sad": 0.02, "unsure": 0.98}}) is None
-
-
-def test_an_unreachable_store_is_reported_in_one_line() -> None:
-    import ray.exceptions
-
-    error = ray.exceptions.RayError("a long trace\nSourceError: s3://b/a.wav: no answer\n")
-    stopped = console.stopped(error)
-    assert isinstance(stopped, RunError)
-    assert str(stopped).splitlines() == [
-        "s3://b/a.wav: no answer",
-        "error: the run stopped; results so far are kept, and the same command resumes",
-    ]
-    assert "hunter2" not in str(console.stopped(ray.exceptions.RayError("at https://me:hunter2@h/a")))
-
-
-def test_an_input_error_in_a_task_is_returned_unchanged() -> None:
-    import ray.exceptions
-
-    error = ray.exceptions.RayError("a trace")
-    error.cause = InputError("--alm x: no")  # type: ignore[attr-defined]
-    assert console.stopped(error) is error.cause  # type: ignore[attr-defined]
 
 
 def test_untrained_models_cause_a_warning(caplog) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import ray
 
 from tests.archive.encoded_folders import BOTH, LABELLING, Small
 from zsfuse_ray.archive import label as module
+from zsfuse_ray.archive.each import each_part
 from zsfuse_ray.archive.label import Labelled, label, peak_memory_mb, stale_parts
 from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, TABLES, part_file
 from zsfuse_ray.archive.parts import LabelTask, label_part, state_name
@@ -176,4 +178,18 @@ def test_results_come_in_the_order_of_the_parts(task: LabelTask, own_ray: None) 
         time.sleep(0.5 / (1 + part.number))
         return part.number
 
-    assert list(module._each(slow, task, parts, own_ray=True)) == list(range(8))
+    assert list(each_part(slow, task, parts, own_ray=True)) == list(range(8))
+
+
+@pytest.mark.parametrize("name", [SEGMENTS, RECORDINGS, "rejects", LABELLED])
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-5]])
+def test_a_part_with_a_damaged_file_is_labelled_again(task: LabelTask, name: str, damage) -> None:
+    label(task, stale(task))
+    before = content(task)
+    path = next(path for path in before if f"/{name}/part-000001" in path)
+    Path(path).write_bytes(damage(before[path]))
+    left = Path(path).parent / f".{Path(path).name}.0123abcd.zsfuse.tmp"
+    left.write_bytes(b"PAR1")
+    assert [part.number for part in stale(task)] == [1]
+    label(task, stale(task))
+    assert content(task) == before

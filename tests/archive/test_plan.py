@@ -9,7 +9,7 @@ import pytest
 
 from tests.archive.growing_archives import config, content, grow, rows_of, write_wav
 from zsfuse_ray.archive import bundles
-from zsfuse_ray.archive.layout import PLAN, plan_file
+from zsfuse_ray.archive.layout import PASSES, PLAN, clear, plan_file
 from zsfuse_ray.archive.parts import planned_recordings
 from zsfuse_ray.archive.plan import open_plan, read_plan
 from zsfuse_ray.audio.probe import probe
@@ -211,3 +211,61 @@ def test_a_plan_with_secrets_is_private(tmp_path: Path, monkeypatch: pytest.Monk
     (row,) = planned_recordings(plan, plan.parts()[0]).to_pylist()
     assert (row["uri"], row["link"]) == ("https://h/a.wav?hdnts=***", "https://h/?jwt=***")
     assert b"hunter2" not in (tmp_path / "out" / "plan" / "plan.json").read_bytes()
+
+
+def plan_files(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "plan").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("state", ["whole", "cut", "empty", "folders", "temporary", "one"])
+def test_a_plan_without_its_last_file_is_made_again(
+    archive: Path, folder: Path, state: str, overwrite: bool
+) -> None:
+    """Killed between two of its files, by this version or one that wrote in another order."""
+    before, _ = grow(config(archive, folder))
+    (folder / PLAN).unlink()
+    for path in plan_files(folder):
+        content = path.read_bytes()
+        if state == "cut":
+            path.write_bytes(content[: len(content) // 2])
+        if state == "empty":
+            path.write_bytes(b"")
+        if state in ("folders", "temporary"):
+            path.unlink()
+        if state == "temporary":
+            (path.parent / f".{path.name}.0123abcd.zsfuse.tmp").write_bytes(content[:9])
+    if state == "one":
+        plan_files(folder)[0].unlink()
+    (folder / "plan/plan.json.tmp").write_text('{"versions": {"zs')
+    if overwrite:
+        clear(Output.open(str(folder)))
+    plan, changes = grow(config(archive, folder))
+    assert changes.new.tolist() == [0, 1, 2, 3]
+    assert rows_of(plan, "recordings") == rows_of(before, "recordings")
+    assert [path.name for path in plan_files(folder)] == [
+        "bundles.parquet",
+        "recordings.parquet",
+        "plan.json",
+    ]
+
+
+@pytest.mark.parametrize("name", ["plan/mine.txt", "plan/000/mine.parquet", "plan/000/recordings.parquet"])
+def test_another_programs_plan_is_not_touched(archive: Path, folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("mine")
+    for command in (lambda: grow(config(archive, folder)), lambda: clear(Output.open(str(folder)))):
+        with pytest.raises(InputError, match="plan exists, but no run wrote it"):
+            command()
+    assert (folder / name).read_text() == "mine"
+
+
+def test_a_run_whose_plan_was_lost_starts_over_with_overwrite(archive: Path, folder: Path) -> None:
+    grow(config(archive, folder))
+    out = Output.open(str(folder))
+    out.write_json(PASSES, {"versions": {"zsfuse_ray": "0"}})
+    (folder / PLAN).unlink()
+    with pytest.raises(InputError, match="use another --output or --overwrite"):
+        grow(config(archive, folder))
+    clear(out)
+    assert not list(folder.iterdir())

@@ -118,12 +118,12 @@ def test_an_archive_without_segments(small: Small) -> None:
 def test_the_order_of_parts_and_files_has_no_effect(tmp_path: Path, monkeypatch) -> None:
     """A run on Ray samples parts as they finish, and an encoding that was resumed has other files."""
     found = []
-    each = module._each
+    each = module.each_part
     for name, at_once, backwards in (("a", 64, False), ("b", 1, True)):
         small = small_archive(tmp_path / name)
         monkeypatch.setattr(reading, "BUNDLES_AT_ONCE", at_once)
         if backwards:
-            monkeypatch.setattr(module, "_each", lambda *given: reversed(list(each(*given))))
+            monkeypatch.setattr(module, "each_part", lambda *given: reversed(list(each(*given))))
         task = task_of(small)
         labelled(task)
         found.append([*content(task).values()])

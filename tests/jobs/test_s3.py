@@ -13,7 +13,9 @@ from tests.jobs.jobs_support import lines, run_process, scored, speech, write_wa
 from tests.training.training_support import EMOTIONS, start, tones
 from zsfuse_ray.audio.files import list_files
 from zsfuse_ray.audio.sources import open_audio
-from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.errors import InputError
+from zsfuse_ray.runs.folder import LOCK, Output
+from zsfuse_ray.runs.lock import locked
 
 ODD = "a [1]*#b%20c?é;::名"
 TABLES = ("segments", "rejects")
@@ -92,6 +94,23 @@ def test_object_names_are_taken_as_they_are(store, monkeypatch):
         assert out.files("x") == [out.path("x/y")]
         out.delete("x")
     assert [row["uri"] for row in list_files("s3://archive/odd*/c*.wav")] == ["s3://archive/odd [x]/c#3.wav"]
+
+
+def test_one_run_at_a_time_writes_to_a_prefix(store, s3, monkeypatch):
+    files, _ = store
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    out = Output.open("s3://archive/locked")
+    with locked(out):
+        (name,) = (path for path in files.find("archive/locked") if LOCK in path)
+        with pytest.raises(InputError, match=r"another run .* is writing there"), locked(out):
+            pass
+        owner = json.loads(files.cat(name)) | {"pid": 2**22 + 1}  # of a process that has ended
+    files.pipe(f"archive/locked/{LOCK}-0-dead", json.dumps(owner).encode())
+    with locked(out):
+        pass
+    files.invalidate_cache()
+    assert not [path for path in files.find("archive/locked") if LOCK in path]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("zsfuse_ray.runs.cluster.check_address", lambda address: None)
+    monkeypatch.setattr("zsfuse_ray.runs.cluster.watch", lambda own_ray: None)
     monkeypatch.setattr(os, "environ", {"RAY_AUTH_MODE": "token"})
     return arguments
 

@@ -1,11 +1,8 @@
 """Messages of a run over an archive: models and changes at the start, results at the end."""
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import ray.exceptions
 
 from zsfuse_ray.archive.describe import model_specs
 from zsfuse_ray.archive.estimate import encoded_bytes
@@ -16,7 +13,6 @@ from zsfuse_ray.archive.prior import prior_lines
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.errors import InputError, RunError, redact
 from zsfuse_ray.method.labels import UNSURE, dropped_warning
 from zsfuse_ray.models.catalog import UNTRAINED, quality
 from zsfuse_ray.runs.progress import duration
@@ -108,15 +104,6 @@ def bytes_text(size: float) -> str:
         if size < 1000:
             return f"{size:.3g} {unit}"
     return f"{size / 1000:.3g} TB"
-
-
-def stopped(error: ray.exceptions.RayError) -> InputError | RunError:
-    """The error that stopped a run: one line if the store was unreachable, else Ray's own message."""
-    if isinstance(cause := getattr(error, "cause", None), InputError):
-        return cause
-    outage = re.search(r"SourceError: (.+)", str(error))
-    what = outage.group(1) if outage else redact(str(error))
-    return RunError(f"{what}\nerror: the run stopped; results so far are kept, and the same command resumes")
 
 
 def print_result(result: RunResult, max_reject_rate: float) -> int:

@@ -4,9 +4,6 @@ import logging
 import os
 from typing import Any
 
-import ray.exceptions
-
-from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import check_labels, make_labelling, model_specs
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
@@ -24,11 +21,13 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import named_in_data, parse_spec
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.lock import holds_output
 from zsfuse_ray.runs.ownership import claim
 
 log = logging.getLogger(__name__)
 
 
+@holds_output
 def label_table(config: ScoreConfig, preset: str) -> RunResult:
     """Label an embedding table. InputError or RunError if that fails before the tables are complete."""
     table = open_table(str(config.embeddings))
@@ -80,10 +79,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         config.normalise,
         prior=config.wanted_prior,
     )
-    try:
-        return end_run(config, task, stale, run, Spent(), own_ray)
-    except ray.exceptions.RayError as error:
-        raise console.stopped(error) from None
+    return end_run(config, task, stale, run, Spent(), own_ray)
 
 
 def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:

@@ -9,10 +9,14 @@ import ray
 
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode, add_pass, begun_passes, lacking
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.settle import settle
 from zsfuse_ray.archive.wanted import encoding_options, to_encode
 from zsfuse_ray.config.score import RunConfig
+from zsfuse_ray.errors import Stopped
 from zsfuse_ray.runs import cluster, tally
 from zsfuse_ray.runs.progress import Progress, watched
+
+MOST_TRIES = 3  # passes until every bundle is in a whole file
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,20 @@ def _encode(
     started = time.monotonic()
     counts = tally.start_tally()
     hours = sum(plan.increments[n].hours for n in one.increments)
-    earlier = hours * _share_done(encoded, plan, one)
+    bundles = sum(plan.increments[n].bundles for n in one.increments)
+    done = settle(plan, one, own_ray)
+    earlier = hours * done / max(1, bundles)
     cores = cluster.cores() if own_ray else None
-    with watched(
-        Progress("encoded", hours, "h", earlier),
-        lambda: earlier + tally.sums(counts)["planned_s"] / 3600,
-    ):
-        run_pass(config, plan.out, plan, one, tasks, pools, cores, counts)
+    tries = 0
+    while done < bundles:
+        if tries == MOST_TRIES:
+            raise Stopped(f"{bundles - done} of {bundles} bundles are missing in {plan.out.uri}/{one.path}")
+        with watched(
+            Progress("encoded", hours, "h", earlier),
+            lambda: earlier + tally.sums(counts)["planned_s"] / 3600,
+        ):
+            run_pass(config, plan.out, plan, one, tasks, pools, cores, counts)
+        done, tries = settle(plan, one, own_ray), tries + 1
     encoded = encoded.with_pass(replace(one, complete=True))
     plan.out.delete(one.checkpoint)
     return encoded, Spent(
@@ -88,11 +99,3 @@ def _encode(
         sum(pool.min_size * (pool.num_gpus or 1) for pool in pools),
         "gpu" if pools[0].num_gpus else "cpu",
     )
-
-
-def _share_done(encoded: Encoded, plan: Plan, one: Pass) -> float:
-    """Share of a pass's bundles that an earlier, interrupted command has written."""
-    if not encoded.out.parquet_files(one.checkpoint):
-        return 0.0
-    done = encoded.out.dataset(one.checkpoint).count_rows()
-    return done / max(1, sum(plan.increments[n].bundles for n in one.increments))

@@ -3,28 +3,26 @@
 import resource
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import ray
-
 from zsfuse_ray import __version__
-from zsfuse_ray.archive.layout import LABELLED, PRIOR, TABLES
+from zsfuse_ray.archive.each import each_part
+from zsfuse_ray.archive.layout import LABELLED, PRIOR, RECORDINGS, SEGMENTS, TABLES, part_file
 from zsfuse_ray.archive.normalise import summed as summed_groups
 from zsfuse_ray.archive.parts import LabelTask, label_part, part_sums, state_name
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.prior import Sample, fit_prior, part_sample, with_biases
 from zsfuse_ray.archive.summaries import run_counts, summed
+from zsfuse_ray.archive.whole import is_cut_off
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
-from zsfuse_ray.runs import cluster
-from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.folder import REJECTS, Output
 from zsfuse_ray.runs.progress import Progress
 
 FEW_PARTS = 4  # labelled faster in this process than Ray starts
@@ -34,8 +32,31 @@ READERS = 16  # threads that read the counts of parts labelled before
 
 def stale_parts(out: Output, parts: Iterable[Part], digest: str) -> list[Part]:
     """The parts that are not labelled with this digest and their current recordings."""
-    names = {name.rsplit("/", 1)[-1] for name in out.files(LABELLED)}
-    return [part for part in parts if state_name(part, digest).rsplit("/", 1)[-1] not in names]
+    out.sweep("", "plan", *TABLES)  # of a killed command
+    names = {name.removeprefix(f"{out.root}/") for folder in TABLES for name in out.files(folder)}
+
+    def is_stale(part: Part) -> bool:
+        counts = state_name(part, digest)
+        if counts not in names or _counts(out, counts) is None:
+            return True
+        tables = [part_file(table, part.number) for table in (SEGMENTS, RECORDINGS, REJECTS)]
+        # embed writes no segments
+        return any(is_cut_off(out, out.path(name)) for name in tables if name in names) or bool(
+            set(tables[1:]) - names
+        )
+
+    with ThreadPoolExecutor(READERS) as readers:
+        parts = list(parts)
+        return [part for part, stale in zip(parts, readers.map(is_stale, parts), strict=True) if stale]
+
+
+def _counts(out: Output, name: str) -> dict[str, Any] | None:
+    """The counts of a labelled part; None if the file is missing or damaged."""
+    try:
+        content = out.read_json(name)
+    except InputError:
+        return None
+    return content["counts"] if content else None
 
 
 def clear_other_tables(out: Output, digest: str) -> None:
@@ -75,7 +96,7 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
         task = replace(task, labelling=with_biases(task.labelling, prior))
     total, peak, cpu_s = {}, 0.0, 0.0
     progress = Progress("labelled", len(stale), "parts")
-    for done, (counts, peak_mb, used_s) in enumerate(_each(_label_one, task, stale, own_ray), start=1):
+    for done, (counts, peak_mb, used_s) in enumerate(each_part(_label_one, task, stale, own_ray), start=1):
         total, peak, cpu_s = summed((total, counts)), max(peak, peak_mb), cpu_s + used_s
         progress.update(done)
     progress.end()
@@ -83,8 +104,8 @@ def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled
     labelled = {part.number for part in stale}
     others = [part for part in task.plan.parts() if part.number not in labelled]
     with ThreadPoolExecutor(READERS) as readers:
-        for content in readers.map(lambda part: task.out.read_json(state_name(part, task.digest)), others):
-            total = summed((total, content["counts"] if content else {}))
+        for counts in readers.map(lambda part: _counts(task.out, state_name(part, task.digest)), others):
+            total = summed((total, counts or {}))
     return Labelled(run_counts(total), total["effective_repetition"], prior, segments, peak, cpu_s)
 
 
@@ -133,33 +154,7 @@ def _each_of_all(
     """Results for all parts of the plan as they finish, with their progress. done_is: "summed" …"""
     parts = task.plan.parts()
     progress = Progress(done_is, len(parts), "parts")
-    for done, found in enumerate(_each(function, task, parts, own_ray), start=1):
+    for done, found in enumerate(each_part(function, task, parts, own_ray), start=1):
         yield found
         progress.update(done)
     progress.end()
-
-
-def _each(
-    function: Callable[[LabelTask, Part], T], task: LabelTask, parts: list[Part], own_ray: bool
-) -> Iterator[T]:
-    """Results for parts, in their order: from Ray tasks if Ray is running, else from this process.
-
-    In order, because sums of floats depend on it.
-    """
-    if not ray.is_initialized() or len(parts) <= 1:
-        for part in parts:
-            yield function(task, part)
-        return
-    work, shared = ray.remote(num_cpus=1)(function), ray.put(task)
-    # a local Ray has more logical CPUs than the machine has cores
-    at_once = cluster.cores() if own_ray else max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    waiting, running, unread = iter(parts), [], deque()
-    while True:
-        for part in islice(waiting, at_once - len(running)):
-            running.append(work.remote(shared, part))
-            unread.append(running[-1])
-        if not unread:
-            return
-        _, running = ray.wait(running)
-        while unread and unread[0] not in running:
-            yield ray.get(unread.popleft())

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
-import ray.exceptions
 
 from zsfuse_ray.archive import console
 from zsfuse_ray.archive.describe import check_labels, make_labelling
@@ -24,6 +23,7 @@ from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models, warm_decoders
 from zsfuse_ray.archive.schemas import kind_of
+from zsfuse_ray.archive.settle import encodes_damaged_again
 from zsfuse_ray.archive.wanted import (
     embed_digest,
     encoding_options,
@@ -38,6 +38,7 @@ from zsfuse_ray.config.embed import EmbedConfig
 from zsfuse_ray.config.score import ArchiveOptions, PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.lock import holds_output
 from zsfuse_ray.runs.ownership import refuse_other_config
 
 if TYPE_CHECKING:  # imports torch, which a driver does not need
@@ -59,6 +60,7 @@ class Planned:
     models: "Measured | None"
 
 
+@holds_output
 def plan(config: PlanConfig) -> Planned:
     """Write the plan of an archive, or extend it."""
     config.check_models()
@@ -82,6 +84,8 @@ def plan(config: PlanConfig) -> Planned:
     return Planned(made, None if cost is None else cost * made.total("hours") / cpus, measured)
 
 
+@holds_output
+@encodes_damaged_again
 def score(config: ScoreConfig, preset: str) -> RunResult:
     """Label an archive. InputError or RunError if that fails before the tables are complete."""
     folder = _look(config)
@@ -115,26 +119,25 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     if plan is not folder.plan:
         stale = stale_parts(folder.out, plan.parts(), digest)
     needed = sorted({part.increment for part in stale})
-    try:
-        encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)
-        counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
-        task = LabelTask(
-            plan,
-            encoded,
-            folder.out,
-            labelling,
-            keys,
-            repeats,
-            counted,
-            digest,
-            config.normalise,
-            prior=config.wanted_prior,
-        )
-        return end_run(config, task, stale, run, spent, own_ray)
-    except ray.exceptions.RayError as error:
-        raise console.stopped(error) from None
+    encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)
+    counted = repetitions(config, {"alm": repeats[keys["alm"]]} if "alm" in keys else {}, run["models"])
+    task = LabelTask(
+        plan,
+        encoded,
+        folder.out,
+        labelling,
+        keys,
+        repeats,
+        counted,
+        digest,
+        config.normalise,
+        prior=config.wanted_prior,
+    )
+    return end_run(config, task, stale, run, spent, own_ray)
 
 
+@holds_output
+@encodes_damaged_again
 def embed(config: EmbedConfig, preset: str) -> RunResult:
     """Encode an archive. InputError or RunError if that fails before all of it is encoded.
 
@@ -155,20 +158,17 @@ def embed(config: EmbedConfig, preset: str) -> RunResult:
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
     run = {} if folder.is_labelled else begin_run(config, preset, folder.out, facts, digest)
     everywhere = range(len(plan.increments))
-    try:
-        encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, everywhere, own_ray)
-        if folder.is_labelled:
-            log.info(f"{folder.out.uri} is encoded; its labels are unchanged until score runs again")
-            assert folder.run is not None
-            return RunResult(folder.out, folder.run)
-        for key, own in repeats.items():
-            run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
-        counted = repetitions(config, repeats, facts)
-        task = LabelTask(plan, encoded, folder.out, None, {}, repeats, counted, digest)
-        stale = stale_parts(folder.out, plan.parts(), digest)
-        return end_run(config, task, stale, run, spent, own_ray)
-    except ray.exceptions.RayError as error:
-        raise console.stopped(error) from None
+    encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, everywhere, own_ray)
+    if folder.is_labelled:
+        log.info(f"{folder.out.uri} is encoded; its labels are unchanged until score runs again")
+        assert folder.run is not None
+        return RunResult(folder.out, folder.run)
+    for key, own in repeats.items():
+        run["models"][key] |= {"audio_repeats": list(own)} if kind_of(key) == "alm" else {}
+    counted = repetitions(config, repeats, facts)
+    task = LabelTask(plan, encoded, folder.out, None, {}, repeats, counted, digest)
+    stale = stale_parts(folder.out, plan.parts(), digest)
+    return end_run(config, task, stale, run, spent, own_ray)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.layout import OURS, PLAN, plan_file
+from zsfuse_ray.archive.layout import OURS, PLAN, clear_unfinished_plan, has_lost_its_plan, plan_file
 from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
@@ -98,6 +98,10 @@ def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:
     InputError if it is of another archive, or another version wrote it.
     """
     plan = open_plan(out) if out.read_json(PLAN) is not None else None
+    if plan is None:
+        if has_lost_its_plan(out):
+            raise InputError(f"{out.uri}/{PLAN} is missing; use another --output or --overwrite")
+        clear_unfinished_plan(out)
     claim(out, record=PLAN, what="run", ours=OURS, decides=plan_identity(config), overwrite=False)
     return plan
 

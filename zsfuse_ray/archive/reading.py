@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.layout import PASSES
@@ -16,6 +14,7 @@ from zsfuse_ray.archive.packing import normalised, unpack_embeddings, unpack_val
 from zsfuse_ray.archive.passes import Encoded, Pass
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.schemas import OUTCOME, SPAN, kind_of, model_columns
+from zsfuse_ray.archive.whole import DamagedPass, read_bundles
 from zsfuse_ray.errors import InputError
 
 # Its functions are generated at import, so type checkers do not know them.
@@ -58,17 +57,17 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted, vectors: bool = Fals
     if not passes:  # no recording of the increment could be opened, so nothing was encoded
         return
     place = encoded.out.path(f"{passes[0].path}/part={part.number}")
-    files = sorted(encoded.out.parquet_files(f"{passes[0].path}/part={part.number}"))
-    columns = _columns(passes[0], wanted, vectors)
     try:
         gathered: list[pa.Table] = []
-        for n, file in enumerate(files, start=1):
-            with encoded.out.fs.open_input_file(file) as stream:
-                gathered.append(pq.ParquetFile(stream).read(columns))
-            if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
-                table = pa.concat_tables(gathered).combine_chunks()
-                yield _rows(encoded, part, wanted, vectors, passes, table)
+        for table in read_bundles(encoded, passes[0], part, _columns(passes[0], wanted, vectors)):
+            gathered.append(table)
+            if sum(map(len, gathered)) >= BUNDLES_AT_ONCE:
+                yield _rows(encoded, part, wanted, vectors, passes, pa.concat_tables(gathered))
                 gathered = []
+        if gathered:
+            yield _rows(encoded, part, wanted, vectors, passes, pa.concat_tables(gathered))
+    except DamagedPass:
+        raise
     except (LookupError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
         line = " ".join(str(error).split())
         raise InputError(
@@ -125,6 +124,7 @@ class _Piece:
 def _rows(
     encoded: Encoded, part: Part, wanted: Wanted, with_vectors: bool, passes: list[Pass], table: pa.Table
 ) -> Rows:
+    table = table.combine_chunks()
     items, segments = _flat(table, "items", OUTCOME), _flat(table, "segments", SPAN)
     n = len(segments)
     pieces = [_Piece(passes[0], table, items, n, None)]
@@ -168,11 +168,7 @@ def _piece(
     segments: pa.Table,
 ) -> _Piece:
     """The same bundles in another pass; its segments are the same unless decoding failed in one of them."""
-    files = encoded.out.parquet_files(f"{one.path}/part={part.number}")
-    same = pc.field("bundle_id").isin(bundles.combine_chunks())
-    table = ds.dataset(files, filesystem=encoded.out.fs, format="parquet").to_table(
-        columns=columns, filter=same
-    )
+    table = pa.concat_tables(read_bundles(encoded, one, part, columns, bundles.to_numpy()))
     order = pc.drop_null(pc.index_in(bundles, table["bundle_id"].combine_chunks()))
     table = table.take(order).combine_chunks()
     own = _flat(table, "segments", SPAN)

@@ -12,7 +12,7 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 import aiohttp
 
 from zsfuse_ray.audio.demo import demo_wav, is_demo
-from zsfuse_ray.errors import redact
+from zsfuse_ray.errors import disk_problem, redact
 from zsfuse_ray.stores import audio_filesystem, in_object_store, local_path
 
 BLOCK_BYTES = 1 << 20  # per remote read; s3fs would read 50 MiB for a header
@@ -175,6 +175,8 @@ def _retried(call: Callable[[], T], uri: str) -> T:
         except AudioError:
             raise
         except Exception as error:
+            if disk_problem(error) is not None:  # of this machine: a full temporary folder
+                raise
             failure, passing = _explain(error, uri)
             if failure is None:
                 raise

@@ -25,6 +25,7 @@ from zsfuse_ray.corpora.splits import folds
 from zsfuse_ray.models.catalog import revision_of
 from zsfuse_ray.runs.cluster import cores
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.lock import holds_output
 from zsfuse_ray.runs.provenance import git_revision, versions
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 JSON, PAGE = "benchmark.json", "benchmark.md"
 
 
+@holds_output
 def benchmark(config: BenchmarkConfig) -> str:
     """Measure, write the figures to ``output``, and return the page.
 

@@ -27,6 +27,7 @@ from zsfuse_ray.experiments.settings import Setting
 from zsfuse_ray.experiments.systems import Outcome, run_round
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.lock import holds_output
 from zsfuse_ray.runs.ownership import claim
 from zsfuse_ray.runs.provenance import git_revision, versions
 from zsfuse_ray.runs.result import Result
@@ -37,6 +38,7 @@ EVALUATION, PREDICTIONS = "evaluation.json", "predictions.parquet"
 OURS = (EVALUATION, PREDICTIONS, "evaluation.md", "figures", REJECTS)
 
 
+@holds_output
 def evaluate(config: EvaluateConfig, preset: str) -> Result:
     """Evaluate and write evaluation.json, predictions and rejects; the result's record is evaluation.json.
 

@@ -16,7 +16,8 @@ import ray.exceptions
 from ray.data import DataContext
 
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.errors import InputError
+from zsfuse_ray.errors import InputError, Stopped, disk_problem
+from zsfuse_ray.runs.watch import check_address, watch
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +56,20 @@ def connect(address: str | None, dashboard: bool = False, *, streams: bool = Fal
     for handler in logging.getLogger("ray.data").handlers:
         # only Ray's console handler: its log file and a calling program's handlers are unchanged
         if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
-            handler.setLevel(logging.ERROR)
+            handler.setLevel(logging.CRITICAL)  # what fails a run is reported, in one line, at its end
     DataContext.get_current().enable_progress_bars = False  # ours counts hours of audio
     # Ray's default, 32 processes, costs a small run ten seconds; one reads 128 footers at a time
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     if address := address or os.environ.get("RAY_ADDRESS"):
+        check_address(address)
         try:
             joined = _init(address=address, **quiet)
-        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            why = str(error).splitlines()[0]
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"no Ray cluster at {address} (one that requires a token needs RAY_AUTH_MODE=token): {why}"
             ) from None
+        watch(own_ray=False)
         if dashboard:
             _show_dashboard(joined.dashboard_url)
         return False
@@ -75,7 +78,11 @@ def connect(address: str | None, dashboard: bool = False, *, streams: bool = Fal
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # meant: one per core
     store = {"object_store_memory": STREAM_STORE_BYTES * own} if streams else {}
     cpus = own + OWN_STEPS + 1
-    started = _init(address="local", num_cpus=cpus, include_dashboard=dashboard, **store, **quiet)
+    try:
+        started = _init(address="local", num_cpus=cpus, include_dashboard=dashboard, **store, **quiet)
+    except OSError as error:
+        raise _cannot_start(error) from None
+    watch(own_ray=True)
     if dashboard:
         _show_dashboard(started.dashboard_url)
     return True
@@ -103,6 +110,17 @@ def _init(**options: Any) -> Any:
                     sys.stderr.write(line.decode(errors="replace"))
             if main:
                 signal.signal(signal.SIGTERM, handler)
+
+
+def _cannot_start(error: OSError) -> InputError | Stopped:
+    if (way := disk_problem(error)) is not None and "read-only" not in way:
+        return Stopped(f"Ray's temporary folder: {way}, or set RAY_TMPDIR to another")
+    why = " ".join(str(error).split())
+    if "AF_UNIX" in why:
+        return InputError(
+            f"TMPDIR or RAY_TMPDIR is too long for the sockets of Ray; set RAY_TMPDIR=/tmp ({why})"
+        )
+    return InputError(f"cannot start Ray, which writes to HOME and to RAY_TMPDIR, TMPDIR or /tmp: {why}")
 
 
 def _show_dashboard(url: str | None) -> None:

@@ -3,8 +3,9 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import table_filesystem
 
 REJECTS = "rejects"  # every job lists here what it could not read
+# Names that start with a dot, which readers of tables skip: files that are being written, and locks.
+TEMPORARY, LOCK = ".zsfuse.tmp", ".zsfuse-lock"
 
 
 @dataclass(frozen=True)
@@ -84,36 +87,39 @@ class Output:
         raise InputError(f"{self.uri}/{name} exists, but zsfuse_ray did not write it; use another --output")
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
-        """Write a JSON file; atomically on a local disk, so that a killed job leaves the old or new file."""
-        content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode()
-        temporary = f"{name}.tmp" if isinstance(self.fs, pafs.LocalFileSystem) else name
-        self._folder_of(name)
-        with self.fs.open_output_stream(self.path(temporary)) as file:
-            file.write(content)
-        if temporary != name:
-            self.fs.move(self.path(temporary), self.path(name))
-
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file."""
-        self._folder_of(name)
-        with self.fs.open_output_stream(self.path(name)) as file:
-            file.write(content)
+        """Write a JSON file."""
+        self.write_bytes(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode())
 
     def write_table(self, name: str, table: pa.Table, **options: Any) -> None:
         """Write one Parquet file, with options of pyarrow's `write_table`."""
-        self._folder_of(name)
-        pq.write_table(table, self.path(name), filesystem=self.fs, **options)
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, **options)
+        self.write_bytes(name, content.getvalue())
 
-    def write_tables(self, name: str, tables: Iterable[pa.Table]) -> None:
-        """Write tables of one schema to one Parquet file, one at a time; writes nothing without tables."""
-        self._folder_of(name)
-        with ExitStack() as open_files:
-            writer = None
-            for table in tables:
-                if writer is None:
-                    sink = open_files.enter_context(self.fs.open_output_stream(self.path(name)))
-                    writer = open_files.enter_context(pq.ParquetWriter(sink, table.schema))
-                writer.write_table(table)
+    def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
+        """Write a file as a whole: a killed job, or a full disk, leaves the old file or none."""
+        path = self.path(name)
+        folder, base = path.rsplit("/", 1)
+        self.fs.create_dir(folder, recursive=True)
+        if not isinstance(self.fs, pafs.LocalFileSystem):  # an object appears when its upload is complete
+            with self.fs.open_output_stream(path) as file:
+                file.write(content)
+            return
+        temporary = f"{folder}/.{base}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
+        try:
+            with self.fs.open_output_stream(temporary) as file:
+                file.write(content)
+            self.fs.move(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def sweep(self, *names: str) -> None:
+        """Delete the temporary files that a killed job has left directly in these folders."""
+        for name in names:
+            for file in self.fs.get_file_info(pafs.FileSelector(self.path(name), allow_not_found=True)):
+                if file.base_name.startswith(".") and file.base_name.endswith(TEMPORARY):
+                    self.fs.delete_file(file.path)
 
     @contextmanager
     def as_folder(self, name: str = "") -> Iterator[Path]:
@@ -154,6 +160,3 @@ class Output:
     def parquet_files(self, name: str) -> list[str]:
         """Paths of the Parquet files in a folder and its subfolders."""
         return [path for path in self.files(name) if path.endswith(".parquet")]
-
-    def _folder_of(self, name: str) -> None:
-        self.fs.create_dir(self.path(name).rsplit("/", 1)[0], recursive=True)

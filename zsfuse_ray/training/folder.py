@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 from pyarrow import fs as pafs
 
-from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.folder import LOCK, Output
 from zsfuse_ray.runs.ownership import claim
 
 RUN, REJECTS, METRICS, CARD = "training.json", "rejects.csv", "metrics.json", "README.md"
@@ -27,7 +27,7 @@ def earlier_run(out: Output, decides: Mapping[str, Any], overwrite: bool) -> dic
 def _names(out: Output) -> list[str]:
     files = out.fs.get_file_info(pafs.FileSelector(out.root, allow_not_found=True))
     return [
-        file.base_name for file in files if file.base_name
+        file.base_name for file in files if file.base_name and not file.base_name.startswith(LOCK)
     ]  # an object store may list a folder marker without a name
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-import ray.exceptions
 import ray.train
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -22,11 +21,12 @@ from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
 from zsfuse_ray.corpora.registry import licences
-from zsfuse_ray.errors import InputError, RunError, redact
+from zsfuse_ray.errors import InputError, RunError, Stopped, redact
 from zsfuse_ray.models.catalog import MODELS
 from zsfuse_ray.models.checkpoints.find import resolve
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.lock import holds_output
 from zsfuse_ray.runs.provenance import git_revision, versions
 from zsfuse_ray.runs.result import Result
 from zsfuse_ray.training.card import card
@@ -59,6 +59,7 @@ class TrainResult(Result):
         return self.record["best"]
 
 
+@holds_output
 def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     """Train a model. RunError if the training fails or too many clips are unreadable.
 
@@ -85,8 +86,8 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     out.write_json(RUN, run | {"status": "started"})
     try:
         stored = store_clips(table, rate, cluster.cores() if own_ray else None)
-    except (SourceError, ray.exceptions.RayError) as error:
-        raise RunError(f"error: the clips could not be decoded: {redact(str(error))[-500:]}") from None
+    except SourceError as error:
+        raise Stopped(f"the clips could not be decoded: {error}") from None
     _report_problems(table, stored, out, config)
     kept = np.flatnonzero(stored.samples > 0)
     table, stored = checked(table.take(pa.array(kept))), stored.keep(kept)
@@ -96,8 +97,7 @@ def train(config: TrainConfig, preset: str, command: str) -> TrainResult:
     try:
         result = _fit(config, table, stored, scaling, out)
     except TrainingFailedError as error:
-        stopped = "error: the training failed; run the same command again to resume from the last checkpoint"
-        raise RunError(f"{redact(_why(error))}\n{stopped}") from None
+        raise Stopped(f"{_why(error)}\nerror: the training failed, after its last checkpoint") from None
     if result.return_value is not None:
         raise InputError(result.return_value)
     best = save_best(config, table, result, out, command, decides, held_out)

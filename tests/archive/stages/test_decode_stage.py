@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -239,3 +240,19 @@ def test_silent_edges_of_windows_are_trimmed_in_every_item(tmp_path: Path, max_s
     margin = int(0.13 * rate)
     for _, _, samples in found[60.0]:
         assert not samples.any() or (samples[:margin].any() and samples[-margin:].any())
+
+
+def test_a_full_disk_is_not_the_fault_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as of the temporary folder for downloads; the item must not be rejected for it."""
+    item = {"item_id": 0, "recording_id": 0, "uri": "x.wav", "start_s": 0.0, "end_s": 1.0}
+
+    def fails(*_: object) -> None:
+        raise OSError(number, "x")
+
+    monkeypatch.setattr(stage, "decode_item", fails)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # noqa: B007 (used in fails)
+        with pytest.raises(OSError, match="x"):
+            stage._try_item(item, Segmentation(), 300.0, 1)
+    number = errno.EIO  # a bad sector
+    outcome, _, segments = stage._try_item(item, Segmentation(), 300.0, 1)
+    assert (outcome["stage"], segments) == ("decode", [])

@@ -16,7 +16,7 @@ from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
-from zsfuse_ray.errors import redact
+from zsfuse_ray.errors import disk_problem, redact
 
 MOST_TRIES = 3  # attempts at an item whose process dies; a lost spot machine may also be the cause
 OVERRUN_ITEMS = 2  # how far a recording may exceed the duration in its header, in items
@@ -69,6 +69,10 @@ def _try_item(
         return failure(error.reason, str(error)), 0, []
     except ImportError:  # a broken installation, not a broken file
         raise
+    except OSError as error:
+        if disk_problem(error) is not None:  # of this machine, such as a full temporary folder
+            raise
+        return failure(type(error).__name__, str(error)), 0, []
     except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
         return failure("decoder_error", f"{type(error).__name__}: {error}"), 0, []
     if cut_short:

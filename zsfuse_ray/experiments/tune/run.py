@@ -33,6 +33,7 @@ from zsfuse_ray.experiments.tune.written import written
 from zsfuse_ray.method.search import EXHAUSTIVE
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.runs.lock import holds_output
 from zsfuse_ray.runs.ownership import claim
 from zsfuse_ray.runs.provenance import git_revision, versions
 from zsfuse_ray.runs.result import Result
@@ -43,6 +44,7 @@ TUNE, TUNED = "tune.json", "tuned.yaml"
 OURS = (TUNE, TUNED, PLAN, CLIPS, "tune.md", "figures", TRIALS, BEST, LOGS, REJECTS)
 
 
+@holds_output
 def tune(config: TuneConfig, preset: str) -> Result:
     """Tune and write everything except the page and its figures; the result's record is tune.json.
 

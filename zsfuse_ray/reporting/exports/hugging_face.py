@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 
 import pyarrow as pa
 import yaml
@@ -29,9 +29,10 @@ def write(run: LabelledRun, out: Output) -> None:
 
     rest = tables()
     for n, first in enumerate(rest):
-        out.write_tables(f"data/train-{n:05}.parquet", chain([first], islice(rest, BATCHES_PER_FILE - 1)))
+        table = pa.concat_tables([first, *islice(rest, BATCHES_PER_FILE - 1)])
+        out.write_table(f"data/train-{n:05}.parquet", table)
     if not out.exists("data"):
-        out.write_tables("data/train-00000.parquet", [schema.empty_table()])
+        out.write_table("data/train-00000.parquet", schema.empty_table())
     files = [{"split": "train", "path": "data/train-*.parquet"}]
     licences = sorted({str(facts["licence"]) for facts in run.record["models"].values()})
     head = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]})
