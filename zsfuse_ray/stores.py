@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from fsspec.core import url_to_fs
+import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as pafs
 
@@ -25,7 +25,8 @@ def check_scheme(uri: str, is_stored: bool = False) -> str:
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     scheme = match[1] if match else "file"
     known = STORES if is_stored else STORES + READ_ONLY
-    is_chain = "://" in uri and "::" in uri  # fsspec's; a local name may contain "::"
+    # fsspec's chains of two places; a name may contain "::"
+    is_chain = "://" in uri and bool(re.search(r"^[^/]*::|::[A-Za-z][A-Za-z0-9+.-]*://", uri))
     if scheme not in (*known, "file") or is_chain:
         names = ", ".join(f"{name}://" for name in known)
         problem = f"{scheme}:// is not supported here" if is_stored else f"cannot read {scheme}://"
@@ -57,7 +58,9 @@ def audio_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     """
     if uri.startswith("gs://"):
         return _ArrowStore(_gcs(_READ_RETRIES_S)), uri.removeprefix("gs://")
-    return url_to_fs(uri, **options)
+    scheme = uri.partition("://")[0] if "://" in uri else "file"
+    fs = fsspec.filesystem(scheme, **options)  # not url_to_fs, which splits names at "::"
+    return fs, fs._strip_protocol(uri)
 
 
 class _ArrowStore(ArrowFSWrapper):

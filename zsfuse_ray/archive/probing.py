@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from zsfuse_ray.audio.decode import DecodeError, probe
+from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.isolated import probe
 from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.errors import redact

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
 from zsfuse_ray.archive.stages.decode import MOST_TRIES
-from zsfuse_ray.audio.decode import DecodeError, decode
+from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.isolated import ChildError, decode
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
@@ -96,7 +97,7 @@ def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
             if is_outage(clip["uri"], error):
                 raise
             problem = f"{error.reason}: {error}"
-        except ImportError:  # a broken installation is not the file's fault
+        except (ImportError, ChildError):  # a broken installation is not the file's fault
             raise
         except Exception as error:  # untrusted files can raise anything in a decoder
             problem = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:200]}"

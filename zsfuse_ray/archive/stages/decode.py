@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import DECODED
-from zsfuse_ray.audio.decode import DecodeError, decode
+from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.isolated import ChildError, decode
 from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
@@ -35,7 +36,7 @@ def decode_bundles(
         done, spans, audio = [], [], []
         for item in bundle["items"]:
             with attempt(item["item_id"]) as tries:
-                outcome, rate, segments = _try_item(item, how, item_s, tries)
+                outcome, rate, segments = try_item(item, how, item_s, tries)
             done.append(outcome)
             for segment, samples in segments:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
@@ -48,8 +49,8 @@ def decode_bundles(
     return pa.Table.from_pylist(rows, schema=DECODED)
 
 
-def _try_item(
-    item: dict[str, Any], how: Segmentation, item_s: float, tries: int
+def try_item(
+    item: dict[str, Any], how: Segmentation, item_s: float, tries: int = 1
 ) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
     """Try to decode an item: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
@@ -67,7 +68,7 @@ def _try_item(
         if is_outage(item["uri"], error):
             raise
         return failure(error.reason, str(error)), 0, []
-    except ImportError:  # a broken installation, not a broken file
+    except (ImportError, ChildError):  # a broken installation, not a broken file
         raise
     except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
         return failure(type(error).__name__, str(error)), 0, []
