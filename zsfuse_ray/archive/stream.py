@@ -3,8 +3,7 @@
 Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from ray.data.checkpoint import CheckpointConfig
 
 from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.stages.attempts import counted
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.segment import Segmentation
@@ -53,12 +53,14 @@ def run_pass(
         override_filesystem=out.fs,
         delete_checkpoint_on_success=False,
     )
+    ray.get(tally.keep.remote(out, one.attempts))
     try:
         rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=out.fs)
         rows = rows.repartition(target_num_rows_per_block=per_block)
         rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally)
         rows = encoded(rows, config, pools, tasks, tally=tally)
         rows.write_parquet(out.path(one.path), filesystem=out.fs, partition_cols=["part"])
+        ray.get(tally.settle.remote())
     finally:
         context.checkpoint_config = None
 
@@ -112,10 +114,4 @@ def encoded(
 
 def _decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
     """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
-
-    @contextmanager
-    def attempt(item_id: int) -> Iterator[int]:
-        yield ray.get(tally.begin.remote(item_id))
-        tally.end.remote(item_id)
-
-    return decode_bundles(batch, how, item_s, attempt)
+    return decode_bundles(batch, how, item_s, counted(tally))

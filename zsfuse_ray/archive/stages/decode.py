@@ -1,7 +1,5 @@
 """Decode items and detect speech in them: CPU tasks, one bundle at a time."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,23 +9,19 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import DECODED
+from zsfuse_ray.archive.stages.attempts import MOST_TRIES, Attempt, crashed, failure, uncounted
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.isolated import ChildError, decode
 from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError, is_outage
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
-from zsfuse_ray.errors import redact
 
-MOST_TRIES = 3  # attempts at an item whose process dies; a lost spot machine may also be the cause
 OVERRUN_ITEMS = 2  # how far a recording may exceed the duration in its header, in items
-
-# Context of one attempt at an item; yields the number of attempts so far that started and did not finish.
-Attempt = Callable[[int], AbstractContextManager[int]]
 
 
 def decode_bundles(
-    batch: pa.Table, how: Segmentation, item_s: float, attempt: Attempt = lambda item_id: nullcontext(1)
+    batch: pa.Table, how: Segmentation, item_s: float, attempt: Attempt = uncounted
 ) -> pa.Table:
     """Items of BUNDLE rows → DECODED: their segments and the segments' audio."""
     torch.set_num_threads(1)  # tasks run in parallel, one per core
@@ -55,24 +49,21 @@ def try_item(
     """Try to decode an item: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
     outcome["planned_s"] = item["end_s"] - item["start_s"]
-
-    def failure(reason: str, message: str) -> dict[str, Any]:
-        line = redact(" ".join(message.split()))[:300]
-        return outcome | {"stage": "decode", "reason": reason, "message": line}
-
-    if tries > MOST_TRIES:  # Ray would retry for ever
-        return failure("crashed", f"its decoding process died {MOST_TRIES} times"), 0, []
+    if tries > MOST_TRIES:
+        return outcome | crashed("decode"), 0, []
     try:
         outcome["audio_s"], rate, segments, cut_short = decode_item(item, how, item_s)
     except (DecodeError, SourceError) as error:
         if is_outage(item["uri"], error):
             raise
-        return failure(error.reason, str(error)), 0, []
+        return outcome | failure("decode", error.reason, str(error)), 0, []
     except (ImportError, ChildError):  # a broken installation, not a broken file
         raise
     except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
-        return failure(type(error).__name__, str(error)), 0, []
-    return failure("truncated", cut_short) if cut_short else outcome, rate, segments
+        return outcome | failure("decode", type(error).__name__, str(error)), 0, []
+    if cut_short:
+        outcome |= failure("decode", "truncated", cut_short)
+    return outcome, rate, segments
 
 
 def decode_item(
