@@ -113,7 +113,7 @@ def stopped(error: ray.exceptions.RayError) -> InputError | RunError:
     """The error that stopped a run: one line if the store was unreachable, else Ray's own message."""
     if isinstance(cause := getattr(error, "cause", None), InputError):
         return cause
-    outage = re.search(r"SourceError: (.+)", str(error))
+    outage = re.search(r"(?:SourceError|Outage): (.+)", str(error))
     what = outage.group(1) if outage else redact(str(error))
     return RunError(f"{what}\nerror: the run stopped; results so far are kept, and the same command resumes")
 

@@ -16,6 +16,7 @@ from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
 from zsfuse_ray.archive.probing import probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
+from zsfuse_ray.audio.outages import archive_root
 from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.runs.folder import Output
@@ -78,7 +79,7 @@ def extend_plan(
     rows = _with_columns_of(before, rows)
     first = int(before.total("recordings"))
     rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
-    headers = probe_all(rows.select(["recording_id", "uri"]))
+    headers = probe_all(rows.select(["recording_id", "uri"]), archive_root(config.input))
     rows = with_headers(rows, headers)
     if not before.increments and set(headers["reason"].to_pylist()) == {"not_a_recording"}:
         raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")

@@ -1,6 +1,7 @@
 """Read the headers of recordings."""
 
 import os
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -8,8 +9,9 @@ import pyarrow as pa
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.isolated import probe
 from zsfuse_ray.audio.manifest import PROBE
-from zsfuse_ray.audio.sources import SourceError, is_outage
-from zsfuse_ray.errors import redact
+from zsfuse_ray.audio.outages import Outage, unless_outage
+from zsfuse_ray.audio.sources import SourceError
+from zsfuse_ray.errors import RunError, redact
 
 # A file with one of these suffixes that is not audio is a failure; any other file is not a recording.
 AUDIO_SUFFIXES = frozenset((
@@ -36,16 +38,27 @@ PROBED = pa.schema(
 )
 
 
-def probe_all(uris: pa.Table) -> pa.Table:
-    """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many."""
-    if len(uris) <= PROBES_PER_TASK:
-        return probe_recordings(uris)  # faster than starting a task
+def probe_all(uris: pa.Table, root: str | None = None) -> pa.Table:
+    """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many.
+
+    root: as in `probe_recordings`. RunError if it does not answer.
+    """
+    try:
+        if len(uris) <= PROBES_PER_TASK:
+            return probe_recordings(uris, root)  # faster than starting a task; files are read in a child
+        return _probe_in_tasks(uris, root)
+    except Outage as error:  # one that comes from a task is of this class as well
+        line = str(error).strip().rpartition("Outage: ")[2]
+        raise RunError(f"{line}\nerror: the run stopped; the same command resumes") from None
+
+
+def _probe_in_tasks(uris: pa.Table, root: str | None) -> pa.Table:
     import ray.data  # lazy: a Labeller does not need Ray
 
     probed = (
         ray.data.from_arrow(uris)
         .repartition(target_num_rows_per_block=PROBES_PER_TASK)
-        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
+        .map_batches(partial(probe_recordings, root=root), batch_size=None, batch_format="pyarrow")
     )
     refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
     return pa.concat_tables(ray.get(refs)).sort_by("recording_id")
@@ -58,17 +71,20 @@ def with_headers(recordings: pa.Table, headers: pa.Table) -> pa.Table:
     return recordings
 
 
-def probe_recordings(batch: pa.Table) -> pa.Table:
-    """Headers of recordings: (recording_id, uri) → PROBED. Unreadable files get a reason instead."""
+def probe_recordings(batch: pa.Table, root: str | None = None) -> pa.Table:
+    """Headers of recordings: (recording_id, uri) → PROBED. Unreadable files get a reason instead.
+
+    root: of their archive, see `outages.archive_root`. Raises Outage if it does not answer.
+    """
     rows = []
     for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
         row: dict[str, Any] = {"recording_id": recording_id}
         try:
-            header = probe(uri)
+            header = unless_outage(partial(probe, uri), uri, root)
             row |= {name: getattr(header, name) for name in HEADER}
+        except Outage:
+            raise
         except (DecodeError, SourceError) as error:
-            if is_outage(uri, error):
-                raise
             row |= {"reason": error.reason, "message": redact(str(error))}
             if error.reason == "not_audio" and os.path.splitext(uri)[1].lower() not in AUDIO_SUFFIXES:
                 row["reason"] = "not_a_recording"

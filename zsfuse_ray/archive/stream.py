@@ -18,6 +18,7 @@ from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.stages.attempts import counted
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
+from zsfuse_ray.audio.outages import archive_root
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig
@@ -57,7 +58,7 @@ def run_pass(
     try:
         rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=out.fs)
         rows = rows.repartition(target_num_rows_per_block=per_block)
-        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally)
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, archive_root(config.input))
         rows = encoded(rows, config, pools, tasks, tally=tally)
         rows.write_parquet(out.path(one.path), filesystem=out.fs, partition_cols=["part"])
         ray.get(tally.settle.remote())
@@ -66,11 +67,16 @@ def run_pass(
 
 
 def decoded(
-    rows: ray.data.Dataset, how: Segmentation, item_s: float, own_cores: int | None, tally: Any
+    rows: ray.data.Dataset,
+    how: Segmentation,
+    item_s: float,
+    own_cores: int | None,
+    tally: Any,
+    root: str | None = None,
 ) -> ray.data.Dataset:
-    """BUNDLE rows → DECODED, one task per core."""
+    """BUNDLE rows → DECODED, one task per core. root: as in `decode_bundles`."""
     return rows.map_batches(
-        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally),
+        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally, root=root),
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -112,6 +118,8 @@ def encoded(
     return rows
 
 
-def _decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
+def _decode_and_watch(
+    batch: pa.Table, how: Segmentation, item_s: float, tally: Any, root: str | None
+) -> pa.Table:
     """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
-    return decode_bundles(batch, how, item_s, counted(tally))
+    return decode_bundles(batch, how, item_s, counted(tally), root)

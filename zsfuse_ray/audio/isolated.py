@@ -101,7 +101,7 @@ class _Child:
         process, connection = self._process, self._connection
         assert process is not None
         assert connection is not None
-        answer: Any = None
+        answer: tuple[bool, Any, bool] | None = None
         try:
             connection.send_bytes(pickle.dumps(limit_s))
             connection.send_bytes(request)
@@ -117,8 +117,8 @@ class _Child:
         finally:  # also after an interrupt: a late answer must not be taken for that of the next call
             if answer is None or answer[2]:
                 self._end()
-        is_result, value, _ = answer
-        return is_result, value
+        assert answer is not None
+        return answer[0], answer[1]
 
     def _start(self) -> None:
         here, there = Pipe()

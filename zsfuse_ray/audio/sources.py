@@ -13,7 +13,7 @@ import aiohttp
 
 from zsfuse_ray.audio.demo import demo_wav
 from zsfuse_ray.errors import redact
-from zsfuse_ray.stores import audio_filesystem, in_object_store
+from zsfuse_ray.stores import audio_filesystem
 
 BLOCK_BYTES = 1 << 20  # per remote read; s3fs would read 50 MiB for a header
 MAX_COPY_BYTES = 2 << 30  # from servers without range requests
@@ -237,11 +237,3 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError, bool]:
     else:
         passing = status in (408, 425, 429) or status >= 500
     return SourceError("unreachable", f"cannot read {uri} ({detail})"), passing
-
-
-def is_outage(uri: str, error: AudioError) -> bool:
-    """Return whether the object store itself is unavailable, rather than one object in it.
-
-    This must stop a run, which can be resumed: as rejects, the remaining recordings would count as done.
-    """
-    return in_object_store(uri) and error.reason in ("unreachable", "denied")

@@ -69,6 +69,7 @@ MODELS = {
 }
 _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 
+LOWEST_RATE = 1000  # Hz, of a model's audio
 UNTRAINED = "untrained"  # a checkpoint with random weights, generated on demand, for tests and dry runs
 _WITH_UNTRAINED = ("clap", "dual", "classifier")
 
@@ -178,7 +179,10 @@ def quality(specs: Iterable[ModelSpec]) -> dict[str, Any] | None:
 def load(
     spec: ModelSpec, device: "str | torch.device" = "cpu", dtype: "torch.dtype | None" = None
 ) -> "AudioLanguageModel | Specialist":
-    """Return the model on the device, computing in dtype, by default float32 (weights are float32)."""
+    """Return the model on the device, computing in dtype, by default float32 (weights are float32).
+
+    InputError for a model with an impossible sampling rate, and as its family says.
+    """
     import torch
 
     checkpoint = spec.checkpoint
@@ -192,4 +196,9 @@ def load(
         from zsfuse_ray.models.plugins import check_model
 
         check_model(model, str(spec))
+    if not (isinstance(model.sample_rate, int) and model.sample_rate >= LOWEST_RATE):
+        raise InputError(
+            f"{spec}: its sampling rate is {model.sample_rate!r}, expected at least {LOWEST_RATE} Hz; see "
+            "sampling_rate in its preprocessor_config.json"
+        )
     return model

@@ -1,6 +1,7 @@
 """Decode items and detect speech in them: CPU tasks, one bundle at a time."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from zsfuse_ray.archive.schemas import DECODED
 from zsfuse_ray.archive.stages.attempts import MOST_TRIES, Attempt, crashed, failure, uncounted
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.isolated import ChildError, decode
+from zsfuse_ray.audio.outages import Outage, unless_outage
 from zsfuse_ray.audio.segment import Segment, Segmentation
-from zsfuse_ray.audio.sources import SourceError, is_outage
+from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
 
@@ -21,16 +23,23 @@ OVERRUN_ITEMS = 2  # how far a recording may exceed the duration in its header, 
 
 
 def decode_bundles(
-    batch: pa.Table, how: Segmentation, item_s: float, attempt: Attempt = uncounted
+    batch: pa.Table,
+    how: Segmentation,
+    item_s: float,
+    attempt: Attempt = uncounted,
+    root: str | None = None,
 ) -> pa.Table:
-    """Items of BUNDLE rows → DECODED: their segments and the segments' audio."""
+    """Items of BUNDLE rows → DECODED: their segments and the segments' audio.
+
+    root: of their archive, see `outages.archive_root`. Raises Outage if it does not answer.
+    """
     torch.set_num_threads(1)  # tasks run in parallel, one per core
     rows = []
     for bundle in batch.to_pylist():
         done, spans, audio = [], [], []
         for item in bundle["items"]:
             with attempt(item["item_id"]) as tries:
-                outcome, rate, segments = try_item(item, how, item_s, tries)
+                outcome, rate, segments = try_item(item, how, item_s, tries, root)
             done.append(outcome)
             for segment, samples in segments:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
@@ -44,7 +53,7 @@ def decode_bundles(
 
 
 def try_item(
-    item: dict[str, Any], how: Segmentation, item_s: float, tries: int = 1
+    item: dict[str, Any], how: Segmentation, item_s: float, tries: int = 1, root: str | None = None
 ) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
     """Try to decode an item: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
@@ -52,10 +61,12 @@ def try_item(
     if tries > MOST_TRIES:
         return outcome | crashed("decode"), 0, []
     try:
-        outcome["audio_s"], rate, segments, cut_short = decode_item(item, how, item_s)
+        outcome["audio_s"], rate, segments, cut_short = unless_outage(
+            partial(decode_item, item, how, item_s), item["uri"], root
+        )
+    except Outage:
+        raise
     except (DecodeError, SourceError) as error:
-        if is_outage(item["uri"], error):
-            raise
         return outcome | failure("decode", error.reason, str(error)), 0, []
     except (ImportError, ChildError):  # a broken installation, not a broken file
         raise
