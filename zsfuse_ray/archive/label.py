@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,10 +16,11 @@ import ray
 from zsfuse_ray import __version__
 from zsfuse_ray.archive.layout import LABELLED, PRIOR, TABLES
 from zsfuse_ray.archive.normalise import summed as summed_groups
-from zsfuse_ray.archive.parts import LabelTask, label_part, part_sums, state_name
-from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.archive.parts import AGAIN, LabelTask, label_part, part_sums, state_name
+from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.prior import Sample, fit_prior, part_sample, with_biases
 from zsfuse_ray.archive.summaries import run_counts, summed
+from zsfuse_ray.audio.outages import PASSING
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
@@ -36,6 +37,18 @@ def stale_parts(out: Output, parts: Iterable[Part], digest: str) -> list[Part]:
     """The parts that are not labelled with this digest and their current recordings."""
     names = {name.rsplit("/", 1)[-1] for name in out.files(LABELLED)}
     return [part for part in parts if state_name(part, digest).rsplit("/", 1)[-1] not in names]
+
+
+def recordings_to_try_again(out: Output, plan: Plan | None, run: Mapping[str, Any] | None) -> list[int]:
+    """Ids of recordings that failed in a finished run for reasons that may have ended; empty without one."""
+    if plan is None or run is None or run.get("status") != "complete":
+        return []
+    if not set(run["counts"]["rejects"]) & set(PASSING):
+        return []
+    names = [state_name(part, run["digest"]) for part in plan.parts()]
+    with ThreadPoolExecutor(READERS) as readers:
+        contents = list(readers.map(out.read_json, names))
+    return sorted(number for content in contents if content for number in content.get(AGAIN, ()))
 
 
 def clear_other_tables(out: Output, digest: str) -> None:

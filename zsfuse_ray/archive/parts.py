@@ -29,6 +29,7 @@ from zsfuse_ray.archive.summaries import (
     list_rejects,
     part_counts,
     summarise_recordings,
+    to_try_again,
 )
 from zsfuse_ray.errors import redact
 from zsfuse_ray.method.labelling import Labelling, label_columns
@@ -38,6 +39,7 @@ from zsfuse_ray.runs.folder import REJECTS, Output
 
 pc: Any = pyarrow.compute
 
+AGAIN = "try_again"  # in a part's file of counts: recordings that a later command tries again
 SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + index in the item
 # The columns that locate a segment; in the segments table the label follows the first three.
 PLACED = ("recording_uri", "start_s", "end_s", "speech_prob", "recording_id", "item_id", "segment_id")
@@ -101,7 +103,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     task.out.write_table(part_file(RECORDINGS, part.number), summary.drop_columns(["recording_id"]))
     task.out.write_table(part_file(REJECTS, part.number), rejects.drop_columns(["recording_id"]))
     task.out.write_json(
-        state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
+        state_name(part, task.digest),
+        {"versions": {"zsfuse_ray": __version__}, "counts": counts, AGAIN: to_try_again(rejects)},
     )
     return counts
 

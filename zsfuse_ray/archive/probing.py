@@ -9,7 +9,7 @@ import pyarrow as pa
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.isolated import probe
 from zsfuse_ray.audio.manifest import PROBE
-from zsfuse_ray.audio.outages import Outage, unless_outage
+from zsfuse_ray.audio.outages import Outage, answers, archive_root, unless_outage
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.errors import RunError, redact
 
@@ -38,27 +38,37 @@ PROBED = pa.schema(
 )
 
 
-def probe_all(uris: pa.Table, root: str | None = None) -> pa.Table:
+def probe_all(uris: pa.Table) -> pa.Table:
     """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many.
 
-    root: as in `probe_recordings`. RunError if it does not answer.
+    RunError if what holds a recording does not answer.
     """
     try:
         if len(uris) <= PROBES_PER_TASK:
-            return probe_recordings(uris, root)  # faster than starting a task; files are read in a child
-        return _probe_in_tasks(uris, root)
+            return probe_recordings(uris)  # faster than starting a task; files are read in a child
+        return _probe_in_tasks(uris)
     except Outage as error:  # one that comes from a task is of this class as well
-        line = str(error).strip().rpartition("Outage: ")[2]
-        raise RunError(f"{line}\nerror: the run stopped; the same command resumes") from None
+        raise _stopped(str(error).strip().rpartition("Outage: ")[2]) from None
 
 
-def _probe_in_tasks(uris: pa.Table, root: str | None) -> pa.Table:
+def check_root(archive: str, headers: pa.Table) -> None:
+    """RunError if recordings were not found because the folder of the archive is away."""
+    root = archive_root(archive)
+    if root and "not_found" in headers["reason"].to_pylist() and not answers(root):
+        raise _stopped(f"{redact(root)} does not answer: recordings that were listed in it are not found")
+
+
+def _stopped(line: str) -> RunError:
+    return RunError(f"{line}\nerror: the run stopped; the same command resumes")
+
+
+def _probe_in_tasks(uris: pa.Table) -> pa.Table:
     import ray.data  # lazy: a Labeller does not need Ray
 
     probed = (
         ray.data.from_arrow(uris)
         .repartition(target_num_rows_per_block=PROBES_PER_TASK)
-        .map_batches(partial(probe_recordings, root=root), batch_size=None, batch_format="pyarrow")
+        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
     )
     refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
     return pa.concat_tables(ray.get(refs)).sort_by("recording_id")
@@ -71,16 +81,16 @@ def with_headers(recordings: pa.Table, headers: pa.Table) -> pa.Table:
     return recordings
 
 
-def probe_recordings(batch: pa.Table, root: str | None = None) -> pa.Table:
+def probe_recordings(batch: pa.Table) -> pa.Table:
     """Headers of recordings: (recording_id, uri) → PROBED. Unreadable files get a reason instead.
 
-    root: of their archive, see `outages.archive_root`. Raises Outage if it does not answer.
+    Raises Outage if what holds a recording does not answer.
     """
     rows = []
     for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
         row: dict[str, Any] = {"recording_id": recording_id}
         try:
-            header = unless_outage(partial(probe, uri), uri, root)
+            header = unless_outage(partial(probe, uri), uri, None)
             row |= {name: getattr(header, name) for name in HEADER}
         except Outage:
             raise

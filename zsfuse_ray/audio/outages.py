@@ -66,6 +66,11 @@ def unless_outage(read: Callable[[], T], uri: str, root: str | None) -> T:
     return read()
 
 
+def answers(root: str) -> bool:
+    """Whether the root of an archive answers."""
+    return _state(root, root) == "answers"
+
+
 _WHAT = {"refuses": "refuses access", "silent": "does not answer", "gone": "is gone"}
 
 
@@ -121,7 +126,7 @@ def _state_of_store(uri: str, root: str | None) -> State:
         code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
         if not is_own and (code in _OF_OBJECT or type(cause).__name__ == "ParamValidationError"):
             return "answers"
-        refused = "Credential" in type(cause).__name__ or isinstance(
-            error, PermissionError | FileNotFoundError
-        )
-        return "refuses" if refused else "silent"
+        if code == "NoSuchBucket":
+            return "gone"
+        is_refusal = isinstance(error, PermissionError | FileNotFoundError)
+        return "refuses" if is_refusal or "Credential" in type(cause).__name__ else "silent"
