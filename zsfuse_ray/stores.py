@@ -2,21 +2,31 @@
 
 import os
 import re
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
+import pyarrow as pa
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact
+
+T = TypeVar("T")
 
 STORES = ("s3", "gs")  # object stores: read and written
 READ_ONLY = ("http", "https", "hf")
 # Limits of a request's retries in seconds; pyarrow's own is 15 minutes, also without any credentials.
 _READ_RETRIES_S = 5  # reads are retried here as well
 _TABLE_RETRIES_S = 60
+_TABLE_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_OVERLOADED = re.compile(
+    r"INTERNAL_FAILURE|SLOW_DOWN|SERVICE_UNAVAILABLE|NETWORK_CONNECTION|REQUEST_TIMEOUT|THROTTLING|UNAVAILABLE"
+    r"|HTTP status 5\d\d|response stream"
+)
 _GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # as in Google's client; an emulator needs no credentials
 
 
@@ -61,6 +71,21 @@ def audio_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     scheme = uri.partition("://")[0] if "://" in uri else "file"
     fs = fsspec.filesystem(scheme, **options)  # not url_to_fs, which splits names at "::"
     return fs, fs._strip_protocol(uri)
+
+
+def retried(call: Callable[[], T], fs: pafs.FileSystem) -> T:
+    """The result of one whole read or write of a table in a store, tried again while the store is overloaded.
+
+    pyarrow does not try a read again whose error message does not fit into the bytes that were asked for.
+    """
+    for wait in (*_TABLE_WAITS_S, None):
+        try:
+            return call()
+        except (OSError, pa.ArrowException) as error:
+            if wait is None or isinstance(fs, pafs.LocalFileSystem) or not _OVERLOADED.search(str(error)):
+                raise
+        time.sleep(wait)
+    raise AssertionError("unreachable: the last round returns or raises")
 
 
 class _ArrowStore(ArrowFSWrapper):

@@ -6,6 +6,7 @@ the labels depend on, so that listing one folder shows which parts need labellin
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -36,6 +37,7 @@ from zsfuse_ray.method.labelling import Labelling, label_columns
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
 from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.stores import retried
 
 pc: Any = pyarrow.compute
 
@@ -135,7 +137,7 @@ def planned_recordings(plan: Plan, part: Part) -> pa.Table:
     """The part's recordings that are not dropped, by id, with credentials removed from their URIs."""
     within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
     path = plan.out.path(plan_file(part.increment, "recordings"))
-    table = pq.read_table(path, filesystem=plan.out.fs, filters=within)
+    table = retried(lambda: pq.read_table(path, filesystem=plan.out.fs, filters=within), plan.out.fs)
     if part.dropped:
         table = table.filter(pc.invert(pc.is_in(table["recording_id"], pa.array(part.dropped, pa.int64()))))
     uris = pa.array([redact(uri) for uri in table["uri"].to_pylist()], pa.string())
@@ -148,7 +150,8 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
         return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
     path = plan.out.path(plan_file(part.increment, "bundles"))
     within = [("part", "=", part.number)]
-    rows = pq.read_table(path, columns=["items"], filesystem=plan.out.fs, filters=within)
+    read = partial(pq.read_table, path, columns=["items"], filesystem=plan.out.fs, filters=within)
+    rows = retried(read, plan.out.fs)
     flat = rows["items"].combine_chunks().flatten()
     items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})
     return items.filter(_kept(items["recording_id"], part)) if part.dropped else items

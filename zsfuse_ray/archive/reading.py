@@ -63,8 +63,8 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted, vectors: bool = Fals
     try:
         gathered: list[pa.Table] = []
         for n, file in enumerate(files, start=1):
-            with encoded.out.fs.open_input_file(file) as stream:
-                gathered.append(pq.ParquetFile(stream).read(columns))
+            content = pa.BufferReader(encoded.out.read_bytes(file))  # whole: it has a few bundles
+            gathered.append(pq.ParquetFile(content).read(columns))
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE or n == len(files):
                 table = pa.concat_tables(gathered).combine_chunks()
                 yield _rows(encoded, part, wanted, vectors, passes, table)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact
-from zsfuse_ray.stores import table_filesystem
+from zsfuse_ray.stores import retried, table_filesystem
 
 REJECTS = "rejects"  # every job lists here what it could not read
 
@@ -64,8 +64,7 @@ class Output:
         """Content of a JSON file, None if it does not exist. InputError if zsfuse_ray did not write it."""
         if not self.exists(name):
             return None
-        with self.fs.open_input_stream(self.path(name)) as file:
-            content = file.read()
+        content = self.read_bytes(self.path(name))
         try:
             value = json.loads(content)
             if "zsfuse_ray" in value["versions"]:
@@ -73,6 +72,15 @@ class Output:
         except (ValueError, KeyError, TypeError):
             pass  # reported below, like any other file that zsfuse_ray did not write
         raise InputError(f"{self.uri}/{name} exists, but zsfuse_ray did not write it; use another --output")
+
+    def read_bytes(self, path: str) -> bytes:
+        """All of a file, whose path is in the filesystem's form; tried again while a store is overloaded."""
+
+        def read() -> bytes:
+            with self.fs.open_input_stream(path) as file:
+                return file.read()
+
+        return retried(read, self.fs)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file; atomically on a local disk, so that a killed job leaves the old or new file."""
@@ -92,7 +100,7 @@ class Output:
     def write_table(self, name: str, table: pa.Table, **options: Any) -> None:
         """Write one Parquet file, with options of pyarrow's `write_table`."""
         self._folder_of(name)
-        pq.write_table(table, self.path(name), filesystem=self.fs, **options)
+        retried(lambda: pq.write_table(table, self.path(name), filesystem=self.fs, **options), self.fs)
 
     def write_tables(self, name: str, tables: Iterable[pa.Table]) -> None:
         """Write tables of one schema to one Parquet file, one at a time; writes nothing without tables."""
@@ -128,7 +136,7 @@ class Output:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or all of a folder."""
-        return self.dataset(name).to_table(columns=columns)
+        return retried(lambda: self.dataset(name).to_table(columns=columns), self.fs)
 
     def dataset(self, name: str) -> ds.Dataset:
         """A Parquet file or folder as a dataset, to be read in pieces."""
