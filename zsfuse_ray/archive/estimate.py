@@ -8,6 +8,7 @@ from zsfuse_ray.archive.layout import plan_file
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.room import where_there_is_room
+from zsfuse_ray.audio.isolated import warm_up
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.score import ArchiveOptions, PlanConfig
 
@@ -24,6 +25,7 @@ def seconds_per_hour(plan: Plan, config: ArchiveOptions) -> float | None:
     """Core seconds per hour of audio of decoding and voice activity detection, measured on one item."""
     from zsfuse_ray.archive.stages.decode import try_item  # lazy: imports torch
 
+    warm_up()
     for item in _some_items(plan):
         started = time.monotonic()
         try:

@@ -37,6 +37,11 @@ class ChildError(RuntimeError):
     """The child could not be started: a fault of the machine, never of a file."""
 
 
+def warm_up() -> None:
+    """Start the child, so that a measurement of calls does not include it."""
+    _CHILD.start()
+
+
 def probe(uri: str, *, timeout_s: float = PROBE_TIMEOUT_S) -> Probe:
     """`decode.probe` in the child. Raises DecodeError, also with the reasons crashed and out_of_memory,
     SourceError and ChildError."""
@@ -94,10 +99,7 @@ class _Child:
         raise DecodeError("crashed", f"reading it ended {CRASHES} processes ({why}): {uri}")
 
     def _ask(self, request: bytes, limit_s: float) -> tuple[bool, Any]:
-        if self._owner != os.getpid():  # none yet, or this process is a fork of its owner
-            self._process = self._connection = None
-        if self._process is None or self._connection is None or self._process.poll() is not None:
-            self._start()
+        self._start_if_needed()
         process, connection = self._process, self._connection
         assert process is not None
         assert connection is not None
@@ -119,6 +121,17 @@ class _Child:
                 self._end()
         assert answer is not None
         return answer[0], answer[1]
+
+    def start(self) -> None:
+        """Start the process, unless it runs."""
+        with self._lock:
+            self._start_if_needed()
+
+    def _start_if_needed(self) -> None:
+        if self._owner != os.getpid():  # none yet, or this process is a fork of its owner
+            self._process = self._connection = None
+        if self._process is None or self._connection is None or self._process.poll() is not None:
+            self._start()
 
     def _start(self) -> None:
         here, there = Pipe()

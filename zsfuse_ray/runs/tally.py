@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
 
@@ -65,7 +66,10 @@ class Tally:
 
     def keep(self, out: Output, name: str) -> None:
         """Continue the attempts in a JSON file, and keep it up to date until `settle`."""
-        saved = out.read_json(name)
+        try:
+            saved = out.read_json(name)
+        except InputError:  # cut off by a full disk: only counts are lost
+            saved = None
         self.attempts = Attempts(saved and saved.get("attempts"))
         self.saving = threading.Thread(target=self._save, args=(out, name), daemon=True)
         self.saving.start()
