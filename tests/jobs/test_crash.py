@@ -7,8 +7,8 @@ import pytest
 
 from tests.jobs.jobs_support import ROOT, run_process, speech, tables, write_wav
 
-# A sitecustomize module, which Python runs at every start: in Ray's workers, and in their children that decode,
-# opening one file is a crash.
+# A sitecustomize module, which Python runs at every start: in Ray's workers, and in their children that
+# decode, opening one file is a crash.
 DEADLY = """
 import builtins, os, signal, sys
 if any("default_worker" in word for word in sys.orig_argv):
