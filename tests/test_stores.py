@@ -25,6 +25,8 @@ from zsfuse_ray.stores import check_scheme
     "uri",
     [
         "s3://b/a",
+        "s3://b/a::b.wav",
+        "https://h/a::b.wav",
         "gs://b/a",
         "https://h/a.wav",
         "hf://d/a",

@@ -3,18 +3,22 @@
 import os
 import re
 import string
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import fsspec
+import pyarrow as pa
 from fsspec import get_filesystem_class
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact, redact_uri
+
+T = TypeVar("T")
 
 STORES = ("s3", "gs")  # object stores: read and written
 READ_ONLY = ("http", "https", "hf")
@@ -26,6 +30,11 @@ _S3_OPTIONS = frozenset((
 _IN_ADDRESSES = "".join(sorted(set(string.punctuation) - set('"<>')))
 _READ_RETRIES_S = 5  # reads are retried here as well
 _TABLE_RETRIES_S = 60
+_TABLE_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_OVERLOADED = re.compile(
+    r"INTERNAL_FAILURE|SLOW_DOWN|SERVICE_UNAVAILABLE|NETWORK_CONNECTION|REQUEST_TIMEOUT|THROTTLING|UNAVAILABLE"
+    r"|HTTP status 5\d\d|response stream"
+)
 _GCS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # as in Google's client; an emulator needs no credentials
 
 
@@ -131,6 +140,21 @@ def web_address(uri: str) -> str:
         authority = authority.encode("idna").decode()
     rest = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", rest)
     return f"{scheme}://{authority}{quote(rest, safe=_IN_ADDRESSES)}"
+
+
+def retried(call: Callable[[], T], fs: pafs.FileSystem) -> T:
+    """The result of one whole read or write of a table in a store, tried again while the store is overloaded.
+
+    pyarrow does not try a read again whose error message does not fit into the bytes that were asked for.
+    """
+    for wait in (*_TABLE_WAITS_S, None):
+        try:
+            return call()
+        except (OSError, pa.ArrowException) as error:
+            if wait is None or isinstance(fs, pafs.LocalFileSystem) or not _OVERLOADED.search(str(error)):
+                raise
+        time.sleep(wait)
+    raise AssertionError("unreachable: the last round returns or raises")
 
 
 class _ArrowStore(ArrowFSWrapper):

@@ -1,6 +1,9 @@
+import errno
 import http.server
+import io
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +23,8 @@ SIGNED = (
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `body` at /parts (with ranges), /whole (without), /flaky (fails twice); statuses at /403 …"""
+    """Serves `body` at /parts (with ranges), /whole (without), /endless (without its length either), /flaky
+    (fails twice) and, a byte at a time, at /slow (with ranges) and /slowest; statuses at /403 …"""
 
     body = b""
     failures = 0
@@ -50,17 +54,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(503)
             return
         body = self.body
-        if wanted and where != "whole":
+        if wanted and where not in ("whole", "endless", "slowest"):
             first, last = (int(end) for end in wanted.removeprefix("bytes=").split("-"))
             body = body[first : last + 1]
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{len(self.body)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        if where not in ("endless", "slowest"):
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
             try:
+                for place in range(len(body) if where.startswith("slow") else 0):
+                    self.wfile.write(body[place : place + 1])
+                    time.sleep(0.05)
                 self.wfile.write(body)
             except ConnectionError:
                 self.close_connection = True
@@ -93,7 +101,7 @@ def test_local_paths_and_file_uris(sound: Path) -> None:
             assert file.read(4) == b"RIFF"
 
 
-@pytest.mark.parametrize("where", ["parts", "whole", "flaky"])
+@pytest.mark.parametrize("where", ["parts", "whole", "endless", "flaky"])
 def test_http_slices_with_and_without_ranges(server: str, where: str) -> None:
     assert len(Handler.body) > 2 * sources.BLOCK_BYTES  # the end is not in the first read
     pcm = decode(f"{server}/{where}", 25, 26)
@@ -124,6 +132,58 @@ def test_a_refused_link_is_not_blamed_on_credentials(server: str) -> None:
     assert "signature may have expired" in str(caught.value)
     assert "403" in str(caught.value)
     assert "credentials" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["slow", "slowest"])
+def test_a_server_that_gives_a_byte_at_a_time_is_given_up(server: str, where: str, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "BLOCK_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(sources, "SLOWEST_AFTER_S", 0.4)
+    started = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        decode(f"{server}/{where}")
+    assert caught.value.reason == "timeout"
+    assert time.monotonic() - started < 3
+
+
+def test_a_file_that_cannot_be_read_any_more(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a bad sector or a stale mount: at its head and later."""
+
+    class Broken(io.FileIO):
+        broken_from = 0
+
+        def readinto(self, buffer) -> int:
+            if self.tell() >= self.broken_from:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().readinto(buffer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", lambda *_, **__: Broken(str(sound)))
+        for Broken.broken_from in (0, 1 << 20):
+            with pytest.raises(SourceError, match="Input/output error") as caught:
+                decode(str(sound))
+            assert caught.value.reason == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("demo:x", "not_found"),
+        ("demo:", "not_found"),
+        ("demo:-1", "not_found"),
+        ("demo:²", "not_found"),
+        ("hf://", "unreachable"),
+        ("hf://x", "unreachable"),
+        ("s3://", "unreachable"),
+        ("s3://bucket", "unreachable"),
+        ("https://", "unreachable"),
+        ("http://[/x", "unreachable"),
+        ("a\0.wav", "unreachable"),
+    ],
+)
+def test_what_is_no_address_of_a_file_is_a_source_error(uri: str, reason: str) -> None:
+    with pytest.raises(SourceError) as caught, open_audio(uri):
+        pass
+    assert caught.value.reason == reason
 
 
 def test_copy_size_is_limited(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
+import json
 import multiprocessing
+import shutil
 import tempfile
 
 import pytest
@@ -118,3 +120,12 @@ def test_listed_has_every_family():
             assert f"    {name}:{checkpoint}" in text
             if "FOLDER" not in checkpoint:
                 assert parse_spec(f"{name}:{checkpoint}", family.kind) == ModelSpec(name, checkpoint)
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 1, 2.5])
+def test_a_model_without_a_possible_sampling_rate_is_refused(tmp_path, rate):
+    folder = shutil.copytree(untrained.untrained("classifier"), tmp_path / "model")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling_rate": rate}))
+    with pytest.raises(InputError, match=f"sampling rate is {rate}"):
+        load(ModelSpec("classifier", str(folder)))

@@ -49,8 +49,10 @@ def print_changes(changes: Changes, prune: bool) -> None:
     parts = []
     if len(changes.new):
         parts.append(f"{len(changes.new):,} new")
-    if len(changes.changed):
-        parts.append(f"{len(changes.changed):,} changed")
+    if changed := len(changes.changed) - changes.again:
+        parts.append(f"{changed:,} changed")
+    if changes.again:
+        parts.append(f"{changes.again:,} that failed before are tried again")
     if len(changes.gone):
         parts.append(f"{len(changes.gone):,} gone ({'dropped' if prune else 'kept; --prune drops them'})")
     if parts:

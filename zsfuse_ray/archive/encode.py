@@ -92,7 +92,8 @@ def _encode(
             run_pass(config, plan.out, plan, one, tasks, pools, cores, counts)
         done, tries = settle(plan, one, own_ray), tries + 1
     encoded = encoded.with_pass(replace(one, complete=True))
-    plan.out.delete(one.checkpoint)
+    for name in (one.checkpoint, one.attempts):
+        plan.out.delete(name)
     return encoded, Spent(
         spent.audio_s + tally.sums(counts)["audio_s"],
         spent.wall_s + time.monotonic() - started,

@@ -8,7 +8,7 @@ from zsfuse_ray.archive.layout import plan_file
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.room import where_there_is_room
-from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.isolated import warm_up
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.score import ArchiveOptions, PlanConfig
 
@@ -23,14 +23,17 @@ LARGE_MODELS = 2 * (1024 + 1024)
 
 def seconds_per_hour(plan: Plan, config: ArchiveOptions) -> float | None:
     """Core seconds per hour of audio of decoding and voice activity detection, measured on one item."""
-    from zsfuse_ray.archive.stages.decode import decode_item  # lazy: imports torch
+    from zsfuse_ray.archive.stages.decode import try_item  # lazy: imports torch
 
+    warm_up()
     for item in _some_items(plan):
         started = time.monotonic()
         try:
-            decode_item(item, config.segmentation, config.item_s)
-        except (DecodeError, SourceError):
+            outcome, _, _ = try_item(item, config.segmentation, config.item_s)
+        except SourceError:
             continue  # the run will report it; try the next item
+        if outcome.get("reason") not in (None, "truncated"):
+            continue
         return 3600 * (time.monotonic() - started) / max(item["end_s"] - item["start_s"], 1e-3)
     return None
 

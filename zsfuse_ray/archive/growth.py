@@ -14,7 +14,7 @@ from zsfuse_ray.archive.bundles import bundle_items, cut_parts
 from zsfuse_ray.archive.layout import PLAN, plan_file
 from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
-from zsfuse_ray.archive.probing import probe_all, with_headers
+from zsfuse_ray.archive.probing import check_root, probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
 from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact, redact_uri
@@ -27,21 +27,25 @@ class Changes:
     """Differences between a listing and a plan.
 
     new, changed: rows of the listing; outdated: planned ids of the changed ones; gone: planned ids that are
-    not listed.
+    not listed. again: how many of the changed ones only failed and are to be tried again.
     """
 
     new: NDArray[np.int64]
     changed: NDArray[np.int64]
     outdated: NDArray[np.int64]
     gone: NDArray[np.int64]
+    again: int = 0
 
     def grows(self, prune: bool) -> bool:
         """Whether the plan needs a new increment."""
         return bool(len(self.new) + len(self.changed) + (len(self.gone) if prune else 0))
 
 
-def compare(plan: Plan | None, listing: pa.Table) -> Changes:
-    """Changes of an archive since it was planned; without a plan everything is new."""
+def compare(plan: Plan | None, listing: pa.Table, again: Sequence[int] = ()) -> Changes:
+    """Changes of an archive since it was planned; without a plan everything is new.
+
+    again: planned ids of recordings to be tried again, as if they had changed.
+    """
     keys, listed = (listing[name].to_numpy() for name in (KEY, VERSION))
     empty = np.empty(0, np.int64)
     known, version, ids = empty, empty, empty
@@ -61,9 +65,15 @@ def compare(plan: Plan | None, listing: pa.Table) -> Changes:
     planned_already = known[place] == keys if len(known) else np.zeros(len(keys), bool)
     differs = np.zeros(len(keys), bool)
     differs[planned_already] = version[place[planned_already]] != listed[planned_already]
+    failed = np.zeros(len(keys), bool)
+    failed[planned_already] = np.isin(ids[place[planned_already]], np.array(again, np.int64))
+    failed &= ~differs
+    differs |= failed
     gone = np.setdiff1d(ids, ids[place[planned_already]]) if len(known) else empty
     outdated = ids[place[differs]] if len(known) else empty
-    return Changes(np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone)
+    return Changes(
+        np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone, int(failed.sum())
+    )
 
 
 def extend_plan(
@@ -79,6 +89,7 @@ def extend_plan(
     first = int(before.total("recordings"))
     rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
     headers = probe_all(rows.select(["recording_id", "uri"]))
+    check_root(config.input, headers)
     rows = with_headers(rows, headers)
     reasons = set(headers["reason"].to_pylist())
     if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:

@@ -3,9 +3,10 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +14,12 @@ from zsfuse_ray import __version__
 from zsfuse_ray.archive.each import each_part
 from zsfuse_ray.archive.layout import LABELLED, PRIOR, RECORDINGS, SEGMENTS, TABLES, part_file
 from zsfuse_ray.archive.normalise import summed as summed_groups
-from zsfuse_ray.archive.parts import LabelTask, label_part, part_sums, state_name
-from zsfuse_ray.archive.plan import Part
+from zsfuse_ray.archive.parts import AGAIN, LabelTask, label_part, part_sums, state_name
+from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.prior import Sample, fit_prior, part_sample, with_biases
 from zsfuse_ray.archive.summaries import run_counts, summed
 from zsfuse_ray.archive.whole import is_cut_off
+from zsfuse_ray.audio.outages import PASSING
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.normalise import Sums
@@ -52,11 +54,27 @@ def stale_parts(out: Output, parts: Iterable[Part], digest: str) -> list[Part]:
 
 def _counts(out: Output, name: str) -> dict[str, Any] | None:
     """The counts of a labelled part; None if the file is missing or damaged."""
-    try:
-        content = out.read_json(name)
-    except InputError:
-        return None
+    content = _state(out, name)
     return content["counts"] if content else None
+
+
+def _state(out: Output, name: str) -> dict[str, Any] | None:
+    try:
+        return out.read_json(name)
+    except InputError:  # damaged: the part is labelled again
+        return None
+
+
+def recordings_to_try_again(out: Output, plan: Plan | None, run: Mapping[str, Any] | None) -> list[int]:
+    """Ids of recordings that failed in a finished run for reasons that may have ended; empty without one."""
+    if plan is None or run is None or run.get("status") != "complete":
+        return []
+    if not set(run["counts"]["rejects"]) & set(PASSING):
+        return []
+    names = [state_name(part, run["digest"]) for part in plan.parts()]
+    with ThreadPoolExecutor(READERS) as readers:
+        contents = list(readers.map(partial(_state, out), names))
+    return sorted(number for content in contents if content for number in content.get(AGAIN, ()))
 
 
 def clear_other_tables(out: Output, digest: str) -> None:

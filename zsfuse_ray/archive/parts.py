@@ -6,6 +6,7 @@ the labels depend on, so that listing one folder shows which parts need labellin
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -29,15 +30,18 @@ from zsfuse_ray.archive.summaries import (
     list_rejects,
     part_counts,
     summarise_recordings,
+    to_try_again,
 )
 from zsfuse_ray.errors import redact_uri
 from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
 from zsfuse_ray.runs.folder import REJECTS, Output
+from zsfuse_ray.stores import retried
 
 pc: Any = pyarrow.compute
 
+AGAIN = "try_again"  # in a part's file of counts: recordings that a later command tries again
 SEGMENTS_PER_ITEM = 1_000_000  # segment_id = item_id · this + index in the item
 # The columns that locate a segment; in the segments table the label follows the first three.
 PLACED = ("recording_uri", "start_s", "end_s", "speech_prob", "recording_id", "item_id", "segment_id")
@@ -104,7 +108,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     task.out.write_table(part_file(RECORDINGS, part.number), summary)
     task.out.write_table(part_file(REJECTS, part.number), rejects)
     task.out.write_json(
-        state_name(part, task.digest), {"versions": {"zsfuse_ray": __version__}, "counts": counts}
+        state_name(part, task.digest),
+        {"versions": {"zsfuse_ray": __version__}, "counts": counts, AGAIN: to_try_again(rejects)},
     )
     return counts
 
@@ -135,7 +140,7 @@ def planned_recordings(plan: Plan, part: Part) -> pa.Table:
     """The part's recordings that are not dropped, by id, with credentials removed from all URIs."""
     within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
     path = plan.out.path(plan_file(part.increment, "recordings"))
-    table = pq.read_table(path, filesystem=plan.out.fs, filters=within)
+    table = retried(lambda: pq.read_table(path, filesystem=plan.out.fs, filters=within), plan.out.fs)
     if part.dropped:
         table = table.filter(pc.invert(pc.is_in(table["recording_id"], pa.array(part.dropped, pa.int64()))))
     for place, field in enumerate(table.schema):
@@ -152,7 +157,8 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
         return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
     path = plan.out.path(plan_file(part.increment, "bundles"))
     within = [("part", "=", part.number)]
-    rows = pq.read_table(path, columns=["items"], filesystem=plan.out.fs, filters=within)
+    read = partial(pq.read_table, path, columns=["items"], filesystem=plan.out.fs, filters=within)
+    rows = retried(read, plan.out.fs)
     flat = rows["items"].combine_chunks().flatten()
     items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})
     return items.filter(_kept(items["recording_id"], part)) if part.dropped else items

@@ -55,6 +55,11 @@ class Pass:
         """The folder where Ray Data records which bundles are written, until the pass is complete."""
         return f"{ENCODED}/checkpoint-{self.folder}"
 
+    @property
+    def attempts(self) -> str:
+        """The file with the attempts at its inputs, until the pass is complete."""
+        return f"{ENCODED}/attempts-{self.folder}.json"
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -185,5 +190,5 @@ def drop_passes(encoded: Encoded) -> None:
     record = replace(encoded, passes=tuple(replace(one, dropped=True) for one in encoded.passes))
     record.write()
     for one in encoded.passes:
-        for name in (one.path, one.checkpoint):
+        for name in (one.path, one.checkpoint, one.attempts):
             encoded.out.delete(name)

@@ -13,7 +13,7 @@ from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import models_on_sample, seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
-from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
+from zsfuse_ray.archive.label import FEW_PARTS, recordings_to_try_again, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive, own_columns
 from zsfuse_ray.archive.parts import LabelTask
@@ -226,7 +226,8 @@ def _look(config: RunConfig) -> _Folder:
     there, encoded = read_plan(config, out), read_passes(out)
     if encoded is not None:
         refuse_other_config(out, encoded.config, encoding_options(config))
-    return _Folder(out, listing, there, compare(there, listing), encoded, run)
+    again = recordings_to_try_again(out, there, run)
+    return _Folder(out, listing, there, compare(there, listing, again), encoded, run)
 
 
 def _nothing_to_do(config: RunConfig, folder: _Folder) -> RunResult:

@@ -1,14 +1,17 @@
 """Read the headers of recordings."""
 
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from zsfuse_ray.audio.decode import DecodeError, probe
+from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.files import suffix
+from zsfuse_ray.audio.isolated import probe
 from zsfuse_ray.audio.manifest import PROBE
-from zsfuse_ray.audio.sources import SourceError, is_outage
-from zsfuse_ray.errors import redact
+from zsfuse_ray.audio.outages import Outage, answers, archive_root, unless_outage
+from zsfuse_ray.audio.sources import SourceError
+from zsfuse_ray.errors import RunError, redact
 
 # A file with one of these suffixes that is not audio is a failure; any other file is not a recording.
 AUDIO_SUFFIXES = frozenset((
@@ -36,9 +39,30 @@ PROBED = pa.schema(
 
 
 def probe_all(uris: pa.Table) -> pa.Table:
-    """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many."""
-    if len(uris) <= PROBES_PER_TASK:
-        return probe_recordings(uris)  # faster than starting a task
+    """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many.
+
+    RunError if what holds a recording does not answer.
+    """
+    try:
+        if len(uris) <= PROBES_PER_TASK:
+            return probe_recordings(uris)  # faster than starting a task; files are read in a child
+        return _probe_in_tasks(uris)
+    except Outage as error:  # one that comes from a task is of this class as well
+        raise _stopped(str(error).strip().rpartition("Outage: ")[2]) from None
+
+
+def check_root(archive: str, headers: pa.Table) -> None:
+    """RunError if recordings were not found because the folder of the archive is away."""
+    root = archive_root(archive)
+    if root and "not_found" in headers["reason"].to_pylist() and not answers(root):
+        raise _stopped(f"{redact(root)} does not answer: recordings that were listed in it are not found")
+
+
+def _stopped(line: str) -> RunError:
+    return RunError(f"{line}\nerror: the run stopped; the same command resumes")
+
+
+def _probe_in_tasks(uris: pa.Table) -> pa.Table:
     import ray.data  # lazy: a Labeller does not need Ray
 
     probed = (
@@ -58,16 +82,19 @@ def with_headers(recordings: pa.Table, headers: pa.Table) -> pa.Table:
 
 
 def probe_recordings(batch: pa.Table) -> pa.Table:
-    """Headers of recordings: (recording_id, uri) → PROBED. Unreadable files get a reason instead."""
+    """Headers of recordings: (recording_id, uri) → PROBED. Unreadable files get a reason instead.
+
+    Raises Outage if what holds a recording does not answer.
+    """
     rows = []
     for recording_id, uri in zip(batch["recording_id"].to_pylist(), batch["uri"].to_pylist(), strict=True):
         row: dict[str, Any] = {"recording_id": recording_id}
         try:
-            header = probe(uri)
+            header = unless_outage(partial(probe, uri), uri, None)
             row |= {name: getattr(header, name) for name in HEADER}
+        except Outage:
+            raise
         except (DecodeError, SourceError) as error:
-            if is_outage(uri, error):
-                raise
             row |= {"reason": error.reason, "message": redact(str(error), uri)}
             if error.reason == "not_audio" and suffix(uri) not in AUDIO_SUFFIXES:
                 row["reason"] = "not_a_recording"

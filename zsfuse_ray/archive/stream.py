@@ -3,8 +3,7 @@
 Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,8 @@ from ray.data.checkpoint import CheckpointConfig
 
 from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
+from zsfuse_ray.archive.stages.attempts import counted
+from zsfuse_ray.audio.outages import archive_root
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig
@@ -54,22 +55,29 @@ def run_pass(
         override_filesystem=inside,
         delete_checkpoint_on_success=False,
     )
+    ray.get(tally.keep.remote(out, one.attempts))
     try:
         rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside)
         rows = rows.repartition(target_num_rows_per_block=per_block)
-        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally)
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, archive_root(config.input))
         rows = encoded(rows, config, pools, tasks, tally=tally)
         rows.write_parquet(one.path, filesystem=inside, partition_cols=["part"])
+        ray.get(tally.settle.remote())
     finally:
         context.checkpoint_config = None
 
 
 def decoded(
-    rows: ray.data.Dataset, how: Segmentation, item_s: float, own_cores: int | None, tally: Any
+    rows: ray.data.Dataset,
+    how: Segmentation,
+    item_s: float,
+    own_cores: int | None,
+    tally: Any,
+    root: str | None = None,
 ) -> ray.data.Dataset:
-    """BUNDLE rows → DECODED, one task per core."""
+    """BUNDLE rows → DECODED, one task per core. root: as in `decode_bundles`."""
     return rows.map_batches(
-        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally),
+        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally, root=root),
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -123,13 +131,10 @@ class _Encoder:
         return self.encode(batch)
 
 
-def _decode_and_watch(batch: pa.Table, how: Segmentation, item_s: float, tally: Any) -> pa.Table:
+def _decode_and_watch(
+    batch: pa.Table, how: Segmentation, item_s: float, tally: Any, root: str | None
+) -> pa.Table:
     """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
     from zsfuse_ray.archive.stages.decode import decode_bundles  # lazy: imports torch, as _Encoder does
 
-    @contextmanager
-    def attempt(item_id: int) -> Iterator[int]:
-        yield ray.get(tally.begin.remote(item_id))
-        tally.end.remote(item_id)
-
-    return decode_bundles(batch, how, item_s, attempt)
+    return decode_bundles(batch, how, item_s, counted(tally), root)

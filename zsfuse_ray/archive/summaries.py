@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.schemas import segment_seed
+from zsfuse_ray.audio.outages import PASSING
 from zsfuse_ray.audio.rates import resampled_length
 from zsfuse_ray.method.amplify import Fill, effects
 from zsfuse_ray.method.labels import column
@@ -164,6 +165,13 @@ def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, su
     columns |= {name: table[name] for name in REJECT.names}
     carry(columns, source)
     return pa.table(columns)
+
+
+def to_try_again(rejects: pa.Table) -> list[int]:
+    """Ids of recordings whose failure may end by itself; one that was never there is not among them."""
+    passing = pc.is_in(rejects["reason"], pa.array(PASSING))
+    never_there = pc.and_(pc.equal(rejects["stage"], "probe"), pc.equal(rejects["reason"], "not_found"))
+    return sorted(set(rejects.filter(pc.and_not(passing, never_there))["recording_id"].to_pylist()))
 
 
 def part_counts(

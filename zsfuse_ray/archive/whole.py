@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import fs as pafs
 
 from zsfuse_ray.archive.layout import PASSES, plan_file
 from zsfuse_ray.archive.passes import Encoded, Pass
@@ -64,18 +63,14 @@ def read_bundles(
 
 def read_whole(out: Output, path: str, columns: Sequence[str], needed: Sequence[str] = ()) -> pa.Table | None:
     """Columns of a Parquet file; None if it was cut off, is damaged or lacks these or the needed columns."""
-    with out.fs.open_input_file(path) as stream:
-        try:
-            file = pq.ParquetFile(stream)
-            if not {*columns, *needed} <= set(file.schema_arrow.names):
-                return None
-            return file.read(list(columns))
-        except pa.ArrowInvalid:
+    content = out.read_bytes(path)  # whole: it has a few bundles
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        if not {*columns, *needed} <= set(file.schema_arrow.names):
             return None
-        except OSError as error:  # damaged content has no number; an object store's outages have none either
-            if error.errno is not None or not isinstance(out.fs, pafs.LocalFileSystem):
-                raise
-            return None
+        return file.read(list(columns))
+    except (pa.ArrowInvalid, OSError):  # from memory, so both are about the content
+        return None
 
 
 def is_cut_off(out: Output, path: str) -> bool:

@@ -13,11 +13,15 @@ import aiohttp
 
 from zsfuse_ray.audio.demo import demo_wav, is_demo
 from zsfuse_ray.errors import disk_problem, redact
-from zsfuse_ray.stores import audio_filesystem, in_object_store, local_path
+from zsfuse_ray.stores import audio_filesystem, local_path
 
 BLOCK_BYTES = 1 << 20  # per remote read; s3fs would read 50 MiB for a header
 MAX_COPY_BYTES = 2 << 30  # from servers without range requests
 RETRY_WAITS_S = (0.5, 1.0, 2.0)
+RETRY_WITHIN_S = 60.0  # what failed only after this long is not tried again: its caller has a deadline
+# Limits for a server that sends, but hardly anything: seconds for one block, and bytes per second of a copy.
+BLOCK_TIMEOUT_S = 120.0
+SLOWEST_COPY, SLOWEST_AFTER_S = 4096, 60.0
 
 _DENIED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 _NETWORK = {"aiohttp", "aiobotocore", "botocore", "fsspec", "httpcore", "httpx", "httpx2", "huggingface_hub"}
@@ -39,7 +43,10 @@ class AudioError(Exception):
 
 
 class SourceError(AudioError):
-    """A recording that cannot be fetched; the reason is not_found, denied, unreachable or too_large."""
+    """A recording that cannot be fetched.
+
+    The reason is not_found, denied, unreachable, timeout or too_large.
+    """
 
 
 @contextmanager
@@ -77,9 +84,7 @@ def _open_local(uri: str) -> IO[bytes]:
             raise _of_folder(uri, path)
         if kind != stat.S_IFREG:  # opening one may wait for ever, or do something
             raise SourceError("not_a_file", f"{_KINDS.get(kind, 'something')}, not a file: {uri}")
-        return open(
-            path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-        )
+        return io.BufferedReader(_LocalFile(path), BLOCK_BYTES >> 4)
     except (FileNotFoundError, NotADirectoryError):
         raise SourceError("not_found", f"no such file: {uri}") from None
     except PermissionError:
@@ -101,6 +106,42 @@ def _of_folder(uri: str, path: str) -> SourceError:
     return SourceError("unreachable", f"could not list the folder {uri} at first; run again to list it")
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """A file may have become a FIFO since its kind was looked at."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+class _LocalFile(io.RawIOBase):
+    """A file whose failing reads (a bad sector, a stale mount) are a SourceError."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._file: Any = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            raise SourceError("unreachable", f"cannot read {self._file.name}: {error}") from None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed and hasattr(self, "_file"):
+            self._file.close()
+        super().close()
+
+
 class _RemoteFile(io.RawIOBase):
     """An fsspec file whose reads are retried; a local copy if the server does not support range requests."""
 
@@ -110,14 +151,23 @@ class _RemoteFile(io.RawIOBase):
         self._file: Any = _retried(self._open, uri)
 
     def _open(self) -> IO[bytes]:
+        file = self._stream(BLOCK_BYTES, BLOCK_TIMEOUT_S)
+        return self._copy(file) if getattr(file, "size", None) is None else file
+
+    def _stream(self, block: int, timeout_s: float | None) -> IO[bytes]:
+        """The object as fsspec opens it; block 0: only to be read once, from its start to its end."""
         is_http = self._uri.startswith(("http://", "https://"))
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=15, sock_read=60)
         # a redirection may lead to a signed address
         client = {"timeout": timeout, "requote_redirect_url": False}
         options = {"client_kwargs": client} if is_http else {}
         fs, path = audio_filesystem(self._uri, **options)
-        file = fs.open(path, "rb", block_size=BLOCK_BYTES)
-        return file if file.seekable() else _copied(file, self._uri)
+        return fs.open(path, "rb", block_size=block)
+
+    def _copy(self, file: IO[bytes]) -> IO[bytes]:
+        """A local copy instead of a file in which one cannot seek."""
+        file.close()
+        return _copied(self._stream(0, None), self._uri)
 
     def _read(self, size: int) -> bytes:
         position = self._file.tell()
@@ -126,9 +176,7 @@ class _RemoteFile(io.RawIOBase):
         except ValueError as error:
             if "range requests" not in str(error):
                 raise
-        fs, path = audio_filesystem(self._uri)
-        parts, self._file = self._file, _copied(fs.open(path, "rb", block_size=0), self._uri)
-        parts.close()
+        self._file = self._copy(self._file)
         self._file.seek(position)
         return self._file.read(size)
 
@@ -157,6 +205,7 @@ class _RemoteFile(io.RawIOBase):
 
 def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
     copy = tempfile.TemporaryFile()  # noqa: SIM115 (returned open; it vanishes when closed)
+    started = time.monotonic()
     with stream:
         while block := stream.read(BLOCK_BYTES):
             if copy.tell() + len(block) > MAX_COPY_BYTES:
@@ -164,11 +213,16 @@ def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
                 limit = MAX_COPY_BYTES >> 30
                 raise SourceError("too_large", f"over {limit} GiB on a server without range requests: {uri}")
             copy.write(block)
+            took_s = time.monotonic() - started
+            if took_s > SLOWEST_AFTER_S and copy.tell() < SLOWEST_COPY * took_s:
+                copy.close()
+                raise SourceError("timeout", f"under {SLOWEST_COPY} bytes per second: {uri}")
     copy.seek(0)
     return copy
 
 
 def _retried(call: Callable[[], T], uri: str) -> T:
+    started = time.monotonic()
     for wait in (*RETRY_WAITS_S, None):
         try:
             return call()
@@ -178,16 +232,14 @@ def _retried(call: Callable[[], T], uri: str) -> T:
             if disk_problem(error) is not None:  # of this machine: a full temporary folder
                 raise
             failure, passing = _explain(error, uri)
-            if failure is None:
-                raise
-            if wait is None or not passing:
+            if wait is None or not passing or time.monotonic() - started > RETRY_WITHIN_S:
                 raise failure from None  # the cause's text may hold a signed URL
         time.sleep(wait)
     raise AssertionError("unreachable: the last round returns or raises")
 
 
-def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
-    """Return the error for the user (None: not an error of the source) and whether it may be transient."""
+def _explain(error: Exception, uri: str) -> tuple[SourceError, bool]:
+    """Return the error for the user and whether it may be transient."""
     chain: list[BaseException] = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
@@ -211,16 +263,13 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError | None, bool]:
     of_network = any(
         isinstance(e, OSError) or type(e).__module__.partition(".")[0] in _NETWORK for e in chain
     )
-    if not of_network and not isinstance(error, (ImportError, ValueError)):
-        return None, False
+    of_client = any(isinstance(e, aiohttp.ClientError) for e in chain)  # no connection, or no byte at all
+    if any(isinstance(e, TimeoutError) for e in chain) and not of_client:
+        slow = f"its server takes over {BLOCK_TIMEOUT_S:g} s for {BLOCK_BYTES} bytes"
+        return SourceError("timeout", f"{slow}: {uri}"), False
     detail = f"HTTP status {status}" if status else f"{name}: {detail}"
-    passing = of_network if status is None else status in (408, 425, 429) or status >= 500
+    if status is None:
+        passing = of_network and not isinstance(root, ValueError)  # ValueError: not an address at all
+    else:
+        passing = status in (408, 425, 429) or status >= 500
     return SourceError("unreachable", f"cannot read {uri} ({detail})"), passing
-
-
-def is_outage(uri: str, error: AudioError) -> bool:
-    """Return whether the object store itself is unavailable, rather than one object in it.
-
-    This must stop a run, which can be resumed: as rejects, the remaining recordings would count as done.
-    """
-    return in_object_store(uri) and error.reason in ("unreachable", "denied")

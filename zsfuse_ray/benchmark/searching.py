@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import model_specs
-from zsfuse_ray.audio.decode import decode
+from zsfuse_ray.audio.isolated import decode
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.benchmark.figures import Figure, extrapolated

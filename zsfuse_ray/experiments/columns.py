@@ -42,6 +42,7 @@ def encoded_clips(
     rejects: list[tuple[int, str, str, str]] = []
     parts: dict[str, list[NDArray[np.float32]]] = {}
     for row in encoded.to_pylist():
+        named = {item["item_id"] for item in row["items"] if item["stage"] == "encode"}  # by _failures
         values = _values(row, repeats, vectors)
         finite = np.ones(len(row["segments"]), bool)
         for array in values.values():
@@ -51,7 +52,7 @@ def encoded_clips(
         for segment, ok in zip(row["segments"], finite, strict=True):
             if ok:
                 places.append(segment["item_id"])
-            else:
+            elif segment["item_id"] not in named:
                 message = "a model returned non-finite values"
                 rejects.append((segment["item_id"], "encode", "not_finite", message))
         rejects += _failures(row)

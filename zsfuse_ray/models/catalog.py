@@ -12,12 +12,10 @@ whose name has one of the other forms.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from zsfuse_ray.errors import InputError, nearest
@@ -74,6 +72,7 @@ _DEFAULT_FAMILY: dict[Kind, str] = {"alm": "clap", "specialist": "classifier"}
 # Valid factors of an ALM's cosines. Published ones are 1 to 120; with others every posterior would be
 # uniform, or one label have all of it.
 SCALES = (0.01, 1000.0)
+LOWEST_RATE = 1000  # Hz, of a model's audio
 
 UNTRAINED = "untrained"  # a checkpoint with random weights, generated on demand, for tests and dry runs
 _WITH_UNTRAINED = ("clap", "dual", "classifier")
@@ -208,8 +207,11 @@ def load(
 def _check_numbers(model: "AudioLanguageModel | Specialist", name: str) -> None:
     """Raise InputError for a number of a loaded model with which all its results would be wrong."""
     rate = model.sample_rate
-    if not (isinstance(rate, Real) and 0 < rate < math.inf):
-        raise InputError(f"{name}: its sampling rate is {rate} Hz, expected one above 0")
+    if not (isinstance(rate, int) and rate >= LOWEST_RATE):
+        raise InputError(
+            f"{name}: its sampling rate is {rate} Hz, expected a whole number of at least {LOWEST_RATE}; see "
+            "sampling_rate in its preprocessor_config.json"
+        )
     scale = float(getattr(model, "scale", 1.0))  # only an ALM has one
     if not SCALES[0] <= scale <= SCALES[1]:  # also of NaN
         raise InputError(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from zsfuse_ray.errors import InputError, redact, redact_uri
-from zsfuse_ray.stores import table_filesystem
+from zsfuse_ray.stores import retried, table_filesystem
 
 REJECTS = "rejects"  # every job lists here what it could not read
 # Names that start with a dot, which readers of tables skip: files that are being written, and locks.
@@ -76,8 +76,7 @@ class Output:
         """Content of a JSON file, None if it does not exist. InputError if zsfuse_ray did not write it."""
         if not self.exists(name):
             return None
-        with self.fs.open_input_stream(self.path(name)) as file:
-            content = file.read()
+        content = self.read_bytes(self.path(name))
         try:
             value = json.loads(content)
             if "zsfuse_ray" in value["versions"]:
@@ -85,6 +84,15 @@ class Output:
         except (ValueError, KeyError, TypeError):
             pass  # reported below, like any other file that zsfuse_ray did not write
         raise InputError(f"{self.uri}/{name} exists, but zsfuse_ray did not write it; use another --output")
+
+    def read_bytes(self, path: str) -> bytes:
+        """All of a file, whose path is in the filesystem's form; tried again while a store is overloaded."""
+
+        def read() -> bytes:
+            with self.fs.open_input_stream(path) as file:
+                return file.read()
+
+        return retried(read, self.fs)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file."""
@@ -100,11 +108,16 @@ class Output:
         """Write a file as a whole: a killed job, or a full disk, leaves the old file or none."""
         path = self.path(name)
         folder, base = path.rsplit("/", 1)
-        self.fs.create_dir(folder, recursive=True)
-        if not isinstance(self.fs, pafs.LocalFileSystem):  # an object appears when its upload is complete
+
+        def upload() -> None:
+            self.fs.create_dir(folder, recursive=True)
             with self.fs.open_output_stream(path) as file:
                 file.write(content)
+
+        if not isinstance(self.fs, pafs.LocalFileSystem):  # an object appears when its upload is complete
+            retried(upload, self.fs)
             return
+        self.fs.create_dir(folder, recursive=True)
         temporary = f"{folder}/.{base}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
         try:
             with self.fs.open_output_stream(temporary) as file:
@@ -144,7 +157,7 @@ class Output:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or all of a folder."""
-        return self.dataset(name).to_table(columns=columns)
+        return retried(lambda: self.dataset(name).to_table(columns=columns), self.fs)
 
     def dataset(self, name: str) -> ds.Dataset:
         """A Parquet file or folder as a dataset, to be read in pieces."""

@@ -10,7 +10,7 @@ from zsfuse_ray.errors import InputError, RunError, Stopped, disk_problem, redac
 
 # A line of the traceback of a task: an error of a disk, a store or the network.
 _OUTSIDE = re.compile(
-    r"^[\w.]*(?:OSError|SourceError|PermissionError|FileNotFoundError|TimeoutError|Connection\w*Error)"
+    r"^[\w.]*(?:OSError|SourceError|Outage|PermissionError|FileNotFoundError|TimeoutError|Connection\w*Error)"
     r"(?:\(\w+\))?: (.+)",
     re.MULTILINE,
 )

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from ray.data import TaskPoolStrategy
 
 from zsfuse_ray.archive.stages.decode import MOST_TRIES
-from zsfuse_ray.audio.decode import DecodeError, decode
+from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.isolated import ChildError, decode
+from zsfuse_ray.audio.outages import Outage, unless_outage
 from zsfuse_ray.audio.resample import resample
-from zsfuse_ray.audio.sources import SourceError, is_outage
+from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.errors import redact
 from zsfuse_ray.runs.tally import start_tally
@@ -91,12 +93,13 @@ def _decode_batch(batch: pa.Table, sample_rate: int, tally: Any) -> pa.Table:
         try:
             if tries > MOST_TRIES:  # Ray would retry it forever
                 raise DecodeError("crashed", f"decoding it killed its process {MOST_TRIES} times")
-            pcm = decoded_clip(clip["uri"], clip["start_s"], clip["end_s"], sample_rate).tobytes()
+            read = partial(decoded_clip, clip["uri"], clip["start_s"], clip["end_s"], sample_rate)
+            pcm = unless_outage(read, clip["uri"], None).tobytes()
+        except Outage:
+            raise
         except (DecodeError, SourceError) as error:
-            if is_outage(clip["uri"], error):
-                raise
             problem = f"{error.reason}: {error}"
-        except ImportError:  # a broken installation is not the file's fault
+        except (ImportError, ChildError):  # a broken installation is not the file's fault
             raise
         except Exception as error:  # untrusted files can raise anything in a decoder
             problem = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:200]}"

@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import DECODED, encoded_schema, segment_seed
 from zsfuse_ray.archive.stages import encode as stage
+from zsfuse_ray.archive.stages.attempts import BUNDLE_TRIES, MOST_TRIES
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import parse_spec
 from zsfuse_ray.models.encoding import classify_clips, embed_clips
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.runs.tally import Attempts
 
 ALM, SPECIALIST = parse_spec("clap:untrained", "alm"), parse_spec("classifier:untrained", "specialist")
 OPTIONS = EncodeOptions("windows", "head", 20.0, "float32")
@@ -217,3 +220,94 @@ def test_gpu_and_cpu_outputs_match() -> None:
     for name in ("alm_embeddings", "specialist_logits", "specialist_vectors"):
         cpu, gpu = (np.frombuffer(row[name], np.float16).astype(float) for row in (here, there))
         np.testing.assert_allclose(gpu, cpu, atol=2e-3)
+
+
+class Poisoned:
+    """A model that fails for any batch with a clip of exactly this many samples, or for all."""
+
+    def __init__(self, model, samples: int | None, error: Exception) -> None:
+        self._model, self._samples, self._error = model, samples, error
+
+    def classify(self, clips):
+        if self._samples is None or any(len(clip) == self._samples for clip in clips):
+            raise self._error
+        return self._model.classify(clips)
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+
+def three_items() -> pa.Table:
+    """One bundle of three items, with a segment each at the model's rate."""
+    row = bundle(0, (16_000, 16_000, 16_000), 0)
+    for n, segment in enumerate(row["segments"]):
+        segment["item_id"] = 10 + n
+    outcome = {"recording_id": 0, "planned_s": 3.0, "audio_s": 3.0}
+    row["items"] = [outcome | {"item_id": 10 + n} for n in range(3)]
+    return pa.Table.from_pylist([row], schema=DECODED)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (ZeroDivisionError("in a\nlayer"), "failed"),
+    ],
+)
+def test_an_error_of_a_model_costs_one_item(error: Exception, reason: str) -> None:
+    both = actor()
+    whole = both(three_items()).to_pylist()[0]
+    second = three_items()["segments"][0].as_py()[1]["samples"]
+    both.models["specialist"] = Poisoned(both.models["specialist"], second, error)
+    row = both(three_items()).to_pylist()[0]
+    assert [item["reason"] for item in row["items"]] == [None, reason, None]
+    assert row["items"][1]["stage"] == "encode"
+    assert "\n" not in row["items"][1]["message"]
+    assert row["segments"] == whole["segments"]
+    for name in ("alm_embeddings", "specialist_logits", "specialist_vectors"):
+        values, expected = (np.frombuffer(one[name], np.float16) for one in (row, whole))
+        assert len(values) <= len(expected)
+        if name != "alm_embeddings":
+            values, expected = values.reshape(3, -1), expected.reshape(3, -1)
+            assert np.isnan(values[1]).all()
+            np.testing.assert_allclose(values[[0, 2]], expected[[0, 2]], atol=2e-3)
+    distinct, places = unpacked(row, "alm", both.models["alm"].dim, 2)
+    assert np.isnan(distinct[places[1]]).all()
+    assert np.isfinite(distinct[places[[0, 2]]]).all()
+
+
+def test_a_model_that_fails_for_all_audio_stops_the_run() -> None:
+    both = actor()
+    both.models["specialist"] = Poisoned(both.models["specialist"], None, ValueError("no such layer"))
+    with pytest.raises(ValueError, match="no such layer"):
+        both(three_items())
+
+
+def test_a_bundle_that_kills_its_encoder_loses_one_item() -> None:
+    """As Ray retries it: each death is an exception here that no stage catches."""
+
+    class Death(BaseException):
+        pass
+
+    both, attempts, deaths = actor(), Attempts(), 0
+    second = three_items()["segments"][0].as_py()[1]["samples"]
+    both.models["specialist"] = Poisoned(both.models["specialist"], second, Death())
+
+    @contextmanager
+    def attempt(key):
+        yield attempts.begin(key)
+        attempts.end(key)
+
+    both.attempt = attempt
+    while True:
+        try:
+            row = both(three_items()).to_pylist()[0]
+            break
+        except Death:
+            deaths += 1
+    assert deaths == BUNDLE_TRIES + MOST_TRIES
+    assert [item["reason"] for item in row["items"]] == [None, "crashed", None]
+    assert not attempts.begun
+    logits = np.frombuffer(row["specialist_logits"], np.float16).reshape(3, -1)
+    assert np.isnan(logits).any(axis=1).tolist() == [False, True, False]

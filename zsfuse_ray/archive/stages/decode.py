@@ -1,8 +1,7 @@
 """Decode items and detect speech in them: CPU tasks, one bundle at a time."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,31 +10,37 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import DECODED
-from zsfuse_ray.audio.decode import DecodeError, decode
+from zsfuse_ray.archive.stages.attempts import MOST_TRIES, Attempt, crashed, failure, uncounted
+from zsfuse_ray.audio.decode import DecodeError
+from zsfuse_ray.audio.isolated import ChildError, decode
+from zsfuse_ray.audio.outages import Outage, unless_outage
 from zsfuse_ray.audio.segment import Segment, Segmentation
-from zsfuse_ray.audio.sources import SourceError, is_outage
+from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.audio.trim import trimmed
 from zsfuse_ray.audio.vad import find_segments
-from zsfuse_ray.errors import disk_problem, redact
+from zsfuse_ray.errors import disk_problem
 
-MOST_TRIES = 3  # attempts at an item whose process dies; a lost spot machine may also be the cause
 OVERRUN_ITEMS = 2  # how far a recording may exceed the duration in its header, in items
-
-# Context of one attempt at an item; yields the number of attempts so far that started and did not finish.
-Attempt = Callable[[int], AbstractContextManager[int]]
 
 
 def decode_bundles(
-    batch: pa.Table, how: Segmentation, item_s: float, attempt: Attempt = lambda item_id: nullcontext(1)
+    batch: pa.Table,
+    how: Segmentation,
+    item_s: float,
+    attempt: Attempt = uncounted,
+    root: str | None = None,
 ) -> pa.Table:
-    """Items of BUNDLE rows → DECODED: their segments and the segments' audio."""
+    """Items of BUNDLE rows → DECODED: their segments and the segments' audio.
+
+    root: of their archive, see `outages.archive_root`. Raises Outage if it does not answer.
+    """
     torch.set_num_threads(1)  # tasks run in parallel, one per core
     rows = []
     for bundle in batch.to_pylist():
         done, spans, audio = [], [], []
         for item in bundle["items"]:
             with attempt(item["item_id"]) as tries:
-                outcome, rate, segments = _try_item(item, how, item_s, tries)
+                outcome, rate, segments = try_item(item, how, item_s, tries, root)
             done.append(outcome)
             for segment, samples in segments:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
@@ -48,35 +53,33 @@ def decode_bundles(
     return pa.Table.from_pylist(rows, schema=DECODED)
 
 
-def _try_item(
-    item: dict[str, Any], how: Segmentation, item_s: float, tries: int
+def try_item(
+    item: dict[str, Any], how: Segmentation, item_s: float, tries: int = 1, root: str | None = None
 ) -> tuple[dict[str, Any], int, list[tuple[Segment, NDArray[np.int16]]]]:
     """Try to decode an item: its OUTCOME, the sample rate, and its segments with their samples."""
     outcome = {"item_id": item["item_id"], "recording_id": item["recording_id"], "audio_s": 0.0}
     outcome["planned_s"] = item["end_s"] - item["start_s"]
-
-    def failure(reason: str, message: str) -> dict[str, Any]:
-        line = redact(" ".join(message.split()), item["uri"])[:300]
-        return outcome | {"stage": "decode", "reason": reason, "message": line}
-
-    if tries > MOST_TRIES:  # Ray would retry for ever
-        return failure("crashed", f"its decoding process died {MOST_TRIES} times"), 0, []
+    if tries > MOST_TRIES:
+        return outcome | crashed("decode"), 0, []
     try:
-        outcome["audio_s"], rate, segments, cut_short, note = decode_item(item, how, item_s)
+        outcome["audio_s"], rate, segments, cut_short, note = unless_outage(
+            partial(decode_item, item, how, item_s), item["uri"], root
+        )
+    except Outage:
+        raise
     except (DecodeError, SourceError) as error:
-        if is_outage(item["uri"], error):
-            raise
-        return failure(error.reason, str(error)), 0, []
-    except ImportError:  # a broken installation, not a broken file
+        return outcome | failure("decode", error.reason, str(error), item["uri"]), 0, []
+    except (ImportError, ChildError):  # a broken installation, not a broken file
         raise
     except OSError as error:
         if disk_problem(error) is not None:  # of this machine, such as a full temporary folder
             raise
-        return failure(type(error).__name__, str(error)), 0, []
+        return outcome | failure("decode", type(error).__name__, str(error), item["uri"]), 0, []
     except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
-        return failure("decoder_error", f"{type(error).__name__}: {error}"), 0, []
+        message = f"{type(error).__name__}: {error}"
+        return outcome | failure("decode", "decoder_error", message, item["uri"]), 0, []
     if cut_short:
-        return failure("truncated", cut_short), rate, segments
+        return outcome | failure("decode", "truncated", cut_short, item["uri"]), rate, segments
     return outcome | {"message": note}, rate, segments
 
 

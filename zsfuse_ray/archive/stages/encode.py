@@ -1,6 +1,7 @@
 """Encode segments with the models: actors on a GPU or a CPU."""
 
 import os
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import torch
 from zsfuse_ray.archive.packing import pack_embeddings, pack_values
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.schemas import DECODED, encoded_schema, kind_of, model_columns, segment_seed
+from zsfuse_ray.archive.stages.attempts import counted, failure, item_by_item, uncounted
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import same_as
@@ -31,12 +33,24 @@ class EncodeOptions:
     precision: Literal["auto", "float32", "bfloat16", "float16"]
 
 
+_Clip = tuple[dict[str, Any], torch.Tensor]  # a segment and its samples, int16
+
+
+@dataclass
+class _Outputs:
+    """Outputs for some segments: by model (embeddings, known repeats) or (logits, vectors)."""
+
+    of_models: dict[str, tuple[torch.Tensor, Any]]
+    inputs: int = 0
+
+
 class Encode:
     """Actor with loaded models: DECODED rows → the same rows with `encoded_schema`'s columns of its models.
 
     models: those of this actor, by their names in tables; every: the names of all models of the pass. With
     several pools, each passes the audio on; the last pool drops it, unless keep_audio, and reports each
-    bundle to the tally.
+    bundle to the tally. Bundles whose encoding fails or kills the actor are encoded item by item, to find
+    the one to reject.
     """
 
     def __init__(
@@ -68,8 +82,11 @@ class Encode:
         if not last or keep_audio:
             self.schema = self.schema.append(DECODED.field("pcm"))
         self.tally = tally if last else None
+        self.attempt = uncounted if tally is None else counted(tally)
         self.batch_s = options.batch_s or (GPU_BATCH_S if gpu else CPU_BATCH_S)
         self.options = options
+        if gpu:  # with a broken one, every input would fail
+            self._check()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode each bundle separately: the plan, not a run's timing, determines what shares a batch."""
@@ -87,35 +104,104 @@ class Encode:
 
     @torch.inference_mode()
     def _encode(self, row: dict[str, Any]) -> None:
-        """Add each model's outputs for the segments to the row."""
-        segments, pcm = row["segments"], row["pcm"]
-        lengths, rates = [s["samples"] for s in segments], [s["sample_rate"] for s in segments]
+        """Add each model's outputs for the segments to the row; NaN for those of an item that failed."""
+        lengths = [segment["samples"] for segment in row["segments"]]
+        pcm = row["pcm"]
         samples = (
             torch.frombuffer(bytearray(pcm), dtype=torch.int16).to(self.device) if pcm else torch.empty(0)
         )
-        clips = samples.split(lengths) if lengths else ()
+        items: dict[int, list[_Clip]] = {}
+        for segment, clip in zip(row["segments"], samples.split(lengths) if lengths else (), strict=True):
+            items.setdefault(segment["item_id"], []).append((segment, clip))
+        found, failures = item_by_item(
+            f"encode {','.join(self.models)} {row['bundle_id']}",
+            items,
+            lambda groups: self._outputs([clip for group in groups for clip in group]),
+            self.attempt,
+            self._failed,
+        )
+        for item in row["items"]:
+            item |= failures.get(item["item_id"], {})
+        parts = [
+            self._nothing(len(clips)) if one is None else one
+            for one, clips in zip(found, items.values() if len(found) == len(items) else [()], strict=True)
+        ]
+        row["encoder_inputs"] += sum(part.inputs for part in parts)
+        for key in self.models:
+            first, second = model_columns(key)
+            values, others = zip(*(part.of_models[key] for part in parts), strict=True)
+            stacked = torch.cat(values).float().numpy()
+            if kind_of(key) == "alm":
+                known = None if others[0] is None else [place for part in others for place in part]
+                row[first], row[second] = pack_embeddings(stacked, known)
+            else:
+                row[first] = pack_values(stacked)
+                row[second] = pack_values(None if others[0] is None else torch.cat(others).float().numpy())
+
+    def _outputs(self, clips: Sequence[_Clip]) -> _Outputs:
+        """The outputs of every model for these segments."""
+        rates = [segment["sample_rate"] for segment, _ in clips]
         seeds = None
         if self.options.crop == "seeded":
-            seeds = [segment_seed(s["item_id"], s["start_s"]) for s in segments]
+            seeds = [segment_seed(segment["item_id"], segment["start_s"]) for segment, _ in clips]
         how: Any = {"long": self.options.long, "batch_s": self.batch_s}
         resampled: dict[int, list[torch.Tensor]] = {}
+        outputs = _Outputs({})
         for key, model in self.models.items():
             rate = model.sample_rate
             if rate not in resampled:
-                resampled[rate] = [resample(c, r, rate) for c, r in zip(clips, rates, strict=True)]
-            first, second = model_columns(key)
+                resampled[rate] = [resample(c, r, rate) for (_, c), r in zip(clips, rates, strict=True)]
             if kind_of(key) == "alm":
                 task = self.tasks[key]
                 values, inputs = embed_clips(
                     model, resampled[rate], task.audio_repeats, known=task.known, seeds=seeds, **how
                 )
                 known = self._known(model, task, resampled[rate], seeds) if task.known else None
-                row[first], row[second] = pack_embeddings(values.float().numpy(), known)
-                row["encoder_inputs"] += inputs
+                outputs.of_models[key] = values, known
+                outputs.inputs += inputs
             else:
-                logits, vectors = classify_clips(model, resampled[rate], **how)
-                row[first] = pack_values(logits.float().numpy())
-                row[second] = pack_values(None if vectors is None else vectors.float().numpy())
+                outputs.of_models[key] = classify_clips(model, resampled[rate], **how)
+        return outputs
+
+    def _nothing(self, n: int) -> _Outputs:
+        """NaN as the outputs for n segments."""
+        outputs = _Outputs({})
+        for key, model in self.models.items():
+            task = self.tasks[key]
+            if kind_of(key) == "alm":
+                values = torch.full((n, len(task.audio_repeats), model.dim), torch.nan)
+                known = [[None] * len(task.audio_repeats)] * n if task.known else None
+                outputs.of_models[key] = values, known
+            else:
+                vectors = None if model.vector_dim is None else torch.full((n, model.vector_dim), torch.nan)
+                outputs.of_models[key] = torch.full((n, len(model.labels)), torch.nan), vectors
+        return outputs
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """The failure for an error of a model, which is raised again if the model fails for any audio."""
+        if isinstance(error, InputError | ImportError):
+            raise error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            self._check()
+        except Exception:
+            if self.device.type == "cuda":  # unusable until its process ends, as after an assertion on it
+                traceback.print_exception(error)
+                os._exit(1)  # Ray starts another actor, and the attempts at this input are counted
+            raise error from None
+        memory = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate" in str(
+            error
+        )
+        reason = "out_of_memory" if memory else "failed"
+        return failure("encode", reason, f"{type(error).__name__}: {error}")
+
+    @torch.inference_mode()
+    def _check(self) -> None:
+        """Encode a second of noise: raises the models' error if they cannot encode anything at all."""
+        noise = torch.randint(-3000, 3000, (16_000,), generator=torch.Generator().manual_seed(0))
+        segment = {"item_id": 0, "start_s": 0.0, "sample_rate": 16_000}
+        self._outputs([(segment, noise.to(self.device, torch.int16))])
 
     def _known(
         self, model: Any, task: ToEncode, clips: Sequence[torch.Tensor], seeds: Sequence[int] | None
