@@ -109,7 +109,7 @@ def test_recordings_are_summarised_without_labels(small: Small) -> None:
     rows = small.out.read_table(RECORDINGS)
     assert rows.column_names == [
         *("recording_uri", "recording_id", "start_s", "end_s"),
-        *("duration_s", "speech_s", "n_segments", "emotion", "label"),
+        *("duration_s", "speech_s", "n_segments", "audio_note", "emotion", "label"),
     ]
     segments = [segment for _, segment in every_segment(small.rows)]
     speech = sum(segment["end_s"] - segment["start_s"] for segment in segments)

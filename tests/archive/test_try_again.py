@@ -9,7 +9,7 @@ from zsfuse_ray.archive.growth import compare
 from zsfuse_ray.archive.label import recordings_to_try_again
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.parts import AGAIN, state_name
-from zsfuse_ray.archive.summaries import REJECT, to_try_again
+from zsfuse_ray.archive.summaries import to_try_again
 
 
 def test_failures_that_may_have_ended() -> None:
@@ -25,7 +25,7 @@ def test_failures_that_may_have_ended() -> None:
         (7, "encode", "out_of_memory"),
     ]
     names = ("recording_id", "stage", "reason")
-    rejects = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=REJECT)
+    rejects = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
     assert to_try_again(rejects) == [0, 2, 4, 5]
     assert to_try_again(rejects.slice(0, 0)) == []
 

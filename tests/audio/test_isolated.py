@@ -16,13 +16,15 @@ from zsfuse_ray.audio.sources import SourceError
 
 # Python runs a module of this name at every start: opening some files is then a crash, or a leak.
 SITE = """
-import builtins, os, signal
+import builtins, os, signal, time
 harmless = builtins.open
 def deadly(path, *arguments, **options):
     if str(path).endswith("deadly.wav"):
         with harmless(path + ".tries", "a") as tries:
             tries.write("x")
         os.kill(os.getpid(), signal.SIGSEGV)
+    if str(path).endswith("endless.wav"):
+        time.sleep(1000)
     if str(path).endswith("greedy.wav"):
         bytearray(8 << 30)
     return harmless(path, *arguments, **options)
@@ -32,7 +34,7 @@ builtins.open = deadly
 
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory):
-    """A child in which opening deadly.wav is a segmentation fault and greedy.wav takes 8 GiB."""
+    """A child that deadly.wav crashes, for which endless.wav never ends and greedy.wav takes 8 GiB."""
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(SITE)
     patch = pytest.MonkeyPatch()
@@ -91,10 +93,10 @@ def test_memory_is_limited(child, good: str, tmp_path: Path) -> None:
 
 def test_a_read_that_never_ends_is_a_timeout(child, good: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(isolated, "GRACE_S", 0.2)
-    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "endless.wav").write_bytes(Path(good).read_bytes())
     started = time.monotonic()
     with pytest.raises(DecodeError) as caught:
-        isolated.decode(str(tmp_path / "pipe.wav"), timeout_s=0.5)
+        isolated.decode(str(tmp_path / "endless.wav"), timeout_s=0.5)
     assert caught.value.reason == "timeout"
     assert time.monotonic() - started < 5
     monkeypatch.undo()
@@ -102,7 +104,7 @@ def test_a_read_that_never_ends_is_a_timeout(child, good: str, tmp_path: Path, m
 
 
 def test_an_interrupted_call_does_not_answer_the_next(child, good: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "endless.wav").write_bytes(Path(good).read_bytes())
 
     def interrupt(*_) -> None:
         raise KeyboardInterrupt
@@ -111,8 +113,9 @@ def test_an_interrupted_call_does_not_answer_the_next(child, good: str, tmp_path
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
         with pytest.raises(KeyboardInterrupt):
-            isolated.probe(str(tmp_path / "pipe.wav"))
+            isolated.probe(str(tmp_path / "endless.wav"))
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert works(good)
 

@@ -20,6 +20,7 @@ from typing import Any
 from zsfuse_ray.audio import decode as decoding
 from zsfuse_ray.audio.decode import DecodeError, Pcm, Probe
 from zsfuse_ray.audio.sources import AudioError
+from zsfuse_ray.errors import disk_problem
 
 CRASHES = 3  # of the child on one call before the file is given up; memory pressure may also be the cause
 PROBE_TIMEOUT_S, DECODE_TIMEOUT_S = 300.0, 600.0
@@ -212,7 +213,9 @@ def _answer(
             True,
         )
     except Exception as error:  # a broken file can cause any error in a decoder; not all survive pickling
-        return False, DecodeError(type(error).__name__, str(error)), True
+        if isinstance(error, OSError) and disk_problem(error) is not None:  # of this machine
+            return False, OSError(*error.args), False
+        return False, DecodeError("decoder_error", f"{type(error).__name__}: {error}"), True
 
 
 def _address_space() -> int:

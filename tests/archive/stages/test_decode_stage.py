@@ -252,7 +252,7 @@ def test_a_full_disk_is_not_the_fault_of_an_item(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(stage, "decode_item", fails)
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # noqa: B007 (used in fails)
         with pytest.raises(OSError, match="x"):
-            stage._try_item(item, Segmentation(), 300.0, 1)
+            stage.try_item(item, Segmentation(), 300.0, 1)
     number = errno.EIO  # a bad sector
-    outcome, _, segments = stage._try_item(item, Segmentation(), 300.0, 1)
+    outcome, _, segments = stage.try_item(item, Segmentation(), 300.0, 1)
     assert (outcome["stage"], segments) == ("decode", [])

@@ -71,11 +71,9 @@ def try_item(
         return outcome | failure("decode", error.reason, str(error), item["uri"]), 0, []
     except (ImportError, ChildError):  # a broken installation, not a broken file
         raise
-    except OSError as error:
+    except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
         if disk_problem(error) is not None:  # of this machine, such as a full temporary folder
             raise
-        return outcome | failure("decode", type(error).__name__, str(error), item["uri"]), 0, []
-    except Exception as error:  # a broken file can cause any error in a decoder and must not stop the run
         message = f"{type(error).__name__}: {error}"
         return outcome | failure("decode", "decoder_error", message, item["uri"]), 0, []
     if cut_short:
