@@ -12,6 +12,7 @@ from tests.archive.listed_files import touch
 from zsfuse_ray.audio.files import list_files
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.corpora.folder import open_folder
+from zsfuse_ray.audio.probe import probe
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.stores import local_path
 
@@ -84,6 +85,7 @@ def test_a_folder_that_cannot_be_listed_is_in_the_rejects(
     (place / "sub" / "b.wav").unlink()
     write_wav(place / "a.wav", 2)
     no_scandir(monkeypatch, place / "sub", error)
+    monkeypatch.setattr("zsfuse_ray.archive.probing.probe", probe)  # in this process, which has the patch
     plan, _ = grow(config(place, tmp_path / "out"))
     rows = {row["uri"]: row for row in rows_of(plan, "recordings")}
     assert list(rows) == [f"{place}/a.wav", f"{place}/sub/"]
