@@ -10,9 +10,9 @@ import pytest
 from tests.archive.growing_archives import config, grow, rows_of, write_wav
 from tests.archive.listed_files import touch
 from zsfuse_ray.audio.files import list_files
+from zsfuse_ray.audio.probe import probe
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.corpora.folder import open_folder
-from zsfuse_ray.audio.probe import probe
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.stores import local_path
 
