@@ -126,6 +126,15 @@ def test_a_child_that_was_killed_in_between_is_replaced(child, good: str) -> Non
     assert works(good)
 
 
+def test_a_child_has_the_environment_of_the_call(child, good: str, monkeypatch) -> None:
+    assert works(good)
+    process = child._process
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "set later")
+    assert works(good)
+    assert b"set later" in Path(f"/proc/{child._process.pid}/environ").read_bytes()
+    assert process.poll() is not None
+
+
 def test_a_child_that_cannot_start_is_not_an_error_of_the_file(good: str, monkeypatch) -> None:
     monkeypatch.setattr(isolated, "_CHILD", isolated._Child())
     monkeypatch.setattr(isolated, "_MAIN", "import no_such_module")

@@ -79,6 +79,7 @@ class _Child:
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
         self._owner = 0
+        self._environment: dict[str, str] = {}
 
     def call(self, name: str, uri: str, memory: int, timeout_s: float, **arguments: Any) -> Any:
         """The result of a function of `audio.decode` in the child, or its error."""
@@ -133,14 +134,18 @@ class _Child:
             self._process = self._connection = None
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._start()
+        elif self._environment != dict(os.environ):  # such as credentials set after the first call
+            self._end()
+            self._start()
 
     def _start(self) -> None:
         here, there = Pipe()
+        self._environment = dict(os.environ)
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _MAIN, str(there.fileno()), f"of {sys.argv[0]}"],  # the last for ps
             pass_fds=(there.fileno(),),
-            env={**os.environ, **_QUIET, "PYTHONPATH": paths},
+            env={**self._environment, **_QUIET, "PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
