@@ -31,6 +31,7 @@ MEMORY_BYTES = 1 << 30
 MEMORY_BYTES_PER_S = 800_000
 _START_S = 120.0  # limit for importing the decoders on a busy machine
 _MAIN = "import sys; from zsfuse_ray.audio.isolated import serve; serve(int(sys.argv[1]))"
+_STORES = ("AWS_", "CLOUD", "FSSPEC_", "GOOGLE_", "HF_", "HTTP", "SSL_")
 _QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # small address space
 
 
@@ -79,7 +80,7 @@ class _Child:
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
         self._owner = 0
-        self._environment: dict[str, str] = {}
+        self._reaching: dict[str, str] = {}
 
     def call(self, name: str, uri: str, memory: int, timeout_s: float, **arguments: Any) -> Any:
         """The result of a function of `audio.decode` in the child, or its error."""
@@ -134,18 +135,18 @@ class _Child:
             self._process = self._connection = None
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._start()
-        elif self._environment != dict(os.environ):  # such as credentials set after the first call
+        elif self._reaching != _reaching():  # such as credentials set after the first call
             self._end()
             self._start()
 
     def _start(self) -> None:
         here, there = Pipe()
-        self._environment = dict(os.environ)
+        self._reaching = _reaching()
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _MAIN, str(there.fileno()), f"of {sys.argv[0]}"],  # the last for ps
             pass_fds=(there.fileno(),),
-            env={**self._environment, **_QUIET, "PYTHONPATH": paths},
+            env={**os.environ, **_QUIET, "PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -159,6 +160,9 @@ class _Child:
         except (EOFError, OSError):
             self._end()
             raise ChildError(f"the process that decodes audio did not start ({sys.executable})") from None
+        except BaseException:  # an interrupt: its first message must not be taken for an answer
+            self._end()
+            raise
 
     def _end(self) -> None:
         if self._process is not None and self._connection is not None:
@@ -167,6 +171,11 @@ class _Child:
             with suppress(subprocess.TimeoutExpired):  # one that waits for a dead disk ends with it
                 self._process.wait(1)
         self._process = self._connection = None
+
+
+def _reaching() -> dict[str, str]:
+    """The variables of the environment that say how a store is reached."""
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(_STORES)}
 
 
 _CHILD = _Child()
