@@ -257,6 +257,7 @@ def report(argv: list[str]) -> int:
 
         zsfuse report --run out
         zsfuse report --run s3://bucket/labels --output report.html
+        zsfuse report --run out --evaluation figures --tuning tuning
 
     One HTML file, which needs no network: an overview, the recordings with their emotions over time, and the
     segments to check first (a random sample, the least certain, and those on which the models disagree), with

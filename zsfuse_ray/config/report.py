@@ -18,6 +18,8 @@ class ReportConfig(Options):
 
     run: str = option("", "output folder of zsfuse score", "input", "FOLDER")
     output: str = option("", "HTML file; by default report.html in the run", "output", "FILE")
+    evaluation: str = option("", "output of zsfuse evaluate, to be shown too", "input", "FOLDER")
+    tuning: str = option("", "output of zsfuse tune, to be shown too", "input", "FOLDER")
     sample: Annotated[int, Field(ge=0, le=1000)] = option(
         50, "random segments to check, from which the page estimates the accuracy", "output"
     )

@@ -16,10 +16,12 @@ from tests.reporting.page.runs import LABELS, write_audio, write_run
 from zsfuse_ray.config.options import build
 from zsfuse_ray.config.report import ReportConfig
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.reporting.cells import percent
 from zsfuse_ray.reporting.page import content
 from zsfuse_ray.reporting.page.clips import RATE, mp3
 from zsfuse_ray.reporting.page.content import link
 from zsfuse_ray.reporting.page.write import report
+from zsfuse_ray.runs.folder import Output
 
 NAMES = (
     "b/plain.wav",
@@ -140,6 +142,31 @@ def test_an_mp3_keeps_the_sound() -> None:
         found = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     spectrum = np.abs(np.fft.rfft(found[RATE // 4 : RATE // 2 + RATE // 4]))
     assert spectrum.argmax() * 2 == pytest.approx(440, abs=3)
+
+
+def test_an_evaluation_and_a_tuning_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"s3://b/a.wav": 1})
+    ua = {"value": 0.5, "low": 0.25, "high": 0.75}
+    table = {"systems": {"alm": {"name": "the <ALM>", "ua": ua}}, "verdict": "Fusion has no gain."}
+    versions = {"versions": {"zsfuse_ray": "1"}, "seen_in_training": {"emodb": "clap:x: trained on emodb"}}
+    out = Output.open(str(tmp_path / "evaluated"))
+    out.write_json("evaluation.json", versions | {"corpora": {"emodb": table}})
+    out.write_bytes("figures/emodb_weight.png", b"picture")
+    out.write_bytes("figures/emodb_weight.svg", b"<svg/>")
+    tuned = {"systems": table["systems"], "tuned": {"verdict": "w = 0."}}
+    Output.open(str(tmp_path / "tuned")).write_json("tune.json", versions | tuned)
+    options = {"evaluation": str(tmp_path / "evaluated"), "tuning": str(tmp_path / "tuned")}
+    report(build(ReportConfig, {"run": str(run), **options}))
+    html = (run / "report.html").read_text()
+    assert "the &lt;ALM&gt;" in html
+    assert html.count(percent(ua)) == 2
+    for text in ("emodb: Fusion has no gain.", "w = 0.", "clap:x: trained on emodb"):
+        assert f"<p>{text}</p>" in html
+    picture = base64.b64encode(b"picture").decode()
+    assert f'<img src="data:image/png;base64,{picture}" alt="emodb weight"' in html
+    for option in options:
+        with pytest.raises(InputError, match=f"--{option} .*: no .*json there"):
+            report(build(ReportConfig, {"run": str(run), option: str(tmp_path)}))
 
 
 def test_refused(tmp_path: Path) -> None:

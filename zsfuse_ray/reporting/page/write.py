@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from zsfuse_ray.reporting.exports.labelled import LabelledRun
 from zsfuse_ray.reporting.page.checks import Checks
 from zsfuse_ray.reporting.page.clips import embedded_clips
 from zsfuse_ray.reporting.page.content import Listed, check_rows, listed_recordings, page_data, rejects
+from zsfuse_ray.reporting.page.results import Shown, evaluation, tuning
 from zsfuse_ray.runs.folder import Output
 
 PAGE = "report.html"
@@ -27,6 +28,7 @@ _FILES = resources.files("zsfuse_ray.reporting.page")
 def report(config: ReportConfig) -> str:
     """Write the page; returns the summary to print. InputError for a run without labels or a bad output."""
     run = LabelledRun.open(config.run)
+    results = [shown(uri) for shown, uri in ((evaluation, config.evaluation), (tuning, config.tuning)) if uri]
     folder, name = _place(config, run)
     local = folder.root if isinstance(folder.fs, pafs.LocalFileSystem) else None
     checks = Checks(run.record["config"]["labels"], config.sample, config.hardest)
@@ -36,7 +38,7 @@ def report(config: ReportConfig) -> str:
     clips, problems = embedded_clips(found, config.clips)
     data["digest"] = run.record["digest"]
     data["check"] = check_rows(found, clips, tuple(run.record["config"]["labels"]), local)
-    folder.write_bytes(name, page(run, listed, data).encode(errors="replace"))
+    folder.write_bytes(name, page(run, listed, data, results).encode(errors="replace"))
     lines = [f"page: {folder.uri}/{name} ({len(clips)} of {len(found)} segments to check with their audio)"]
     if problems:
         lines.append(f"without audio: {len(problems)}, the first because: {problems[0]}")
@@ -52,8 +54,8 @@ def _place(config: ReportConfig, run: LabelledRun) -> tuple[Output, str]:
     return Output.open(folder or ("/" if config.output.startswith("/") else ".")), name
 
 
-def page(run: LabelledRun, listed: Listed, data: Mapping[str, Any]) -> str:
-    """Return the HTML page of a run, with the data for its script."""
+def page(run: LabelledRun, listed: Listed, data: Mapping[str, Any], results: Sequence[Shown] = ()) -> str:
+    """Return the HTML page of a run, with the data for its script; results: of an evaluation or a tuning."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((_FILES / "page.html").read_text())
     script = (_FILES / "page.js").read_text()
@@ -80,6 +82,7 @@ def page(run: LabelledRun, listed: Listed, data: Mapping[str, Any]) -> str:
         histogram_text=f"{half:.0%} of the segments have a confidence of at least 0.5",
         part=part,
         rejects=rejects(run),
+        results=results,
         models=[
             {"kind": kind} | facts | {"trained_on": ", ".join(facts.get("trained_on", ()))}
             for kind, facts in run.record["models"].items()
