@@ -21,7 +21,7 @@ from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, 
 from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
-from zsfuse_ray.archive.room import look_at_models, warm_decoders
+from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.settle import encodes_damaged_again
 from zsfuse_ray.archive.wanted import (
@@ -242,8 +242,6 @@ def _join_ray(config: RunConfig, wanted: Mapping[str, ToEncode], encodes: bool, 
     own_ray = False
     if encodes or parts > FEW_PARTS:
         own_ray = cluster.connect(config.ray_address, config.dashboard, streams=True)
-    if encodes and own_ray:
-        warm_decoders(cluster.cores() - 1)
     if encodes:
         cluster.pools(config, ray.cluster_resources(), cluster.worker_nodes(), tuple(wanted))
     return own_ray

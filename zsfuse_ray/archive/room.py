@@ -1,11 +1,7 @@
-"""Load models before a run where memory allows: in a Ray task if Ray is running, else in this process.
-
-Meanwhile, import in other processes what decoding will need.
-"""
+"""Load models before a run where memory allows: in a Ray task if Ray is running, else in this process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, TypeVar
 
 import ray
@@ -64,9 +60,3 @@ def where_there_is_room(work: Callable[..., T], *arguments: Any, num_gpus: float
         if isinstance(error.cause, InputError):
             raise error.cause from None
         raise
-
-
-def warm_decoders(processes: int) -> None:
-    """Start to import the decoder in worker processes, which Ray reuses: torch takes seconds."""
-    for _ in range(processes):
-        ray.remote(num_cpus=1)(import_module).remote("zsfuse_ray.archive.stages.decode")
