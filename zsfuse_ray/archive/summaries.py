@@ -89,6 +89,8 @@ def summarise_recordings(
     speech = time.sum(axis=(1, 2))
     columns: dict[str, Any] = {
         **_identity(playable),
+        "start_s": pa.array(begins),
+        "end_s": pc.coalesce(playable["end_s"], pa.array(begins + lengths)),
         "duration_s": pa.array(lengths),
         "speech_s": pa.array(speech),
         "n_segments": pa.array(number),
@@ -109,7 +111,7 @@ def summarise_recordings(
 
 
 def _identity(recordings: pa.Table) -> dict[str, Any]:
-    """The columns that distinguish the rows of a manifest; start_s and end_s, of a slice, may be null."""
+    """The columns that distinguish the rows of a manifest; start_s and end_s are null but for a slice."""
     names = ("recording_id", "start_s", "end_s")
     return {"recording_uri": recordings["uri"], **{name: recordings[name] for name in names}}
 

@@ -95,6 +95,7 @@ OF_TABLE = "table"
 TUNED = (
     *("alm", "specialist", "labels", "templates", "words", "audio_repeats", "text_repeats", "separator"),
     *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
+    "normalise",
 )
 
 
