@@ -164,7 +164,9 @@ def test_clips_without_voice_activity_detection(run_job, tmp_path):
     scored(run_job("score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--vad", "none"))
     segments = tables(tmp_path / "out")["segments"]
     clips = segments[~segments.recording_uri.str.endswith("long.wav")]
-    assert len(clips) == clips.recording_uri.nunique() == 70
+    assert len(clips) == clips.recording_uri.nunique() == 69
+    (silent,) = tables(tmp_path / "out")["rejects"].itertuples()  # digital silence gets no label
+    assert (silent.recording_uri[-7:], silent.reason) == ("000.wav", "no_speech")
     long = segments[segments.recording_uri.str.endswith("long.wav")]
     assert (long.start_s // 10).tolist() == [0, 1, 2]  # one window each, without its silent edges
     assert (long.end_s - 10 * (long.start_s // 10)).between(4, 10).all()
