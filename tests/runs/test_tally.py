@@ -1,4 +1,4 @@
-"""Attempts: what a later attempt is told of those that did not finish."""
+"""Attempts are counted if they did not finish, also across runs."""
 
 from zsfuse_ray.runs.tally import STOPS_A_DEATH, Attempts
 

@@ -60,7 +60,7 @@ def probe(uri: str, *, timeout_s: float = 600) -> Probe:
 def _count(source: Source, deadline: float) -> tuple[float, bool]:
     """Return the duration by demuxing without decoding, and whether the end was reached.
 
-    An absurd timestamp does not count, as in decoding: the audio goes on where it was.
+    An absurd timestamp is ignored, as in decoding: the packet follows the one before it.
     """
     time_base = source.stream.time_base
     if not time_base:

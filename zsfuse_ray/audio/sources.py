@@ -111,18 +111,10 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-class _LocalFile(io.RawIOBase):
-    """A file whose failing reads (a bad sector, a stale mount) are a SourceError."""
+class _Wrapped(io.RawIOBase):
+    """A file around `_file`; a subclass opens that and reads."""
 
-    def __init__(self, path: str):
-        super().__init__()
-        self._file: Any = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            return self._file.readinto(buffer)
-        except OSError as error:
-            raise SourceError("unreachable", f"cannot read {self._file.name}: {error}") from None
+    _file: Any
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
@@ -142,7 +134,21 @@ class _LocalFile(io.RawIOBase):
         super().close()
 
 
-class _RemoteFile(io.RawIOBase):
+class _LocalFile(_Wrapped):
+    """A file whose failing reads (a bad sector, a stale mount) are a SourceError."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._file: Any = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            raise SourceError("unreachable", f"cannot read {self._file.name}: {error}") from None
+
+
+class _RemoteFile(_Wrapped):
     """An fsspec file whose reads are retried; a local copy if the server does not support range requests."""
 
     def __init__(self, uri: str):
@@ -184,23 +190,6 @@ class _RemoteFile(io.RawIOBase):
         data = _retried(lambda: self._read(len(buffer)), self._uri)
         buffer[: len(data)] = data
         return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        if not self.closed and hasattr(self, "_file"):
-            self._file.close()
-        super().close()
 
 
 def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
