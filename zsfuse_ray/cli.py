@@ -261,7 +261,8 @@ def report(argv: list[str]) -> int:
 
     One HTML file, which needs no network: an overview, the recordings with their emotions over time, and the
     segments to check first (a random sample, the least certain, and those on which the models disagree), with
-    their audio. What you correct there is downloaded as a manifest for zsfuse train, tune and evaluate.
+    their audio. Your corrections are saved as a manifest for zsfuse train --train; tune and evaluate also
+    need its column speaker.
     """
     config, _ = parse(ReportConfig, argv, report)
     from zsfuse_ray.reporting.page.write import report as write
