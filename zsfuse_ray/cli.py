@@ -261,7 +261,7 @@ def report(argv: list[str]) -> int:
 
     One HTML file, which needs no network: an overview, the recordings with their emotions over time, and the
     segments to check first (a random sample, the least certain, and those on which the models disagree), with
-    their audio. Your corrections are saved as a manifest for zsfuse train --train; tune and evaluate also
+    their audio. Your corrections are saved as a manifest to train on; tune and evaluate also
     need its column speaker.
     """
     config, _ = parse(ReportConfig, argv, report)
