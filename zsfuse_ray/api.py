@@ -23,7 +23,7 @@ from zsfuse_ray.archive.probing import probe_recordings, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
-from zsfuse_ray.archive.wanted import with_normalise
+from zsfuse_ray.archive.wanted import identity, trained_fusion, with_normalise
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.levels import full_scale
 from zsfuse_ray.audio.sources import SourceError
@@ -53,10 +53,11 @@ class Labeller:
             )
         specs = model_specs(config)
         self.config = config = with_normalise(config, specs, ())
+        trained = trained_fusion(config, {kind: identity(spec) for kind, spec in specs.items()})
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         loaded = load_models(specs, {key: key for key in specs}, config)
         self._facts = loaded.facts
-        self._labelling = make_labelling(config, loaded.facts, loaded.prompts, loaded.readout)
+        self._labelling = make_labelling(config, loaded.facts, loaded.prompts, loaded.readout, trained)
         repeats = {"alm": config.audio_repeats, "specialist": ()}
         self._encode = Encode(
             {key: ToEncode(spec, repeats[key]) for key, spec in specs.items()},

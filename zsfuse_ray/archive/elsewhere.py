@@ -13,7 +13,13 @@ from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
-from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest, with_normalise
+from zsfuse_ray.archive.wanted import (
+    recorded_identity,
+    repetitions,
+    score_digest,
+    trained_fusion,
+    with_normalise,
+)
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.config.score import DECIDED, ScoreConfig
@@ -43,7 +49,9 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
     given = config
     config = with_normalise(config, model_specs(config), table.plan.columns)
-    digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
+    trained = trained_fusion(config, models)
+    source = f"{table.uri} {table.plan.id}"
+    digest = score_digest(config, models, len(table.plan.increments), source, trained)
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
@@ -58,11 +66,13 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     specs = {kind: parse_spec(getattr(config, kind), kind) for kind in KINDS if kind in loads & keys.keys()}
     loaded = look_at_models(specs, facts, {kind: kind for kind in keys}, config)
     prompts = loaded.prompts
-    labelling = make_labelling(config, facts, prompts, loaded.readout)
+    labelling = make_labelling(config, facts, prompts, loaded.readout, trained)
     if config.overwrite:  # after all checks of the command
         clear(out)
     run = begin_run(given, preset, out, facts, digest)
     run["normalise"] = config.normalise
+    if trained:
+        run["fusion"] = trained.recorded
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}

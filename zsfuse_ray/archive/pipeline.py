@@ -32,6 +32,7 @@ from zsfuse_ray.archive.wanted import (
     repetitions,
     requested,
     score_digest,
+    trained_fusion,
     with_normalise,
 )
 from zsfuse_ray.config.embed import EmbedConfig
@@ -95,7 +96,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     config = with_normalise(config, specs, own_columns(folder.listing))
     grows = folder.changes.grows(config.prune)
     identities = {kind: identity(spec) for kind, spec in specs.items()}
-    digest = score_digest(config, identities, folder.increments + grows)
+    trained = trained_fusion(config, identities)
+    digest = score_digest(config, identities, folder.increments + grows, trained=trained)
     if folder.is_current(digest) and not grows:
         return _nothing_to_do(config, folder)
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
@@ -105,7 +107,7 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     loaded = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models, keys, config)
     facts, prompts = loaded.facts, loaded.prompts
     of_kind = {kind: facts[key] for kind, key in keys.items()}
-    labelling = make_labelling(config, of_kind, prompts, loaded.readout)
+    labelling = make_labelling(config, of_kind, prompts, loaded.readout, trained)
     if stale and not lacks:
         log.info(f"{folder.out.uri} is already encoded: labelling without audio")
     if config.overwrite:  # after all checks of the command
@@ -113,6 +115,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
     run = begin_run(given, preset, folder.out, of_kind, digest)
     run["normalise"] = config.normalise
+    if trained:
+        run["fusion"] = trained.recorded
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: one.audio_repeats for key, one in wanted.items()}

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
+from zsfuse_ray.config.fusion import is_folder, read_fusion
+from zsfuse_ray.config.models import FUSION_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Temperature, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
@@ -78,7 +79,11 @@ class LabellingOptions(PromptOptions):
         1.0, "temperature of the softmax over the specialist's logits", "fusion"
     )
     fusion: FusionName = option(
-        "linear", f"rule that combines the two posteriors: {RULES_HELP}", "fusion", RULE_NAMES
+        "linear",
+        f"rule that combines the two posteriors: {RULES_HELP}; or the folder of a fusion that train --task "
+        "fusion has made, with its models, labels and prompts",
+        "fusion",
+        FUSION_NAMES,
     )
     weight: Fraction = option(
         0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
@@ -105,6 +110,16 @@ class LabellingOptions(PromptOptions):
         object.__setattr__(self, "labels", label_set(names))
         if self.unsure_below and UNSURE in self.labels:
             raise InputError(f'--unsure-below: "{UNSURE}" is one of the labels; rename it')
+
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """With --fusion FOLDER, the models, labels and prompts that it was fitted with."""
+        fusion = str(given.get("fusion"))
+        if not is_folder(fusion):
+            return super().usual(given)
+        if "weight" in given:
+            raise InputError(f"--weight has no effect with --fusion {fusion}, which has its own weights")
+        return super().usual(given) | read_fusion(fusion).usual(given)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from zsfuse_ray.config.fusion import is_folder
 from zsfuse_ray.config.options import CHECKED, Numbers, Options, Repeats, Templates, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES, find_rule
@@ -83,10 +84,12 @@ class EncoderOptions(ModelOptions, ActorOptions):
     """The models, and the actors that hold them."""
 
 
-# The name of a fusion rule, and the rules and names for --help.
-FusionName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
+# The name of a fusion rule, or also the folder of a trained fusion; the rules and names for --help.
+RuleName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
+FusionName = Annotated[str, AfterValidator(lambda name: name if is_folder(name) else find_rule(name).name)]
 RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
 RULE_NAMES = f"{{{','.join(RULES)}}}"
+FUSION_NAMES = f"{{{','.join([*RULES, 'FOLDER'])}}}"
 
 # Instead of a model: the one of the embedding table.
 OF_TABLE = "table"

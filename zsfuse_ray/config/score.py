@@ -154,12 +154,12 @@ class ScoreConfig(LabellingOptions, RunConfig):
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """With --embeddings, the models of the table. InputError for an option that the table fixes."""
         if given.get("embeddings") is None:
-            return {}
+            return super().usual(given)
         if name := next((name for name in DECIDED if name in given), None):
             raise InputError(
                 f"--{name.replace('_', '-')} has no effect with --embeddings: give it to zsfuse embed"
             )
-        return {"alm": OF_TABLE, "specialist": OF_TABLE}
+        return super().usual(given) | {"alm": OF_TABLE, "specialist": OF_TABLE}
 
 
 # Options of output and resources; all others decide the result.

@@ -4,7 +4,7 @@ Archive runs, runs from stored embeddings and `Labeller` all label here: a new c
 `label_columns`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
+from zsfuse_ray.method.concat import Concat, zero_shot_scores
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
@@ -28,6 +29,7 @@ class Labelling:
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     temperature, specialist_temperature: of the two models' softmax; fused_temperature: applied after fusion.
     readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings.
+    concat: a trained fusion, which replaces the rule and the weight; None without one.
     alm_biases, fused_biases: (C,), of the log posteriors, for `--prior`; the ALM's before fusion, the others
     last of all; None without a prior.
     """
@@ -44,6 +46,7 @@ class Labelling:
     specialist_temperature: float = 1.0
     fused_temperature: float = 1.0
     readout: Readout | None = None
+    concat: Concat | None = None
     alm_biases: NDArray[np.float64] | None = None
     fused_biases: NDArray[np.float64] | None = None
 
@@ -77,6 +80,22 @@ class Labelling:
         return tuple(names)
 
 
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """The posteriors (n, C) of n segments before fusion; None of a model that is not used.
+
+    trained: of the trained fusion, which reads the models' outputs instead of their posteriors.
+    """
+
+    specialist: NDArray[np.float64] | None = None
+    alm: NDArray[np.float64] | None = None
+    trained: NDArray[np.float64] | None = None
+
+    def given(self) -> dict[str, NDArray[np.float64]]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
 def posteriors(
     labelling: Labelling,
     embeddings: NDArray[np.floating] | None,
@@ -87,9 +106,9 @@ def posteriors(
 
     Arguments as of `model_posteriors`; posteriors of a missing model are None. The ALM's have its biases.
     """
-    specialist, alm = model_posteriors(labelling, embeddings, logits, vectors)
-    alm = None if alm is None else biased(alm, labelling.alm_biases)
-    return fused_posteriors(labelling, specialist, alm), specialist, alm
+    models = model_posteriors(labelling, embeddings, logits, vectors)
+    alm = None if models.alm is None else biased(models.alm, labelling.alm_biases)
+    return fused_posteriors(labelling, replace(models, alm=alm)), models.specialist, alm
 
 
 def model_posteriors(
@@ -97,14 +116,14 @@ def model_posteriors(
     embeddings: NDArray[np.floating] | None,
     logits: NDArray[np.floating] | None,
     vectors: NDArray[np.floating] | None,
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Return the specialist's and the ALM's posteriors of n segments, each (n, C), without biases.
+) -> Posteriors:
+    """Return the posteriors of n segments, without biases.
 
     embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
-    specialist's; vectors: (n, V), normalised, for the readout. Arguments and posteriors of a missing model
-    are None.
+    specialist's; vectors: (n, V), for the readout (normalised) and the trained fusion. Arguments of a missing
+    model are None.
     """
-    alm = specialist = None
+    alm = specialist = trained = None
     if labelling.readout is not None and labelling.readout.projection is not None:
         embeddings = labelling.readout.embeddings(_needed(vectors))[:, None]
     if labelling.text is not None:
@@ -117,7 +136,12 @@ def model_posteriors(
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
         logits = _read_logits(labelling, logits, vectors)
         specialist = specialist_on_labels(logits, mapping, labelling.specialist_temperature)
-    return specialist, alm
+    if (concat := labelling.concat) is not None:
+        if embeddings is None or labelling.text is None:
+            raise ValueError("a trained fusion needs embeddings and prompts")
+        how = (labelling.scale, concat.scores, labelling.ensemble, concat.per_prompt)
+        trained = concat.predict(_needed(vectors), zero_shot_scores(embeddings, labelling.text, *how))
+    return Posteriors(specialist, alm, trained)
 
 
 def outside_share(
@@ -151,15 +175,16 @@ def _needed(vectors: NDArray[np.floating] | None) -> NDArray[np.floating]:
     return vectors
 
 
-def fused_posteriors(
-    labelling: Labelling, specialist: NDArray[np.float64] | None, alm: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
+def fused_posteriors(labelling: Labelling, models: Posteriors) -> NDArray[np.float64]:
     """Return the fused posteriors (n, C), with their biases, of the models'; the ALM's already have theirs.
 
     With a single model they are that model's: the temperature after fusion is not applied. InputError for
     posteriors that are not finite: argmax would label all of these segments with the first label.
     """
-    if alm is not None and specialist is not None:
+    specialist, alm = models.specialist, models.alm
+    if models.trained is not None:
+        fused = tempered(models.trained, labelling.fused_temperature)
+    elif alm is not None and specialist is not None:
         fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
         fused = tempered(fused, labelling.fused_temperature)
     else:
