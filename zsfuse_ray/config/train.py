@@ -22,6 +22,9 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+Normalise = Literal["auto", "none", "recording", "speaker"]
+# The options that apply with --from-table.
+OF_TABLE = frozenset(("task", "output", "from_table", "train", "normalise", "class_weights", "overwrite"))
 NO_DEV = "none"  # value of --dev: no dev clips, no held-out speakers
 _ALM = "audio-language model"  # the heading of the options of --task alm
 
@@ -57,7 +60,24 @@ class TrainConfig(AugmentationOptions):
         "FILE",
     )
     train: str | None = option(
-        None, "manifest of training clips; its column split, if any, selects train and dev", "input", "FILE"
+        None,
+        "manifest of training clips; its column split, if any, selects train and dev; with --from-table, "
+        "corrected segments, by default the table's column emotion",
+        "input",
+        "FILE",
+    )
+    from_table: str | None = option(
+        None,
+        "instead of audio: output of zsfuse embed or score, on whose vectors a head for --head of score is "
+        "fitted in seconds",
+        "input",
+        "FOLDER",
+    )
+    normalise: Normalise = option(
+        "auto",
+        "normalise the vectors of --from-table by recording or speaker, as score does; auto is what score's "
+        "auto does with this archive and specialist",
+        "models",
     )
     dev: str | None = option(
         None,
@@ -203,9 +223,15 @@ class TrainConfig(AugmentationOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("init", "output"):
-            if not getattr(self, name):
-                raise InputError(f"--{name} is needed")
+        if not self.output:
+            raise InputError("--output is needed")
+        if self.from_table:
+            self._check_from_table()
+            return
+        if not self.init:
+            raise InputError("--init is needed")
+        if self.normalise != "auto":
+            raise InputError("--normalise is an option of --from-table")
         if bool(self.corpus) == bool(self.train):
             raise InputError(
                 "name the training clips: --corpus ravdess:FOLDER, or --train MANIFEST, not both"
@@ -232,6 +258,16 @@ class TrainConfig(AugmentationOptions):
             raise InputError(
                 f"--batch-s {self.batch_s:g}: {max(self.workers)} workers with {self.accumulate} parts of "
                 f"{self.crop_s:g} s each need {least:g}"
+            )
+
+    def _check_from_table(self) -> None:
+        """InputError for options that have no effect with --from-table, which needs no training."""
+        if self.task != "specialist":
+            raise InputError(f"--from-table is an option of --task specialist, not of --task {self.task}")
+        others = tuple(one.name for one in dataclasses.fields(self) if one.name not in OF_TABLE)
+        if given := _changed(self, others):
+            raise InputError(
+                f"--{given.replace('_', '-')} has no effect with --from-table: it is for training on audio"
             )
 
 
