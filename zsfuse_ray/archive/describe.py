@@ -13,6 +13,7 @@ from zsfuse_ray.config.fusion import TrainedFusion
 from zsfuse_ray.config.label import LabellingOptions
 from zsfuse_ray.config.models import ModelOptions, PromptOptions
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import check_coverage, label_warnings
 from zsfuse_ray.method.prompts import check_bank, prompt_grid, repeat_text
@@ -158,12 +159,14 @@ def make_labelling(
     facts: Mapping[str, Mapping[str, Any]],
     prompts: Prompts | None,
     readout: Readout | None = None,
+    head: Head | None = None,
     trained: TrainedFusion | None = None,
 ) -> Labelling:
     """The labelling of outputs of the models ("alm", "specialist") with these facts.
 
-    trained: the fusion of ``--fusion FOLDER``. InputError if the specialist has too few of the labels, see
-    `check_coverage`, and for a trained fusion of vectors of another size.
+    head: of the specialist, whose facts then have its labels; trained: the fusion of ``--fusion FOLDER``.
+    InputError if the specialist has too few of the labels, see `check_coverage`, and for a trained fusion of
+    vectors of another size.
     """
     if line := check_labels(config, facts):
         log.warning(f"warning: {line}")
@@ -186,6 +189,7 @@ def make_labelling(
         weight=config.weight,
         unsure_below=config.unsure_below,
         readout=readout,
+        head=head,
         concat=trained.concat if trained else None,
     )
 

@@ -69,9 +69,10 @@ class LabelTask:
     prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
 
     @property
-    def needs_vectors(self) -> bool:
-        """Whether the specialist's vectors are read."""
-        return self.normalise != "none" or (self.labelling is not None and self.labelling.concat is not None)
+    def reads_vectors(self) -> bool:
+        """Whether labelling needs the specialist's vectors, which are large."""
+        how = self.labelling
+        return self.normalise != "none" or (how is not None and not (how.head is None and how.concat is None))
 
 
 def state_name(part: Part, digest: str) -> str:
@@ -88,7 +89,7 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     lengths: list[pa.Table] = []
     inputs, outside = 0, 0
     sums = sums_for(task, part, recordings)
-    for rows in read_part(task.encoded, part, task.wanted, task.needs_vectors):
+    for rows in read_part(task.encoded, part, task.wanted, task.reads_vectors):
         rows = without_dropped(rows, part)
         outcomes.append(rows.items)
         inputs += rows.encoder_inputs

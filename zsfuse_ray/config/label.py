@@ -104,22 +104,26 @@ class LabellingOptions(PromptOptions):
         "labels and prompts",
     )
 
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that --head and --fusion FOLDER bring.
+
+        With --head, no temperature: the preset's is that of the specialist's own head. With a trained fusion,
+        the models, labels and prompts that it was fitted with.
+        """
+        usual = {} if given.get("head") is None else {"specialist_temperature": 1.0}
+        if not is_folder(fusion := str(given.get("fusion"))):
+            return usual
+        if "weight" in given:
+            raise InputError(f"--weight has no effect with --fusion {fusion}, which has its own weights")
+        return usual | read_fusion(fusion).usual(given)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels
         object.__setattr__(self, "labels", label_set(names))
         if self.unsure_below and UNSURE in self.labels:
             raise InputError(f'--unsure-below: "{UNSURE}" is one of the labels; rename it')
-
-    @classmethod
-    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """With --fusion FOLDER, the models, labels and prompts that it was fitted with."""
-        fusion = str(given.get("fusion"))
-        if not is_folder(fusion):
-            return super().usual(given)
-        if "weight" in given:
-            raise InputError(f"--weight has no effect with --fusion {fusion}, which has its own weights")
-        return super().usual(given) | read_fusion(fusion).usual(given)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -14,6 +14,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.concat import Concat, zero_shot_scores
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
+from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
@@ -25,11 +26,13 @@ class Labelling:
     """Everything needed to turn model outputs into posteriors and labels; computed once per run.
 
     text: (P, C, D), prompt embeddings for all text repeats, None without an ALM; scale: its logit scale.
-    specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
+    specialist_labels: the specialist's own, in the order of its logits, or those of the head; None without a
+    specialist.
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     temperature, specialist_temperature: of the two models' softmax; fused_temperature: applied after fusion.
-    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings.
-    concat: a trained fusion, which replaces the rule and the weight; None without one.
+    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings. head:
+    corrects the specialist's logits by its vectors, None for a specialist as it is. concat: a trained fusion,
+    which replaces the rule and the weight; None without one.
     alm_biases, fused_biases: (C,), of the log posteriors, for `--prior`; the ALM's before fusion, the others
     last of all; None without a prior.
     """
@@ -46,6 +49,7 @@ class Labelling:
     specialist_temperature: float = 1.0
     fused_temperature: float = 1.0
     readout: Readout | None = None
+    head: Head | None = None
     concat: Concat | None = None
     alm_biases: NDArray[np.float64] | None = None
     fused_biases: NDArray[np.float64] | None = None
@@ -120,8 +124,8 @@ def model_posteriors(
     """Return the posteriors of n segments, without biases.
 
     embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
-    specialist's; vectors: (n, V), for the readout (normalised) and the trained fusion. Arguments of a missing
-    model are None.
+    specialist's; vectors: (n, V), for the head, the trained fusion and, normalised, the readout. Arguments
+    of a missing model are None.
     """
     alm = specialist = trained = None
     if labelling.readout is not None and labelling.readout.projection is not None:
@@ -161,17 +165,17 @@ def outside_share(
 def _read_logits(
     labelling: Labelling, logits: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
 ) -> NDArray[np.floating]:
-    """The specialist's logits: those encoded, or of normalised vectors."""
+    """The specialist's logits: those encoded, or of normalised vectors; with a head, corrected by it."""
     if labelling.readout is not None and labelling.readout.classifier is not None:
-        return labelling.readout.logits(_needed(vectors))
+        logits = labelling.readout.logits(_needed(vectors))
     if logits is None:
         raise ValueError("a labelling with a specialist needs logits")
-    return logits
+    return logits if labelling.head is None else labelling.head.logits(logits, _needed(vectors))
 
 
 def _needed(vectors: NDArray[np.floating] | None) -> NDArray[np.floating]:
     if vectors is None:
-        raise ValueError("a labelling of normalised vectors needs vectors")
+        raise ValueError("a labelling of vectors, normalised or by a head, needs vectors")
     return vectors
 
 
