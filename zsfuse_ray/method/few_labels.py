@@ -128,7 +128,7 @@ def penalised_fit(
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scores = start + inputs @ flat.reshape(k, -1).T
-        losses = logsumexp(scores, axis=1) - scores[np.arange(n), targets]
+        losses = np.asarray(logsumexp(scores, axis=1)) - scores[np.arange(n), targets]
         posteriors = softmax(scores)
         slope = (weights[:, None] * (posteriors - hits)).T @ inputs
         return float(weights @ losses + strength / 2 * flat @ flat), slope.ravel() + strength * flat
