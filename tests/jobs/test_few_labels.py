@@ -120,7 +120,7 @@ def test_corrections_made_in_the_page_change_the_labels(archive: Path, run_job, 
 
 
 def corrected_in_the_page(path: Path, manifest: Path) -> dict[tuple[str, float], str]:
-    """Give each offered segment the next label with a key, and download; the labels by recording and start."""
+    """Give each offered segment the next label with a key, and download; returns the labels by place."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

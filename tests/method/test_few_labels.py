@@ -156,3 +156,10 @@ def test_the_temperature_makes_left_out_groups_likeliest() -> None:
     logits, vectors, targets, groups = archive(100, 10)
     confident = fit_head("abc", EVERY, 30 * logits, vectors, targets, groups, Scaling.of(vectors))
     assert confident.head.temperature > 1.5
+
+
+def test_few_segments_that_are_all_right_do_not_prove_certainty() -> None:
+    _, vectors, targets, groups = archive(20, 20)
+    right = 4.0 * np.eye(3)[targets]
+    fitted = fit_head("abc", EVERY, right, vectors, targets, groups, Scaling.of(vectors))
+    assert 0.4 < fitted.head.temperature < 1
