@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import fminbound, minimize
 from scipy.special import logsumexp
 
-from zsfuse_ray.method.calibration import fit as fit_temperature
+from zsfuse_ray.method.calibration import BOUNDS
 from zsfuse_ray.method.head import Head, start_logits
 from zsfuse_ray.method.metrics import nll, ua
 from zsfuse_ray.method.zeroshot import softmax
@@ -24,6 +24,9 @@ from zsfuse_ray.method.zeroshot import softmax
 STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 USUAL_STRENGTH = 0.1
 FEWEST_GROUPS = 5  # as many folds: with fewer the choice is a matter of chance
+# Standard deviation of the temperature's logarithm before any label: 20 segments that happen to be right
+# would otherwise be proof of certainty, and the likelihood of the others falls without limit.
+_SPREAD = 0.3
 _CONSTANT = 0.3  # size of the input for the bias, beside vectors of mean square 1
 
 
@@ -79,8 +82,8 @@ def fit_head(
     labels: (K,), the specialist's S and then new ones; possible: (K,), those that could be given to these
     segments: the fit compares only them, and leaves the logits of the others as they are; logits: (n, S);
     vectors: (n, V); targets: (n,), places in labels; groups: (n,), the speaker or recording of each. The
-    strength of the pull and the temperature are those of the lowest NLL out of fold. Each label counts the
-    same, which is better for UA, NLL and accuracy on archives of mostly one label (dev/few_labels.py).
+    strength of the pull and the temperature are those of the lowest NLL out of fold, the latter drawn towards 1.
+    Each label counts the same: on archives of mostly one label, this is better for UA (dev/few_labels.py).
     """
     columns = np.flatnonzero(possible)
     start = start_logits(logits, len(labels) - logits.shape[1])[:, columns]
@@ -93,7 +96,7 @@ def fit_head(
         of_strength = {one: _out_of_fold(start, inputs, targets, weights, folds, one) for one in STRENGTHS}
         strength = min(of_strength, key=lambda one: nll(softmax(of_strength[one]), targets))
         left_out = of_strength[strength]
-        temperature = fit_temperature(lambda t: softmax(left_out / t), targets)
+        temperature = _temperature(left_out, targets)
         figures = {
             "specialist": _figures(start, targets),
             "head": _figures(left_out / temperature, targets),
@@ -128,7 +131,7 @@ def penalised_fit(
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scores = start + inputs @ flat.reshape(k, -1).T
-        losses = logsumexp(scores, axis=1) - scores[np.arange(n), targets]
+        losses = np.asarray(logsumexp(scores, axis=1)) - scores[np.arange(n), targets]
         posteriors = softmax(scores)
         slope = (weights[:, None] * (posteriors - hits)).T @ inputs
         return float(weights @ losses + strength / 2 * flat @ flat), slope.ravel() + strength * flat
@@ -166,6 +169,16 @@ def _out_of_fold(
         delta = penalised_fit(start[others], inputs[others], targets[others], strength, weights[others])
         scores[own] = start[own] + inputs[own] @ delta.T
     return scores
+
+
+def _temperature(scores: NDArray[np.float64], targets: NDArray[np.integer]) -> float:
+    """The temperature of logits (n, K) with the highest posterior probability, of four digits."""
+
+    def loss(log_t: float) -> float:
+        left = nll(softmax(scores / np.exp(log_t)), targets) * len(targets)
+        return left + (log_t / _SPREAD) ** 2 / 2
+
+    return float(f"{np.exp(fminbound(loss, *np.log(BOUNDS), xtol=1e-4)):.4g}")
 
 
 def _balanced(targets: NDArray[np.integer]) -> NDArray[np.float64]:

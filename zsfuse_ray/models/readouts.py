@@ -23,7 +23,7 @@ def classifier_of(spec: ModelSpec) -> Layer:
                 return weight.astype(np.float32), bias.astype(np.float32)
             except SafetensorError as error:
                 raise InputError(f"{spec}: {file.name} has no readable classifier: {error}") from None
-    model: Any = load(spec)
+    model: Any = None if family else load(spec)  # a third party's class may have one
     if (classifier := getattr(model, "classifier", None)) is None:
         raise InputError(f"{spec} has no head for normalised vectors; use --normalise none")
     return classifier

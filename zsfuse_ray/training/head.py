@@ -1,4 +1,4 @@
-"""``train --from-table``: fit a head on labelled segments of an embedding table, without audio, Ray or torch."""
+"""``train --from-table``: fit a head on labelled segments of an embedding table, without audio or Ray."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -132,8 +132,8 @@ def measured(about: Mapping[str, Any]) -> str:
     groups, by, figures = about["fitted_on"]["groups"], about["fitted_on"]["by"], about["figures"]
     if figures is None:
         return (
-            f"not measured: the labels are of {groups} {by}s, fewer than {FEWEST_GROUPS}; the strength of the "
-            f"pull is the usual one, {about['strength']:g}, and the temperature 1"
+            f"not measured: the labels are of {groups} {by}s, fewer than {FEWEST_GROUPS}; the strength of "
+            f"the pull is the usual one, {about['strength']:g}, and the temperature 1"
         )
     before, after = figures["specialist"], figures["head"]
     return (
@@ -155,9 +155,9 @@ def card(about: Mapping[str, Any], command: str) -> str:
         "---",
         yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
         "---",
-        f"A head for the vectors of the specialist {own['model']} (revision {own['revision']}), for `--head` of "
-        f"zsfuse_ray. Its licence is that of the specialist: {about['licence'] or 'not stated'}; the terms of "
-        "the recordings it was fitted on may restrict it further.",
+        f"A head for the vectors of the specialist {own['model']} (revision {own['revision']}), for `--head` "
+        f"of zsfuse_ray. Its licence is that of the specialist: {about['licence'] or 'not stated'}; the terms "
+        "of the recordings it was fitted on may restrict it further.",
         "",
         f"- labels: {', '.join(about['labels'])}",
         f"- vectors: {own['vector_dim']}, normalised by {about['normalise']}"
