@@ -224,6 +224,11 @@ def train(argv: list[str]) -> int:
     """
     config, preset = parse(TrainConfig, argv, train)
     command = shlex.join(["zsfuse", "train", *argv])
+    if config.from_table and config.task == "fusion":
+        from zsfuse_ray.training.fusion_of_table import fit_on_table
+
+        print(fit_on_table(config, command).summary)
+        return 0
     if config.from_table:
         from zsfuse_ray.training.head import train_head
 

@@ -29,21 +29,12 @@ RECORD, WEIGHTS = "fusion.json", "fusion.safetensors"
 HERE = "."  # checkpoint of a specialist that is in the same folder
 MOST_BYTES = 256 << 20  # of a file; the classifier of a large model has some kilobytes
 # Options that the inputs of a fusion depend on; with --fusion FOLDER their values are those of the folder.
-FITTED = (
-    "labels",
-    "templates",
-    "words",
-    "audio_repeats",
-    "text_repeats",
-    "separator",
-    "ensemble",
-    "normalise",
-)
+FITTED = ("labels", "templates", "words", "audio_repeats", "text_repeats", "separator", "ensemble")
 
 
 @checked_dataclass(frozen=True, kw_only=True)
 class Prompted:
-    """The options FITTED, as a fusion was fitted with them."""
+    """The options that a fusion was fitted with."""
 
     labels: tuple[str, ...]
     templates: tuple[str, ...]
@@ -52,7 +43,7 @@ class Prompted:
     text_repeats: tuple[int, ...]
     separator: str
     ensemble: Literal["embedding", "logit", "probability"]
-    normalise: Literal["none", "recording", "speaker"]
+    normalise: Literal["none", "recording", "speaker"]  # of which only whether they are is fixed
 
 
 @checked_dataclass(frozen=True, kw_only=True)
@@ -82,6 +73,8 @@ class TrainedFusion:
     def usual(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options of the fusion that the user has not given. InputError for a model that is code."""
         values = {name: getattr(self.options, name) for name in FITTED}
+        if self.options.normalise == "none":
+            values["normalise"] = "none"
         for kind, one in self.models.items():
             if kind not in given and "." in one.name.partition(":")[0]:
                 raise InputError(
@@ -104,6 +97,11 @@ class TrainedFusion:
                     f"--fusion {self.uri} was trained with --{text} {_shown(fitted)}, not {_shown(value)}: "
                     f"leave --{text} out, or train another fusion"
                 )
+        then, now = self.options.normalise, options["normalise"]
+        if (then == "none") != (now == "none"):
+            raise InputError(
+                f"--fusion {self.uri} was trained with --normalise {then}, not {now}: use the same"
+            )
         for kind, one in self.models.items():
             if (identity := identities.get(kind, "none")) != one.identity:
                 raise InputError(

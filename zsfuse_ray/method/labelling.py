@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
-from zsfuse_ray.method.concat import Concat, zero_shot_scores
+from zsfuse_ray.method.concat import Concat, Scores, zero_shot_scores
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
 from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
@@ -128,24 +128,34 @@ def model_posteriors(
     of a missing model are None.
     """
     alm = specialist = trained = None
-    if labelling.readout is not None and labelling.readout.projection is not None:
-        embeddings = labelling.readout.embeddings(_needed(vectors))[:, None]
     if labelling.text is not None:
-        if embeddings is None:
-            raise ValueError("a labelling with prompts needs embeddings")
-        alm = posterior(
-            embeddings, labelling.text, labelling.scale, labelling.ensemble, labelling.temperature
-        )
+        read = _read_embeddings(labelling, embeddings, vectors)
+        alm = posterior(read, labelling.text, labelling.scale, labelling.ensemble, labelling.temperature)
     if labelling.specialist_labels is not None:
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
         logits = _read_logits(labelling, logits, vectors)
         specialist = specialist_on_labels(logits, mapping, labelling.specialist_temperature)
     if (concat := labelling.concat) is not None:
-        if embeddings is None or labelling.text is None:
-            raise ValueError("a trained fusion needs embeddings and prompts")
-        how = (labelling.scale, concat.scores, labelling.ensemble, concat.per_prompt)
-        trained = concat.predict(_needed(vectors), zero_shot_scores(embeddings, labelling.text, *how))
+        scores = zero_shot_inputs(labelling, embeddings, vectors, concat.scores, concat.per_prompt)
+        trained = concat.predict(_needed(vectors), scores)
     return Posteriors(specialist, alm, trained)
+
+
+def zero_shot_inputs(
+    labelling: Labelling,
+    embeddings: NDArray[np.floating] | None,
+    vectors: NDArray[np.floating] | None,
+    scores: Scores,
+    per_prompt: bool,
+) -> NDArray[np.float64]:
+    """Return the zero-shot scores that a trained fusion reads, see `zero_shot_scores`.
+
+    embeddings, vectors: as of `model_posteriors`.
+    """
+    if labelling.text is None:
+        raise ValueError("a trained fusion needs prompts")
+    read = _read_embeddings(labelling, embeddings, vectors)
+    return zero_shot_scores(read, labelling.text, labelling.scale, scores, labelling.ensemble, per_prompt)
 
 
 def outside_share(
@@ -160,6 +170,17 @@ def outside_share(
     mapping = map_labels(labelling.specialist_labels, labelling.labels)
     logits = _read_logits(labelling, logits, vectors)
     return mass_outside(logits, mapping, labelling.specialist_temperature)
+
+
+def _read_embeddings(
+    labelling: Labelling, embeddings: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
+) -> NDArray[np.floating]:
+    """The ALM's embeddings: those encoded, or of normalised vectors."""
+    if labelling.readout is not None and labelling.readout.projection is not None:
+        return labelling.readout.embeddings(_needed(vectors))[:, None]
+    if embeddings is None:
+        raise ValueError("a labelling with prompts needs embeddings")
+    return embeddings
 
 
 def _read_logits(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.normalise import SPEAKER, Normalise, groups_of
 from zsfuse_ray.archive.table import EncodedTable
-from zsfuse_ray.corpora.clips import check_classes, labelled
+from zsfuse_ray.corpora.clips import check_classes, label_set, labelled
 from zsfuse_ray.corpora.readers import read
-from zsfuse_ray.errors import InputError, redact_uri
+from zsfuse_ray.errors import InputError, nearest, redact_uri
 from zsfuse_ray.method.labels import canonical
 from zsfuse_ray.method.normalise import normalised
 
@@ -36,6 +36,22 @@ class LabelledRows:
     emotions: tuple[str, ...]
     groups: NDArray[np.str_]
     by: Literal["speaker", "recording"]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Their emotions: known ones in the order of ``method.labels``, then the user's own."""
+        return label_set(pa.table({"emotion": pa.array(self.emotions, pa.string())}))
+
+    def only(self, labels: Sequence[str]) -> "LabelledRows":
+        """The segments with one of these labels; InputError for a label without segments, or a single one."""
+        wanted = [canonical(label) for label in labels]
+        if unknown := next((label for label in wanted if label not in self.labels), None):
+            raise InputError(f'no segment is labelled "{unknown}"{nearest(unknown, self.labels)}')
+        if len(set(wanted)) < 2:
+            raise InputError(f"--labels {','.join(labels)}: at least two labels are needed")
+        kept = np.array([emotion in wanted for emotion in self.emotions])
+        emotions = tuple(emotion for emotion in self.emotions if emotion in wanted)
+        return replace(self, rows=self.rows[kept], emotions=emotions, groups=self.groups[kept])
 
     def targets(self, labels: Sequence[str]) -> NDArray[np.intp]:
         """The place of each segment's emotion in a label set that has all of them, (n,)."""
