@@ -38,8 +38,8 @@ class TrainConfig(FusionOptions, AugmentationOptions):
 
     task: Literal["specialist", "alm", "fusion"] = option(
         "specialist",
-        "specialist: labels of clips; alm: captions of clips; fusion: a specialist together with the layer that "
-        "fuses it with an audio-language model",
+        "specialist: labels of clips; alm: captions of clips; fusion: a specialist together with the layer "
+        "that fuses it with an audio-language model",
         "models",
     )
     init: str = option(

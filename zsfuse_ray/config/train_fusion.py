@@ -1,4 +1,4 @@
-"""Options of ``zsfuse train --task fusion``: the audio-language model, its prompts, and what is concatenated."""
+"""Options of ``zsfuse train --task fusion``: the audio-language model, its prompts, the fused inputs."""
 
 from typing import Literal
 
@@ -15,8 +15,8 @@ class FusionOptions(Options):
 
     alm: str = option(
         "",
-        "audio-language model of the fusion, which is not trained; by default that of --from-table, without it "
-        "the one that comes with the package",
+        "audio-language model of the fusion, which is not trained; by default that of --from-table, without "
+        "it the one that comes with the package",
         "fusion",
         "MODEL",
     )
@@ -33,7 +33,7 @@ class FusionOptions(Options):
     )
     scores: Scores = option(
         "logit",
-        "zero-shot scores that are an input: cosines, cosines times the scale, or posteriors",
+        "zero-shot scores to read: cosines, cosines times the scale, or posteriors",
         "fusion",
     )
     per_prompt: bool = option(False, "one score per prompt and label instead of their ensemble", "fusion")

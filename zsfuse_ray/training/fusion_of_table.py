@@ -16,7 +16,6 @@ from zsfuse_ray.config.label import LabellingOptions
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, recorded
 from zsfuse_ray.config.train import TrainConfig
-from zsfuse_ray.config.train_fusion import OF_PROMPTS
 from zsfuse_ray.errors import InputError, redact
 from zsfuse_ray.method.concat import fit_concat
 from zsfuse_ray.method.labelling import model_posteriors, zero_shot_inputs
@@ -117,19 +116,9 @@ def _options(
     """The options of labelling that the fusion is fitted for."""
     names = {kind: named_in_data(facts[kind]["model"], table.uri, f"--{kind}") for kind in facts}
     spec = ModelSpec(*split_name(names["specialist"]))
-    values = {
-        name: getattr(config, name) for name in OF_PROMPTS if name not in ("alm", "scores", "per_prompt")
-    }
-    return build(
-        LabellingOptions,
-        values
-        | names
-        | {
-            "templates": config.templates,
-            "labels": rows.labels,
-            "normalise": normalise_of(config.normalise, spec, table.table.plan.columns),
-        },
-    )
+    names["normalise"] = normalise_of(config.normalise, spec, table.table.plan.columns)
+    prompts = {name: getattr(config, name) for name in FITTED if name != "labels"}
+    return build(LabellingOptions, {**prompts, **names, "labels": rows.labels})
 
 
 def _prompted(options: LabellingOptions) -> Prompted:
@@ -145,7 +134,7 @@ def _left_out(
     groups: NDArray[np.str_],
     alone: dict[str, NDArray[np.float64]],
 ) -> dict[str, dict[str, float]] | None:
-    """UA and NLL of the fusion on groups left out of its fit, and of each model alone; None for few groups."""
+    """UA and NLL of the fusion on groups left out of its fit, and of the models alone; None for few groups."""
     if len(set(groups)) < OUTER_FOLDS:
         return None
     fused = np.full((len(targets), n_labels), 1 / n_labels)
