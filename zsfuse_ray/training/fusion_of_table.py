@@ -134,7 +134,7 @@ def _left_out(
     groups: NDArray[np.str_],
     alone: dict[str, NDArray[np.float64]],
 ) -> dict[str, dict[str, float]] | None:
-    """UA and NLL of the fusion on groups left out of its fit, and of the models alone; None for few groups."""
+    """UA and NLL of the fusion on groups left out of its fit, and of the models; None for few groups."""
     if len(set(groups)) < OUTER_FOLDS:
         return None
     fused = np.full((len(targets), n_labels), 1 / n_labels)
