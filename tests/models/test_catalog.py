@@ -36,7 +36,7 @@ def test_parse_spec(text, kind, expected):
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("clpa:x", "alm", 'unknown model family "clpa".*did you mean "clap"'),
+        ("claap:x", "alm", 'unknown model family "claap".*did you mean "clap"'),
         ("zzz:x", "alm", "one of clap, classifier"),
         ("clap:x", "specialist", "of kind alm, expected specialist, such as classifier:"),
         ("classifier:x", "alm", "of kind specialist, expected alm"),
