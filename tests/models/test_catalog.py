@@ -116,6 +116,7 @@ def test_listed_has_every_family():
         about = family.about
         for fact in (family.kind, about.rate, about.window, about.dim, about.licence):
             assert fact in line
+        assert about.note in text
         for checkpoint in about.checkpoints:
             assert f"    {name}:{checkpoint}" in text
             if "FOLDER" not in checkpoint:
