@@ -99,7 +99,7 @@ def test_machine_dependent_defaults_are_described(help_of) -> None:
     [
         (ScoreConfig, "ensemble", "{embedding,logit,probability} "),
         (ScoreConfig, "fusion", "{linear,loglinear,FOLDER} "),
-        (ScoreConfig, "preset", "{mini,paper,untrained} "),
+        (ScoreConfig, "preset", "{clsp,mini,paper,untrained} "),
         (ScoreConfig, "keep-encoded", "[{yes,no}] "),
         (ScoreConfig, "output", "FOLDER "),
         (ScoreConfig, "weight", "NUMBER "),
