@@ -67,6 +67,8 @@ def model_of(checkpoint: Checkpoint, config: TrainConfig, labels: tuple[str, ...
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
+    if "layer_weights" in report["missing_keys"]:  # transformers leaves them uninitialised
+        nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
     named = dict(model.named_parameters())
     lost = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])} & set(named)
     lost = sorted(n for n in lost if not n.startswith(HEAD) and "masked_spec_embed" not in n)
