@@ -1,7 +1,8 @@
 """Audio classifiers of transformers with attention in place of the mean over time.
 
 A folder of save_pretrained whose config.json has "frame_pooling": "attention" is of these classes; another
-one is of transformers' own. The pooling is self-attention with one hop (Lin et al. 2017, arXiv 1703.03130).
+one is of transformers' own, which would load the first too, but ignore its pooling. The pooling is
+self-attention with one hop (Lin et al. 2017, arXiv 1703.03130).
 """
 
 from typing import Any
