@@ -2,7 +2,12 @@
 
 import os
 import random
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +16,8 @@ import pytest
 import s3fs
 
 from tests.jobs.faulty_store import USUAL, Faults, faulty
-from tests.jobs.jobs_support import lines, run_process, scored, speech, write_wav
+from tests.jobs.jobs_support import free_ports, lines, run_process, scored, speech, wait_for, write_wav
+from tests.jobs.object_store import ObjectStore
 from zsfuse_ray import stores
 from zsfuse_ray.audio.decode import probe
 from zsfuse_ray.audio.files import list_files
@@ -28,14 +34,21 @@ def store(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     files = s3fs.S3FileSystem(
         key=s3["AWS_ACCESS_KEY_ID"], secret=s3["AWS_SECRET_ACCESS_KEY"], endpoint_url=s3["AWS_ENDPOINT_URL"]
     )
-    folder = tmp_path_factory.mktemp("audio")
+    fill(files, tmp_path_factory.mktemp("audio"))
+    return files, {**without_ray(), **s3}
+
+
+def fill(files: Any, folder: Path) -> None:
+    """Put an archive into a store."""
     for n in range(4):
         files.put(str(write_wav(folder / f"{n}.wav", speech(25 + n, seed=n))), f"archive/talks/{n}.wav")
     files.pipe("archive/talks/broken.mp3", b"no audio")
-    kept = {
-        k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
-    }
-    return files, {**kept, **s3}
+
+
+def without_ray() -> dict[str, str]:
+    """The environment without a cluster."""
+    ray = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
+    return {name: value for name, value in os.environ.items() if name not in ray}
 
 
 def command(output: str) -> list[str]:
@@ -106,6 +119,61 @@ def test_a_third_of_the_reads_of_tables_fail(store, undisturbed, kind: str) -> N
     assert runs == 1
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("away_s", [5, 20])
+def test_the_store_is_restarted_during_a_run(undisturbed, tmp_path: Path, away_s: float) -> None:
+    """Killed when some bundles are encoded, and back after some seconds."""
+    own = ObjectStore(Path(sys.executable).parent / "weed", tmp_path, free_ports(14)[8:])
+    own.start()
+    try:
+        for n in range(4):
+            own.files().put(
+                str(write_wav(tmp_path / f"{n}.wav", speech(25 + n, seed=n))), f"archive/talks/{n}.wav"
+            )
+        own.files().pipe("archive/talks/broken.mp3", b"no audio")
+
+        def restart() -> None:
+            wait_for(lambda: len(own.files().find("archive/out/encoded/000")) >= 2, 300, "the first bundles")
+            own.stop(signal.SIGKILL)
+            time.sleep(away_s)
+            own.start()
+
+        restarting = threading.Thread(target=restart)
+        restarting.start()
+        runs = until_complete(command("out"), {**without_ray(), **own.environment})
+        restarting.join()
+        print(f"{runs} runs with a store that was away for {away_s} s")
+        for name, table in tables(own.files(), "out").items():
+            pd.testing.assert_frame_equal(table, undisturbed[name], check_exact=True, obj=name)
+    finally:
+        own.stop()
+
+
+@pytest.mark.long
+def test_credentials_expire_during_a_run(store, undisturbed) -> None:
+    """The run stops with one line; with new ones the same command completes it."""
+    files, environment = store
+    faults = Faults(0, rate=1.0, kinds=("expired",), only="nothing")
+    with faulty(environment, faults) as through:
+
+        def expire() -> None:
+            wait_for(lambda: any("encoded/000/part" in one for one in list(faults.seen)), 300, "a bundle")
+            faults.only = ""
+
+        expiring = threading.Thread(target=expire)
+        expiring.start()
+        done = run_process(*command("expired"), env=through)
+        expiring.join()
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert "the same command resumes" in lines(done.stderr)[-1]
+        assert "Traceback" not in done.stderr
+        assert environment["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+        print(done.stderr)
+    scored(run_process(*command("expired"), env=environment))
+    for name, table in tables(files, "expired").items():
+        pd.testing.assert_frame_equal(table, undisturbed[name], check_exact=True, obj=name)
+
+
 @pytest.fixture
 def through(store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """The store behind a proxy, for this process; nothing fails until the faults are changed."""
@@ -157,7 +225,7 @@ def test_an_upload_that_cannot_be_completed_leaves_the_object_before(
 
 @pytest.mark.long
 def test_many_small_objects_are_listed_in_few_requests(store, through: Faults) -> None:
-    """1000 a request, as the store's interface allows; reading a header takes two, its size and its bytes."""
+    """1000 a request, as the store's interface allows; a header takes one more, and one for an unlisted size."""
     files, _ = store
     content = files.cat_file("archive/talks/1.wav")[:4000]
     files.pipe({f"archive/many/{n:05}.wav": content for n in range(10_000)})
