@@ -225,7 +225,7 @@ def test_an_upload_that_cannot_be_completed_leaves_the_object_before(
 
 @pytest.mark.long
 def test_many_small_objects_are_listed_in_few_requests(store, through: Faults) -> None:
-    """1000 a request, as the store's interface allows; a header takes one more, and one for an unlisted size."""
+    """1000 a request, as the interface allows; a header takes one, and one more for a size not listed."""
     files, _ = store
     content = files.cat_file("archive/talks/1.wav")[:4000]
     files.pipe({f"archive/many/{n:05}.wav": content for n in range(10_000)})
