@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.jobs.chaos import Nodes, endure, files_in, nodes, schedule
+from tests.jobs.chaos import KINDS, Nodes, endure, files_in, nodes, schedule
 from tests.jobs.jobs_support import ROOT, speech, tables, write_wav
 
 SCHEDULES = 30
@@ -78,6 +78,13 @@ def visible(out: Path, expected: pd.DataFrame) -> None:
         found = pd.concat(parts).sort_values("segment_id").reset_index(drop=True)
         own: Any = expected[expected.segment_id.isin(found.segment_id)]
         pd.testing.assert_frame_equal(found, own.reset_index(drop=True), check_exact=True)
+
+
+def test_schedules_are_remade_from_their_seed() -> None:
+    made = [schedule(seed, 40) for seed in range(SCHEDULES)]
+    assert made == [schedule(seed, 40) for seed in range(SCHEDULES)]
+    assert {event.kind for events in made for event in events} == set(KINDS)
+    assert all(0 <= event.files <= 40 for events in made for event in events)
 
 
 @pytest.mark.long
