@@ -59,7 +59,8 @@ class Nodes:
             for process in _family(node.pid):
                 with suppress(psutil.Error):
                     title = " ".join(process.cmdline())
-                    if title.startswith("ray::") and wanted(title):
+                    # an agent is a part of its node, which ends with it
+                    if title.startswith("ray::") and "Agent" not in title and wanted(title):
                         found[process.pid] = title
         if not found:
             return "nobody"
