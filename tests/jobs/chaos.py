@@ -64,10 +64,11 @@ class Nodes:
                         found[process.pid] = title
         if not found:
             return "nobody"
-        pid = rng.choice(sorted(found))
+        busy = [pid for pid, title in found.items() if "IDLE" not in title]
+        pid = rng.choice(sorted(busy or found))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return found[pid].split("(")[0]
+        return found[pid].strip()
 
 
 @contextmanager
@@ -197,8 +198,8 @@ def _happen(cluster: Nodes, kind: str, driver: subprocess.Popen, rng: random.Ran
             os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
         return "killed"
-    is_actor = kind == "actor"
-    return cluster.kill(rng, lambda title: ("Worker" in title or "Tally" in title) == is_actor)
+    actors = ("Worker", "Tally", "Actor", "Tracker")  # of encoders, of counts, and Ray's own
+    return cluster.kill(rng, lambda title: any(name in title for name in actors) == (kind == "actor"))
 
 
 def files_in(folder: Path) -> int:
