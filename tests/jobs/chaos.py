@@ -53,7 +53,7 @@ class Nodes:
         return "a node"
 
     def kill(self, rng: random.Random, wanted: Callable[[str], bool]) -> str:
-        """Kill one process of Ray whose title is wanted, on any node."""
+        """Kill a process of Ray whose title is wanted, on any node; returns its title, "" without one."""
         found = {}
         for node in (self.head, *self.workers):
             for process in _family(node.pid):
@@ -63,7 +63,7 @@ class Nodes:
                     if title.startswith("ray::") and "Agent" not in title and wanted(title):
                         found[process.pid] = title
         if not found:
-            return "nobody"
+            return ""
         busy = [pid for pid, title in found.items() if "IDLE" not in title]
         pid = rng.choice(sorted(busy or found))
         with suppress(ProcessLookupError):
@@ -172,8 +172,10 @@ def endure(
         while driver.poll() is None:
             assert time.monotonic() < deadline, f"{endured}: no end: {log.read_text()[-3000:]}"
             if waiting and files_in(out) >= waiting[0].files:
-                kind = waiting.pop(0).kind
-                endured.happened.append(f"{kind}: {_happen(cluster, kind, driver, rng)}")
+                kind = waiting[0].kind
+                if victim := _happen(cluster, kind, driver, rng):
+                    endured.happened.append(f"{kind}: {victim}")
+                    waiting.pop(0)
             look()
             time.sleep(0.05)
         endured.codes.append(driver.returncode)
@@ -188,6 +190,7 @@ def endure(
 
 
 def _happen(cluster: Nodes, kind: str, driver: subprocess.Popen, rng: random.Random) -> str:
+    """Let an event happen; returns to whom, "" if it has to wait for a victim."""
     if kind == "node":
         return cluster.lose(rng)
     if kind == "add":
