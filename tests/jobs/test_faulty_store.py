@@ -2,10 +2,6 @@
 
 import os
 import random
-import signal
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +12,7 @@ import pytest
 import s3fs
 
 from tests.jobs.faulty_store import USUAL, Faults, faulty
-from tests.jobs.jobs_support import free_ports, lines, run_process, scored, speech, wait_for, write_wav
-from tests.jobs.object_store import ObjectStore
+from tests.jobs.jobs_support import lines, run_process, scored, speech, write_wav
 from zsfuse_ray import stores
 from zsfuse_ray.audio.decode import probe
 from zsfuse_ray.audio.files import list_files
@@ -117,61 +112,6 @@ def test_a_third_of_the_reads_of_tables_fail(store, undisturbed, kind: str) -> N
     for name, table in tables(files, kind).items():
         pd.testing.assert_frame_equal(table, undisturbed[name], check_exact=True, obj=name)
     assert runs == 1
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("away_s", [5, 20])
-def test_the_store_is_restarted_during_a_run(undisturbed, tmp_path: Path, away_s: float) -> None:
-    """Killed when some bundles are encoded, and back after some seconds."""
-    own = ObjectStore(Path(sys.executable).parent / "weed", tmp_path, free_ports(14)[8:])
-    own.start()
-    try:
-        for n in range(4):
-            own.files().put(
-                str(write_wav(tmp_path / f"{n}.wav", speech(25 + n, seed=n))), f"archive/talks/{n}.wav"
-            )
-        own.files().pipe("archive/talks/broken.mp3", b"no audio")
-
-        def restart() -> None:
-            wait_for(lambda: len(own.files().find("archive/out/encoded/000")) >= 2, 300, "the first bundles")
-            own.stop(signal.SIGKILL)
-            time.sleep(away_s)
-            own.start()
-
-        restarting = threading.Thread(target=restart)
-        restarting.start()
-        runs = until_complete(command("out"), {**without_ray(), **own.environment})
-        restarting.join()
-        print(f"{runs} runs with a store that was away for {away_s} s")
-        for name, table in tables(own.files(), "out").items():
-            pd.testing.assert_frame_equal(table, undisturbed[name], check_exact=True, obj=name)
-    finally:
-        own.stop()
-
-
-@pytest.mark.long
-def test_credentials_expire_during_a_run(store, undisturbed) -> None:
-    """The run stops with one line; with new ones the same command completes it."""
-    files, environment = store
-    faults = Faults(0, rate=1.0, kinds=("expired",), only="nothing")
-    with faulty(environment, faults) as through:
-
-        def expire() -> None:
-            wait_for(lambda: any("encoded/000/part" in one for one in list(faults.seen)), 300, "a bundle")
-            faults.only = ""
-
-        expiring = threading.Thread(target=expire)
-        expiring.start()
-        done = run_process(*command("expired"), env=through)
-        expiring.join()
-        assert done.returncode == 3, done.stdout + done.stderr
-        assert "the same command resumes" in lines(done.stderr)[-1]
-        assert "Traceback" not in done.stderr
-        assert environment["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
-        print(done.stderr)
-    scored(run_process(*command("expired"), env=environment))
-    for name, table in tables(files, "expired").items():
-        pd.testing.assert_frame_equal(table, undisturbed[name], check_exact=True, obj=name)
 
 
 @pytest.fixture
