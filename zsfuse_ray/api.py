@@ -153,7 +153,8 @@ class Labeller:
             warnings.warn(f"{file}: {dropped} segments left out: non-finite model outputs", stacklevel=4)
         embeddings, logits, vectors = (None if array is None else array[finite] for array in values)
         if self.config.normalise != "none" and vectors is not None and len(vectors):
-            vectors = normalised(vectors, [file] * len(vectors))
+            channels = (segment["channel"] for segment, kept in zip(segments, finite, strict=True) if kept)
+            vectors = normalised(vectors, [f"channel {channel}" for channel in channels])
         columns = label_columns(self._labelling, embeddings, logits, vectors)
         outside = outside_share(self._labelling, logits, vectors)
         if outside is not None and len(outside):
@@ -167,6 +168,8 @@ class Labeller:
         ]
         index = pd.MultiIndex.from_arrays([[file] * len(kept), *times], names=["file", "start", "end"])
         frame = pd.DataFrame(columns, index=index)
+        if self.config.channels != "mix":
+            frame["channel"] = np.array([segment["channel"] for segment in kept], np.int32)
         frame["speech_prob"] = np.array([segment["speech_prob"] for segment in kept], np.float32)
         return frame.sort_index()
 

@@ -49,7 +49,7 @@ OTHER = {
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
     **{"prune": True, "keep_encoded": False, "dashboard": True, "allow_hosts": ("s3://b",)},
     **{"vad": "none", "min_segment_s": 1.0, "max_segment_s": 8.0, "vad_threshold": 0.25, "long": "crop"},
-    **{"crop": "seeded", "precision": "float32"},
+    **{"crop": "seeded", "precision": "float32", "channels": "split"},
 }
 
 

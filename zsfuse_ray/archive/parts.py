@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zsfuse_ray import __version__
-from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, part_file, plan_file
+from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, SPEAKERS, part_file, plan_file
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.normalise import Normalise, groups_of, normalised_rows, summed
 from zsfuse_ray.archive.passes import Encoded
 from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.reading import Rows, read_part
 from zsfuse_ray.archive.schemas import OUTCOME, SPAN
+from zsfuse_ray.archive.speakers import summarise_speakers, who_columns
 from zsfuse_ray.archive.summaries import (
     Repetition,
     confidence_counts,
@@ -92,7 +93,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
         outside += outside_of_piece
         lengths.append(rows.segments.select(["item_id", "start_s", "samples", "sample_rate"]))
     done = pa.concat_tables(outcomes)
-    none, _ = _flat_segments(_no_rows(task), recordings, task, None)
+    nothing = _no_rows(task)
+    none, _ = _flat_segments(nothing, recordings, task, None)
     segments = pa.concat_tables(pieces or [none]).sort_by(BY_TIME)
     labels = task.labelling.names if task.labelling else ()
     summary = summarise_recordings(recordings, done, segments, labels)
@@ -105,6 +107,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
         task.out.write_table(part_file(SEGMENTS, part.number), segments)
+        if who := (*who_columns(nothing.segments, recordings.slice(0, 0)),):
+            task.out.write_table(part_file(SPEAKERS, part.number), summarise_speakers(segments, who, labels))
     task.out.write_table(part_file(RECORDINGS, part.number), summary)
     task.out.write_table(part_file(REJECTS, part.number), rejects)
     task.out.write_json(
@@ -132,7 +136,7 @@ def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -
         vectors = rows.vectors[key]
         if vectors is not None and len(vectors):
             _, source = place_segments(rows, recordings)
-            found.append(Sums.of(vectors, groups_of(source, task.normalise)))
+            found.append(Sums.of(vectors, groups_of(source, task.normalise, rows.segments)))
     return summed(found)
 
 
@@ -186,7 +190,7 @@ def _kept(recording_ids: pa.ChunkedArray, part: Part) -> pa.ChunkedArray:
 
 
 def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa.Table]:
-    """The columns PLACED of all segments, and the recording of each."""
+    """The columns PLACED of all segments, those of `who_columns`, and the recording of each."""
     segments, items = rows.segments, rows.items
     # a bundle contains the items of all its segments, so both lookups always succeed
     of_item = pc.index_in(segments["item_id"], items["item_id"].combine_chunks())
@@ -202,7 +206,7 @@ def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa
         "item_id": segments["item_id"],
         "segment_id": pa.array(item_ids * SEGMENTS_PER_ITEM + place, pa.int64()),
     }
-    return {name: columns[name] for name in PLACED}, source
+    return {name: columns[name] for name in PLACED} | who_columns(segments, source), source
 
 
 def model_outputs(
@@ -215,7 +219,7 @@ def model_outputs(
     alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
     vectors = rows.vectors.get(specialist)
     if task.normalise != "none" and vectors is not None:
-        vectors = normalised_rows(vectors, groups_of(source, task.normalise), sums)
+        vectors = normalised_rows(vectors, groups_of(source, task.normalise, rows.segments), sums)
     return rows.embeddings.get(alm), rows.logits.get(specialist), vectors
 
 
@@ -251,4 +255,5 @@ def _no_rows(task: LabelTask) -> Rows:
             size = of[key]["vector_dim"]
             vectors[key] = np.empty((0, size), np.float32) if size else None
     items, segments = (pa.schema(list(kind)).empty_table() for kind in (OUTCOME, SPAN))
+    segments = segments.select(task.encoded.span_columns)
     return Rows(items, segments, embeddings, logits, vectors, 0)

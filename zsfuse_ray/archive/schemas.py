@@ -43,6 +43,7 @@ SPAN = pa.struct(
         ("speech_prob", pa.float32()),
         ("samples", pa.int64()),
         ("sample_rate", pa.int32()),  # Hz, the file's own
+        ("channel", pa.int32()),  # counted from 0; null in a mix
     ]
 )
 DECODED = pa.schema(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vad = Literal["silero", "none"]
+Channels = Literal["mix", "split", "first"]
 
 RATE = 16_000  # Hz, required by Silero
 FRAME = 512  # samples per frame, 32 ms
@@ -33,16 +34,21 @@ class Segment:
     start_s: float
     end_s: float
     speech_prob: float
+    channel: int | None = None  # counted from 0; None in a mix
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Segmentation settings. ``vad='none'`` cuts fixed windows of ``max_segment_s``, for ready-cut clips."""
+    """Segmentation settings. ``vad='none'`` cuts fixed windows of ``max_segment_s``, for ready-cut clips.
+
+    channels: what is segmented, the mix of a recording's channels, the first or each by itself.
+    """
 
     vad: Vad = "silero"
     min_segment_s: float = 0.5
     max_segment_s: float = 10.0
     threshold: float = 0.5
+    channels: Channels = "mix"
 
     @property
     def left_context_s(self) -> float:

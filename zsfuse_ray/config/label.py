@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
+from zsfuse_ray.audio.segment import GRID_S, Channels, Segmentation, Vad
 from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Temperature, Words, option
 from zsfuse_ray.errors import InputError
@@ -29,6 +29,12 @@ class SegmentOptions(Options):
     min_segment_s: float = option(0.5, "shortest segment in seconds", "segments")
     max_segment_s: float = option(10.0, "longest segment in seconds", "segments")
     vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts", "segments")
+    channels: Channels = option(
+        "mix",
+        "mix: label the mix of all channels; split: label each channel by itself, such as of calls with a "
+        "speaker per channel; first: label the first channel only",
+        "segments",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,7 +48,9 @@ class SegmentOptions(Options):
     @property
     def segmentation(self) -> Segmentation:
         """The segment options as a `Segmentation`."""
-        return Segmentation(self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold)
+        return Segmentation(
+            self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold, self.channels
+        )
 
 
 # The options of labelling encoded segments, besides the models and the copies of the audio.
