@@ -11,6 +11,7 @@ import soundfile
 from tests.jobs.jobs_support import speech
 from zsfuse_ray import Labeller
 from zsfuse_ray.audio.decode import decode
+from zsfuse_ray.errors import InputError
 
 RATE = 16_000
 TURN_S = 6.0
@@ -64,6 +65,44 @@ def test_each_channel_of_a_call_is_labelled_as_if_alone(
         found = rows.loc[rows["channel"] == n, alone.columns]
         # batches of other segments move the last bits of a model's outputs
         pd.testing.assert_frame_equal(found, alone, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def conversation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[float, float, str]]]:
+    """A recording in which two voices take turns without pauses, and its turns, also as RTTM beside it."""
+    folder = tmp_path_factory.mktemp("conversation")
+    whose = ["ann", "bob"] * 3
+    voices = [speech(TURN_S, seed=n % 2) for n in range(len(whose))]
+    sound = np.concatenate(voices)
+    soundfile.write(folder / "talk.wav", (np.clip(sound, -1, 1) * 32767).astype(np.int16), RATE)
+    turns = [(n * TURN_S, (n + 1) * TURN_S, who) for n, who in enumerate(whose)]
+    lines = (f"SPEAKER talk 1 {s} {e - s} <NA> <NA> {who} <NA> <NA>\n" for s, e, who in turns)
+    (folder / "talk.rttm").write_text("".join(lines))
+    return folder / "talk.wav", turns
+
+
+def test_segments_are_cut_at_turns(conversation: tuple) -> None:
+    file, turns = conversation
+    labeller = Labeller.from_preset("mini", speakers=str(file.with_suffix(".rttm")))
+    assert labeller.config.normalise == "speaker"
+    rows = labeller.label(file)
+    assert set(rows["speaker"]) == {"ann", "bob"}
+    starts, ends = (
+        pd.TimedeltaIndex(rows.index.get_level_values(name)).total_seconds() for name in ("start", "end")
+    )
+    for start, end, speaker, overlap in zip(starts, ends, rows["speaker"], rows["overlap"], strict=True):
+        own = sum(max(0.0, min(end, e) - max(start, s)) for s, e, who in turns if who == speaker)
+        assert own / (end - start) == pytest.approx(1 - overlap, abs=1e-3)
+        assert own / (end - start) > 0.9
+
+
+def test_turns_of_no_recording_are_refused(conversation: tuple, tmp_path: Path) -> None:
+    (tmp_path / "a.rttm").write_text("SPEAKER else 1 0 1 <NA> <NA> x <NA> <NA>\n")
+    labeller = Labeller.from_preset("mini", speakers=str(tmp_path / "a.rttm"))
+    with pytest.raises(InputError, match=r"no recording has one of its names \(else"):
+        labeller.label(conversation[0])
+    with pytest.raises(InputError, match="--speakers and --channels split exclude each other"):
+        Labeller.from_preset("mini", speakers="a.rttm", channels="split")
 
 
 def test_mono_stored_as_stereo_is_labelled_once(labellers: dict[str, Labeller]) -> None:

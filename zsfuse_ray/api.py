@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from zsfuse_ray.archive.bundles import bundle_items
 from zsfuse_ray.archive.describe import load_models, make_labelling, model_specs
 from zsfuse_ray.archive.listing import list_recording
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.packing import embeddings_of_bundle, unpack_values
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.probing import probe_recordings, with_headers
-from zsfuse_ray.archive.schemas import BUNDLE, kind_of, model_columns
+from zsfuse_ray.archive.schemas import BUNDLE, BUNDLE_WITH_TURNS, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
 from zsfuse_ray.archive.wanted import with_normalise
@@ -47,12 +48,13 @@ class Labeller:
 
     def __init__(self, config: LabellerOptions, device: str | None = None) -> None:
         """device: "cpu" or "cuda", by default a GPU if torch finds one."""
-        if config.normalise == "speaker":
+        if config.normalise == "speaker" and not config.speakers:
             raise InputError(
-                "--normalise speaker needs an archive with speakers; one file has --normalise recording"
+                "--normalise speaker needs --speakers or an archive with speakers; one file has "
+                "--normalise recording"
             )
         specs = model_specs(config)
-        self.config = config = with_normalise(config, specs, ())
+        self.config = config = with_normalise(config, specs, [SPEAKER] if config.speakers else ())
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         loaded = load_models(specs, {key: key for key in specs}, config)
         self._facts = loaded.facts
@@ -133,14 +135,15 @@ class Labeller:
 
     def _bundles(self, file: str) -> Iterator[pa.Table]:
         """Yield the bundles of the file's items, cut as in a plan."""
-        row = list_recording(file)
+        row = list_recording(file, self.config.speakers)
         for name in ("recording_id", "plan_part"):
             row = row.append_column(name, pa.array([0], pa.int64()))
         headers = probe_recordings(row)
         if (reason := headers["reason"][0].as_py()) is not None:
             raise DecodeError(reason, f"{file}: {headers['message'][0].as_py()}")
+        schema = BUNDLE_WITH_TURNS if self.config.speakers else BUNDLE
         for bundle in bundle_items(with_headers(row, headers), self.config.item_s):
-            yield pa.Table.from_pylist([bundle], schema=BUNDLE)
+            yield pa.Table.from_pylist([bundle], schema=schema)
 
     def _rows(self, file: str, segments: list[dict[str, Any]], encoded: list[pa.Table]) -> pd.DataFrame:
         values = self._values(encoded)
@@ -153,8 +156,9 @@ class Labeller:
             warnings.warn(f"{file}: {dropped} segments left out: non-finite model outputs", stacklevel=4)
         embeddings, logits, vectors = (None if array is None else array[finite] for array in values)
         if self.config.normalise != "none" and vectors is not None and len(vectors):
-            channels = (segment["channel"] for segment, kept in zip(segments, finite, strict=True) if kept)
-            vectors = normalised(vectors, [f"channel {channel}" for channel in channels])
+            by = ["channel", "speaker"] if self.config.normalise == "speaker" else ["channel"]
+            own = (segment for segment, kept in zip(segments, finite, strict=True) if kept)
+            vectors = normalised(vectors, [" ".join(str(one[name]) for name in by) for one in own])
         columns = label_columns(self._labelling, embeddings, logits, vectors)
         outside = outside_share(self._labelling, logits, vectors)
         if outside is not None and len(outside):
@@ -170,6 +174,9 @@ class Labeller:
         frame = pd.DataFrame(columns, index=index)
         if self.config.channels != "mix":
             frame["channel"] = np.array([segment["channel"] for segment in kept], np.int32)
+        if self.config.speakers:
+            frame["speaker"] = pd.array([segment["speaker"] for segment in kept], "str")
+            frame["overlap"] = np.array([segment["overlap"] for segment in kept], np.float32)
         frame["speech_prob"] = np.array([segment["speech_prob"] for segment in kept], np.float32)
         return frame.sort_index()
 

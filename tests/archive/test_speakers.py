@@ -1,18 +1,23 @@
 """Segments of several channels: their columns, groups, and a summary per channel of a recording."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from tests.archive.encoded_folders import BOTH, LABELS, Small, every_segment
 from tests.archive.labelled_parts import expected_columns, label_all, task_of
+from zsfuse_ray.archive.bundles import CONTEXT_S, TURNS, bundle_items
 from zsfuse_ray.archive.layout import PASSES, SEGMENTS, SPEAKERS
+from zsfuse_ray.archive.listing import VERSION, list_archive, own_columns
 from zsfuse_ray.archive.normalise import groups_of
 from zsfuse_ray.archive.passes import Encoded, read_passes
 from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import SPAN
 from zsfuse_ray.archive.speakers import who_columns
+from zsfuse_ray.audio.segment import Segmentation
+from zsfuse_ray.audio.turns import TURN
 from zsfuse_ray.method.labels import column
 
 
@@ -100,6 +105,42 @@ def test_a_manifest_names_the_channels(names: list, expected: list) -> None:
 def test_a_number_of_channels_is_not_a_name() -> None:
     segments = pa.table({"channel": pa.array([0, 1], pa.int32())})
     assert list(who_columns(segments, pa.table({"channels": [2, 2]}))) == ["channel"]
+
+
+def test_a_recording_whose_turns_change_has_changed(archive: Path, tmp_path: Path) -> None:
+    turns = tmp_path / "turns.rttm"
+    versions = []
+    for start in (1, 1, 2):
+        turns.write_text(f"SPEAKER b 1 {start} 1 <NA> <NA> x <NA> <NA>\n")
+        table = list_archive(str(archive), speakers=str(turns))
+        assert own_columns(table) == []
+        versions.append(dict(zip(table["uri"].to_pylist(), table[VERSION].to_pylist(), strict=True)))
+    assert versions[0] == versions[1]
+    changed = {uri for uri in versions[0] if versions[0][uri] != versions[2][uri]}
+    assert changed == {str(archive / "b.wav")}
+
+
+def test_items_have_the_turns_around_them() -> None:
+    rows = [{"start_s": float(t), "end_s": t + 2.0, "speaker": "x"} for t in range(0, 3000, 100)]
+    columns = {"recording_id": [0], "uri": ["a"], "start_s": [50.0], "end_s": [None], "plan_part": [0]}
+    columns |= {"probe_duration_s": [3000.0], "probe_exact": [True], "probe_reason": [None]}
+    recordings = pa.table(columns | {TURNS: pa.array([rows], pa.list_(TURN))})
+    (first, *_, last) = [item for one in bundle_items(recordings, 600.0) for item in one["items"]]
+    assert [row["start_s"] for row in first["turns"]] == [100.0 * n for n in range(10)]
+    assert [row["start_s"] for row in last["turns"]] == [100.0 * n for n in range(22, 30)]
+    longest = Segmentation(max_segment_s=60.0, min_segment_s=30.0)
+    assert max(longest.left_context_s, longest.right_context_s) < CONTEXT_S
+
+
+def test_each_speaker_of_turns_is_normalised_within_the_recording() -> None:
+    recordings = pa.table({"recording_id": [1, 1, 2, 2]})
+    segments = pa.table({"speaker": ["a", None, "a", "b"]})
+    assert groups_of(recordings, "speaker", segments) == [
+        "recording 1 a",
+        "recording 1",
+        *("recording 2 a", "recording 2 b"),
+    ]
+    assert groups_of(recordings, "recording", segments) == [f"recording {n}" for n in (1, 1, 2, 2)]
 
 
 def test_each_channel_is_normalised_by_itself() -> None:

@@ -8,6 +8,7 @@ from zsfuse_ray.archive.describe import check_labels, make_labelling, model_spec
 from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
@@ -42,7 +43,9 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
     given = config
-    config = with_normalise(config, model_specs(config), table.plan.columns)
+    config = with_normalise(
+        config, model_specs(config), [SPEAKER] if table.encoded.has_turns else table.plan.columns
+    )
     digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
@@ -85,7 +88,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
 def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:
     """The configuration with the table's models and encoding options; the names of the models used."""
     decided = table.plan.identity | table.encoded.config
-    values: dict[str, Any] = {name: decided[name] for name in DECIDED}
+    values: dict[str, Any] = {name: decided[name] for name in DECIDED if name != "speakers"}
     keys: dict[str, str] = {}
     for kind in KINDS:
         wanted = getattr(config, kind)

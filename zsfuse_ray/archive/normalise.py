@@ -17,10 +17,13 @@ def groups_of(recordings: pa.Table, normalise: Normalise, segments: pa.Table | N
     """Return the group of each recording, or of each of these segments (a row of both tables).
 
     A recording without a speaker is a group of its own. The manifest's speaker is that of the first channel;
-    each other channel is a group of its own.
+    each other channel is a group of its own, and so is each speaker of the turns of a recording.
     """
     own = [f"recording {number}" for number in recordings["recording_id"].to_pylist()]
     groups = own
+    if normalise == "speaker" and segments is not None and SPEAKER in segments.column_names:
+        names = segments[SPEAKER].to_pylist()
+        return [mine if who is None else f"{mine} {who}" for mine, who in zip(own, names, strict=True)]
     if normalise == "speaker":
         speakers = recordings[SPEAKER].to_pylist()
         groups = [

@@ -24,7 +24,7 @@ from zsfuse_ray.archive.passes import Encoded
 from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.reading import Rows, read_part
 from zsfuse_ray.archive.schemas import OUTCOME, SPAN
-from zsfuse_ray.archive.speakers import summarise_speakers, who_columns
+from zsfuse_ray.archive.speakers import WHO, summarise_speakers, who_columns
 from zsfuse_ray.archive.summaries import (
     Repetition,
     confidence_counts,
@@ -66,8 +66,13 @@ class LabelTask:
     repetitions: Mapping[str, Repetition]  # of the ALMs whose amplification is counted
     digest: str
     normalise: Normalise = "none"
-    sums: Sums | None = None  # of all speakers; of recordings, each part has its own
+    sums: Sums | None = None  # of all speakers, unless `sums_of_parts`
     prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
+
+    @property
+    def sums_of_parts(self) -> bool:
+        """Whether vectors are normalised by groups within recordings: themselves, or speakers of turns."""
+        return self.normalise == "recording" or (self.normalise == "speaker" and self.encoded.has_turns)
 
 
 def state_name(part: Part, digest: str) -> str:
@@ -107,7 +112,8 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
         task.out.write_table(part_file(SEGMENTS, part.number), segments)
-        if who := (*who_columns(nothing.segments, recordings.slice(0, 0)),):
+        columns = who_columns(nothing.segments, recordings.slice(0, 0))
+        if who := [name for name in columns if name in WHO]:
             task.out.write_table(part_file(SPEAKERS, part.number), summarise_speakers(segments, who, labels))
     task.out.write_table(part_file(RECORDINGS, part.number), summary)
     task.out.write_table(part_file(REJECTS, part.number), rejects)
@@ -120,7 +126,7 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
 
 def sums_for(task: LabelTask, part: Part, recordings: pa.Table) -> Sums | None:
     """The sums by which a part's vectors are normalised: those of its recordings, or of all speakers."""
-    return part_sums(task, part, recordings) if task.normalise == "recording" else task.sums
+    return part_sums(task, part, recordings) if task.sums_of_parts else task.sums
 
 
 def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -> Sums | None:

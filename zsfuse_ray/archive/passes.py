@@ -15,7 +15,7 @@ from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
 
 # Options of tables by versions that did not have them.
-BEFORE = {"channels": "mix"}
+BEFORE = {"channels": "mix", "speakers": False}
 
 if TYPE_CHECKING:  # imports torch, which labelling does not need
     from zsfuse_ray.models.catalog import ModelSpec
@@ -75,9 +75,15 @@ class Encoded:
     passes: tuple[Pass, ...]
 
     @property
+    def has_turns(self) -> bool:
+        """Whether its segments were cut at turns of speakers."""
+        return self.config["speakers"]
+
+    @property
     def span_columns(self) -> tuple[str, ...]:
         """The fields of SPAN that its segments have values of."""
         unused = {"channel"} if self.config["channels"] == "mix" else set()
+        unused |= set() if self.has_turns else {"speaker", "overlap"}
         return tuple(field.name for field in SPAN if field.name not in unused)
 
     def of_kind(self, kind: str) -> list[str]:

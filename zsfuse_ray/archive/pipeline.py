@@ -16,6 +16,7 @@ from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.label import FEW_PARTS, recordings_to_try_again, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive, own_columns
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
@@ -66,7 +67,7 @@ def plan(config: PlanConfig) -> Planned:
     config.check_models()
     out = Output.open(config.output)
     wanted = requested(config, {}) if config.measure else {}
-    listing = list_archive(config.input, config.allow_hosts)
+    listing = list_archive(config.input, config.allow_hosts, config.speakers)
     there = None if config.overwrite else read_plan(config, out)
     changes = compare(there, listing)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
@@ -92,7 +93,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     wanted = requested(config, folder.models)
     keys = {kind_of(key): key for key in wanted}
     given, specs = config, {kind_of(key): one.spec for key, one in wanted.items()}
-    config = with_normalise(config, specs, own_columns(folder.listing))
+    named = [SPEAKER] if config.speakers else own_columns(folder.listing)
+    config = with_normalise(config, specs, named)
     grows = folder.changes.grows(config.prune)
     identities = {kind: identity(spec) for kind, spec in specs.items()}
     digest = score_digest(config, identities, folder.increments + grows)
@@ -217,7 +219,7 @@ class _Folder:
 def _look(config: RunConfig) -> _Folder:
     """Read the archive's listing and the output folder; InputError if the folder holds something else."""
     out = Output.open(config.output)
-    listing = list_archive(config.input, config.allow_hosts)
+    listing = list_archive(config.input, config.allow_hosts, config.speakers)
     if config.overwrite:
         return _Folder(out, listing, None, compare(None, listing), None, None)
     run = out.read_json(RUN)

@@ -7,23 +7,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from zsfuse_ray.archive.normalise import CHANNEL
+from zsfuse_ray.archive.normalise import CHANNEL, SPEAKER
 from zsfuse_ray.method.labels import column
 
 pc: Any = pyarrow.compute
 
 CHANNEL_NAMES = "channels"  # the manifest's column, such as "agent,customer"
-WHO = (CHANNEL, "channel_name")  # columns that say whose speech a segment is
+WHO = (CHANNEL, "channel_name", SPEAKER)  # columns that say whose speech a segment is
 
 
 def who_columns(segments: pa.Table, source: pa.Table) -> dict[str, Any]:
-    """Return the columns WHO that a table has: channel_name if the manifest names channels.
+    """Return the columns WHO and overlap that a table has: channel_name if the manifest names channels.
 
     segments: with the columns of `Encoded.span_columns`; source: the recording of each.
     """
-    if CHANNEL not in segments.column_names:
-        return {}
-    columns: dict[str, Any] = {CHANNEL: segments[CHANNEL]}
+    columns: dict[str, Any] = {
+        name: segments[name] for name in (*WHO, "overlap") if name in segments.column_names
+    }
+    if CHANNEL not in columns:
+        return columns
     if CHANNEL_NAMES in source.column_names and pa.types.is_string(source.schema.field(CHANNEL_NAMES).type):
         places = zip(segments[CHANNEL].to_pylist(), source[CHANNEL_NAMES].to_pylist(), strict=True)
         columns["channel_name"] = pa.array([_name_of(n, names) for n, names in places], pa.string())

@@ -25,7 +25,8 @@ PREPROCESSING = 1  # increment when decoding, segmentation or resampling change 
 
 def encoding_options(config: RunConfig) -> dict[str, Any]:
     """The options that determine the rows of encoded/, beside the plan and the models."""
-    return {name: recorded(config)[name] for name in ENCODING} | {"preprocessing": PREPROCESSING}
+    own = {name: recorded(config)[name] for name in ENCODING}
+    return own | {"speakers": config.speakers is not None, "preprocessing": PREPROCESSING}
 
 
 def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -> dict[str, ToEncode]:
@@ -74,7 +75,7 @@ def with_normalise(config: T, specs: Mapping[str, ModelSpec], columns: Collectio
     """
     if config.normalise == "speaker" and SPEAKER not in columns:
         raise InputError(
-            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
+            f"--normalise speaker needs a manifest with a column {SPEAKER}, or --speakers; without, use "
             "--normalise recording"
         )
     if config.normalise != "auto":
@@ -105,7 +106,8 @@ def score_digest(config: ScoreConfig, models: Mapping[str, str], increments: int
     """
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
-    extent = [increments] if config.normalise == "speaker" or config.prior != "none" else []
+    across = config.normalise == "speaker" and config.speakers is None  # turns name those of a recording
+    extent = [increments] if across or config.prior != "none" else []
     return _hash([decides, dict(models), repeats, source, *extent])
 
 

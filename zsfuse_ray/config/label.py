@@ -35,9 +35,18 @@ class SegmentOptions(Options):
         "speaker per channel; first: label the first channel only",
         "segments",
     )
+    speakers: str | None = option(
+        None,
+        "turns of the speakers, by which segments are cut and named: an RTTM file, or a folder with one per "
+        "recording, of its name",
+        "segments",
+        "PATH",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.speakers and self.channels == "split":
+            raise InputError("--speakers and --channels split exclude each other: a channel is one speaker")
         if self.item_s < GRID_S or self.item_s % GRID_S:
             raise InputError(f"--item-s must be a multiple of {GRID_S:g} seconds, not {self.item_s:g}")
         if not 0.1 <= self.min_segment_s <= self.max_segment_s / 2:
@@ -97,8 +106,8 @@ class LabellingOptions(PromptOptions):
     normalise: Literal["auto", "none", "recording", "speaker"] = option(
         "auto",
         "normalise the specialist's vectors by the statistics of their recording, or of the speaker that a "
-        "manifest's column speaker names; for a specialist trained for it, such as the default; auto: "
-        "speaker if the manifest has that column, else recording; none for other specialists",
+        "manifest's column speaker or --speakers names; for a specialist trained for it, as the default is; "
+        "auto: speaker if there are any, else recording; none for other specialists",
         "models",
     )
     unsure_below: Fraction = option(

@@ -98,7 +98,7 @@ ENCODING = (
     *("long", "crop", "precision"),
 )
 # Options fixed by an embedding table; refused with --embeddings.
-DECIDED = ("item_s", *ENCODING)
+DECIDED = ("item_s", "speakers", *ENCODING)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

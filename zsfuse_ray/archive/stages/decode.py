@@ -17,6 +17,7 @@ from zsfuse_ray.audio.outages import Outage, unless_outage
 from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.audio.trim import trimmed
+from zsfuse_ray.audio.turns import Turn
 from zsfuse_ray.audio.vad import find_segments
 from zsfuse_ray.errors import disk_problem
 
@@ -48,7 +49,8 @@ def decode_bundles(
             for segment, samples in segments:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
                 size = {"samples": len(samples), "sample_rate": rate}
-                spans.append(place | {"speech_prob": segment.speech_prob, "channel": segment.channel} | size)
+                who = {name: getattr(segment, name) for name in ("channel", "speaker", "overlap")}
+                spans.append(place | {"speech_prob": segment.speech_prob} | size | who)
                 audio.append(samples)
         pcm = np.concatenate(audio).tobytes() if audio else b""
         place = {"bundle_id": bundle["bundle_id"], "part": bundle["part"]}
@@ -139,7 +141,11 @@ def _of_channels(
 def _segments(pcm: Pcm, item: dict[str, Any], how: Segmentation, begin: float) -> list[_Cut]:
     """The segments that start in the item; begin: of the audio, in seconds from the start of the slice."""
     segments, offset = [], item["slice_start_s"]
-    for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin):
+    turns = None
+    if (rows := item.get("turns")) is not None:
+        clock = offset + begin
+        turns = [Turn(row["start_s"] - clock, row["end_s"] - clock, row["speaker"]) for row in rows]
+    for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin, turns):
         start = round(begin + segment.start_s, 4)  # the same value in whichever item it is computed
         if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
             continue
