@@ -24,6 +24,7 @@ from zsfuse_ray.archive.probing import probe_recordings, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE, BUNDLE_WITH_TURNS, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
+from zsfuse_ray.archive.texts import TEXT, find_transcripts, with_texts
 from zsfuse_ray.archive.wanted import with_normalise
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.levels import full_scale
@@ -58,6 +59,7 @@ class Labeller:
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         loaded = load_models(specs, {key: key for key in specs}, config)
         self._facts = loaded.facts
+        self._transcripts = find_transcripts(config.transcripts)
         self._labelling = make_labelling(config, loaded.facts, loaded.prompts, loaded.readout)
         repeats = {"alm": config.audio_repeats, "specialist": ()}
         self._encode = Encode(
@@ -177,8 +179,30 @@ class Labeller:
         if self.config.speakers:
             frame["speaker"] = pd.array([segment["speaker"] for segment in kept], "str")
             frame["overlap"] = np.array([segment["overlap"] for segment in kept], np.float32)
+        if self._transcripts is not None:
+            frame["text"] = self._texts(file, kept)
         frame["speech_prob"] = np.array([segment["speech_prob"] for segment in kept], np.float32)
         return frame.sort_index()
+
+    def _texts(self, file: str, segments: list[dict[str, Any]]) -> list[str | None]:
+        """What is said in each segment; None without a transcript, with a warning if it cannot be read."""
+        assert self._transcripts is not None
+        n = len(segments)
+        order = sorted(range(n), key=lambda k: segments[k]["start_s"])
+        columns: dict[str, Any] = {
+            name: [segments[k][name] for k in order] for name in ("start_s", "end_s", "channel")
+        }
+        if self.config.channels == "mix":
+            del columns["channel"]
+        table = pa.table(
+            {"recording_id": pa.array([0] * n, pa.int64()), **columns, TEXT: pa.nulls(n, pa.string())}
+        )
+        recording = pa.table({"recording_id": [0], "uri": [file]})
+        table, problems = with_texts(table, recording, self._transcripts)
+        for problem in problems.values():
+            warnings.warn(f"{file}: {problem}", stacklevel=5)
+        texts = dict(zip(order, table[TEXT].to_pylist(), strict=True))
+        return [texts[k] for k in range(n)]
 
     def _values(self, encoded: list[pa.Table]) -> tuple[NDArray[np.float32] | None, ...]:
         """Embeddings, logits and vectors of the segments of encoded bundles; None without that model."""

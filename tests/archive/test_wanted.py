@@ -42,6 +42,7 @@ OTHER = {
         "specialist_temperature": 0.5,
         "fused_temperature": 2.0,
         "normalise": "recording",
+        "transcripts": "folder",
         "prior": "uniform",
         "prior_strength": 0.5,
     },

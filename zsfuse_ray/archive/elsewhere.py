@@ -14,6 +14,7 @@ from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
+from zsfuse_ray.archive.texts import find_transcripts
 from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest, with_normalise
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, resolved
@@ -46,7 +47,9 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     config = with_normalise(
         config, model_specs(config), [SPEAKER] if table.encoded.has_turns else table.plan.columns
     )
-    digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
+    transcripts = find_transcripts(config.transcripts)
+    source = f"{table.uri} {table.plan.id}"
+    digest = score_digest(config, models, len(table.plan.increments), source, transcripts)
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
@@ -81,6 +84,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         digest,
         config.normalise,
         prior=config.wanted_prior,
+        transcripts=transcripts,
     )
     return end_run(config, task, stale, run, Spent(), own_ray)
 

@@ -33,6 +33,7 @@ from zsfuse_ray.archive.summaries import (
     summarise_recordings,
     to_try_again,
 )
+from zsfuse_ray.archive.texts import TEXT, Transcripts, with_texts
 from zsfuse_ray.errors import redact_uri
 from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
@@ -68,6 +69,7 @@ class LabelTask:
     normalise: Normalise = "none"
     sums: Sums | None = None  # of all speakers, unless `sums_of_parts`
     prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
+    transcripts: Transcripts | None = None  # for a column of what is said
 
     @property
     def sums_of_parts(self) -> bool:
@@ -102,8 +104,11 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     none, _ = _flat_segments(nothing, recordings, task, None)
     segments = pa.concat_tables(pieces or [none]).sort_by(BY_TIME)
     labels = task.labelling.names if task.labelling else ()
+    unread: dict[int, str] = {}
+    if task.transcripts is not None:
+        segments, unread = with_texts(segments, recordings, task.transcripts)
     summary = summarise_recordings(recordings, done, segments, labels)
-    rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary)
+    rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary, unread)
     counts = part_counts(recordings, done, summary, rejects, labels, inputs)
     counts["confidence"] = confidence_counts(segments, labels)
     if task.labelling is not None and task.labelling.drops:
@@ -245,6 +250,8 @@ def _flat_segments(
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None)
         outside = outside_share(task.labelling, *values[1:])
     columns |= placed
+    if task.transcripts is not None:
+        columns[TEXT] = pa.nulls(len(rows.segments), pa.string())  # filled when its recording is whole
     carry(columns, source)
     return pa.table(columns), 0 if outside is None else int(np.rint(1e6 * outside).sum())
 

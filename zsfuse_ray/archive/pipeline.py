@@ -25,6 +25,7 @@ from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.settle import encodes_damaged_again
+from zsfuse_ray.archive.texts import find_transcripts
 from zsfuse_ray.archive.wanted import (
     embed_digest,
     encoding_options,
@@ -97,7 +98,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     config = with_normalise(config, specs, named)
     grows = folder.changes.grows(config.prune)
     identities = {kind: identity(spec) for kind, spec in specs.items()}
-    digest = score_digest(config, identities, folder.increments + grows)
+    transcripts = find_transcripts(config.transcripts, folder.listing["uri"].to_pylist())
+    digest = score_digest(config, identities, folder.increments + grows, transcripts=transcripts)
     if folder.is_current(digest) and not grows:
         return _nothing_to_do(config, folder)
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
@@ -134,6 +136,7 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
         digest,
         config.normalise,
         prior=config.wanted_prior,
+        transcripts=transcripts,
     )
     return end_run(config, task, stale, run, spent, own_ray)
 

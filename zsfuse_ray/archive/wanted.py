@@ -11,6 +11,7 @@ from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
+from zsfuse_ray.archive.texts import Transcripts, version_of
 from zsfuse_ray.config.label import LABELLING, LabellingOptions
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.options import recorded
@@ -98,7 +99,13 @@ def recorded_identity(facts: Mapping[str, Any]) -> str:
     return model if revision is None else f"{split_name(model)[0]}:{revision}"
 
 
-def score_digest(config: ScoreConfig, models: Mapping[str, str], increments: int, source: str = "") -> str:
+def score_digest(
+    config: ScoreConfig,
+    models: Mapping[str, str],
+    increments: int,
+    source: str = "",
+    transcripts: Transcripts | None = None,
+) -> str:
     """A hash of what determines the tables of score.
 
     models: their identities, by kind; increments: their number in the plan: with statistics per speaker or a
@@ -108,7 +115,8 @@ def score_digest(config: ScoreConfig, models: Mapping[str, str], increments: int
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
     across = config.normalise == "speaker" and config.speakers is None  # turns name those of a recording
     extent = [increments] if across or config.prior != "none" else []
-    return _hash([decides, dict(models), repeats, source, *extent])
+    texts = [] if transcripts is None else [version_of(transcripts)]
+    return _hash([decides, dict(models), repeats, source, *extent, *texts])
 
 
 def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from zsfuse_ray.audio.files import cause, list_files, suffix
 from zsfuse_ray.audio.sources import SourceError, open_audio
@@ -11,21 +12,31 @@ from zsfuse_ray.stores import url_path
 MOST_BYTES = 64 << 20  # of one file
 
 
-def list_sidecars(place: str, suffixes: Sequence[str], option: str) -> dict[str, str]:
-    """Return the files with these suffixes in a folder or prefix: URI by path below it, without the suffix.
+@dataclass(frozen=True)
+class Sidecar:
+    """A file beside recordings. version: changes with its content, as far as its store tells."""
+
+    uri: str
+    version: str
+
+
+def list_sidecars(place: str, suffixes: Sequence[str], option: str) -> dict[str, Sidecar]:
+    """Return the files with these suffixes in a folder or prefix, by their path below it without the suffix.
 
     Of files that differ in the suffix alone, the first suffix counts. InputError if there is none.
     """
     folder = place.rstrip("/") + "/"
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, tuple[int, Sidecar]] = {}
     for file in list_files(place):
         uri = file["uri"]
         if (end := suffix(uri)) in suffixes:
             name = os.path.splitext(uri.removeprefix(folder) if uri.startswith(folder) else uri)[0]
-            found[name] = min(found.get(name, (len(suffixes), "")), (suffixes.index(end), uri))
+            rank = suffixes.index(end)
+            if name not in found or rank < found[name][0]:
+                found[name] = rank, Sidecar(uri, f"{file.get('size')} {file.get('version')}")
     if not found:
         raise InputError(f"{option} {redact_uri(place)}: no file in it ends in {', '.join(suffixes)}")
-    return {name: uri for name, (_, uri) in found.items()}
+    return {name: one for name, (_, one) in found.items()}
 
 
 def read_sidecar(uri: str, option: str) -> str:

@@ -53,7 +53,7 @@ def read_turns(place: str, uris: Sequence[str]) -> pa.Array:
     else:
         files = list_sidecars(place, (".rttm",), OPTION)
         own = match_names(uris, files, OPTION)
-        found = {name: _all_turns(files[name]) for name in sorted(set(own.values()))}
+        found = {name: _all_turns(files[name].uri) for name in sorted(set(own.values()))}
     if not own:
         names = ", ".join(sorted(found or files)[:3])
         raise InputError(f"{OPTION} {redact_uri(place)}: no recording has one of its names ({names} …)")

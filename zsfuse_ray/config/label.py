@@ -66,7 +66,7 @@ class SegmentOptions(Options):
 LABELLING = (
     *("labels", "templates", "words", "text_repeats", "separator"),
     *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
-    *("normalise", "unsure_below"),
+    *("normalise", "unsure_below", "transcripts"),
     *("prior", "prior_strength"),  # only of an archive
 )
 
@@ -109,6 +109,13 @@ class LabellingOptions(PromptOptions):
         "manifest's column speaker or --speakers names; for a specialist trained for it, as the default is; "
         "auto: speaker if there are any, else recording; none for other specialists",
         "models",
+    )
+    transcripts: str | None = option(
+        None,
+        "folder with a transcript per recording, of its name (JSON of Whisper or WhisperX, VTT, SRT): adds a "
+        "column text",
+        "output",
+        "FOLDER",
     )
     unsure_below: Fraction = option(
         0.0,

@@ -33,6 +33,11 @@ def text(recording: Recording) -> str:
         "emotion": lambda one: one.label,
         "confidence": lambda one: f"{one.confidence:.2f}",
     }
+    contents |= {
+        name: lambda one, name=name: getattr(one, name) or ""
+        for name in ("speaker", "text")
+        if any(getattr(one, name) for one in recording.segments)
+    }
     slots = annotations = 0
     for n, lane in enumerate(lanes(recording.segments), start=1):
         for name, content in contents.items():
