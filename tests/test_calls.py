@@ -119,3 +119,18 @@ def test_a_silent_channel_has_no_segments(labellers: dict[str, Labeller]) -> Non
     rows = labellers["split"].label(np.stack([np.zeros_like(sound), sound]), RATE)
     assert len(rows)
     assert set(rows["channel"]) == {1}
+
+
+def test_segments_say_what_a_transcript_says(conversation: tuple, tmp_path: Path) -> None:
+    file, turns = conversation
+    lines = [
+        f"{n}\n00:00:{int(s) + 1:02},000 --> 00:00:{int(e) - 1:02},000\nturn {n}\n"
+        for n, (s, e, _) in enumerate(turns)
+    ]
+    (tmp_path / "talk.srt").write_text("\n".join(lines))
+    options = {"speakers": str(file.with_suffix(".rttm")), "transcripts": str(tmp_path)}
+    rows = Labeller.from_preset("mini", **options).label(file)
+    told = " ".join(rows["text"]).split()
+    assert told == " ".join(f"turn {n}" for n in range(len(turns))).split()
+    for text, speaker in zip(rows["text"], rows["speaker"], strict=True):
+        assert all(turns[int(n)][2] == speaker for n in text.replace("turn", "").split())

@@ -13,7 +13,10 @@ _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 
 
 def text(recording: Recording) -> str:
-    """Return the document of a recording: a tier of labels and one of confidences, times in milliseconds."""
+    """Return the document of a recording: tiers of labels, confidences and, if any, speakers and texts.
+
+    Times are in milliseconds.
+    """
     root = Element(
         "ANNOTATION_DOCUMENT",
         {

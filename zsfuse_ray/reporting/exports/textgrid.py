@@ -1,4 +1,4 @@
-"""Praat TextGrid in its long text form: tiers of labels and of confidences.
+"""Praat TextGrid in its long text form: tiers of labels, confidences and, if any, speakers and texts.
 
 https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html
 """
