@@ -18,12 +18,14 @@ from zsfuse_ray.archive.bundles import bundle_items
 from zsfuse_ray.archive.describe import load_models, make_labelling, model_specs
 from zsfuse_ray.archive.heads import described, facts_of_spec, head_of, identified, warn_of_head
 from zsfuse_ray.archive.listing import list_recording
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.packing import embeddings_of_bundle, unpack_values
 from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.probing import probe_recordings, with_headers
-from zsfuse_ray.archive.schemas import BUNDLE, kind_of, model_columns
+from zsfuse_ray.archive.schemas import BUNDLE, BUNDLE_WITH_TURNS, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
+from zsfuse_ray.archive.texts import TEXT, find_transcripts, with_texts
 from zsfuse_ray.archive.wanted import identity, trained_fusion, with_normalise
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.levels import full_scale
@@ -48,18 +50,20 @@ class Labeller:
 
     def __init__(self, config: LabellerOptions, device: str | None = None) -> None:
         """device: "cpu" or "cuda", by default a GPU if torch finds one."""
-        if config.normalise == "speaker":
+        if config.normalise == "speaker" and not config.speakers:
             raise InputError(
-                "--normalise speaker needs an archive with speakers; one file has --normalise recording"
+                "--normalise speaker needs --speakers or an archive with speakers; one file has "
+                "--normalise recording"
             )
         specs = model_specs(config)
-        self.config = config = with_normalise(config, specs, ())
+        self.config = config = with_normalise(config, specs, [SPEAKER] if config.speakers else ())
         head = head_of(config, facts_of_spec(specs["specialist"]) if "specialist" in specs else None)
         warn_of_head(head, self.config.normalise)
         trained = trained_fusion(config, identified({k: identity(spec) for k, spec in specs.items()}, head))
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         loaded = load_models(specs, {key: key for key in specs}, config)
         self._facts = loaded.facts
+        self._transcripts = find_transcripts(config.transcripts)
         facts = described(loaded.facts, head)
         self._labelling = make_labelling(
             config, facts, loaded.prompts, loaded.readout, head and head.head, trained
@@ -140,14 +144,15 @@ class Labeller:
 
     def _bundles(self, file: str) -> Iterator[pa.Table]:
         """Yield the bundles of the file's items, cut as in a plan."""
-        row = list_recording(file)
+        row = list_recording(file, self.config.speakers)
         for name in ("recording_id", "plan_part"):
             row = row.append_column(name, pa.array([0], pa.int64()))
         headers = probe_recordings(row)
         if (reason := headers["reason"][0].as_py()) is not None:
             raise DecodeError(reason, f"{file}: {headers['message'][0].as_py()}")
+        schema = BUNDLE_WITH_TURNS if self.config.speakers else BUNDLE
         for bundle in bundle_items(with_headers(row, headers), self.config.item_s):
-            yield pa.Table.from_pylist([bundle], schema=BUNDLE)
+            yield pa.Table.from_pylist([bundle], schema=schema)
 
     def _rows(self, file: str, segments: list[dict[str, Any]], encoded: list[pa.Table]) -> pd.DataFrame:
         values = self._values(encoded)
@@ -160,7 +165,9 @@ class Labeller:
             warnings.warn(f"{file}: {dropped} segments left out: non-finite model outputs", stacklevel=4)
         embeddings, logits, vectors = (None if array is None else array[finite] for array in values)
         if self.config.normalise != "none" and vectors is not None and len(vectors):
-            vectors = normalised(vectors, [file] * len(vectors))
+            by = ["channel", "speaker"] if self.config.normalise == "speaker" else ["channel"]
+            own = (segment for segment, kept in zip(segments, finite, strict=True) if kept)
+            vectors = normalised(vectors, [" ".join(str(one[name]) for name in by) for one in own])
         columns = label_columns(self._labelling, embeddings, logits, vectors)
         outside = outside_share(self._labelling, logits, vectors)
         if outside is not None and len(outside):
@@ -174,8 +181,35 @@ class Labeller:
         ]
         index = pd.MultiIndex.from_arrays([[file] * len(kept), *times], names=["file", "start", "end"])
         frame = pd.DataFrame(columns, index=index)
+        if self.config.channels != "mix":
+            frame["channel"] = np.array([segment["channel"] for segment in kept], np.int32)
+        if self.config.speakers:
+            frame["speaker"] = pd.array([segment["speaker"] for segment in kept], "str")
+            frame["overlap"] = np.array([segment["overlap"] for segment in kept], np.float32)
+        if self._transcripts is not None:
+            frame["text"] = self._texts(file, kept)
         frame["speech_prob"] = np.array([segment["speech_prob"] for segment in kept], np.float32)
         return frame.sort_index()
+
+    def _texts(self, file: str, segments: list[dict[str, Any]]) -> list[str | None]:
+        """What is said in each segment; None without a transcript, with a warning if it cannot be read."""
+        assert self._transcripts is not None
+        n = len(segments)
+        order = sorted(range(n), key=lambda k: segments[k]["start_s"])
+        columns: dict[str, Any] = {
+            name: [segments[k][name] for k in order] for name in ("start_s", "end_s", "channel")
+        }
+        if self.config.channels == "mix":
+            del columns["channel"]
+        table = pa.table(
+            {"recording_id": pa.array([0] * n, pa.int64()), **columns, TEXT: pa.nulls(n, pa.string())}
+        )
+        recording = pa.table({"recording_id": [0], "uri": [file]})
+        table, problems = with_texts(table, recording, self._transcripts)
+        for problem in problems.values():
+            warnings.warn(f"{file}: {problem}", stacklevel=5)
+        texts = dict(zip(order, table[TEXT].to_pylist(), strict=True))
+        return [texts[k] for k in range(n)]
 
     def _values(self, encoded: list[pa.Table]) -> tuple[NDArray[np.float32] | None, ...]:
         """Embeddings, logits and vectors of the segments of encoded bundles; None without that model."""

@@ -38,7 +38,14 @@ MODELS: dict[str, dict[str, Any]] = {
 BOTH = {"alm": Computed((1, 2)), "specialist": Computed()}
 CONFIG = {
     **{"vad": "silero", "min_segment_s": 0.5, "max_segment_s": 10.0, "vad_threshold": 0.5},
-    **{"long": "windows", "crop": "head", "precision": "auto", "preprocessing": 1},
+    **{
+        "channels": "mix",
+        "speakers": False,
+        "long": "windows",
+        "crop": "head",
+        "precision": "auto",
+        "preprocessing": 1,
+    },
 }
 _rng = np.random.default_rng(7)
 LABELLING = Labelling(

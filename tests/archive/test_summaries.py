@@ -91,7 +91,8 @@ def test_shares_of_an_archive_without_speech_are_0() -> None:
 def test_effective_repetition_counts_every_segment(small: Small, window, fill, seeded: bool) -> None:
     own = [segment for _, segment in every_segment(small.rows)]
     table = pa.Table.from_pylist(
-        [{field.name: segment[field.name] for field in SPAN} for segment in own], schema=pa.schema(list(SPAN))
+        [{field.name: segment.get(field.name) for field in SPAN} for segment in own],
+        schema=pa.schema(list(SPAN)),
     )
     found = Repetition((1, 2, 4), RATE, window, fill, seeded).effects(table)
     for a in (1, 2, 4):

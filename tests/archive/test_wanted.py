@@ -42,6 +42,7 @@ OTHER = {
         "specialist_temperature": 0.5,
         "fused_temperature": 2.0,
         "normalise": "recording",
+        "transcripts": "folder",
         "prior": "uniform",
         "prior_strength": 0.5,
     },
@@ -49,7 +50,7 @@ OTHER = {
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
     **{"prune": True, "keep_encoded": False, "dashboard": True, "allow_hosts": ("s3://b",)},
     **{"vad": "none", "min_segment_s": 1.0, "max_segment_s": 8.0, "vad_threshold": 0.25, "long": "crop"},
-    **{"crop": "seeded", "precision": "float32"},
+    **{"crop": "seeded", "precision": "float32", "channels": "split"},
 }
 
 
@@ -85,7 +86,7 @@ def test_every_option_of_encoding_changes_the_record_of_encoded(name: str) -> No
 
 def test_every_option_determines_tables_or_is_operational() -> None:
     """A new option belongs in one of these groups; models, repeats and inputs are handled separately."""
-    others = {"alm", "specialist", "audio_repeats", "input", "embeddings", "item_s"}
+    others = {"speakers", "alm", "specialist", "audio_repeats", "input", "embeddings", "item_s"}
     groups = [set(LABELLING), set(ENCODING), set(OPERATIONAL), others]
     names = {field.name for field in dataclasses.fields(ScoreConfig)}
     assert set().union(*groups) == names

@@ -14,6 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zsfuse_ray.audio.turns import turns_between
+
+TURNS = "plan_turns"  # column of the turns of a recording
+CONTEXT_S = 300.0  # more than the context of any segmentation, of which an item needs the turns too
 BUNDLE_ITEMS = 64  # most short recordings in a bundle, and so the most that one decoder crash can affect
 # Limits of a part, which a labelling task holds in memory: some 100,000 segments, without their embeddings.
 PART_S = 100 * 3600.0
@@ -71,6 +75,10 @@ def _items(recordings: pa.Table, item_s: float) -> Iterator[tuple[int, dict[str,
                 "last": k == count - 1,
                 "exact": row["probe_exact"] or row["end_s"] is not None,
             }
+            if TURNS in row:
+                clock = (begin + item["start_s"] - CONTEXT_S, begin + item["end_s"] + CONTEXT_S)
+                turns = row[TURNS]
+                item["turns"] = None if turns is None else turns_between(turns, *clock)
             yield row["plan_part"], item
 
 
@@ -83,6 +91,6 @@ def _span(row: dict[str, Any]) -> tuple[float, float]:
 
 def _rows(recordings: pa.Table) -> Iterator[dict[str, Any]]:
     names = ["recording_id", "uri", "start_s", "end_s", "probe_duration_s", "probe_exact", "probe_reason"]
-    names += ["plan_part"] if "plan_part" in recordings.column_names else []
+    names += [name for name in ("plan_part", TURNS) if name in recordings.column_names]
     for batch in recordings.select(names).to_batches(max_chunksize=65536):
         yield from batch.to_pylist()

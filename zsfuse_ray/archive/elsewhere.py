@@ -9,16 +9,19 @@ from zsfuse_ray.archive.encode import Spent
 from zsfuse_ray.archive.heads import described, head_of, identified, warn_of_head
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
+from zsfuse_ray.archive.texts import find_transcripts
 from zsfuse_ray.archive.wanted import (
     recorded_identity,
     repetitions,
     score_digest,
     trained_fusion,
+    with_fusion,
     with_normalise,
 )
 from zsfuse_ray.config.models import OF_TABLE
@@ -51,11 +54,15 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     models = identified({kind: recorded_identity(one) for kind, one in facts.items()}, head)
     of_kind = described(facts, head)
     given = config
-    config = with_normalise(config, model_specs(config), table.plan.columns)
+    config = with_normalise(
+        config, model_specs(config), [SPEAKER] if table.encoded.has_turns else table.plan.columns
+    )
     warn_of_head(head, config.normalise)
     trained = trained_fusion(config, models)
+    transcripts = find_transcripts(config.transcripts)
     source = f"{table.uri} {table.plan.id}"
-    digest = score_digest(config, models, len(table.plan.increments), source, trained)
+    identities = with_fusion(models, trained)
+    digest = score_digest(config, identities, len(table.plan.increments), source, transcripts)
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
@@ -92,6 +99,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
         digest,
         config.normalise,
         prior=config.wanted_prior,
+        transcripts=transcripts,
     )
     return end_run(config, task, stale, run, Spent(), own_ray)
 
@@ -99,7 +107,7 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
 def _with_tables_options(config: ScoreConfig, table: Table) -> tuple[ScoreConfig, dict[str, str]]:
     """The configuration with the table's models and encoding options; the names of the models used."""
     decided = table.plan.identity | table.encoded.config
-    values: dict[str, Any] = {name: decided[name] for name in DECIDED}
+    values: dict[str, Any] = {name: decided[name] for name in DECIDED if name != "speakers"}
     keys: dict[str, str] = {}
     for kind in KINDS:
         wanted = getattr(config, kind)

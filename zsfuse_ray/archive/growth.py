@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zsfuse_ray.archive.bundles import bundle_items, cut_parts
+from zsfuse_ray.archive.bundles import TURNS, bundle_items, cut_parts
 from zsfuse_ray.archive.layout import PLAN, plan_file
 from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
 from zsfuse_ray.archive.probing import check_root, probe_all, with_headers
-from zsfuse_ray.archive.schemas import BUNDLE
+from zsfuse_ray.archive.schemas import BUNDLE, BUNDLE_WITH_TURNS
 from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.runs.folder import Output
@@ -112,12 +112,13 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
     starts = np.flatnonzero(np.diff(part, prepend=-1))
     rows = rows.append_column("plan_part", pa.array(first_part + part))
     first_bundle, first_item = int(plan.total("bundles")), int(plan.total("items"))
-    tables, seconds, items = [BUNDLE.empty_table()], 0.0, 0
+    schema = BUNDLE_WITH_TURNS if TURNS in rows.column_names else BUNDLE
+    tables, seconds, items = [schema.empty_table()], 0.0, 0
     bundled = bundle_items(rows, item_s, first_bundle, first_item)
     while piece := list(islice(bundled, 10_000)):  # millions of items as Python objects would fill the memory
         lengths = [item["end_s"] - item["start_s"] for bundle in piece for item in bundle["items"]]
         seconds, items = seconds + sum(lengths), items + len(lengths)
-        tables.append(pa.Table.from_pylist(piece, schema=BUNDLE))
+        tables.append(pa.Table.from_pylist(piece, schema=schema))
     bundles = pa.concat_tables(tables)
     containers = playable.group_by("probe_container").aggregate([("recording_id", "count")])
     increment = Increment(

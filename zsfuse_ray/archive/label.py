@@ -106,7 +106,7 @@ class Labelled:
 def label(task: LabelTask, stale: list[Part], own_ray: bool = False) -> Labelled:
     """Label these parts and sum up the counts of all parts. own_ray: as in `end_run`."""
     clear_other_tables(task.out, task.digest)
-    if task.normalise == "speaker":
+    if task.normalise == "speaker" and not task.sums_of_parts:
         task = replace(task, sums=_sums_of_speakers(task, own_ray))
     prior = None
     if task.labelling is not None and task.prior is not None:

@@ -13,10 +13,11 @@ from zsfuse_ray.stores import retried
 PLAN = "plan/plan.json"
 ENCODED, PASSES = "encoded", "encoded/encoded.json"
 SEGMENTS, RECORDINGS = "segments", "recordings"
+SPEAKERS = "speakers"  # only with --channels split or first, or --speakers
 LABELLED = "labelled"  # the counts of each part whose tables are written, one file per part
 PRIOR = f"{LABELLED}/prior.json"  # the biases of --prior
 RUN = "run.json"
-TABLES = (SEGMENTS, RECORDINGS, REJECTS, LABELLED)
+TABLES = (SEGMENTS, RECORDINGS, SPEAKERS, REJECTS, LABELLED)
 OURS = ("plan", ENCODED, *TABLES)
 _TABLE_OF_PLAN = re.compile(r"plan/\d{3,}/(recordings|bundles|dropped)\.parquet")
 _IDS = {"recordings": "plan_key", "bundles": "bundle_id", "dropped": "recording_id"}

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zsfuse_ray.archive.bundles import TURNS
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import is_sidecar, list_files
 from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
+from zsfuse_ray.audio.turns import read_turns
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import check_scheme, is_allowed
 
@@ -20,13 +22,14 @@ LISTED = ("uri", "start_s", "end_s", "size")
 KEY, VERSION = "plan_key", "plan_version"
 
 
-def list_archive(archive: str, allow_hosts: Sequence[str] = ()) -> pa.Table:
+def list_archive(archive: str, allow_hosts: Sequence[str] = (), speakers: str | None = None) -> pa.Table:
     """Table of recordings: LISTED (size in bytes, null if unknown), a manifest's columns, KEY, VERSION.
 
     ``archive`` is ``demo``, a folder (searched recursively), a file, a glob, an object-store prefix or a
     manifest. A file is identified by its URI, and its version by size and ETag or modification time if
     available; a manifest's row by URI, slice and id, and its version by its other columns. InputError if
     nothing is found, or nothing that could be audio, or a manifest names an address that is not allowed.
+    speakers: RTTM file or folder, see `read_turns`; turns are a column TURNS, and decide the version too.
     """
     if archive == "demo":
         files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
@@ -37,7 +40,7 @@ def list_archive(archive: str, allow_hosts: Sequence[str] = ()) -> pa.Table:
         for place, field in enumerate(table.schema):
             if pa.types.is_null(field.type):  # empty so far; later rows may have values
                 table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
-        return _identified(table, [None] * len(table))
+        return _identified(_with_turns(table, speakers), [None] * len(table))
     else:
         check_scheme(archive)
         every_file = list_files(archive)
@@ -52,7 +55,14 @@ def list_archive(archive: str, allow_hosts: Sequence[str] = ()) -> pa.Table:
         "end_s": pa.nulls(len(files), pa.float64()),
         "size": pa.array([file.get("size") for file in files], pa.int64()),
     }
-    return _identified(pa.table(columns), [file.get("version") for file in files])
+    table = _with_turns(pa.table(columns), speakers)
+    return _identified(table, [file.get("version") for file in files])
+
+
+def _with_turns(recordings: pa.Table, speakers: str | None) -> pa.Table:
+    if speakers is None:
+        return recordings
+    return recordings.append_column(TURNS, read_turns(speakers, recordings["uri"].to_pylist()))
 
 
 def _check_hosts(table: pa.Table, path: str, allowed: Sequence[str]) -> None:
@@ -65,9 +75,9 @@ def _check_hosts(table: pa.Table, path: str, allowed: Sequence[str]) -> None:
             )
 
 
-def list_recording(file: str) -> pa.Table:
+def list_recording(file: str, speakers: str | None = None) -> pa.Table:
     """Return the row of one file, as `list_archive` does; InputError if it is not exactly one recording."""
-    row = list_archive(file)
+    row = list_archive(file, speakers=speakers)
     if len(row) != 1:
         raise InputError(
             f"{redact_uri(file)}: {len(row)} recordings; label one, or all of them with zsfuse score"

@@ -15,13 +15,14 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from zsfuse_ray import __version__
-from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, part_file, plan_file
+from zsfuse_ray.archive.layout import LABELLED, RECORDINGS, SEGMENTS, SPEAKERS, part_file, plan_file
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.normalise import Normalise, groups_of, normalised_rows, summed
 from zsfuse_ray.archive.passes import Encoded
 from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.reading import Rows, read_part
 from zsfuse_ray.archive.schemas import OUTCOME, SPAN
+from zsfuse_ray.archive.speakers import WHO, summarise_speakers, who_columns
 from zsfuse_ray.archive.summaries import (
     Repetition,
     confidence_counts,
@@ -30,6 +31,7 @@ from zsfuse_ray.archive.summaries import (
     summarise_recordings,
     to_try_again,
 )
+from zsfuse_ray.archive.texts import TEXT, Transcripts, with_texts
 from zsfuse_ray.errors import redact_uri
 from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
@@ -62,8 +64,14 @@ class LabelTask:
     repetitions: Mapping[str, Repetition]  # of the ALMs whose amplification is counted
     digest: str
     normalise: Normalise = "none"
-    sums: Sums | None = None  # of all speakers; of recordings, each part has its own
+    sums: Sums | None = None  # of all speakers, unless `sums_of_parts`
     prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
+    transcripts: Transcripts | None = None  # for a column of what is said
+
+    @property
+    def sums_of_parts(self) -> bool:
+        """Whether vectors are normalised by groups within recordings: themselves, or speakers of turns."""
+        return self.normalise == "recording" or (self.normalise == "speaker" and self.encoded.has_turns)
 
     @property
     def reads_vectors(self) -> bool:
@@ -95,11 +103,15 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
         outside += outside_of_piece
         lengths.append(rows.segments.select(["item_id", "start_s", "samples", "sample_rate"]))
     done = pa.concat_tables(outcomes)
-    none, _ = _flat_segments(_no_rows(task), recordings, task, None)
+    nothing = _no_rows(task)
+    none, _ = _flat_segments(nothing, recordings, task, None)
     segments = pa.concat_tables(pieces or [none]).sort_by(BY_TIME)
     labels = task.labelling.names if task.labelling else ()
+    unread: dict[int, str] = {}
+    if task.transcripts is not None:
+        segments, unread = with_texts(segments, recordings, task.transcripts)
     summary = summarise_recordings(recordings, done, segments, labels)
-    rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary)
+    rejects = list_rejects(recordings, planned_items(task.plan, part), done, summary, unread)
     counts = part_counts(recordings, done, summary, rejects, labels, inputs)
     counts["confidence"] = confidence_counts(segments, labels)
     if task.labelling is not None and task.labelling.drops:
@@ -108,6 +120,9 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     counts["effective_repetition"] = {key: one.effects(every) for key, one in task.repetitions.items()}
     if task.labelling is not None:
         task.out.write_table(part_file(SEGMENTS, part.number), segments)
+        columns = who_columns(nothing.segments, recordings.slice(0, 0))
+        if who := [name for name in columns if name in WHO]:
+            task.out.write_table(part_file(SPEAKERS, part.number), summarise_speakers(segments, who, labels))
     task.out.write_table(part_file(RECORDINGS, part.number), summary)
     task.out.write_table(part_file(REJECTS, part.number), rejects)
     task.out.write_json(
@@ -119,7 +134,7 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
 
 def sums_for(task: LabelTask, part: Part, recordings: pa.Table) -> Sums | None:
     """The sums by which a part's vectors are normalised: those of its recordings, or of all speakers."""
-    return part_sums(task, part, recordings) if task.normalise == "recording" else task.sums
+    return part_sums(task, part, recordings) if task.sums_of_parts else task.sums
 
 
 def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -> Sums | None:
@@ -135,7 +150,7 @@ def part_sums(task: LabelTask, part: Part, recordings: pa.Table | None = None) -
         vectors = rows.vectors[key]
         if vectors is not None and len(vectors):
             _, source = place_segments(rows, recordings)
-            found.append(Sums.of(vectors, groups_of(source, task.normalise)))
+            found.append(Sums.of(vectors, groups_of(source, task.normalise, rows.segments)))
     return summed(found)
 
 
@@ -188,7 +203,7 @@ def _kept(recording_ids: pa.ChunkedArray, part: Part) -> pa.ChunkedArray:
 
 
 def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa.Table]:
-    """The columns PLACED of all segments, and the recording of each."""
+    """The columns PLACED of all segments, those of `who_columns`, and the recording of each."""
     segments, items = rows.segments, rows.items
     # a bundle contains the items of all its segments, so both lookups always succeed
     of_item = pc.index_in(segments["item_id"], items["item_id"].combine_chunks())
@@ -204,7 +219,7 @@ def place_segments(rows: Rows, recordings: pa.Table) -> tuple[dict[str, Any], pa
         "item_id": segments["item_id"],
         "segment_id": pa.array(item_ids * SEGMENTS_PER_ITEM + place, pa.int64()),
     }
-    return {name: columns[name] for name in PLACED}, source
+    return {name: columns[name] for name in PLACED} | who_columns(segments, source), source
 
 
 def model_outputs(
@@ -217,7 +232,7 @@ def model_outputs(
     alm, specialist = task.keys.get("alm", ""), task.keys.get("specialist", "")
     vectors = rows.vectors.get(specialist)
     if task.normalise != "none" and vectors is not None:
-        vectors = normalised_rows(vectors, groups_of(source, task.normalise), sums)
+        vectors = normalised_rows(vectors, groups_of(source, task.normalise, rows.segments), sums)
     return rows.embeddings.get(alm), rows.logits.get(specialist), vectors
 
 
@@ -237,6 +252,8 @@ def _flat_segments(
             columns[name] = pa.array(column, pa.string() if column.dtype == object else None)
         outside = outside_share(task.labelling, *values[1:])
     columns |= placed
+    if task.transcripts is not None:
+        columns[TEXT] = pa.nulls(len(rows.segments), pa.string())  # filled when its recording is whole
     carry(columns, source)
     return pa.table(columns), 0 if outside is None else int(np.rint(1e6 * outside).sum())
 
@@ -253,4 +270,5 @@ def _no_rows(task: LabelTask) -> Rows:
             size = of[key]["vector_dim"]
             vectors[key] = np.empty((0, size), np.float32) if size else None
     items, segments = (pa.schema(list(kind)).empty_table() for kind in (OUTCOME, SPAN))
+    segments = segments.select(task.encoded.span_columns)
     return Rows(items, segments, embeddings, logits, vectors, 0)

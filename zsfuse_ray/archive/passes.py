@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zsfuse_ray.archive.layout import ENCODED, PASSES
-from zsfuse_ray.archive.schemas import kind_of
+from zsfuse_ray.archive.schemas import SPAN, kind_of
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
+
+# Options of tables by versions that did not have them.
+BEFORE = {"channels": "mix", "speakers": False}
 
 if TYPE_CHECKING:  # imports torch, which labelling does not need
     from zsfuse_ray.models.catalog import ModelSpec
@@ -71,6 +74,18 @@ class Encoded:
     models: dict[str, dict[str, Any]]
     passes: tuple[Pass, ...]
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether its segments were cut at turns of speakers."""
+        return self.config["speakers"]
+
+    @property
+    def span_columns(self) -> tuple[str, ...]:
+        """The fields of SPAN that its segments have values of."""
+        unused = {"channel"} if self.config["channels"] == "mix" else set()
+        unused |= set() if self.has_turns else {"speaker", "overlap"}
+        return tuple(field.name for field in SPAN if field.name not in unused)
+
     def of_kind(self, kind: str) -> list[str]:
         """Names of its models of a kind, in order."""
         return [key for key in self.models if kind_of(key) == kind]
@@ -124,7 +139,7 @@ def read_passes(out: Output) -> Encoded | None:
             )
             for row in content["passes"]
         )
-        return Encoded(out, content["plan"], content["config"], content["models"], passes)
+        return Encoded(out, content["plan"], BEFORE | content["config"], content["models"], passes)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise InputError(
             f"{out.uri}/{PASSES} was written by another version; use another --output or --overwrite"

@@ -17,6 +17,7 @@ from zsfuse_ray.archive.heads import described, facts_of_spec, head_of, identifi
 from zsfuse_ray.archive.label import FEW_PARTS, recordings_to_try_again, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive, own_columns
+from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.parts import LabelTask
 from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
 from zsfuse_ray.archive.plan import Plan, read_plan
@@ -25,6 +26,7 @@ from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.settle import encodes_damaged_again
+from zsfuse_ray.archive.texts import find_transcripts
 from zsfuse_ray.archive.wanted import (
     embed_digest,
     encoding_options,
@@ -34,6 +36,7 @@ from zsfuse_ray.archive.wanted import (
     requested,
     score_digest,
     trained_fusion,
+    with_fusion,
     with_normalise,
 )
 from zsfuse_ray.config.embed import EmbedConfig
@@ -68,7 +71,7 @@ def plan(config: PlanConfig) -> Planned:
     config.check_models()
     out = Output.open(config.output)
     wanted = requested(config, {}) if config.measure else {}
-    listing = list_archive(config.input, config.allow_hosts)
+    listing = list_archive(config.input, config.allow_hosts, config.speakers)
     there = None if config.overwrite else read_plan(config, out)
     changes = compare(there, listing)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
@@ -94,13 +97,16 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     wanted = requested(config, folder.models)
     keys = {kind_of(key): key for key in wanted}
     given, specs = config, {kind_of(key): one.spec for key, one in wanted.items()}
-    config = with_normalise(config, specs, own_columns(folder.listing))
+    named = [SPEAKER] if config.speakers else own_columns(folder.listing)
+    config = with_normalise(config, specs, named)
     grows = folder.changes.grows(config.prune)
     head = head_of(config, facts_of_spec(specs["specialist"]) if "specialist" in specs else None)
     warn_of_head(head, config.normalise)
     identities = identified({kind: identity(spec) for kind, spec in specs.items()}, head)
     trained = trained_fusion(config, identities)
-    digest = score_digest(config, identities, folder.increments + grows, trained=trained)
+    identities = with_fusion(identities, trained)
+    transcripts = find_transcripts(config.transcripts, folder.listing["uri"].to_pylist())
+    digest = score_digest(config, identities, folder.increments + grows, transcripts=transcripts)
     if folder.is_current(digest) and not grows:
         return _nothing_to_do(config, folder)
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
@@ -140,6 +146,7 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
         digest,
         config.normalise,
         prior=config.wanted_prior,
+        transcripts=transcripts,
     )
     return end_run(config, task, stale, run, spent, own_ray)
 
@@ -225,7 +232,7 @@ class _Folder:
 def _look(config: RunConfig) -> _Folder:
     """Read the archive's listing and the output folder; InputError if the folder holds something else."""
     out = Output.open(config.output)
-    listing = list_archive(config.input, config.allow_hosts)
+    listing = list_archive(config.input, config.allow_hosts, config.speakers)
     if config.overwrite:
         return _Folder(out, listing, None, compare(None, listing), None, None)
     run = out.read_json(RUN)

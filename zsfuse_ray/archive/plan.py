@@ -127,4 +127,5 @@ def open_plan(out: Output) -> Plan:
 
 def plan_identity(config: ArchiveOptions) -> dict[str, Any]:
     """The options that a plan depends on; a plan in the output folder must have the same."""
-    return {"input": redact(config.input), "item_s": config.item_s}
+    speakers = "given" if config.speakers else None  # not which: a recording whose turns change has changed
+    return {"input": redact(config.input), "item_s": config.item_s, "speakers": speakers}

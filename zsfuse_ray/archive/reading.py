@@ -1,6 +1,6 @@
 """Read encoded/: the bundles of one part, with the outputs of the wanted models for their segments."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ Wanted = Mapping[str, Sequence[int]]
 class Rows:
     """Some bundles of a part. items, segments: rows of OUTCOME and SPAN, of n segments with finite values.
 
+    segments has the columns `Encoded.span_columns`.
+
     embeddings: (n, A, dim) float32, normalised, of the wanted audio repeats of each ALM; logits: (n, labels)
     and vectors: (n, vector_dim), or None if there are none or they were not requested, of each specialist.
     """
@@ -62,10 +64,10 @@ def read_part(encoded: Encoded, part: Part, wanted: Wanted, vectors: bool = Fals
         for table in read_bundles(encoded, passes[0], part, _columns(passes[0], wanted, vectors)):
             gathered.append(table)
             if sum(map(len, gathered)) >= BUNDLES_AT_ONCE:
-                yield _rows(encoded, part, wanted, vectors, passes, pa.concat_tables(gathered))
+                yield _rows(encoded, part, wanted, vectors, passes, _joined(gathered))
                 gathered = []
         if gathered:
-            yield _rows(encoded, part, wanted, vectors, passes, pa.concat_tables(gathered))
+            yield _rows(encoded, part, wanted, vectors, passes, _joined(gathered))
     except DamagedPass:
         raise
     except (LookupError, ValueError, TypeError) as error:  # pa.ArrowInvalid is a ValueError
@@ -151,7 +153,7 @@ def _rows(
     kept = np.flatnonzero(there)
     return Rows(
         _with_failures(pieces, segments, everywhere, there),
-        segments.take(pa.array(kept)) if len(kept) < n else segments,
+        (segments.take(pa.array(kept)) if len(kept) < n else segments).select(encoded.span_columns),
         {key: values[kept] for key, values in embeddings.items()} if len(kept) < n else embeddings,
         {key: values[kept] for key, values in logits.items()} if len(kept) < n else logits,
         {key: v if v is None else v[kept] for key, v in vectors.items()},
@@ -168,11 +170,11 @@ def _piece(
     segments: pa.Table,
 ) -> _Piece:
     """The same bundles in another pass; its segments are the same unless decoding failed in one of them."""
-    table = pa.concat_tables(read_bundles(encoded, one, part, columns, bundles.to_numpy()))
+    table = _joined(read_bundles(encoded, one, part, columns, bundles.to_numpy()))
     order = pc.drop_null(pc.index_in(bundles, table["bundle_id"].combine_chunks()))
     table = table.take(order).combine_chunks()
     own = _flat(table, "segments", SPAN)
-    names = ("item_id", "start_s")
+    names = ("item_id", "start_s", "channel")
     if len(own) == len(segments) and all(own[name].equals(segments[name]) for name in names):
         place = None
     else:
@@ -246,7 +248,13 @@ def _reason(failure: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: failure[name] for name in ("stage", "reason", "message")} if failure else {}
 
 
+def _joined(tables: Iterable[pa.Table]) -> pa.Table:
+    """Bundles of one pass, whose files may be of two versions."""
+    return pa.concat_tables(tables, promote_options="default")
+
+
 def _flat(table: pa.Table, name: str, kind: pa.StructType) -> pa.Table:
     """The structs of all rows, one per row."""
     flat = table[name].combine_chunks().flatten()
-    return pa.Table.from_struct_array(flat) if len(flat) else pa.schema(list(kind)).empty_table()
+    none = pa.schema(list(kind)).empty_table()  # with the fields that a table of an earlier version lacks
+    return pa.concat_tables([none, pa.Table.from_struct_array(flat)], promote_options="default")

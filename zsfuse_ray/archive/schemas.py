@@ -10,6 +10,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from zsfuse_ray.audio.turns import TURN
+
 ITEM = pa.struct(
     [
         ("item_id", pa.int64()),
@@ -24,6 +26,9 @@ ITEM = pa.struct(
     ]
 )
 BUNDLE = pa.schema([("bundle_id", pa.int64()), ("part", pa.int64()), ("items", pa.list_(ITEM))])
+# With --speakers: those of an item and the context of its segmentation, from the start of the file.
+ITEM_WITH_TURNS = pa.struct([*ITEM, ("turns", pa.list_(TURN))])
+BUNDLE_WITH_TURNS = BUNDLE.set(2, pa.field("items", pa.list_(ITEM_WITH_TURNS)))
 OUTCOME = pa.struct(
     [
         ("item_id", pa.int64()),
@@ -43,6 +48,9 @@ SPAN = pa.struct(
         ("speech_prob", pa.float32()),
         ("samples", pa.int64()),
         ("sample_rate", pa.int32()),  # Hz, the file's own
+        ("channel", pa.int32()),  # counted from 0; null in a mix
+        ("speaker", pa.string()),  # null without --speakers, or where nobody has a turn
+        ("overlap", pa.float32()),  # share of it in which others have a turn
     ]
 )
 DECODED = pa.schema(

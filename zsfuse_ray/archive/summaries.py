@@ -131,13 +131,19 @@ def _dominant(shares: NDArray[np.float64], labels: Sequence[str]) -> pa.Array:
     return pa.array(labels, pa.string()).take(best)
 
 
-def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, summary: pa.Table) -> pa.Table:
+def list_rejects(
+    recordings: pa.Table,
+    planned: pa.Table,
+    outcomes: pa.Table,
+    summary: pa.Table,
+    unread: Mapping[int, str] | None = None,
+) -> pa.Table:
     """Recordings and items that gave no segments, each with its stage and reason.
 
     Columns: those of `_identity`, REJECT and a manifest's own.
 
     planned: item_id and recording_id of all items; outcomes: of those that were processed; summary: result
-    of `summarise_recordings`.
+    of `summarise_recordings`; unread: why the transcripts of recordings, by id, could not be read.
     """
     rows: list[dict[str, Any]] = []
 
@@ -160,6 +166,8 @@ def list_rejects(recordings: pa.Table, planned: pa.Table, outcomes: pa.Table, su
     for row in summary.filter(pc.field("n_segments") == 0).select(["recording_id"]).to_pylist():
         if row["recording_id"] not in named:
             reject(row["recording_id"], None, "segment", "no_speech", "no speech found")
+    for recording_id, message in (unread or {}).items():
+        reject(recording_id, None, "transcript", "unreadable", message)
     ids = pa.array([row.pop("recording_id") for row in rows], pa.int64())
     source = recordings.take(pc.index_in(ids, recordings["recording_id"].combine_chunks()))
     columns = _identity(source)

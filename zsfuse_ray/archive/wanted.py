@@ -11,6 +11,7 @@ from zsfuse_ray.archive.normalise import SPEAKER, Normalise
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
+from zsfuse_ray.archive.texts import Transcripts, version_of
 from zsfuse_ray.config.fusion import TrainedFusion, is_folder, read_fusion
 from zsfuse_ray.config.label import LABELLING, LabellingOptions
 from zsfuse_ray.config.models import EncoderOptions
@@ -26,7 +27,8 @@ PREPROCESSING = 1  # increment when decoding, segmentation or resampling change 
 
 def encoding_options(config: RunConfig) -> dict[str, Any]:
     """The options that determine the rows of encoded/, beside the plan and the models."""
-    return {name: recorded(config)[name] for name in ENCODING} | {"preprocessing": PREPROCESSING}
+    own = {name: recorded(config)[name] for name in ENCODING}
+    return own | {"speakers": config.speakers is not None, "preprocessing": PREPROCESSING}
 
 
 def requested(config: EncoderOptions, models: Mapping[str, Mapping[str, Any]]) -> dict[str, ToEncode]:
@@ -80,7 +82,7 @@ def normalise_of(wanted: Normalise, specialist: ModelSpec | None, columns: Colle
     """
     if wanted == "speaker" and SPEAKER not in columns:
         raise InputError(
-            f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
+            f"--normalise speaker needs a manifest with a column {SPEAKER}, or --speakers; without, use "
             "--normalise recording"
         )
     if wanted != "auto":
@@ -115,25 +117,29 @@ def trained_fusion(config: LabellingOptions, models: Mapping[str, str]) -> Train
     return trained
 
 
+def with_fusion(models: Mapping[str, str], trained: TrainedFusion | None) -> dict[str, str]:
+    """Identities of the models that label, by kind, with that of a trained fusion."""
+    return dict(models) if trained is None else {**models, "fusion": trained.revision}
+
+
 def score_digest(
     config: ScoreConfig,
     models: Mapping[str, str],
     increments: int,
     source: str = "",
-    trained: TrainedFusion | None = None,
+    transcripts: Transcripts | None = None,
 ) -> str:
     """A hash of what determines the tables of score.
 
     models: their identities, by kind; increments: their number in the plan: with statistics per speaker or a
-    prior, new recordings change the labels of all; source: the embedding table that is labelled, if any;
-    trained: the fusion of ``--fusion FOLDER``.
+    prior, new recordings change the labels of all; source: the embedding table that is labelled, if any.
     """
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
-    extent = [increments] if config.normalise == "speaker" or config.prior != "none" else []
-    if trained is not None:
-        decides["fusion"] = trained.revision
-    return _hash([decides, dict(models), repeats, source, *extent])
+    across = config.normalise == "speaker" and config.speakers is None  # turns name those of a recording
+    extent = [increments] if across or config.prior != "none" else []
+    texts = [] if transcripts is None else [version_of(transcripts)]
+    return _hash([decides, dict(models), repeats, source, *extent, *texts])
 
 
 def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:

@@ -17,11 +17,13 @@ from zsfuse_ray.audio.levels import recorded_scale
 from zsfuse_ray.audio.mix import mix_block
 from zsfuse_ray.audio.pcm import Timeline
 from zsfuse_ray.audio.probe import Probe, probe
+from zsfuse_ray.audio.segment import Channels
 from zsfuse_ray.audio.sources import open_audio
 
-__all__ = ["DecodeError", "Pcm", "Probe", "decode", "probe"]
+__all__ = ["DecodeError", "Pcm", "Probe", "decode", "decode_channels", "probe"]
 
 MAX_RATE = 48_000
+MOST_SPLIT = 8  # channels that are decoded one by one, to limit memory
 HEAD_FRAMES = 8  # decoded at the start of every recording to determine its clock
 SCALED = "its float samples have a full scale of {:.0f}, not 1.0: they were divided by it"
 LOST_S = 0.25  # audio that may be missing at the end without a rejects row
@@ -52,19 +54,36 @@ def decode(
     time stamps is silent. They become sample indices as round(seconds * rate). Raises DecodeError if nothing
     can be decoded and SourceError if the recording cannot be fetched.
     """
+    return decode_channels(uri, start_s, end_s, timeout_s=timeout_s, max_s=max_s)[0]
+
+
+def decode_channels(
+    uri: str,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    *,
+    channels: Channels = "mix",
+    timeout_s: float = 600,
+    max_s: float = 7200,
+) -> list[Pcm]:
+    """Decode as `decode` does: the mix of all channels, the first, or each by itself.
+
+    A channel has the samples of a mono recording of it, at the same positions. DecodeError also for more than
+    MOST_SPLIT channels to be split.
+    """
     deadline = time.monotonic() + timeout_s
     with open_audio(uri) as file:
         for seek in (True, False):
             with open_source(file, uri, deadline) as source:
-                pcm = _decode_slice(source, start_s, end_s, max_s, seek)
-            if pcm is not None:
-                return pcm
+                found = _decode_slice(source, start_s, end_s, max_s, seek, channels)
+            if found is not None:
+                return found
     raise AssertionError("reading from the beginning always returns or raises")
 
 
 def _decode_slice(
-    source: Source, start_s: float, end_s: float | None, max_s: float, seek: bool
-) -> Pcm | None:
+    source: Source, start_s: float, end_s: float | None, max_s: float, seek: bool, channels: Channels
+) -> list[Pcm] | None:
     """Decode a slice; None if seeking went past its start and it must be read from the beginning."""
     divisor = recorded_scale(source)
     frames = Frames(source)
@@ -72,6 +91,7 @@ def _decode_slice(
     head = list(itertools.islice(stream, HEAD_FRAMES))
     if not head:
         raise _nothing_decoded(source, frames)
+    chosen = _chosen_channels(channels, head[0].layout.nb_channels, source.uri)
     clock = frames.clock = Clock(source, head, frames.faults > 0)
     rate, out_rate = clock.rate, min(clock.rate, MAX_RATE)
     first = round(start_s * out_rate)
@@ -96,7 +116,7 @@ def _decode_slice(
         frames = Frames(source, clock, stretch)
         stream = iter(frames)
 
-    timeline = Timeline(rate, out_rate, divisor)
+    timelines = [Timeline(rate, out_rate, divisor, channel) for channel in chosen]
     lost, faults = 0, 0
     for frame in itertools.chain(head, stream):
         position = clock.place(frame, expected)
@@ -113,10 +133,11 @@ def _decode_slice(
         same = frame.sample_rate == rate
         expected = position + (frame.samples if same else Fraction(frame.samples * rate, frame.sample_rate))
         if expected > begin:
-            timeline.add(frame, position)
+            for timeline in timelines:
+                timeline.add(frame, position)
     if expected is None:
         return None
-    samples = timeline.render(first, last, whole=expected >= needed)
+    rendered = [timeline.render(first, last, whole=expected >= needed) for timeline in timelines]
 
     cut = end_s is None or round(end_s * out_rate) > longest
     if expected < needed:
@@ -127,8 +148,21 @@ def _decode_slice(
         truncated = None
     if truncated is None and lost > LOST_S * rate:
         truncated = f"{faults} damaged packets: {float(lost / rate):.2f} s replaced by silence"
-    note = "; ".join([*([SCALED.format(divisor)] if divisor != 1 else []), *timeline.mixer.notes])
-    return Pcm(samples, out_rate, start_s, truncated, note or None)
+    scaled = [SCALED.format(divisor)] if divisor != 1 else []
+    notes = dict.fromkeys([*scaled, *(note for timeline in timelines for note in timeline.mixer.notes)])
+    note = "; ".join(notes) or None
+    return [Pcm(samples, out_rate, start_s, truncated, note) for samples in rendered]
+
+
+def _chosen_channels(channels: Channels, number: int, uri: str) -> list[int | None]:
+    """The channels to decode; None is their mix."""
+    if channels != "split":
+        return [None if channels == "mix" else 0]
+    if number > MOST_SPLIT:
+        raise DecodeError(
+            "too_many_channels", f"{number} channels, --channels split takes up to {MOST_SPLIT}: {uri}"
+        )
+    return list(range(number))
 
 
 def _shortfall(source: Source, frames: Frames, reached_s: float, start_s: float, end_s: float) -> str | None:

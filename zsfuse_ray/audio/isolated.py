@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from zsfuse_ray.audio import decode as decoding
-from zsfuse_ray.audio.decode import DecodeError, Pcm, Probe
+from zsfuse_ray.audio.decode import MOST_SPLIT, DecodeError, Pcm, Probe
+from zsfuse_ray.audio.segment import Channels
 from zsfuse_ray.audio.sources import AudioError
 from zsfuse_ray.errors import disk_problem
 
@@ -60,9 +61,24 @@ def decode(
 ) -> Pcm:
     """`decode.decode` in the child. Raises DecodeError, also with the reasons crashed and out_of_memory,
     SourceError and ChildError."""
+    return decode_channels(uri, start_s, end_s, channels="mix", timeout_s=timeout_s, max_s=max_s)[0]
+
+
+def decode_channels(
+    uri: str,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    *,
+    channels: Channels,
+    timeout_s: float = DECODE_TIMEOUT_S,
+    max_s: float = 7200,
+) -> list[Pcm]:
+    """`decode.decode_channels` in the child. Raises the same as `decode`."""
     longest = max_s if end_s is None else min(max_s, max(0.0, end_s - start_s))
-    memory = MEMORY_BYTES + int(MEMORY_BYTES_PER_S * longest)
-    return _CHILD.call("decode", uri, memory, timeout_s, start_s=start_s, end_s=end_s, max_s=max_s)
+    returned = MOST_SPLIT if channels == "split" else 1
+    memory = MEMORY_BYTES + int(MEMORY_BYTES_PER_S * longest * returned)
+    times = {"start_s": start_s, "end_s": end_s, "max_s": max_s}
+    return _CHILD.call("decode_channels", uri, memory, timeout_s, channels=channels, **times)
 
 
 class _Died(Exception):

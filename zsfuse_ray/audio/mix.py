@@ -51,13 +51,15 @@ def planes_of(frames: Sequence[av.AudioFrame]) -> NDArray:
 
 
 class Mixer:
-    """Mixes channels to mono int16, and remembers what a user should know of it.
+    """Turns channels into mono int16, and remembers what a user should know of it.
 
-    divisor: of samples that are not integers, 1 unless their full scale is not 1.0.
+    divisor: of samples that are not integers, 1 unless their full scale is not 1.0; channel: the one that is
+    kept, counted from 0, None for the mix of all.
     """
 
-    def __init__(self, divisor: float = 1.0):
+    def __init__(self, divisor: float = 1.0, channel: int | None = None):
         self._divisor = divisor
+        self._channel = channel
         self._cancelled = False
         self._samples = self._beyond = 0
 
@@ -69,8 +71,13 @@ class Mixer:
     def mix(self, planes: NDArray) -> NDArray[np.int16]:
         """Return the mean over channels, clipped, (channels, samples) → (samples,); 16-bit mono is unchanged.
 
-        Where the channels cancel out, the strongest alone. A constant offset does not count as energy.
+        Where the channels cancel out, the strongest alone. A constant offset does not count as energy. A
+        single channel is silent in stretches that do not have it.
         """
+        if self._channel is not None:
+            planes = planes[self._channel : self._channel + 1]
+            if not len(planes):
+                return np.zeros(planes.shape[1], np.int16)
         if planes.dtype == np.int16 and len(planes) == 1:
             return planes[0]
         values = np.ascontiguousarray(planes, np.float32)

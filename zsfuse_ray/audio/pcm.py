@@ -36,13 +36,13 @@ class Resampler:
 class Timeline:
     """Mono audio by position, in samples at `rate` from the start of the recording.
 
-    Audio at another rate than out_rate is resampled to it. Gaps are silent. divisor: of float samples.
+    Audio at another rate than out_rate is resampled to it. Gaps are silent. divisor, channel: as in `Mixer`.
     """
 
-    def __init__(self, rate: int, out_rate: int, divisor: float = 1.0):
+    def __init__(self, rate: int, out_rate: int, divisor: float = 1.0, channel: int | None = None):
         self.rate = rate
         self.out_rate = out_rate
-        self.mixer = Mixer(divisor)
+        self.mixer = Mixer(divisor, channel)
         self._runs: list[_Run] = []
 
     def add(self, frame: av.AudioFrame, position: int | Fraction) -> None:

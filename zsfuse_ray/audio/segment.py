@@ -5,13 +5,17 @@ whichever item it is processed in.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zsfuse_ray.audio.turns import Piece, Turn, cut_at_turns, shared
+
 Vad = Literal["silero", "none"]
+Channels = Literal["mix", "split", "first"]
 
 RATE = 16_000  # Hz, required by Silero
 FRAME = 512  # samples per frame, 32 ms
@@ -33,16 +37,23 @@ class Segment:
     start_s: float
     end_s: float
     speech_prob: float
+    channel: int | None = None  # counted from 0; None in a mix
+    speaker: str | None = None  # None without turns, or where nobody has one
+    overlap: float | None = None  # share of it in which others have a turn; None without turns
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Segmentation settings. ``vad='none'`` cuts fixed windows of ``max_segment_s``, for ready-cut clips."""
+    """Segmentation settings. ``vad='none'`` cuts fixed windows of ``max_segment_s``, for ready-cut clips.
+
+    channels: what is segmented, the mix of a recording's channels, the first or each by itself.
+    """
 
     vad: Vad = "silero"
     min_segment_s: float = 0.5
     max_segment_s: float = 10.0
     threshold: float = 0.5
+    channels: Channels = "mix"
 
     @property
     def left_context_s(self) -> float:
@@ -70,14 +81,33 @@ def fixed_windows(duration_s: float, how: Segmentation, origin_s: float = 0.0) -
     return [Segment(s, e, 1.0) for s, e in windows if whole or e - s >= how.min_segment_s]
 
 
+def windows_of_turns(windows: Sequence[Segment], turns: Sequence[Turn], shortest_s: float) -> list[Segment]:
+    """Return windows cut where the speaker changes, see `cut_at_turns`."""
+    return [
+        Segment(piece.start_s, piece.end_s, window.speech_prob, **_whose(piece, turns))
+        for window in windows
+        for piece in cut_at_turns(window.start_s, window.end_s, turns, shortest_s)
+    ]
+
+
+def _whose(piece: Piece, turns: Sequence[Turn]) -> dict[str, Any]:
+    return {
+        "speaker": piece.speaker,
+        "overlap": shared(piece.start_s, piece.end_s, piece.speaker, turns),
+    }
+
+
 def segments_from_probabilities(
-    probabilities: NDArray[np.float32], duration_s: float, how: Segmentation
+    probabilities: NDArray[np.float32],
+    duration_s: float,
+    how: Segmentation,
+    turns: Sequence[Turn] | None = None,
 ) -> list[Segment]:
     """Turn frame probabilities into segments between ``min_segment_s`` and ``max_segment_s``.
 
     Speech with pauses below 0.3 s is one region (Silero's hysteresis). Longer regions are cut at the lowest
     speech probability in the second half of the maximum length; shorter ones are extended into the silence
-    around them, and dropped if there is no room.
+    around them, and dropped if there is no room. With turns, regions are cut where the speaker changes first.
     """
     # lazy import: imports torch and sets it to one thread for the whole process
     from silero_vad.utils_vad import get_speech_timestamps_from_probs
@@ -93,8 +123,24 @@ def segments_from_probabilities(
     spans = _widen([(r["start"] / RATE, r["end"] / RATE) for r in regions], duration_s, how.min_segment_s)
     kernel = np.ones(CUT_SMOOTHING) / CUT_SMOOTHING
     smooth = np.convolve(np.pad(probabilities, CUT_SMOOTHING // 2, mode="edge"), kernel, mode="valid")
-    pieces = [piece for span in spans for piece in _cut(span, smooth, how)]
-    return [Segment(s, e, _mean_probability(probabilities, s, e)) for s, e in pieces]
+    if turns is None:
+        pieces = [Piece(*cut, None) for span in spans for cut in _cut(span, smooth, how)]
+    else:
+        pieces = [
+            Piece(*cut, own.speaker)
+            for span in spans
+            for own in cut_at_turns(*span, turns, how.min_segment_s)
+            for cut in _cut((own.start_s, own.end_s), smooth, how)
+        ]
+    return [
+        Segment(
+            piece.start_s,
+            piece.end_s,
+            _mean_probability(probabilities, piece.start_s, piece.end_s),
+            **({} if turns is None else _whose(piece, turns)),
+        )
+        for piece in pieces
+    ]
 
 
 def _widen(spans: list[tuple[float, float]], duration_s: float, shortest: float) -> list[tuple[float, float]]:

@@ -7,6 +7,7 @@ before it. Lanes are on a grid fixed to the recording, so a frame's probability 
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -26,7 +27,9 @@ from zsfuse_ray.audio.segment import (
     Segmentation,
     fixed_windows,
     segments_from_probabilities,
+    windows_of_turns,
 )
+from zsfuse_ray.audio.turns import Turn
 
 CONTEXT = 64  # samples of the previous frame, prepended to each frame
 QUIET_DB, LOUD_DB = -35.0, -25.0
@@ -96,20 +99,27 @@ def _silero() -> SileroVad:
 
 
 def find_segments(
-    pcm: NDArray[np.int16], sample_rate: int, how: Segmentation, origin_s: float = 0.0
+    pcm: NDArray[np.int16],
+    sample_rate: int,
+    how: Segmentation,
+    origin_s: float = 0.0,
+    turns: Sequence[Turn] | None = None,
 ) -> list[Segment]:
     """Return all segments of mono audio, in seconds from its first sample (``origin_s`` on the 20 s grid).
 
-    Quiet audio is amplified for the detection; a silent segment is left out.
+    Quiet audio is amplified for the detection; a silent segment is left out. turns: of its speakers, from the
+    first sample too.
     """
     if not len(pcm):  # the recording ends before the item starts
         return []
     duration_s = len(pcm) / sample_rate
     if how.vad == "none":
         segments = fixed_windows(duration_s, how, origin_s)
+        if turns is not None:
+            segments = windows_of_turns(segments, turns, how.min_segment_s)
     else:
         waveform = audible(resample(torch.from_numpy(pcm), sample_rate, RATE))
-        segments = segments_from_probabilities(speech_probabilities(waveform), duration_s, how)
+        segments = segments_from_probabilities(speech_probabilities(waveform), duration_s, how, turns)
     return [s for s in segments if not is_silent(pcm[_samples(s, sample_rate)], sample_rate)]
 
 

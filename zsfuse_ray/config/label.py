@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
+from zsfuse_ray.audio.segment import GRID_S, Channels, Segmentation, Vad
 from zsfuse_ray.config.fusion import is_folder, read_fusion
 from zsfuse_ray.config.models import FUSION_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Temperature, Words, option
@@ -30,9 +30,24 @@ class SegmentOptions(Options):
     min_segment_s: float = option(0.5, "shortest segment in seconds", "segments")
     max_segment_s: float = option(10.0, "longest segment in seconds", "segments")
     vad_threshold: Fraction = option(0.5, "speech probability at which a segment starts", "segments")
+    channels: Channels = option(
+        "mix",
+        "mix: label the mix of all channels; split: label each channel by itself, such as of calls with a "
+        "speaker per channel; first: label the first channel only",
+        "segments",
+    )
+    speakers: str | None = option(
+        None,
+        "turns of the speakers, by which segments are cut and named: an RTTM file, or a folder with one per "
+        "recording, of its name",
+        "segments",
+        "PATH",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.speakers and self.channels == "split":
+            raise InputError("--speakers and --channels split exclude each other: a channel is one speaker")
         if self.item_s < GRID_S or self.item_s % GRID_S:
             raise InputError(f"--item-s must be a multiple of {GRID_S:g} seconds, not {self.item_s:g}")
         if not 0.1 <= self.min_segment_s <= self.max_segment_s / 2:
@@ -43,14 +58,16 @@ class SegmentOptions(Options):
     @property
     def segmentation(self) -> Segmentation:
         """The segment options as a `Segmentation`."""
-        return Segmentation(self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold)
+        return Segmentation(
+            self.vad, self.min_segment_s, self.max_segment_s, self.vad_threshold, self.channels
+        )
 
 
 # The options of labelling encoded segments, besides the models and the copies of the audio.
 LABELLING = (
     *("labels", "templates", "words", "text_repeats", "separator"),
     *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
-    *("normalise", "unsure_below"),
+    *("normalise", "unsure_below", "transcripts"),
     *("prior", "prior_strength"),  # only of an archive
 )
 
@@ -94,9 +111,16 @@ class LabellingOptions(PromptOptions):
     normalise: Literal["auto", "none", "recording", "speaker"] = option(
         "auto",
         "normalise the specialist's vectors by the statistics of their recording, or of the speaker that a "
-        "manifest's column speaker names; for a specialist trained for it, such as the default; auto: "
-        "speaker if the manifest has that column, else recording; none for other specialists",
+        "manifest's column speaker or --speakers names; for a specialist trained for it, as the default is; "
+        "auto: speaker if there are any, else recording; none for other specialists",
         "models",
+    )
+    transcripts: str | None = option(
+        None,
+        "folder with a transcript per recording, of its name (JSON of Whisper or WhisperX, VTT, SRT): adds a "
+        "column text",
+        "output",
+        "FOLDER",
     )
     unsure_below: Fraction = option(
         0.0,

@@ -93,9 +93,12 @@ class RunConfig(EncoderOptions, ArchiveOptions):
 
 
 # Options that decide the rows of encoded/, besides the archive, its items and the models.
-ENCODING = ("vad", "min_segment_s", "max_segment_s", "vad_threshold", "long", "crop", "precision")
+ENCODING = (
+    *("vad", "min_segment_s", "max_segment_s", "vad_threshold", "channels"),
+    *("long", "crop", "precision"),
+)
 # Options fixed by an embedding table; refused with --embeddings.
-DECIDED = ("item_s", *ENCODING)
+DECIDED = ("item_s", "speakers", *ENCODING)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

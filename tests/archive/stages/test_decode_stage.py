@@ -162,7 +162,7 @@ def test_any_error_in_an_item_is_one_reject(ten_minutes: Path, monkeypatch: pyte
     def broken(*_, **__):
         raise ZeroDivisionError("deep in a decoder,\nat https://me:hunter2@host/a")
 
-    monkeypatch.setattr(stage, "decode", broken)
+    monkeypatch.setattr(stage, "decode_channels", broken)
     (row,) = decode_bundles(table_of(items_of(ten_minutes, 60.0)[0]), HOW, 60.0).to_pylist()
     (item,) = row["items"]
     assert item["reason"] == "decoder_error"
@@ -204,7 +204,7 @@ def test_an_unreachable_store_stops_the_run(
     def fail(*_, **__):
         raise SourceError(reason, "no answer")
 
-    monkeypatch.setattr(stage, "decode", fail)
+    monkeypatch.setattr(stage, "decode_channels", fail)
     batch = table_of(items_of(ten_minutes, 60.0)[0] | {"uri": uri})
     if stops:
         with pytest.raises(SourceError):

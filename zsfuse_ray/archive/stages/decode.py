@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import DECODED
 from zsfuse_ray.archive.stages.attempts import MOST_TRIES, Attempt, crashed, failure, uncounted
-from zsfuse_ray.audio.decode import DecodeError
-from zsfuse_ray.audio.isolated import ChildError, decode
+from zsfuse_ray.audio.decode import DecodeError, Pcm
+from zsfuse_ray.audio.isolated import ChildError, decode_channels
 from zsfuse_ray.audio.outages import Outage, unless_outage
 from zsfuse_ray.audio.segment import Segment, Segmentation
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.audio.trim import trimmed
+from zsfuse_ray.audio.turns import Turn
 from zsfuse_ray.audio.vad import find_segments
 from zsfuse_ray.errors import disk_problem
 
+TWICE = "its channels have the same sound in places: it is labelled once, in the first of them"
 OVERRUN_ITEMS = 2  # how far a recording may exceed the duration in its header, in items
+
+_Cut = tuple[Segment, NDArray[np.int16]]  # a segment and its samples
 
 
 def decode_bundles(
@@ -45,7 +49,8 @@ def decode_bundles(
             for segment, samples in segments:
                 place = {"item_id": item["item_id"], "start_s": segment.start_s, "end_s": segment.end_s}
                 size = {"samples": len(samples), "sample_rate": rate}
-                spans.append(place | {"speech_prob": segment.speech_prob} | size)
+                who = {name: getattr(segment, name) for name in ("channel", "speaker", "overlap")}
+                spans.append(place | {"speech_prob": segment.speech_prob} | size | who)
                 audio.append(samples)
         pcm = np.concatenate(audio).tobytes() if audio else b""
         place = {"bundle_id": bundle["bundle_id"], "part": bundle["part"]}
@@ -97,14 +102,50 @@ def decode_item(
     if end is not None and limit is not None:
         end = min(end, limit)
     longest = item["end_s"] - begin + OVERRUN_ITEMS * item_s + how.right_context_s
-    pcm = decode(item["uri"], offset + begin, end, max_s=longest)
+    of_channels = decode_channels(item["uri"], offset + begin, end, channels=how.channels, max_s=longest)
+    pcm = of_channels[0]  # all are of the same length
     decoded_to = begin + len(pcm.samples) / pcm.sample_rate
     item_end = decoded_to if open_ended else min(item["end_s"], decoded_to)
     cut_short = pcm.truncated
     if decoded_to < item["end_s"] and not item["exact"]:
         cut_short = None  # the end was estimated from the bit rate
-    segments = []
-    for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin):
+    segments, is_twice = _of_channels(of_channels, item, how, begin)
+    note = "; ".join([*([pcm.note] if pcm.note else []), *([TWICE] if is_twice else [])])
+    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, segments, cut_short, note or None
+
+
+def _of_channels(
+    pcms: list[Pcm], item: dict[str, Any], how: Segmentation, begin: float
+) -> tuple[list[_Cut], bool]:
+    """The segments of each channel in turn, and whether some were left out.
+
+    One with the same place and samples as in an earlier channel is: mono is often stored as stereo.
+    """
+    by_channel: list[list[_Cut]] = []
+    for n, pcm in enumerate(pcms):
+        same = next((k for k in range(n) if np.array_equal(pcms[k].samples, pcm.samples)), None)
+        by_channel.append(_segments(pcm, item, how, begin) if same is None else by_channel[same])
+    if how.channels == "mix":
+        return by_channel[0], False
+    found: list[_Cut] = []
+    there: dict[tuple[float, float], list[NDArray[np.int16]]] = {}
+    for channel, own in enumerate(by_channel):
+        for segment, samples in own:
+            others = there.setdefault((segment.start_s, segment.end_s), [])
+            if not any(np.array_equal(samples, other) for other in others):
+                others.append(samples)
+                found.append((replace(segment, channel=channel), samples))
+    return found, len(found) < sum(map(len, by_channel))
+
+
+def _segments(pcm: Pcm, item: dict[str, Any], how: Segmentation, begin: float) -> list[_Cut]:
+    """The segments that start in the item; begin: of the audio, in seconds from the start of the slice."""
+    segments, offset = [], item["slice_start_s"]
+    turns = None
+    if (rows := item.get("turns")) is not None:
+        clock = offset + begin
+        turns = [Turn(row["start_s"] - clock, row["end_s"] - clock, row["speaker"]) for row in rows]
+    for segment in find_segments(pcm.samples, pcm.sample_rate, how, begin, turns):
         start = round(begin + segment.start_s, 4)  # the same value in whichever item it is computed
         if start < item["start_s"] or (start >= item["end_s"] and not item["last"]):
             continue
@@ -118,4 +159,4 @@ def decode_item(
                 first, last = first + left, first + right
         placed = replace(segment, start_s=round(offset + start, 4), end_s=round(offset + end, 4))
         segments.append((placed, pcm.samples[first:last]))
-    return max(0.0, item_end - item["start_s"]), pcm.sample_rate, segments, cut_short, pcm.note
+    return segments

@@ -25,12 +25,14 @@ def subrip(recording: Recording) -> str:
 
 
 def _content(one: Segment) -> str:
-    return f"{_one_line(one.label)} {one.confidence:.2f}"
+    """The label and, on the next line, what is said."""
+    text = _one_line(one.text or "")
+    return f"{_one_line(one.label)} {one.confidence:.2f}" + (f"\n{text}" if text else "")
 
 
-def _one_line(label: str) -> str:
-    """A label without line breaks and arrows, which would end or start a cue."""
-    return " ".join(label.replace("-->", "->").split())
+def _one_line(text: str) -> str:
+    """A text without line breaks and arrows, which would end or start a cue."""
+    return " ".join(text.replace("-->", "->").split())
 
 
 def _clock(seconds: float, point: str) -> str:

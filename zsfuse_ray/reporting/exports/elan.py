@@ -13,7 +13,10 @@ _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 
 
 def text(recording: Recording) -> str:
-    """Return the document of a recording: a tier of labels and one of confidences, times in milliseconds."""
+    """Return the document of a recording: tiers of labels, confidences and, if any, speakers and texts.
+
+    Times are in milliseconds.
+    """
     root = Element(
         "ANNOTATION_DOCUMENT",
         {
@@ -32,6 +35,11 @@ def text(recording: Recording) -> str:
     contents: dict[str, Callable[[Segment], str]] = {
         "emotion": lambda one: one.label,
         "confidence": lambda one: f"{one.confidence:.2f}",
+    }
+    contents |= {
+        name: lambda one, name=name: getattr(one, name) or ""
+        for name in ("speaker", "text")
+        if any(getattr(one, name) for one in recording.segments)
     }
     slots = annotations = 0
     for n, lane in enumerate(lanes(recording.segments), start=1):

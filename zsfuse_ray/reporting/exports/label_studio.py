@@ -39,7 +39,12 @@ def _task(recording: Recording, models: str) -> dict:
             "type": "labels",
             "original_length": round(recording.duration_s, 4),
             "score": round(one.confidence, 4),
-            "value": {"start": one.start_s, "end": one.end_s, "channel": 0, "labels": [one.label]},
+            "value": {
+                "start": one.start_s,
+                "end": one.end_s,
+                "channel": one.channel or 0,
+                "labels": [one.label],
+            },
         }
         for n, one in enumerate(recording.segments)
     ]

@@ -25,6 +25,9 @@ class Segment:
     end_s: float
     label: str
     confidence: float
+    channel: int | None = None  # counted from 0; None in a mix of channels
+    speaker: str | None = None
+    text: str | None = None  # what is said in it, if there are transcripts
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,18 @@ class LabelledRun:
         """Columns of the segments."""
         return self.out.schema(SEGMENTS)
 
+    @property
+    def extra_columns(self) -> list[str]:
+        """Those of the columns channel, speaker and text that the segments have, also from a manifest."""
+        schema = self.schema
+        texts = [
+            name
+            for name in ("speaker", "text")
+            if name in schema.names and pa.types.is_string(schema.field(name).type)
+        ]
+        has_channels = self.record["config"].get("channels", "mix") != "mix"
+        return ["channel"] * has_channels + texts
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All segments with all columns, in the order of the tables."""
         schema = self.schema
@@ -90,10 +105,10 @@ class LabelledRun:
         sliced = {uri: Recording(uri, 0.0, ()) for uri, rows in self.uris().items() if rows > 1}
         for path in sorted(self.out.parquet_files(RECORDINGS)):
             name = f"{SEGMENTS}/{path.rsplit('/', 1)[1]}"
-            columns = ["recording_uri", "start_s", "end_s", "label", "confidence"]
+            columns = ["recording_uri", "start_s", "end_s", "label", "confidence", *self.extra_columns]
             rows = self._rows(self.out.path(name), columns) if self.out.exists(name) else {columns[0]: []}
             own = {
-                uri: tuple(Segment(*values) for _, *values in group)
+                uri: tuple(Segment(**dict(zip(columns[1:], values, strict=True))) for _, *values in group)
                 for uri, group in groupby(zip(*rows.values(), strict=True), lambda row: row[0])
             }
             files = self._rows(path, ["recording_uri", "duration_s"])

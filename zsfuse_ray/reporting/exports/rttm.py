@@ -12,8 +12,8 @@ def text(recording: Recording) -> str:
     """
     name = _field(recording.uri.rstrip("/").rsplit("/", 1)[-1])
     lines = (
-        f"SPEAKER {name} 1 {one.start_s:.4f} {one.end_s - one.start_s:.4f} <NA> <NA> {_field(one.label)} "
-        f"{one.confidence:.4f} <NA>\n"
+        f"SPEAKER {name} {(one.channel or 0) + 1} {one.start_s:.4f} {one.end_s - one.start_s:.4f} <NA> <NA> "
+        f"{_field(one.label)} {one.confidence:.4f} <NA>\n"
         for one in recording.segments
     )
     return "".join(lines)

@@ -1,4 +1,4 @@
-"""Praat TextGrid in its long text form: tiers of labels and of confidences.
+"""Praat TextGrid in its long text form: tiers of labels, confidences and, if any, speakers and texts.
 
 https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html
 """
@@ -17,6 +17,10 @@ def text(recording: Recording) -> str:
         tiers.append((f"emotion{number}", _intervals(lane, recording.duration_s, lambda one: one.label)))
         confidences = _intervals(lane, recording.duration_s, lambda one: f"{one.confidence:.2f}")
         tiers.append((f"confidence{number}", confidences))
+        for name in ("speaker", "text"):
+            if any(getattr(one, name) for one in recording.segments):
+                told = _intervals(lane, recording.duration_s, lambda one, name=name: getattr(one, name) or "")
+                tiers.append((f"{name}{number}", told))
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0"]
     lines += [f"xmax = {recording.duration_s:.4f}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for n, (name, intervals) in enumerate(tiers, start=1):

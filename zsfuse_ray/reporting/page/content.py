@@ -3,6 +3,7 @@
 import base64
 import os
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ from zsfuse_ray.runs.folder import REJECTS
 MOST_RECORDINGS, MOST_SEGMENTS = 10_000, 200_000  # in a page; of a larger archive, a random part
 EXAMPLES = 5  # of each reason of rejects
 BINS = 20
+MOST_LETTERS = 300  # of what is said in a segment
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,14 @@ def page_data(run: LabelledRun, listed: Listed, checks: Checks, folder: str | No
         bins = np.minimum((rows["confidence"].to_numpy() * BINS).astype(int), BINS - 1)
         histogram += np.bincount(bins, minlength=BINS)
         rows = rows[rows["recording_uri"].isin(place.keys())]
-        for uri, group in rows[["recording_uri", "start_s", "end_s", "label", "confidence", *own]].groupby(
-            "recording_uri", sort=False
-        ):
+        shown = ["recording_uri", "start_s", "end_s", "label", "confidence", *own, *run.extra_columns]
+        for uri, group in rows[shown].groupby("recording_uri", sort=False):
             pieces[place[str(uri)]].append(group)
     ordered = [pd.concat(pieces[n]).sort_values("start_s") for n in range(len(uris)) if pieces.get(n)]
     segments = (
         pd.concat(ordered)
         if ordered
-        else pd.DataFrame(columns=["start_s", "end_s", "label", "confidence", *own])
+        else pd.DataFrame(columns=["start_s", "end_s", "label", "confidence", *own, *run.extra_columns])
     )
     counts = [sum(map(len, pieces.get(n, []))) for n in range(len(uris))]
     shared = shared_folder(uris)
@@ -113,13 +114,36 @@ def page_data(run: LabelledRun, listed: Listed, checks: Checks, folder: str | No
         "label": _packed([number[label] for label in segments["label"]], np.uint8),
         "confidence": _packed(255 * segments["confidence"], np.uint8),
         "posterior": _packed(255 * segments[own], np.uint8),
+        "said": _said(segments, run.extra_columns),
     }
 
 
+def _said(segments: pd.DataFrame, columns: list[str]) -> list[str]:
+    """Who says what in each segment, such as "speaker ann: Good morning"; empty for a run without either."""
+    if not columns:
+        return []
+    values = zip(*(segments[name] for name in columns), strict=True)
+    return [said(dict(zip(columns, row, strict=True))) for row in values]
+
+
+def said(row: Mapping[Any, Any]) -> str:
+    """Return who says what in a segment, from its columns channel, speaker and text, if it has them."""
+    channel, speaker, text = (row.get(name) for name in ("channel", "speaker", "text"))
+    who = f"channel {channel}" if channel is not None else ""
+    if isinstance(speaker, str):
+        who = f"speaker {speaker}"
+    what = text[:MOST_LETTERS] if isinstance(text, str) else ""
+    return f"{who}: {what}" if who and what else who or what
+
+
 def check_rows(
-    found: list[dict[str, Any]], clips: dict[int, str], labels: tuple[str, ...], folder: str | None
+    found: list[dict[str, Any]],
+    clips: dict[int, str],
+    labels: tuple[str, ...],
+    folder: str | None,
+    extra: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The segments to check as the page's data."""
+    """The segments to check as the page's data. extra: `LabelledRun.extra_columns`."""
     return [
         {
             "uri": one["recording_uri"],
@@ -130,6 +154,7 @@ def check_rows(
             "label": one["label"],
             "confidence": _number(one["confidence"]),
             "why": one["why"],
+            "said": said({name: one.get(name) for name in extra}),
             "models": {
                 kind: {label: _number(one.get(f"{kind}_{column(label)}")) for label in labels}
                 for kind in ("specialist", "alm")

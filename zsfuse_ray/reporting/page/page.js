@@ -149,7 +149,7 @@ function open(one) {
   for (let i = one.first; i < one.first + one.segments; i++) {
     rows.push(make("tr", {}, make("td", {}, make("button", { type: "button", text: `▶ ${clock(start[i])}–${clock(end[i])}`,
       onclick: () => play(one.name, start[i], end[i], one.link) })), make("td", {}, named(label[i])),
-    make("td", { class: "n", text: percent(confidence[i] / 255) })));
+    make("td", { class: "n", text: percent(confidence[i] / 255) }), make("td", { class: "soft", text: data.said[i] ?? "" })));
   }
   const legend = make("div", { class: "legend" }, ...data.labels.slice(0, width).map((_, n) => named(n)));
   const where = one.link ? make("a", { href: one.link, text: one.uri }) : make("span", { text: one.uri });
@@ -198,6 +198,7 @@ function card() {
   place.replaceChildren(make("h3", { class: "wrap", text: `${at + 1} of ${queue.length}: ${one.name}, ${clock(one.start)}–${clock(one.end)}` }),
     make("p", {}, make("button", { type: "button", text: "▶ Play", onclick: hear }), " ", make("button", { type: "button", text: "←", "aria-label": "previous", onclick: () => go(-1) }),
       " ", make("button", { type: "button", text: "→", "aria-label": "next", onclick: () => go(1) })),
+    make("p", { class: "wrap", text: one.said }),
     make("div", { class: "choices", role: "group", "aria-label": "What you hear" }, ...choices),
     make("details", {}, make("summary", { text: "What the models say" }), make("dl", {}, make("dt", { text: "label" }),
       make("dd", { text: `${one.label} ${percent(one.confidence)}` }), ...models)));

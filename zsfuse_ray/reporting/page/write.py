@@ -37,7 +37,7 @@ def report(config: ReportConfig) -> str:
     found = checks.found()
     clips, problems = embedded_clips(found, config.clips)
     data["digest"] = run.record["digest"]
-    data["check"] = check_rows(found, clips, tuple(run.record["config"]["labels"]), local)
+    data["check"] = check_rows(found, clips, tuple(run.record["config"]["labels"]), local, run.extra_columns)
     folder.write_bytes(name, page(run, listed, data, results).encode(errors="replace"))
     lines = [f"page: {folder.uri}/{name} ({len(clips)} of {len(found)} segments to check with their audio)"]
     if problems:
