@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
+from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
@@ -24,10 +25,12 @@ class Labelling:
     """Everything needed to turn model outputs into posteriors and labels; computed once per run.
 
     text: (P, C, D), prompt embeddings for all text repeats, None without an ALM; scale: its logit scale.
-    specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
+    specialist_labels: the specialist's own, in the order of its logits, or those of the head; None without a
+    specialist.
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     temperature, specialist_temperature: of the two models' softmax; fused_temperature: applied after fusion.
-    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings.
+    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings. head:
+    corrects the specialist's logits by its vectors, None for a specialist as it is.
     alm_biases, fused_biases: (C,), of the log posteriors, for `--prior`; the ALM's before fusion, the others
     last of all; None without a prior.
     """
@@ -44,6 +47,7 @@ class Labelling:
     specialist_temperature: float = 1.0
     fused_temperature: float = 1.0
     readout: Readout | None = None
+    head: Head | None = None
     alm_biases: NDArray[np.float64] | None = None
     fused_biases: NDArray[np.float64] | None = None
 
@@ -101,8 +105,8 @@ def model_posteriors(
     """Return the specialist's and the ALM's posteriors of n segments, each (n, C), without biases.
 
     embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
-    specialist's; vectors: (n, V), normalised, for the readout. Arguments and posteriors of a missing model
-    are None.
+    specialist's; vectors: (n, V), for the head and, normalised, for the readout. Arguments and posteriors
+    of a missing model are None.
     """
     alm = specialist = None
     if labelling.readout is not None and labelling.readout.projection is not None:
@@ -137,17 +141,17 @@ def outside_share(
 def _read_logits(
     labelling: Labelling, logits: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
 ) -> NDArray[np.floating]:
-    """The specialist's logits: those encoded, or of normalised vectors."""
+    """The specialist's logits: those encoded, or of normalised vectors; with a head, corrected by it."""
     if labelling.readout is not None and labelling.readout.classifier is not None:
-        return labelling.readout.logits(_needed(vectors))
+        logits = labelling.readout.logits(_needed(vectors))
     if logits is None:
         raise ValueError("a labelling with a specialist needs logits")
-    return logits
+    return logits if labelling.head is None else labelling.head.logits(logits, _needed(vectors))
 
 
 def _needed(vectors: NDArray[np.floating] | None) -> NDArray[np.floating]:
     if vectors is None:
-        raise ValueError("a labelling of normalised vectors needs vectors")
+        raise ValueError("a labelling of vectors, normalised or by a head, needs vectors")
     return vectors
 
 
