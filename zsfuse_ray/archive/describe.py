@@ -12,6 +12,7 @@ from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.config.label import LabellingOptions
 from zsfuse_ray.config.models import ModelOptions, PromptOptions
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import check_coverage, label_warnings
 from zsfuse_ray.method.prompts import check_bank, prompt_grid, repeat_text
@@ -157,9 +158,11 @@ def make_labelling(
     facts: Mapping[str, Mapping[str, Any]],
     prompts: Prompts | None,
     readout: Readout | None = None,
+    head: Head | None = None,
 ) -> Labelling:
     """The labelling of outputs of the models ("alm", "specialist") with these facts.
 
+    head: of the specialist, whose facts then have its labels.
     InputError if the specialist has too few of the labels, see `check_coverage`.
     """
     if line := check_labels(config, facts):
@@ -181,6 +184,7 @@ def make_labelling(
         weight=config.weight,
         unsure_below=config.unsure_below,
         readout=readout,
+        head=head,
     )
 
 

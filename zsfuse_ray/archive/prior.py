@@ -67,7 +67,7 @@ def part_sample(task: LabelTask, part: Part) -> Sample | None:
     sums = sums_for(task, part, recordings)
     pieces: list[Sample] = []
     seconds = []
-    for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
+    for rows in read_part(task.encoded, part, task.wanted, task.reads_vectors):
         rows = without_dropped(rows, part)
         if not len(rows.segments):
             continue

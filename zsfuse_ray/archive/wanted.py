@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from zsfuse_ray.archive.describe import is_model
-from zsfuse_ray.archive.normalise import SPEAKER
+from zsfuse_ray.archive.normalise import SPEAKER, Normalise
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
@@ -67,22 +67,27 @@ def _recorded_spec(key: str, model: str) -> ModelSpec:
 
 
 def with_normalise(config: T, specs: Mapping[str, ModelSpec], columns: Collection[str]) -> T:
-    """Return the options with the value of ``--normalise auto``.
+    """Return the options with the value of ``--normalise auto``; specs: by kind; see `normalise_of`."""
+    return replace(config, normalise=normalise_of(config.normalise, specs.get("specialist"), columns))
 
-    specs: the models by kind; columns: those of the archive's manifest. InputError if vectors are to be
-    normalised per speaker and the manifest names no speakers.
+
+def normalise_of(wanted: Normalise, specialist: ModelSpec | None, columns: Collection[str]) -> Normalise:
+    """Return how vectors are normalised, which "auto" leaves to the specialist and the archive.
+
+    columns: those of the archive's manifest. InputError if vectors are to be normalised per speaker and the
+    manifest names no speakers.
     """
-    if config.normalise == "speaker" and SPEAKER not in columns:
+    if wanted == "speaker" and SPEAKER not in columns:
         raise InputError(
             f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
             "--normalise recording"
         )
-    if config.normalise != "auto":
-        return config
-    family = MODELS.get(specs["specialist"].family) if "specialist" in specs else None
+    if wanted != "auto":
+        return wanted
+    family = MODELS.get(specialist.family) if specialist else None
     if family is None or not family.normalises:
-        return replace(config, normalise="none")
-    return replace(config, normalise="speaker" if SPEAKER in columns else "recording")
+        return "none"
+    return "speaker" if SPEAKER in columns else "recording"
 
 
 def identity(spec: ModelSpec) -> str:

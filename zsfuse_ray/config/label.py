@@ -99,6 +99,11 @@ class LabellingOptions(PromptOptions):
         "labels and prompts",
     )
 
+    @classmethod
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """With --head, no temperature: the preset's is that of the specialist's own head."""
+        return {} if given.get("head") is None else {"specialist_temperature": 1.0}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         names = usual_labels(self.labels) if len(self.labels) == 1 else self.labels

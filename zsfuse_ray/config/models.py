@@ -95,7 +95,7 @@ OF_TABLE = "table"
 TUNED = (
     *("alm", "specialist", "labels", "templates", "words", "audio_repeats", "text_repeats", "separator"),
     *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
-    "normalise",
+    *("normalise", "head"),
 )
 
 
@@ -119,7 +119,17 @@ class PromptOptions(ModelOptions):
         "embedding", "what is averaged over the prompts of a label", "labels and prompts"
     )
 
+    head: str | None = option(
+        None,
+        "instead of the specialist's own head: one fitted by zsfuse train --from-table; as it has its "
+        "temperature in it, --specialist-temperature is then 1 by default",
+        "models",
+        "FOLDER",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.head is not None and self.specialist == "none":
+            raise InputError("--head needs the specialist that it was fitted on, not --specialist none")
         for template in self.templates:
             check_template(template)

@@ -83,6 +83,11 @@ class Options:
         """Options that override the default preset (not a named one); given: the user's options."""
         return {}
 
+    @classmethod
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that follow from the user's and override any preset; given: the user's options."""
+        return {}
+
     def __post_init__(self) -> None:
         """End of the chain of checks: each class checks its own options and calls the next one."""
 
@@ -129,7 +134,7 @@ def load_config(
         values = read_yaml(kind, (PRESETS / str(kind.preset_folder) / f"{name}.yaml").read_text(), name)
     usual = kind.usual(given)
     values = usual | values if preset else values | usual
-    return build(kind, values | given), name or ""
+    return build(kind, values | kind.implied(given) | given), name or ""
 
 
 def parse(

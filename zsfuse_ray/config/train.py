@@ -24,7 +24,7 @@ from zsfuse_ray.method.prompts import TEMPLATES, check_template
 AtLeastOne = Annotated[int, Field(ge=1)]
 Normalise = Literal["auto", "none", "recording", "speaker"]
 # The options that apply with --from-table.
-OF_TABLE = frozenset(("task", "output", "from_table", "train", "normalise", "class_weights", "overwrite"))
+OF_TABLE = frozenset(("task", "output", "from_table", "train", "normalise", "overwrite"))
 NO_DEV = "none"  # value of --dev: no dev clips, no held-out speakers
 _ALM = "audio-language model"  # the heading of the options of --task alm
 

@@ -56,7 +56,8 @@ def labelled_clips(config: LabelledOptions) -> tuple[pa.Table, EncodedTable | No
     if config.embeddings:
         facts = open_table(config.embeddings).encoded.models
         specs = {key: ModelSpec(*split_name(one["model"])) for key, one in facts.items()}
-        table = read_table(config.embeddings, vectors=bool(normalised_keys(config.normalise, specs)))
+        needed = config.head is not None or bool(normalised_keys(config.normalise, specs))
+        table = read_table(config.embeddings, vectors=needed)
         clips = _segments(table, config.splits)
     else:
         clips = load(config.sources, config.splits)
