@@ -1,10 +1,12 @@
 """How much a few corrected segments improve the labels of the others: ``python -m dev.few_labels TABLE``.
 
 TABLE is the output of ``zsfuse embed --vad none`` on a manifest with emotion, speaker and corpus. For each
-corpus, N segments are drawn ten times and a head is fitted on them, as ``zsfuse train --from-table`` does; the
-UA, accuracy and NLL of the specialist alone are compared on the segments that were not drawn, before and after.
-"same": any segments are drawn, as in an archive whose speakers recur; "others": they are drawn from half of the
-speakers and measured on the other half; "80 %": the commonest label is made four fifths of the archive.
+corpus, N segments are drawn ten times, and a head is fitted on them as ``zsfuse train --from-table`` does.
+UA, accuracy and NLL of the specialist alone are measured on the segments that were not drawn, before and
+after.
+"same": any segments are drawn, as in an archive whose speakers recur; "speakers", and with a column sentence,
+"sentences": they are drawn from half of them and measured on the other half; "80 %": the commonest label is
+four fifths of the archive.
 """
 
 import sys
@@ -23,18 +25,26 @@ from zsfuse_ray.models.readouts import classifier_of
 from zsfuse_ray.training.from_table import labelled_rows
 
 NUMBERS, DRAWS = (20, 50, 100, 200), 10
-SPLITS = ("same", "others", "80 %")
 
 
 def compare(
-    logits: NDArray, vectors: NDArray, targets: NDArray, speakers: NDArray, number: int, split: str
+    logits: NDArray,
+    vectors: NDArray,
+    targets: NDArray,
+    speakers: NDArray,
+    number: int,
+    split: str,
+    halved: NDArray | None = None,
 ) -> NDArray[np.float64]:
-    """Mean of UA, WA and NLL, before and after, (2, 3); NaN where too few segments are left to measure on."""
+    """Mean of UA, WA and NLL, before and after, (2, 3); NaN where too few segments are left to measure on.
+
+    halved: the speaker or sentence of each segment, of which half are drawn from.
+    """
     n_labels = logits.shape[1]
     labels, found = tuple(map(str, range(n_labels))), []
     for seed in range(DRAWS):
         rng = np.random.default_rng(seed)
-        some, drawn, left = _drawn(targets, speakers, number, split, rng)
+        some, drawn, left = _drawn(targets, halved, number, split, rng)
         if len(left) < number / 2 or len(set(targets[drawn])) < 2:
             return np.full((2, 3), np.nan)
         scaling, groups = Scaling.of(vectors[some]), speakers[drawn]
@@ -46,7 +56,7 @@ def compare(
 
 
 def _drawn(
-    targets: NDArray, speakers: NDArray, number: int, split: str, rng: np.random.Generator
+    targets: NDArray, halved: NDArray | None, number: int, split: str, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray, NDArray]:
     """The segments of the archive, those that are corrected, and those to measure on."""
     some = np.arange(len(targets))
@@ -55,11 +65,11 @@ def _drawn(
         often, rare = np.flatnonzero(targets == most), np.flatnonzero(targets != most)
         some = np.concatenate([often, rng.choice(rare, min(len(rare), len(often) // 4), replace=False)])
     pool = some
-    if split == "others":
-        names = rng.permutation(np.unique(speakers))
-        pool = some[np.isin(speakers, names[: len(names) // 2])]
+    if halved is not None:
+        names = rng.permutation(np.unique(halved))
+        pool = some[np.isin(halved, names[: len(names) // 2])]
     drawn = rng.choice(pool, min(number, len(pool)), replace=False)
-    return some, drawn, np.setdiff1d(some, pool if split == "others" else drawn)
+    return some, drawn, np.setdiff1d(some, drawn if halved is None else pool)
 
 
 def _figures(posteriors: NDArray, targets: NDArray) -> tuple[float, float, float]:
@@ -68,15 +78,22 @@ def _figures(posteriors: NDArray, targets: NDArray) -> tuple[float, float, float
 
 
 def lines(
-    logits: NDArray, vectors: NDArray, targets: NDArray, speakers: NDArray, corpus: str
+    logits: NDArray,
+    vectors: NDArray,
+    targets: NDArray,
+    speakers: NDArray,
+    corpus: str,
+    sentences: NDArray | None = None,
 ) -> Iterator[str]:
     """Rows of the Markdown table for a corpus."""
-    for split in SPLITS:
-        for number in NUMBERS:
-            before, after = compare(logits, vectors, targets, speakers, number, split)
+    halves = {"same": None, "speakers": speakers, "sentences": sentences, "80 %": None}
+    for split, halved in halves.items():
+        for number in NUMBERS if split != "sentences" or sentences is not None else ():
+            before, after = compare(logits, vectors, targets, speakers, number, split, halved)
             if np.isfinite(after).all():
-                cells = [f"{100 * b:.1f} → {100 * a:.1f}" for b, a in zip(before[:2], after[:2], strict=True)]
-                yield f"| {corpus} | {split} | {number} | {' | '.join(cells)} | {before[2]:.2f} → {after[2]:.2f} |"
+                pairs = zip((100, 100, 1), (1, 1, 2), before, after, strict=True)
+                cells = [f"{by * b:.{digits}f} → {by * a:.{digits}f}" for by, digits, b, a in pairs]
+                yield f"| {corpus} | {split} | {number} | {' | '.join(cells)} |"
 
 
 def main(uri: str) -> None:
@@ -87,7 +104,9 @@ def main(uri: str) -> None:
     vectors = rows.vectors("specialist", "speaker")
     readout = Readout(classifier_of(parse_spec(facts["model"], "specialist")), None)
     corpora = np.array(table.segments["corpus"].to_pylist())[rows.rows]
-    emotions = np.array(rows.emotions)
+    emotions, sentences = np.array(rows.emotions), None
+    if "sentence" in table.segments.column_names:
+        sentences = np.array(table.segments["sentence"].to_pylist(), object)[rows.rows]
     print("| corpus | drawn from | corrections | UA % | WA % | NLL |\n|---|---|---|---|---|---|")
     for corpus in np.unique(corpora):
         own = corpora == corpus
@@ -95,7 +114,8 @@ def main(uri: str) -> None:
         columns = [facts["labels"].index(label) for label in labels]
         targets = np.array([labels.index(emotion) for emotion in emotions[own]])
         logits = readout.logits(vectors[own])[:, columns]
-        for line in lines(logits, vectors[own], targets, rows.groups[own], corpus):
+        spoken = None if sentences is None or None in sentences[own] else sentences[own].astype(str)
+        for line in lines(logits, vectors[own], targets, rows.groups[own], corpus, spoken):
             print(line, flush=True)
 
 

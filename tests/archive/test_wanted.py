@@ -86,7 +86,7 @@ def test_every_option_of_encoding_changes_the_record_of_encoded(name: str) -> No
 
 def test_every_option_determines_tables_or_is_operational() -> None:
     """A new option belongs in one of these groups; models, repeats and inputs are handled separately."""
-    others = {"speakers", "alm", "specialist", "audio_repeats", "input", "embeddings", "item_s"}
+    others = {"speakers", "alm", "specialist", "head", "audio_repeats", "input", "embeddings", "item_s"}
     groups = [set(LABELLING), set(ENCODING), set(OPERATIONAL), others]
     names = {field.name for field in dataclasses.fields(ScoreConfig)}
     assert set().union(*groups) == names

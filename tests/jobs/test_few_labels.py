@@ -92,7 +92,7 @@ def test_corrections_change_the_labels_of_the_archive(archive: Path, run_job, tm
     for column in (f"p_{label}" for label in LABELS):
         np.testing.assert_allclose(elsewhere[column], after[column], atol=1e-6)
 
-    labeller = Labeller.from_preset("mini", labels=LABELS, head=str(head), specialist_temperature=1.0)
+    labeller = Labeller.from_preset("mini", labels=LABELS, head=str(head))
     rows = labeller.label(archive / "in" / "0.wav")
     own = after[after.recording_uri == str(archive / "in" / "0.wav")].sort_values("start_s")
     for column in (f"p_{label}" for label in LABELS):

@@ -48,11 +48,13 @@ class SavedHead:
                 f"{own['revision']}, not of {facts['model']} of revision {facts['revision']}; fit one with "
                 "train --from-table"
             )
-        for name in ("labels", "vector_dim"):
-            if name in facts and own[name] != facts[name]:
-                raise InputError(
-                    f"--head {self.uri} is for a specialist with {name} {own[name]}, not {facts[name]}"
-                )
+        if "labels" in facts and own["labels"] != list(facts["labels"]):
+            theirs = (", ".join(labels) for labels in (own["labels"], facts["labels"]))
+            raise InputError(f"--head {self.uri} is for the labels {' not '.join(theirs)}")
+        if facts.get("vector_dim", own["vector_dim"]) != own["vector_dim"]:
+            raise InputError(
+                f"--head {self.uri} is for vectors of size {own['vector_dim']}, not {facts['vector_dim']}"
+            )
 
     def describe(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The facts of its specialist with the head's labels, as run.json records them; checks them first."""

@@ -65,19 +65,22 @@ class Table:
                 )
 
 
-def open_table(uri: str) -> Table:
-    """Open the output of ``zsfuse embed`` or score; InputError if nothing is encoded, or it was deleted."""
-    out = Output.open(uri, "--embeddings")
+def open_table(uri: str, option: str = "--embeddings") -> Table:
+    """Open the output of ``zsfuse embed`` or score, named by this option.
+
+    InputError if nothing is encoded, or it was deleted.
+    """
+    out = Output.open(uri, option)
     try:
         there = out.read_json(PLAN) is not None and out.read_json(PASSES) is not None
     except InputError:
         there = False  # another program's
     encoded = read_passes(out) if there else None
     if encoded is None:
-        raise InputError(f"--embeddings {out.uri}: no embedding table there; create one with zsfuse embed")
+        raise InputError(f"{option} {out.uri}: no embedding table there; create one with zsfuse embed")
     if any(one.dropped for one in encoded.passes):
         raise InputError(
-            f"--embeddings {out.uri}: encoded/ was deleted (--keep-encoded no); run zsfuse embed again"
+            f"{option} {out.uri}: encoded/ was deleted (--keep-encoded no); run zsfuse embed again"
         )
     return Table(open_plan(out), encoded)
 
@@ -143,12 +146,12 @@ class EncodedTable:
         return self.outputs[key]
 
 
-def read_table(uri: str, vectors: bool = False) -> EncodedTable:
+def read_table(uri: str, vectors: bool = False, option: str = "--embeddings") -> EncodedTable:
     """Read a whole table, sorted by recording and time; vectors of specialists, which are large, on request.
 
     InputError if there is none or it is incomplete.
     """
-    table = open_table(uri)
+    table = open_table(uri, option)
     table.check_complete({key: key for key in table.encoded.models})
     repeats = {key: table.repeats(key) if kind_of(key) == "alm" else () for key in table.encoded.models}
     models = {

@@ -70,19 +70,24 @@ class TrainedFusion:
         """What run.json records of it."""
         return {"folder": self.uri, "revision": self.revision, "licence": self.licence}
 
-    def usual(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of the fusion that the user has not given. InputError for a model that is code."""
+    def implied(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the fusion; its models unless they, or a table with them, are among those given.
+
+        InputError for a model that is code.
+        """
         values = {name: getattr(self.options, name) for name in FITTED}
         if self.options.normalise == "none":
             values["normalise"] = "none"
         for kind, one in self.models.items():
-            if kind not in given and "." in one.name.partition(":")[0]:
+            if kind in given or given.get("embeddings") is not None:
+                continue
+            if "." in one.name.partition(":")[0]:
                 raise InputError(
                     f"--fusion {self.uri} was trained with {one.name}, third-party code; if you trust it, "
                     f"pass --{kind} {one.name}"
                 )
             values[kind] = one.name
-        return {name: value for name, value in values.items() if name not in given}
+        return values
 
     def check(self, options: Mapping[str, Any], identities: Mapping[str, str]) -> None:
         """InputError if labels, prompts or models differ from those that it was fitted with.

@@ -129,18 +129,18 @@ class LabellingOptions(PromptOptions):
     )
 
     @classmethod
-    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options that --head and --fusion FOLDER bring.
 
         With --head, no temperature: the preset's is that of the specialist's own head. With a trained fusion,
-        the models, labels and prompts that it was fitted with.
+        the labels and prompts that it was fitted with, and its models, unless a table has them.
         """
-        usual = {} if given.get("head") is None else {"specialist_temperature": 1.0}
+        values = {} if given.get("head") is None else {"specialist_temperature": 1.0}
         if not is_folder(fusion := str(given.get("fusion"))):
-            return usual
+            return values
         if "weight" in given:
             raise InputError(f"--weight has no effect with --fusion {fusion}, which has its own weights")
-        return usual | read_fusion(fusion).usual(given)
+        return values | read_fusion(fusion).implied(given)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -83,6 +83,11 @@ class Options:
         """Options that override the default preset (not a named one); given: the user's options."""
         return {}
 
+    @classmethod
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that follow from the user's and override any preset; given: the user's options."""
+        return {}
+
     def __post_init__(self) -> None:
         """End of the chain of checks: each class checks its own options and calls the next one."""
 
@@ -125,7 +130,7 @@ def load_config(
     values = _preset_values(kind, preset)
     usual = kind.usual(given)
     values = usual | values if preset else values | usual
-    return build(kind, values | given), preset or kind.default_preset or ""
+    return build(kind, values | kind.implied(given) | given), preset or kind.default_preset or ""
 
 
 def _preset_values(kind: type[Options], preset: str | None) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def train_head(config: TrainConfig, command: str) -> HeadResult:
     """
     out, names = Output.open(config.output), (CONFIG, WEIGHTS, CARD)
     claim(out, record=CONFIG, what="head", ours=names, decides=None, overwrite=config.overwrite)
-    table = read_table(str(config.from_table), vectors=True)
+    table = read_table(str(config.from_table), vectors=True, option="--from-table")
     if SPECIALIST not in table.models:
         raise InputError(f"--from-table {table.uri} was encoded without a specialist; a head needs one")
     named = table.models[SPECIALIST]["model"]
@@ -156,8 +156,8 @@ def card(about: Mapping[str, Any], command: str) -> str:
         yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
         "---",
         f"A head for the vectors of the specialist {own['model']} (revision {own['revision']}), for `--head` "
-        f"of zsfuse_ray. Its licence is that of the specialist: {about['licence'] or 'not stated'}; the terms "
-        "of the recordings it was fitted on may restrict it further.",
+        f"of zsfuse_ray. Its licence is that of the specialist: {about['licence'] or 'not stated'}; the "
+        "terms of the recordings it was fitted on may restrict it further.",
         "",
         f"- labels: {', '.join(about['labels'])}",
         f"- vectors: {own['vector_dim']}, normalised by {about['normalise']}"

@@ -1,8 +1,8 @@
 """Interface of a task (``specialist``, ``alm``, ``fusion``) to the training loop.
 
 The loop handles no labels or captions. A task is built identically in every worker, and again in the driver,
-which saves it. The loop moves it to the device, samples and augments clips, sums gradients over micro-batches and workers, averages the weights,
-and computes metrics on the dev clips.
+which saves it. The loop moves it to the device, samples and augments clips, sums gradients over micro-batches
+and workers, averages the weights, and computes metrics on the dev clips.
 """
 
 from collections.abc import Mapping, Sequence
