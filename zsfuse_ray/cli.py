@@ -236,6 +236,12 @@ def evaluate(argv: list[str]) -> int:
     speaker-independent folds. Writes evaluation.md, evaluation.json, figures/, predictions.parquet and
     rejects/.
 
+        zsfuse evaluate --corpus ravdess:FOLDER --protocol emobox --seeds 3 --output out
+
+    With --protocol it trains in each fold: a linear head on the specialist's frozen vectors, and the fusions.
+    Writes protocol.md, protocol.json and folds/, with the mean and the spread over folds and seeds. Run again
+    after an interruption, or with more seeds, it trains only the folds that are missing.
+
     On a Ray cluster, the same command:
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
@@ -243,6 +249,16 @@ def evaluate(argv: list[str]) -> int:
     """
     config, preset = parse(EvaluateConfig, argv, evaluate)
     from zsfuse_ray.experiments.clips import exit_code
+
+    if config.protocol is not None:
+        from zsfuse_ray.experiments.by_fold import evaluate_by_fold
+        from zsfuse_ray.reporting.by_fold import write as write_folds
+
+        result = evaluate_by_fold(config, preset)
+        print(write_folds(result.out, result.record))
+        return exit_code(
+            [table["clips"] for table in result.record["corpora"].values()], config.max_reject_rate
+        )
     from zsfuse_ray.experiments.evaluate import evaluate as measure
     from zsfuse_ray.reporting.evaluation import write
 
