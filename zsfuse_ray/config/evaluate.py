@@ -38,6 +38,9 @@ class EvaluateConfig(LabelledOptions):
     seeds: Annotated[int, Field(ge=1, le=100)] = option(
         1, "trainings of each fold of --protocol, which differ in their random seed", "protocol"
     )
+    each_copies: bool = option(
+        False, "with --protocol: also report every pair of --audio-repeats and --text-repeats", "protocol"
+    )
     objective: Objective = option(
         "nll",
         "metric that prompt, amplification, weight and rule are chosen by on dev clips: the negative "
@@ -65,8 +68,8 @@ class EvaluateConfig(LabelledOptions):
             raise InputError("--weight fuses two models: name both --alm and --specialist")
         if self.protocol is not None and self.weight is not None:
             raise InputError("--weight has no effect with --protocol: it chooses the weight in each fold")
-        if self.protocol is None and (self.refit is not None or self.seeds > 1):
-            raise InputError("--refit and --seeds train in the folds of a protocol: add --protocol")
+        if self.protocol is None and (self.refit is not None or self.seeds > 1 or self.each_copies):
+            raise InputError("--refit, --seeds and --each-copies are options of a protocol: add --protocol")
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:

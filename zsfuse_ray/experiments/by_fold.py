@@ -27,7 +27,7 @@ from zsfuse_ray.experiments.clips import (
 )
 from zsfuse_ray.experiments.columns import REJECTS as REJECTED
 from zsfuse_ray.experiments.evidence import Evidence
-from zsfuse_ray.experiments.fold import FOLD_SYSTEMS, record_of, run_fold
+from zsfuse_ray.experiments.fold import record_of, run_fold, system_title
 from zsfuse_ray.experiments.gather import gather
 from zsfuse_ray.experiments.normalise import by_speaker
 from zsfuse_ray.experiments.prompts import embedded_prompts
@@ -221,7 +221,7 @@ def _table(
         "protocol": plan.facts | {"name": config.protocol, "licence": licences().get(corpus)},
         "folds": list(plan.names),
         "results": {name: spread(part, len(labels), config.resamples) for name, part in parts.items()},
-        "names": {name: FOLD_SYSTEMS[name] for name in folds[0][0]["systems"]},
+        "names": {name: system_title(name) for name in folds[0][0]["systems"]},
         "choices": [[fold["choices"] for fold in of_seed] for of_seed in folds],
         "in_sample": _in_sample(corpus, config, models),
         "published": [vars(one) for one in published(corpus)] if config.protocol == "emobox" else [],

@@ -27,11 +27,17 @@ FOLD_SYSTEMS = {
     STACKED: "fused, stacked logistic regression",
     CONCAT: "fused, concat (the paper's)",
 }
-OF_ALM = tuple(name for name in FOLD_SYSTEMS if name != SPECIALIST)
+
+
+def system_title(name: str) -> str:
+    """A system's name for tables; of one with given copies, "NAME@A,B", also these."""
+    system, _, copies = name.partition("@")
+    a, _, b = copies.partition(",")
+    return f"{FOLD_SYSTEMS[system]}, a = {a}, b = {b}" if copies else FOLD_SYSTEMS[system]
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class FoldResult:
     """Posteriors (test, C) of the test clips by system, and what was chosen on the train or dev clips."""
 
     posteriors: dict[str, NDArray[np.float64]]
@@ -40,7 +46,7 @@ class Tested:
 
 def run_fold(
     evidence: Evidence, vectors: NDArray[np.floating] | None, r: Round, config: EvaluateConfig, seed: int
-) -> Tested:
+) -> FoldResult:
     """Train and choose in one round, and predict its test clips.
 
     vectors: (n, V) of the specialist, for a refitted head and for concat; None if it has none. The seed draws
@@ -62,7 +68,7 @@ def run_fold(
         )
         choices[SPECIALIST] = {"C": probe.classifier.c}
     evidence = evidence.calibrated(r.dev)
-    done = Tested({}, choices)
+    done = FoldResult({}, choices)
     if (specialist := evidence.specialist) is not None:
         done.posteriors[SPECIALIST] = specialist.posterior[r.test]
         choices.setdefault(SPECIALIST, {})["temperature"] = specialist.temperature
@@ -75,6 +81,11 @@ def run_fold(
     choices[AMPLIFIED] = {"a": amplified.a, "b": amplified.text.b, "temperature": amplified.temperature}
     if specialist is not None:
         _fuse(evidence, vectors, r, config, (fits, amplified), inner, done)
+    for fit in fits if config.each_copies else ():
+        copies = f"@{fit.a},{fit.text.b}"
+        done.posteriors[ENSEMBLE + copies] = alm_posterior(evidence, fit, r.test)
+        if specialist is not None:
+            _fuse(evidence, vectors, r, config, ([fit], fit), inner, done, copies)
     return done
 
 
@@ -85,33 +96,38 @@ def _fuse(
     config: EvaluateConfig,
     alm: tuple[list[Setting], Setting],
     inner: NDArray[np.int64],
-    done: Tested,
+    done: FoldResult,
+    copies: str = "",
 ) -> None:
+    """Add the fused systems; alm: the settings to choose from for a pool, and the one of the others.
+
+    copies: end of their names.
+    """
     fits, amplified = alm
     specialist = evidence.specialist
     assert specialist is not None
     n_labels = len(evidence.labels)
     for rule in RULES:
         fusion = choose_fusion(evidence, r.dev, fits, config.objective, (rule,))
-        done.posteriors[rule] = fusion.posterior(evidence, r.test)
-        done.choices[rule] = fusion.record()
+        done.posteriors[rule + copies] = fusion.posterior(evidence, r.test)
+        done.choices[rule + copies] = fusion.record()
     p = alm_posterior(evidence, amplified, np.arange(len(evidence.targets)))
     # with folds, dev is train, and the inner folds are those of its left-out posteriors
     groups = inner if np.array_equal(r.dev, r.train) else evidence.speakers[r.dev]
     q = specialist.posterior
     stacked = fit_stacked(q[r.dev], p[r.dev], evidence.targets[r.dev], n_labels, groups)
-    done.posteriors[STACKED] = stacked.predict(q[r.test], p[r.test])
-    done.choices[STACKED] = {"C": stacked.c}
+    done.posteriors[STACKED + copies] = stacked.predict(q[r.test], p[r.test])
+    done.choices[STACKED + copies] = {"C": stacked.c}
     if vectors is not None:
         one = evidence.alms[amplified.alm]
         text = one.text[amplified.text]
         inputs = zero_shot_scores(one.audio[amplified.a], text, one.scale, ensemble=config.ensemble)
         joined = fit_concat(vectors[r.train], inputs[r.train], evidence.targets[r.train], n_labels, inner)
-        done.posteriors[CONCAT] = joined.predict(vectors[r.test], inputs[r.test])
-        done.choices[CONCAT] = {"C": joined.classifier.c}
+        done.posteriors[CONCAT + copies] = joined.predict(vectors[r.test], inputs[r.test])
+        done.choices[CONCAT + copies] = {"C": joined.classifier.c}
 
 
-def record_of(tested: Tested, evidence: Evidence, r: Round) -> dict[str, Any]:
+def record_of(tested: FoldResult, evidence: Evidence, r: Round) -> dict[str, Any]:
     """A tested fold as plain values: sizes, metrics by system, choices, and the labels of each test clip."""
     targets, n_labels = evidence.targets[r.test], len(evidence.labels)
     systems, predictions = {}, {}
