@@ -18,6 +18,7 @@ from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.report import ReportConfig
+from zsfuse_ray.config.reproduce import ReproduceConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -30,6 +31,7 @@ CONFIGS = {
     "plan": PlanConfig,
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
+    "reproduce": ReproduceConfig,
     "export": ExportConfig,
     "train": TrainConfig,
     "embed": EmbedConfig,

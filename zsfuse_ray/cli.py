@@ -19,6 +19,7 @@ from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.report import ReportConfig
+from zsfuse_ray.config.reproduce import ReproduceConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -268,6 +269,28 @@ def evaluate(argv: list[str]) -> int:
     return exit_code([table["protocol"] for table in tables], config.max_reject_rate)
 
 
+def reproduce(argv: list[str]) -> int:
+    """Make the paper's table for your corpora: ALM × speech model × fusion × copies (a, b).
+
+        zsfuse reproduce --corpus ravdess:FOLDER,iemocap:FOLDER --output table
+        zsfuse reproduce --corpus ravdess:FOLDER --output table \\
+            --alms pooled-alm:mini --specialists pooled:mini
+
+    Each pair of models is evaluated as by evaluate --protocol, in a folder of its own below cells/. A model
+    that is not at hand, or a corpus of the paper that is not given, is marked in the table with the reason.
+    Writes table.md, table.tex and table.json.
+
+    Run again after an interruption, or when a missing model is at hand, it computes only what is missing.
+    """
+    config, _ = parse(ReproduceConfig, argv, reproduce)
+    from zsfuse_ray.experiments.reproduce import reproduce as make_table
+    from zsfuse_ray.reporting.reproduction import write
+
+    result = make_table(config)
+    print(write(result.out, result.record))
+    return 0
+
+
 def report(argv: list[str]) -> int:
     """Write a page to look at the labels of a run, listen to them and correct them.
 
@@ -331,7 +354,7 @@ def benchmark(argv: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     verb.__name__: verb
-    for verb in (label, plan, score, embed, tune, train, evaluate, report, export, benchmark)
+    for verb in (label, plan, score, embed, tune, train, evaluate, reproduce, report, export, benchmark)
 }
 
 
