@@ -49,7 +49,8 @@ def run(argv: list[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     for name, value in _QUIET_RAY.items():
         os.environ.setdefault(name, value)
-    again = "starts over" if argv and argv[0] in _NOT_RESUMED else "resumes"
+    by_fold = any(word.startswith("--protocol") for word in argv)
+    again = "starts over" if argv and argv[0] in _NOT_RESUMED and not by_fold else "resumes"
     run_job(main, argv, f"stopped; the same command {again}")
 
 

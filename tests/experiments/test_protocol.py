@@ -138,6 +138,15 @@ def test_one_speaker_is_left_out_at_a_time():
         protocol(edited(table, speaker=[None] * 70), "numbers", 5, None, "loso")
 
 
+def test_a_protocol_of_splits_without_dev_clips_chooses_on_train_clips():
+    table = clips()
+    split = ["train" if name == "dev" else name for name in table["split"].to_pylist()]
+    (one,) = protocol(edited(table, split=split), "numbers", 5, None, "emobox").rounds
+    assert one.dev.tolist() == one.train.tolist()
+    with pytest.raises(InputError, match="no clip is in split dev"):
+        protocol(edited(table, split=split), "numbers", 5, None)
+
+
 def test_test_sets_of_a_corpus_are_apart():
     table = clips()
     named = [f"Test{1 + i % 2}" if s == "test" else None for i, s in enumerate(table["split"].to_pylist())]

@@ -233,7 +233,11 @@ def _in_sample(corpus: str, config: EvaluateConfig, models: Mapping[str, Any]) -
     found = {}
     for key, card in models.items():
         frozen = kind_of(key) == "specialist" and config.refit != "none"
-        used = card | {"trained_on": card.get("vectors_trained_on", ())} if frozen else card
+        used = (
+            card | {"trained_on": card.get("vectors_trained_on", card.get("trained_on", ()))}
+            if frozen
+            else card
+        )
         if sentence := seen_in_training([corpus], {key: used}).get(corpus):
             found[kind_of(key)] = sentence
     return found

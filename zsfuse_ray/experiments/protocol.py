@@ -67,7 +67,7 @@ def protocol(
         raise InputError(f"{corpus}: no splits; give --splits, a column split, or another --protocol")
     names: tuple[str, ...] = ("test",)
     if used.size and not own_folds:
-        rounds = (_split_round(split, corpus),)
+        rounds = (_split_round(split, corpus, needs_dev=named is None),)
         if named is not None and "split_set" in clips.column_names:
             rounds, names = _test_sets(rounds[0], np.array(clips["split_set"].to_pylist(), dtype=object))
         what = f"splits of {split_name or 'the corpus'}"
@@ -123,8 +123,11 @@ def _test_sets(r: Round, test_set: NDArray) -> tuple[tuple[Round, ...], tuple[st
     return tuple(rounds), tuple(names)
 
 
-def _split_round(split: NDArray, corpus: str) -> Round:
+def _split_round(split: NDArray, corpus: str, needs_dev: bool) -> Round:
+    """The round of splits; without dev clips, and if they are not needed, choices are made on train clips."""
     parts = {name: np.flatnonzero(split == name) for name in ("train", "dev", "test")}
+    if not parts["dev"].size and not needs_dev:
+        parts["dev"] = parts["train"]
     for name, use in (("test", "tested on"), ("dev", "chosen on")):
         if not parts[name].size:
             there = ", ".join(part for part, rows in parts.items() if rows.size)
