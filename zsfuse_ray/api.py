@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.archive.bundles import bundle_items
 from zsfuse_ray.archive.describe import load_models, make_labelling, model_specs
+from zsfuse_ray.archive.heads import described, facts_of_spec, head_of, identified, warn_of_head
 from zsfuse_ray.archive.listing import list_recording
 from zsfuse_ray.archive.packing import embeddings_of_bundle, unpack_values
 from zsfuse_ray.archive.passes import ToEncode
@@ -23,7 +24,7 @@ from zsfuse_ray.archive.probing import probe_recordings, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE, kind_of, model_columns
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
-from zsfuse_ray.archive.wanted import with_normalise
+from zsfuse_ray.archive.wanted import identity, trained_fusion, with_normalise
 from zsfuse_ray.audio.decode import DecodeError
 from zsfuse_ray.audio.levels import full_scale
 from zsfuse_ray.audio.sources import SourceError
@@ -53,10 +54,16 @@ class Labeller:
             )
         specs = model_specs(config)
         self.config = config = with_normalise(config, specs, ())
+        head = head_of(config, facts_of_spec(specs["specialist"]) if "specialist" in specs else None)
+        warn_of_head(head, self.config.normalise)
+        trained = trained_fusion(config, identified({k: identity(spec) for k, spec in specs.items()}, head))
         gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         loaded = load_models(specs, {key: key for key in specs}, config)
         self._facts = loaded.facts
-        self._labelling = make_labelling(config, loaded.facts, loaded.prompts, loaded.readout)
+        facts = described(loaded.facts, head)
+        self._labelling = make_labelling(
+            config, facts, loaded.prompts, loaded.readout, head and head.head, trained
+        )
         repeats = {"alm": config.audio_repeats, "specialist": ()}
         self._encode = Encode(
             {key: ToEncode(spec, repeats[key]) for key, spec in specs.items()},
@@ -157,7 +164,7 @@ class Labeller:
         columns = label_columns(self._labelling, embeddings, logits, vectors)
         outside = outside_share(self._labelling, logits, vectors)
         if outside is not None and len(outside):
-            own = self._facts["specialist"]["labels"]
+            own = self._labelling.specialist_labels or ()
             if line := dropped_warning(float(outside.mean()), own, self._labelling.labels):
                 warnings.warn(f"{file}: {line}", stacklevel=4)
         kept = [segment for segment, kept in zip(segments, finite, strict=True) if kept]

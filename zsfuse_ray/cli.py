@@ -206,9 +206,14 @@ def train(argv: list[str]) -> int:
         zsfuse train --corpus ravdess:FOLDER,emodb:FOLDER --splits mini --preset finetune \\
             --init microsoft/wavlm-large --output my_specialist
         zsfuse train --train train.csv --dev dev.csv --init FOLDER --output my_specialist --workers 4
+        zsfuse train --from-table out --train corrections.csv --output my_head
 
     The first needs no network. Without --dev or a split for dev clips, a fifth of the speakers is held out
     of training to choose the best epoch; --dev none trains on all clips and saves the last epoch.
+
+    With --from-table, the output of zsfuse score, a head is fitted in seconds on the vectors kept there: on
+    the corrections that a report saves, or without --train on the emotions of the manifest that was scored.
+    Label again with --head my_head.
 
     The output folder is a model for zsfuse score: --specialist my_specialist. On a Ray cluster, the same
     command, with an output that all machines can read:
@@ -220,10 +225,21 @@ def train(argv: list[str]) -> int:
     nothing.
     """
     config, preset = parse(TrainConfig, argv, train)
+    command = shlex.join(["zsfuse", "train", *argv])
+    if config.from_table and config.task == "fusion":
+        from zsfuse_ray.training.fusion_of_table import fit_on_table
+
+        print(fit_on_table(config, command).summary)
+        return 0
+    if config.from_table:
+        from zsfuse_ray.training.head import train_head
+
+        print(train_head(config, command).summary)
+        return 0
     from zsfuse_ray.training.run import summary
     from zsfuse_ray.training.run import train as fine_tune
 
-    print(summary(fine_tune(config, preset, shlex.join(["zsfuse", "train", *argv]))), flush=True)
+    print(summary(fine_tune(config, preset, command)), flush=True)
     return 0
 
 

@@ -98,8 +98,8 @@ def test_machine_dependent_defaults_are_described(help_of) -> None:
     ("kind", "option", "shown"),
     [
         (ScoreConfig, "ensemble", "{embedding,logit,probability} "),
-        (ScoreConfig, "fusion", "{linear,loglinear} "),
-        (ScoreConfig, "preset", "{mini,paper,untrained} "),
+        (ScoreConfig, "fusion", "{linear,loglinear,FOLDER} "),
+        (ScoreConfig, "preset", "{clsp,mini,paper,untrained} "),
         (ScoreConfig, "keep-encoded", "[{yes,no}] "),
         (ScoreConfig, "output", "FOLDER "),
         (ScoreConfig, "weight", "NUMBER "),

@@ -50,6 +50,12 @@ def test_override_order_command_line_file_preset_default(yaml_file) -> None:
     assert config.max_segment_s == 10.0  # default
 
 
+def test_the_preset_of_clsp_has_its_authors_prompt() -> None:
+    config = score("--preset", "clsp")
+    assert config.templates == ("A speaker in a {} tone.",)
+    assert str(parse_spec(config.alm, "alm")) == "clsp:yfyeung/CLSP"
+
+
 def test_score_has_a_default_preset_and_plan_has_none() -> None:
     assert parse(ScoreConfig, NEEDED, "a job")[1] == ScoreConfig.default_preset
     config, preset = parse(PlanConfig, [*NEEDED, "--item-s", "60"], "a job")

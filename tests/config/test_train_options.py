@@ -44,6 +44,10 @@ def test_command_line_overrides_the_recipe() -> None:
         ({"task": "alm", "lora_rank": 4}, "--lora-rank is an option of --task specialist"),
         ({"task": "alm", "loss": "focal"}, "--loss is an option of --task specialist"),
         ({"task": "alm", "accumulate": 2, "batch_s": 64}, "--accumulate"),
+        ({"from_table": "t"}, "--init has no effect with --from-table"),
+        ({"from_table": "t", "init": "", "lr": 0.1}, "--lr has no effect with --from-table"),
+        ({"from_table": "t", "init": "", "task": "alm"}, "--from-table is an option of --task specialist"),
+        ({"normalise": "speaker"}, "--normalise is an option of --from-table"),
     ],
 )
 def test_invalid_options_give_a_one_line_error(values: dict, message: str) -> None:
@@ -51,3 +55,10 @@ def test_invalid_options_give_a_one_line_error(values: dict, message: str) -> No
         build(TrainConfig, NEEDED | values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_needs_no_model_and_no_other_labels() -> None:
+    words = ["--from-table", "out", "--output", "my_head", "--normalise", "recording"]
+    config, _ = parse(TrainConfig, words, "")
+    assert (config.from_table, config.train, config.normalise) == ("out", None, "recording")
+    assert parse(TrainConfig, [*words, "--train", "corrections.csv"], "")[0].train == "corrections.csv"

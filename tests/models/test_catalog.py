@@ -36,7 +36,7 @@ def test_parse_spec(text, kind, expected):
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("clpa:x", "alm", 'unknown model family "clpa".*did you mean "clap"'),
+        ("claap:x", "alm", 'unknown model family "claap".*did you mean "clap"'),
         ("zzz:x", "alm", "one of clap, classifier"),
         ("clap:x", "specialist", "of kind alm, expected specialist, such as classifier:"),
         ("classifier:x", "alm", "of kind specialist, expected alm"),
@@ -116,6 +116,7 @@ def test_listed_has_every_family():
         about = family.about
         for fact in (family.kind, about.rate, about.window, about.dim, about.licence):
             assert fact in line
+        assert about.note in text
         for checkpoint in about.checkpoints:
             assert f"    {name}:{checkpoint}" in text
             if "FOLDER" not in checkpoint:

@@ -139,7 +139,7 @@ def test_new_dual_of_two_encoders_learns_tones(parts, tmp_path):
     assert torch.equal(network.text_projection.weight, torch.eye(32))
     expected = AutoModel.from_pretrained(text).state_dict()
     assert all(torch.equal(v, expected[n]) for n, v in network.text_model.state_dict().items())
-    done["task"].save(tmp_path / "saved")
+    done["task"].save(tmp_path / "saved", {})
     check_saved(done["task"], tmp_path / "saved", "dual", 5e-3)
 
 
@@ -169,7 +169,7 @@ def test_clap_learns_and_saves_as_clap(tmp_path):
     progress = loop.run(task, clips, config, CPU, lambda figures, state: None)
     assert progress.history[0]["loss"] > 0
     assert not torch.equal(before, task.module.network.text_projection.linear1.weight)
-    task.save(tmp_path / "saved")
+    task.save(tmp_path / "saved", {})
     check_saved(task, tmp_path / "saved", "clap", 1e-5)
 
 

@@ -37,7 +37,7 @@ def batch_of(seconds: tuple[float, ...], seeds: bool = False, device: str = "cpu
 def test_training_forward_equals_the_saved_model(family: str, tmp_path: Path) -> None:
     task = Specialist(config_of(start(tmp_path / "init", family)), TABLE)
     task.module.eval()
-    task.save(tmp_path / "saved")
+    task.save(tmp_path / "saved", {})
     saved = Classifier(str(tmp_path / "saved"))
     assert saved.labels == task.labels == EMOTIONS
     assert (saved.sample_rate, saved.window, saved.same_length) == (
@@ -53,7 +53,7 @@ def test_training_forward_equals_the_saved_model(family: str, tmp_path: Path) ->
 def test_saved_in_float16_predictions_are_close(tmp_path: Path) -> None:
     task = Specialist(config_of(start(tmp_path / "init"), half=True), TABLE)
     task.module.eval()
-    task.save(tmp_path / "saved")
+    task.save(tmp_path / "saved", {})
     whole = sum(p.numel() for p in task.module.model.parameters())
     assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 2.2 * whole + 20_000
     batch = batch_of((0.5, 0.8))
@@ -127,7 +127,7 @@ def test_only_adapters_are_trained_and_then_merged(family: str, tmp_path: Path) 
     for name, parameter in task.module.model.named_parameters():
         assert name in learning or torch.equal(parameter, before[name])
     task.module.eval()
-    task.save(tmp_path / "saved")
+    task.save(tmp_path / "saved", {})
     saved = Classifier(str(tmp_path / "saved"))
     np.testing.assert_allclose(task.outputs(batch).detach(), saved.classify(batch.clips)[0], atol=1e-4)
     assert task.adapted.active_adapters  # saving leaves the training model unchanged

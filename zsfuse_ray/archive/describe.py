@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.schemas import kind_of
+from zsfuse_ray.config.fusion import TrainedFusion
 from zsfuse_ray.config.label import LabellingOptions
 from zsfuse_ray.config.models import ModelOptions, PromptOptions
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labelling import Labelling
 from zsfuse_ray.method.labels import check_coverage, label_warnings
 from zsfuse_ray.method.prompts import check_bank, prompt_grid, repeat_text
@@ -157,10 +159,14 @@ def make_labelling(
     facts: Mapping[str, Mapping[str, Any]],
     prompts: Prompts | None,
     readout: Readout | None = None,
+    head: Head | None = None,
+    trained: TrainedFusion | None = None,
 ) -> Labelling:
     """The labelling of outputs of the models ("alm", "specialist") with these facts.
 
-    InputError if the specialist has too few of the labels, see `check_coverage`.
+    head: of the specialist, whose facts then have its labels; trained: the fusion of ``--fusion FOLDER``.
+    InputError if the specialist has too few of the labels, see `check_coverage`, and for a trained fusion of
+    vectors of another size.
     """
     if line := check_labels(config, facts):
         log.warning(f"warning: {line}")
@@ -168,6 +174,8 @@ def make_labelling(
     for line in label_warnings(config.labels, own, "alm" in facts, prompts.unknown if prompts else ()):
         log.warning(f"warning: {line}")
     bank = prompts.bank if prompts else None
+    if trained is not None and bank is not None:
+        _check_sizes(trained, facts["specialist"]["vector_dim"] or 0, bank)
     return Labelling(
         labels=config.labels,
         text=None if bank is None else bank.reshape(-1, *bank.shape[2:]),
@@ -181,7 +189,20 @@ def make_labelling(
         weight=config.weight,
         unsure_below=config.unsure_below,
         readout=readout,
+        head=head,
+        concat=trained.concat if trained else None,
     )
+
+
+def _check_sizes(trained: TrainedFusion, vector_dim: int, bank: NDArray[np.float32]) -> None:
+    """InputError if the inputs of a trained fusion do not have the size of these models' outputs."""
+    per_label = bank.shape[0] * bank.shape[1] if trained.concat.per_prompt else 1
+    expected, own = vector_dim + per_label * bank.shape[2], trained.concat.classifier.coef.shape[1]
+    if own != expected:
+        raise InputError(
+            f"--fusion {trained.uri} reads {own:,} values of a segment, its models have {expected:,}; train "
+            "another fusion"
+        )
 
 
 def check_labels(config: LabellingOptions, facts: Mapping[str, Mapping[str, Any]]) -> str | None:

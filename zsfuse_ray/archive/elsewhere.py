@@ -6,6 +6,7 @@ from typing import Any
 
 from zsfuse_ray.archive.describe import check_labels, make_labelling, model_specs
 from zsfuse_ray.archive.encode import Spent
+from zsfuse_ray.archive.heads import described, head_of, identified, warn_of_head
 from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
 from zsfuse_ray.archive.layout import OURS, RUN, clear
 from zsfuse_ray.archive.parts import LabelTask
@@ -13,7 +14,13 @@ from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
 from zsfuse_ray.archive.room import look_at_models
 from zsfuse_ray.archive.table import KINDS, Table, key_of, open_table
-from zsfuse_ray.archive.wanted import recorded_identity, repetitions, score_digest, with_normalise
+from zsfuse_ray.archive.wanted import (
+    recorded_identity,
+    repetitions,
+    score_digest,
+    trained_fusion,
+    with_normalise,
+)
 from zsfuse_ray.config.models import OF_TABLE
 from zsfuse_ray.config.options import build, resolved
 from zsfuse_ray.config.score import DECIDED, ScoreConfig
@@ -40,10 +47,15 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
             f"--output {out.uri} is the embedding table itself; label it in place with score --input"
         )
     facts = {kind: table.encoded.models[key] for kind, key in keys.items()}
-    models = {kind: recorded_identity(one) for kind, one in facts.items()}
+    head = head_of(config, facts.get("specialist"))
+    models = identified({kind: recorded_identity(one) for kind, one in facts.items()}, head)
+    of_kind = described(facts, head)
     given = config
     config = with_normalise(config, model_specs(config), table.plan.columns)
-    digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
+    warn_of_head(head, config.normalise)
+    trained = trained_fusion(config, models)
+    source = f"{table.uri} {table.plan.id}"
+    digest = score_digest(config, models, len(table.plan.increments), source, trained)
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}
@@ -53,16 +65,18 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     parts = table.plan.parts()
     stale = parts if config.overwrite else stale_parts(out, parts, digest)
     own_ray = len(stale) > FEW_PARTS and cluster.connect(config.ray_address, config.dashboard, streams=True)
-    check_labels(config, facts)
+    check_labels(config, of_kind)
     loads = {"alm"} if config.normalise == "none" else {"alm", "specialist"}
     specs = {kind: parse_spec(getattr(config, kind), kind) for kind in KINDS if kind in loads & keys.keys()}
     loaded = look_at_models(specs, facts, {kind: kind for kind in keys}, config)
     prompts = loaded.prompts
-    labelling = make_labelling(config, facts, prompts, loaded.readout)
+    labelling = make_labelling(config, of_kind, prompts, loaded.readout, head and head.head, trained)
     if config.overwrite:  # after all checks of the command
         clear(out)
-    run = begin_run(given, preset, out, facts, digest)
+    run = begin_run(given, preset, out, of_kind, digest)
     run["normalise"] = config.normalise
+    if trained:
+        run["fusion"] = trained.recorded
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: config.audio_repeats if kind == "alm" else () for kind, key in keys.items()}

@@ -68,6 +68,12 @@ class LabelTask:
     sums: Sums | None = None  # of all speakers; of recordings, each part has its own
     prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
 
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether labelling needs the specialist's vectors, which are large."""
+        how = self.labelling
+        return self.normalise != "none" or (how is not None and not (how.head is None and how.concat is None))
+
 
 def state_name(part: Part, digest: str) -> str:
     """Name of the file with the counts of a part labelled with this digest."""
@@ -83,7 +89,7 @@ def label_part(task: LabelTask, part: Part) -> dict[str, Any]:
     lengths: list[pa.Table] = []
     inputs, outside = 0, 0
     sums = sums_for(task, part, recordings)
-    for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
+    for rows in read_part(task.encoded, part, task.wanted, task.reads_vectors):
         rows = without_dropped(rows, part)
         outcomes.append(rows.items)
         inputs += rows.encoder_inputs

@@ -13,6 +13,7 @@ from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import models_on_sample, seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
+from zsfuse_ray.archive.heads import described, facts_of_spec, head_of, identified, warn_of_head
 from zsfuse_ray.archive.label import FEW_PARTS, recordings_to_try_again, stale_parts
 from zsfuse_ray.archive.layout import RUN, clear
 from zsfuse_ray.archive.listing import list_archive, own_columns
@@ -32,6 +33,7 @@ from zsfuse_ray.archive.wanted import (
     repetitions,
     requested,
     score_digest,
+    trained_fusion,
     with_normalise,
 )
 from zsfuse_ray.config.embed import EmbedConfig
@@ -94,18 +96,22 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     given, specs = config, {kind_of(key): one.spec for key, one in wanted.items()}
     config = with_normalise(config, specs, own_columns(folder.listing))
     grows = folder.changes.grows(config.prune)
-    identities = {kind: identity(spec) for kind, spec in specs.items()}
-    digest = score_digest(config, identities, folder.increments + grows)
+    head = head_of(config, facts_of_spec(specs["specialist"]) if "specialist" in specs else None)
+    warn_of_head(head, config.normalise)
+    identities = identified({kind: identity(spec) for kind, spec in specs.items()}, head)
+    trained = trained_fusion(config, identities)
+    digest = score_digest(config, identities, folder.increments + grows, trained=trained)
     if folder.is_current(digest) and not grows:
         return _nothing_to_do(config, folder)
     stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
     lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
-    check_labels(config, {kind: folder.models[key] for kind, key in keys.items() if key in folder.models})
+    known = {kind: folder.models[key] for kind, key in keys.items() if key in folder.models}
+    check_labels(config, described(known, head))
     own_ray = _join_ray(config, wanted, lacks, len(stale))
     loaded = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models, keys, config)
     facts, prompts = loaded.facts, loaded.prompts
-    of_kind = {kind: facts[key] for kind, key in keys.items()}
-    labelling = make_labelling(config, of_kind, prompts, loaded.readout)
+    of_kind = described({kind: facts[key] for kind, key in keys.items()}, head)
+    labelling = make_labelling(config, of_kind, prompts, loaded.readout, head and head.head, trained)
     if stale and not lacks:
         log.info(f"{folder.out.uri} is already encoded: labelling without audio")
     if config.overwrite:  # after all checks of the command
@@ -113,6 +119,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
     run = begin_run(given, preset, folder.out, of_kind, digest)
     run["normalise"] = config.normalise
+    if trained:
+        run["fusion"] = trained.recorded
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: one.audio_repeats for key, one in wanted.items()}

@@ -22,7 +22,7 @@ from zsfuse_ray.archive.parts import (
 )
 from zsfuse_ray.archive.plan import Part, Plan
 from zsfuse_ray.archive.reading import read_part
-from zsfuse_ray.method.labelling import Labelling, fused_posteriors, model_posteriors
+from zsfuse_ray.method.labelling import Labelling, Posteriors, fused_posteriors, model_posteriors
 from zsfuse_ray.method.prior import Prior, biased, fit_biases
 
 SAMPLE = 100_000  # segments of all parts together: a share is exact to about 0.2 %
@@ -31,7 +31,7 @@ NEARLY = 0.005  # difference of a share from the wanted one that no percent show
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The posteriors of n segments before fusion, (n, C) by kind of model ("alm", "specialist").
+    """The posteriors of n segments before fusion, (n, C) by their names in `Posteriors`.
 
     segment_ids: (n,); weights: (n,), the seconds of speech that each stands for.
     """
@@ -67,7 +67,7 @@ def part_sample(task: LabelTask, part: Part) -> Sample | None:
     sums = sums_for(task, part, recordings)
     pieces: list[Sample] = []
     seconds = []
-    for rows in read_part(task.encoded, part, task.wanted, task.normalise != "none"):
+    for rows in read_part(task.encoded, part, task.wanted, task.reads_vectors):
         rows = without_dropped(rows, part)
         if not len(rows.segments):
             continue
@@ -77,8 +77,7 @@ def part_sample(task: LabelTask, part: Part) -> Sample | None:
         chosen = _lowest(segment_ids, most)
         outputs = model_outputs(rows, source, task, sums)
         some = (None if values is None else values[chosen] for values in outputs)
-        found = zip(("specialist", "alm"), model_posteriors(task.labelling, *some), strict=True)
-        posteriors = {kind: values for kind, values in found if values is not None}
+        posteriors = model_posteriors(task.labelling, *some).given()
         pieces.append(Sample(segment_ids[chosen], lengths[chosen], posteriors))
         seconds.append(lengths)
         if sum(len(one.weights) for one in pieces) > 2 * most:
@@ -121,13 +120,13 @@ def fit_prior(labelling: Labelling, prior: Prior, sample: Sample | None) -> dict
         shares = {"before": named(weights @ before), "after": named(weights @ after)}
         return {"biases": named(biases), **shares}, after
 
-    specialist, alm = (sample.posteriors.get(kind) for kind in ("specialist", "alm"))
-    moved = alm
-    if alm is not None:
-        record["alm"], moved = fitted(alm, alm)
-    if specialist is not None:
-        before = fused_posteriors(labelling, specialist, alm)
-        record["fused"], _ = fitted(before, fused_posteriors(labelling, specialist, moved))
+    models = moved = Posteriors(**sample.posteriors)
+    if models.alm is not None:
+        record["alm"], alm = fitted(models.alm, models.alm)
+        moved = replace(models, alm=alm)
+    if models.specialist is not None:
+        before = fused_posteriors(labelling, models)
+        record["fused"], _ = fitted(before, fused_posteriors(labelling, moved))
     return record
 
 

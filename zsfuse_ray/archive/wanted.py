@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from zsfuse_ray.archive.describe import is_model
-from zsfuse_ray.archive.normalise import SPEAKER
+from zsfuse_ray.archive.normalise import SPEAKER, Normalise
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
+from zsfuse_ray.config.fusion import TrainedFusion, is_folder, read_fusion
 from zsfuse_ray.config.label import LABELLING, LabellingOptions
 from zsfuse_ray.config.models import EncoderOptions
-from zsfuse_ray.config.options import recorded
+from zsfuse_ray.config.options import recorded, resolved
 from zsfuse_ray.config.score import ENCODING, RunConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import MODELS, ModelSpec, named_in_data, parse_spec, revision_of, split_name
@@ -67,22 +68,27 @@ def _recorded_spec(key: str, model: str) -> ModelSpec:
 
 
 def with_normalise(config: T, specs: Mapping[str, ModelSpec], columns: Collection[str]) -> T:
-    """Return the options with the value of ``--normalise auto``.
+    """Return the options with the value of ``--normalise auto``; specs: by kind; see `normalise_of`."""
+    return replace(config, normalise=normalise_of(config.normalise, specs.get("specialist"), columns))
 
-    specs: the models by kind; columns: those of the archive's manifest. InputError if vectors are to be
-    normalised per speaker and the manifest names no speakers.
+
+def normalise_of(wanted: Normalise, specialist: ModelSpec | None, columns: Collection[str]) -> Normalise:
+    """Return how vectors are normalised, which "auto" leaves to the specialist and the archive.
+
+    columns: those of the archive's manifest. InputError if vectors are to be normalised per speaker and the
+    manifest names no speakers.
     """
-    if config.normalise == "speaker" and SPEAKER not in columns:
+    if wanted == "speaker" and SPEAKER not in columns:
         raise InputError(
             f"--normalise speaker needs a manifest with a column {SPEAKER}; without one, use "
             "--normalise recording"
         )
-    if config.normalise != "auto":
-        return config
-    family = MODELS.get(specs["specialist"].family) if "specialist" in specs else None
+    if wanted != "auto":
+        return wanted
+    family = MODELS.get(specialist.family) if specialist else None
     if family is None or not family.normalises:
-        return replace(config, normalise="none")
-    return replace(config, normalise="speaker" if SPEAKER in columns else "recording")
+        return "none"
+    return "speaker" if SPEAKER in columns else "recording"
 
 
 def identity(spec: ModelSpec) -> str:
@@ -97,15 +103,36 @@ def recorded_identity(facts: Mapping[str, Any]) -> str:
     return model if revision is None else f"{split_name(model)[0]}:{revision}"
 
 
-def score_digest(config: ScoreConfig, models: Mapping[str, str], increments: int, source: str = "") -> str:
+def trained_fusion(config: LabellingOptions, models: Mapping[str, str]) -> TrainedFusion | None:
+    """The fusion of ``--fusion FOLDER``, None for a rule. models: their identities, by kind.
+
+    config: with the value of ``--normalise auto``. InputError for one fitted with other options or models.
+    """
+    if not is_folder(config.fusion):
+        return None
+    trained = read_fusion(config.fusion)
+    trained.check(resolved(config), models)
+    return trained
+
+
+def score_digest(
+    config: ScoreConfig,
+    models: Mapping[str, str],
+    increments: int,
+    source: str = "",
+    trained: TrainedFusion | None = None,
+) -> str:
     """A hash of what determines the tables of score.
 
     models: their identities, by kind; increments: their number in the plan: with statistics per speaker or a
-    prior, new recordings change the labels of all; source: the embedding table that is labelled, if any.
+    prior, new recordings change the labels of all; source: the embedding table that is labelled, if any;
+    trained: the fusion of ``--fusion FOLDER``.
     """
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
     extent = [increments] if config.normalise == "speaker" or config.prior != "none" else []
+    if trained is not None:
+        decides["fusion"] = trained.revision
     return _hash([decides, dict(models), repeats, source, *extent])
 
 

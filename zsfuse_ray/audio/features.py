@@ -143,12 +143,17 @@ class WhisperClipMel(nn.Module):
 
 
 class KaldiFbank(nn.Module):
-    """Kaldi's log-mel filter banks: (B, samples) → (B, frames, bins), natural log, in the window's dtype."""
+    """Kaldi's log-mel filter banks: (B, samples) → (B, frames, bins), natural log, in the window's dtype.
+
+    Only whole frames. highest_hz: upper edge of the highest filter, by default half the rate.
+    """
 
     window: Tensor
     filters: Tensor
 
-    def __init__(self, window: Tensor, hop: int, n_fft: int, bins: int, rate: int):
+    def __init__(
+        self, window: Tensor, hop: int, n_fft: int, bins: int, rate: int, highest_hz: float | None = None
+    ):
         super().__init__()
         self.frame, self.hop, self.n_fft = len(window), hop, n_fft
         with warnings.catch_warnings():
@@ -158,7 +163,7 @@ class KaldiFbank(nn.Module):
                 num_frequency_bins=n_fft // 2 + 1,
                 num_mel_filters=bins,
                 min_frequency=_LOWEST_HZ,
-                max_frequency=rate // 2,
+                max_frequency=highest_hz or rate // 2,
                 sampling_rate=rate,
                 mel_scale="kaldi",
                 triangularize_in_mel_space=True,

@@ -11,6 +11,7 @@ from zsfuse_ray.errors import InputError
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 def _two(value: Any) -> Any:

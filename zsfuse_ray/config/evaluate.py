@@ -68,6 +68,8 @@ class EvaluateConfig(LabelledOptions):
             raise InputError("--weight fuses two models: name both --alm and --specialist")
         if self.protocol is not None and self.weight is not None:
             raise InputError("--weight has no effect with --protocol: it chooses the weight in each fold")
+        if self.protocol is not None and self.head is not None:
+            raise InputError("--head has no effect with --protocol, which trains a head in each fold")
         if self.protocol is None and (self.refit is not None or self.seeds > 1 or self.each_copies):
             raise InputError("--refit, --seeds and --each-copies are options of a protocol: add --protocol")
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Segmentation, Vad
-from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
+from zsfuse_ray.config.fusion import is_folder, read_fusion
+from zsfuse_ray.config.models import FUSION_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Temperature, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
@@ -78,7 +79,11 @@ class LabellingOptions(PromptOptions):
         1.0, "temperature of the softmax over the specialist's logits", "fusion"
     )
     fusion: FusionName = option(
-        "linear", f"rule that combines the two posteriors: {RULES_HELP}", "fusion", RULE_NAMES
+        "linear",
+        f"rule that combines the two posteriors: {RULES_HELP}; or the folder of a fusion that train --task "
+        "fusion has made, with its models, labels and prompts",
+        "fusion",
+        FUSION_NAMES,
     )
     weight: Fraction = option(
         0.5, "fusion weight w, the share of the ALM; 0 is the specialist alone", "fusion"
@@ -98,6 +103,20 @@ class LabellingOptions(PromptOptions):
         f'label segments with a lower confidence "{UNSURE}"; 0 labels every segment',
         "labels and prompts",
     )
+
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that --head and --fusion FOLDER bring.
+
+        With --head, no temperature: the preset's is that of the specialist's own head. With a trained fusion,
+        the models, labels and prompts that it was fitted with.
+        """
+        usual = {} if given.get("head") is None else {"specialist_temperature": 1.0}
+        if not is_folder(fusion := str(given.get("fusion"))):
+            return usual
+        if "weight" in given:
+            raise InputError(f"--weight has no effect with --fusion {fusion}, which has its own weights")
+        return usual | read_fusion(fusion).usual(given)
 
     def __post_init__(self) -> None:
         super().__post_init__()

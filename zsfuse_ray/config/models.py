@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from zsfuse_ray.config.fusion import is_folder
 from zsfuse_ray.config.options import CHECKED, Numbers, Options, Repeats, Templates, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES, find_rule
@@ -83,10 +84,12 @@ class EncoderOptions(ModelOptions, ActorOptions):
     """The models, and the actors that hold them."""
 
 
-# The name of a fusion rule, and the rules and names for --help.
-FusionName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
+# The name of a fusion rule, or also the folder of a trained fusion; the rules and names for --help.
+RuleName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
+FusionName = Annotated[str, AfterValidator(lambda name: name if is_folder(name) else find_rule(name).name)]
 RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
 RULE_NAMES = f"{{{','.join(RULES)}}}"
+FUSION_NAMES = f"{{{','.join([*RULES, 'FOLDER'])}}}"
 
 # Instead of a model: the one of the embedding table.
 OF_TABLE = "table"
@@ -95,7 +98,7 @@ OF_TABLE = "table"
 TUNED = (
     *("alm", "specialist", "labels", "templates", "words", "audio_repeats", "text_repeats", "separator"),
     *("ensemble", "temperature", "specialist_temperature", "fusion", "weight", "fused_temperature"),
-    "normalise",
+    *("normalise", "head"),
 )
 
 
@@ -119,7 +122,17 @@ class PromptOptions(ModelOptions):
         "embedding", "what is averaged over the prompts of a label", "labels and prompts"
     )
 
+    head: str | None = option(
+        None,
+        "instead of the specialist's own head: one fitted by zsfuse train --from-table; as it has its "
+        "temperature in it, --specialist-temperature is then 1 by default",
+        "models",
+        "FOLDER",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.head is not None and self.specialist == "none":
+            raise InputError("--head needs the specialist that it was fitted on, not --specialist none")
         for template in self.templates:
             check_template(template)

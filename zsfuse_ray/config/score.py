@@ -153,13 +153,14 @@ class ScoreConfig(LabellingOptions, RunConfig):
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """With --embeddings, the models of the table. InputError for an option that the table fixes."""
+        usual = super().usual(given)
         if given.get("embeddings") is None:
-            return {}
+            return usual
         if name := next((name for name in DECIDED if name in given), None):
             raise InputError(
                 f"--{name.replace('_', '-')} has no effect with --embeddings: give it to zsfuse embed"
             )
-        return {"alm": OF_TABLE, "specialist": OF_TABLE}
+        return usual | {"alm": OF_TABLE, "specialist": OF_TABLE}
 
 
 # Options of output and resources; all others decide the result.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.augmentation import AugmentationOptions, Count, NotNegative, Positive
+from zsfuse_ray.config.augmentation import AtLeastOne, AugmentationOptions, Count, NotNegative, Positive
 from zsfuse_ray.config.options import (
     CHECKED,
     DASHBOARD_HELP,
@@ -18,23 +18,29 @@ from zsfuse_ray.config.options import (
     Words,
     option,
 )
+from zsfuse_ray.config.train_fusion import OF_PROMPTS, FusionOptions
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
-AtLeastOne = Annotated[int, Field(ge=1)]
+Normalise = Literal["auto", "none", "recording", "speaker"]
+# The options that apply with --from-table.
+OF_TABLE = frozenset(("task", "output", "from_table", "train", "normalise", "overwrite"))
 NO_DEV = "none"  # value of --dev: no dev clips, no held-out speakers
 _ALM = "audio-language model"  # the heading of the options of --task alm
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class TrainConfig(AugmentationOptions):
+class TrainConfig(FusionOptions, AugmentationOptions):
     """Options of ``zsfuse train``. Presets are recipes: everything but the data."""
 
     preset_folder: ClassVar[str | None] = "train"
     needed: ClassVar[Mapping[str, Any]] = {"init": "mini", "train": "clips.csv", "output": "model"}
 
-    task: Literal["specialist", "alm"] = option(
-        "specialist", "specialist: labels of clips; alm: captions of clips", "models"
+    task: Literal["specialist", "alm", "fusion"] = option(
+        "specialist",
+        "specialist: labels of clips; alm: captions of clips; fusion: a specialist together with the layer "
+        "that fuses it with an audio-language model",
+        "models",
     )
     init: str = option(
         "",
@@ -57,7 +63,24 @@ class TrainConfig(AugmentationOptions):
         "FILE",
     )
     train: str | None = option(
-        None, "manifest of training clips; its column split, if any, selects train and dev", "input", "FILE"
+        None,
+        "manifest of training clips; its column split, if any, selects train and dev; with --from-table, "
+        "corrected segments, by default the table's column emotion",
+        "input",
+        "FILE",
+    )
+    from_table: str | None = option(
+        None,
+        "instead of audio: output of zsfuse embed or score, on whose vectors a head for --head of score is "
+        "fitted in seconds",
+        "input",
+        "FOLDER",
+    )
+    normalise: Normalise = option(
+        "auto",
+        "normalise the vectors of --from-table by recording or speaker, as score does; auto is what score's "
+        "auto does with this archive and specialist",
+        "models",
     )
     dev: str | None = option(
         None,
@@ -169,7 +192,7 @@ class TrainConfig(AugmentationOptions):
     )
     templates: Templates = option(
         TEMPLATES,
-        "prompt templates with {} for the label, for the evaluation on dev clips",
+        "prompt templates with {} for the label: for the evaluation on dev clips, or of --task fusion",
         _ALM,
         "TEXT|TEXT|…",
     )
@@ -203,9 +226,19 @@ class TrainConfig(AugmentationOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("init", "output"):
-            if not getattr(self, name):
-                raise InputError(f"--{name} is needed")
+        if not self.output:
+            raise InputError("--output is needed")
+        for template in self.templates:
+            check_template(template)
+        if self.task != "fusion" and (given := _changed(self, (*OF_PROMPTS, "dropout"))):
+            raise InputError(f"--{given.replace('_', '-')} is an option of --task fusion")
+        if self.from_table:
+            self._check_from_table()
+            return
+        if not self.init:
+            raise InputError("--init is needed")
+        if self.normalise != "auto":
+            raise InputError("--normalise is an option of --from-table")
         if bool(self.corpus) == bool(self.train):
             raise InputError(
                 "name the training clips: --corpus ravdess:FOLDER, or --train MANIFEST, not both"
@@ -214,8 +247,6 @@ class TrainConfig(AugmentationOptions):
             raise InputError("--dev needs --train; with --corpus, give the dev speakers in --splits")
         if len(self.workers) > 2 or list(self.workers) != sorted(self.workers):
             raise InputError("--workers takes a number or MIN,MAX")
-        for template in self.templates:
-            check_template(template)
         if self.text and self.task != "alm":
             raise InputError("--text is an option of --task alm")
         if self.task == "alm" and self.accumulate > 1:
@@ -232,6 +263,17 @@ class TrainConfig(AugmentationOptions):
             raise InputError(
                 f"--batch-s {self.batch_s:g}: {max(self.workers)} workers with {self.accumulate} parts of "
                 f"{self.crop_s:g} s each need {least:g}"
+            )
+
+    def _check_from_table(self) -> None:
+        """InputError for options that have no effect with --from-table, which needs no training."""
+        if self.task == "alm":
+            raise InputError("--from-table is an option of --task specialist and fusion, not of --task alm")
+        known = OF_TABLE | ({*OF_PROMPTS, "templates", "labels"} if self.task == "fusion" else set())
+        others = tuple(one.name for one in dataclasses.fields(self) if one.name not in known)
+        if given := _changed(self, others):
+            raise InputError(
+                f"--{given.replace('_', '-')} has no effect with --from-table: it is for training on audio"
             )
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
-from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, FusionName
+from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, RuleName
 from zsfuse_ray.config.options import CHECKED, Repeats, Temperature, comma_separated, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES
@@ -24,7 +24,7 @@ Ensembles = Annotated[
     BeforeValidator(comma_separated),
     Field(min_length=1),
 ]
-Fusions = Annotated[tuple[FusionName, ...], BeforeValidator(comma_separated), Field(min_length=1)]
+Fusions = Annotated[tuple[RuleName, ...], BeforeValidator(comma_separated), Field(min_length=1)]
 Separators = Annotated[
     tuple[str, ...],
     BeforeValidator(partial(comma_separated, separator="|", strip=False)),

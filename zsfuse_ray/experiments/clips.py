@@ -58,7 +58,8 @@ def labelled_clips(config: LabelledOptions, vectors: bool = False) -> tuple[pa.T
     if config.embeddings:
         facts = open_table(config.embeddings).encoded.models
         specs = {key: ModelSpec(*split_name(one["model"])) for key, one in facts.items()}
-        wanted = vectors or bool(normalised_keys(config.normalise, specs))
+        head = config.head is not None
+        wanted = vectors or head or bool(normalised_keys(config.normalise, specs))
         table = read_table(config.embeddings, vectors=wanted)
         clips = _segments(table, config.splits)
     else:

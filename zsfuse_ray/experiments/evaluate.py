@@ -20,6 +20,7 @@ from zsfuse_ray.experiments.columns import REJECTS as REJECTED
 from zsfuse_ray.experiments.evidence import Evidence, Text
 from zsfuse_ray.experiments.figures import figures, mean_over_corpora
 from zsfuse_ray.experiments.gather import gather
+from zsfuse_ray.experiments.heads import fitted_heads
 from zsfuse_ray.experiments.prompts import embedded_prompts
 from zsfuse_ray.experiments.protocol import Protocol, protocol
 from zsfuse_ray.experiments.seen import seen_in_training
@@ -53,15 +54,16 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
     names = models_of(config, table)
     used = {"alm": "none", "specialist": "none"} | {kind_of(key): name for key, name in names.items()}
     config = build(EvaluateConfig, resolved(config) | used)
+    heads = fitted_heads(config, names, table)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
     forms = [(config.words, config.separator)]
-    text, models, readouts = embedded_prompts(config, names, label_sets, table, forms)
+    text, models, readouts = embedded_prompts(config, names, label_sets, table, forms, heads)
     seen = seen_in_training(label_sets, models)
     if table is not None:
         encoded, rejects = clips, REJECTED.empty_table()
         log.info("--embeddings: the SVM baseline is left out, as it needs the audio")
     else:
-        encoded, rejects = encode(clips, config, own_ray, log_mel=True, vectors=bool(readouts))
+        encoded, rejects = encode(clips, config, own_ray, log_mel=True, vectors=bool(readouts or heads))
 
     tables, draws, predictions = {}, {}, []
     for n, (corpus, labels) in enumerate(label_sets.items()):
@@ -71,7 +73,7 @@ def evaluate(config: EvaluateConfig, preset: str) -> Result:
             raise InputError(f"{corpus}: none of its clips could be read; first error: {first}")
         plan = protocol(part, corpus, config.folds, config.splits)
         banks = {key: of_corpora[corpus] for key, of_corpora in text.items()}
-        evidence = gather(part, table, labels, config.audio_repeats, banks, models, readouts=readouts)
+        evidence = gather(part, table, labels, config.audio_repeats, banks, models, None, readouts, heads)
         tested = _run_rounds(evidence, plan, config)
         tables[corpus], draws[corpus] = figures(evidence, plan, tested, config.resamples, seed=n)
         lost = len(_of(clips, corpus)) - len(part)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zsfuse_ray.archive.heads import SavedHead
 from zsfuse_ray.experiments.clips import EncodedTable, audio_of, logits_of, vectors_of
 from zsfuse_ray.experiments.columns import LOG_MEL, matrix
 from zsfuse_ray.experiments.evidence import Alm, Evidence, Specialist
@@ -24,16 +25,17 @@ def gather(
     models: Mapping[str, Any],
     folds: NDArray[np.int64] | None = None,
     readouts: Readouts | None = None,
+    heads: Mapping[str, SavedHead] | None = None,
 ) -> Evidence:
     """The evidence of encoded clips or of a table's clips.
 
     text: each ALM's prompts; models: each model's card; readouts: of the models that read vectors normalised
-    by speaker over these clips, which are the same for any copies of the audio. Speakers are identified by
-    corpus and name.
+    by speaker over these clips, which are the same for any copies of the audio; heads: of specialists, by
+    their keys. Speakers are identified by corpus and name.
     """
     who = zip(clips["corpus"].to_pylist(), clips["speaker"].to_pylist(), strict=True)
     speakers = np.array([f"{corpus}/{name}" if name else "" for corpus, name in who])
-    readouts = readouts or {}
+    readouts, heads = readouts or {}, heads or {}
     vectors = {
         trunk: by_speaker(vectors_of(clips, table, trunk), speakers.tolist())
         for trunk in {trunk for trunk, _ in readouts.values()}
@@ -49,6 +51,9 @@ def gather(
             alms[key] = Alm(audio, text[key], card["scale"])
         else:
             logits = logits_of(clips, table, key) if readout is None else readout.logits(vectors[trunk])
+            if key in heads:
+                own = vectors_of(clips, table, key) if readout is None else vectors[trunk]
+                logits = heads[key].head.logits(logits, own)
             specialists[key] = Specialist(logits, map_labels(card["labels"], labels))
     place = {label: i for i, label in enumerate(labels)}
     return Evidence(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import embed_bank
+from zsfuse_ray.archive.heads import SavedHead
 from zsfuse_ray.archive.room import where_there_is_room
 from zsfuse_ray.config.labelled import LabelledOptions
 from zsfuse_ray.config.models import PromptOptions
@@ -32,15 +33,16 @@ def embedded_prompts(
     label_sets: Mapping[str, Sequence[str]],
     table: EncodedTable | None,
     forms: Sequence[tuple[int, str]],
+    fitted: Mapping[str, SavedHead] | None = None,
 ) -> tuple[dict[str, dict[str, Banks]], dict[str, Any], Readouts]:
     """Load each model once, on a node with enough memory, and embed every prompt of every label set.
 
     models: by their keys in tables; label_sets: by their names in messages; forms: (words per label,
-    separator of copies). P counts templates × words. Returns the prompts of each ALM and label set; each
-    model's card for the result: id, revision, licence, a specialist's labels, number of truncated prompts
-    per text repeat; and how to read the vectors that --normalise normalises. InputError if a checkpoint does
-    not fit its family, its revision differs from the table's, a specialist covers too few labels of a set,
-    or has no head for normalised vectors.
+    separator of copies); fitted: heads of specialists, by their keys. P counts templates × words. Returns the
+    prompts of each ALM and label set; each model's card for the result: id, revision, licence, a specialist's
+    labels, number of truncated prompts per text repeat; and how to read the vectors that --normalise
+    normalises. InputError if a checkpoint does not fit its family, its revision differs from the table's, a
+    specialist covers too few labels of a set, or has no head for normalised vectors.
     """
     normalised = normalised_keys(
         config.normalise, {key: parse_spec(name, kind_of(key)) for key, name in models.items()}
@@ -59,6 +61,8 @@ def embedded_prompts(
             cards[key] = card
             if kind == "alm":
                 text[key] = banks
+        if fitted and key in fitted:
+            cards[key] = fitted[key].describe(cards[key])
         if kind == "specialist":
             with_alm = any(kind_of(other) == "alm" for other in models)
             _check_labels(name, cards[key]["labels"], label_sets, with_alm)

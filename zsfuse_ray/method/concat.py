@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.method.logistic import Classifier, fit_classifier
-from zsfuse_ray.method.zeroshot import Ensemble, posterior, scores
+from zsfuse_ray.method.zeroshot import Ensemble, posterior
+from zsfuse_ray.method.zeroshot import scores as mean_scores
 
 # Which zero-shot scores are an input: cosines, cosines times the logit scale, or their softmax.
 Scores = Literal["cosine", "logit", "posterior"]
@@ -23,9 +24,14 @@ EPSILON = 1e-5  # of torch.nn.LayerNorm
 
 @dataclass(frozen=True, eq=False)
 class Concat:
-    """A classifier (C, V + S) of the normalised vector and the normalised scores, side by side."""
+    """A classifier (C, V + S) of the normalised vector and the normalised scores, side by side.
+
+    scores, per_prompt: which zero-shot scores it reads, see `zero_shot_scores`.
+    """
 
     classifier: Classifier
+    scores: Scores = "logit"
+    per_prompt: bool = False
 
     def predict(self, vectors: ArrayLike, zero_shot: ArrayLike) -> NDArray[np.float64]:
         """Return the fused posterior (n, C) of vectors (n, V) and zero-shot scores (n, S)."""
@@ -38,14 +44,17 @@ def fit_concat(
     targets: ArrayLike,
     n_labels: int,
     groups: ArrayLike | None = None,
+    scores: Scores = "logit",
+    per_prompt: bool = False,
 ) -> Concat:
     """Return the fusion fitted on vectors (n, V), zero-shot scores (n, S) and targets (n,).
 
-    groups: (n,), such as speakers, for the choice of the penalty and the temperature, see `fit_classifier`.
-    InputError for fewer than two labels.
+    groups: (n,), such as speakers, for the choice of the penalty and the temperature, see `fit_classifier`;
+    scores, per_prompt: which zero-shot scores these are. InputError for fewer than two labels.
     """
     inputs = joined(vectors, zero_shot)
-    return Concat(fit_classifier(inputs, np.asarray(targets), n_labels, STRENGTHS, groups, calibrate=True))
+    classifier = fit_classifier(inputs, np.asarray(targets), n_labels, STRENGTHS, groups, calibrate=True)
+    return Concat(classifier, scores, per_prompt)
 
 
 def zero_shot_scores(
@@ -68,7 +77,7 @@ def zero_shot_scores(
     if kind == "posterior":
         return posterior(audio, text, scale, ensemble)
     rule = "logit" if ensemble == "probability" else ensemble  # a mean of posteriors has no scores
-    return scores(audio, text, scale if kind == "logit" else 1.0, rule)
+    return mean_scores(audio, text, scale if kind == "logit" else 1.0, rule)
 
 
 def joined(vectors: ArrayLike, zero_shot: ArrayLike) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.errors import InputError, nearest
+from zsfuse_ray.method.products import row_products
 from zsfuse_ray.method.zeroshot import softmax
 
 Rule = str  # a name in RULES
@@ -77,7 +78,8 @@ def specialist_on_labels(
     logits = np.asarray(logits, dtype=np.float64)
     silent = softmax(logits)[:, mapping.any(axis=1)].sum(axis=1, keepdims=True) <= _NO_MASS
     # a softmax over all labels, renormalised, would underflow at a low temperature
-    mapped = softmax(np.where(mapping.any(axis=1), logits, -np.inf) / temperature) @ mapping
+    own = softmax(np.where(mapping.any(axis=1), logits, -np.inf) / temperature)
+    mapped = row_products(own, mapping)
     return np.where(silent, inside / inside.sum(), mapped / mapped.sum(axis=1, keepdims=True))
 
 

@@ -4,7 +4,7 @@ Archive runs, runs from stored embeddings and `Labeller` all label here: a new c
 `label_columns`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
+from zsfuse_ray.method.concat import Concat, Scores, zero_shot_scores
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
+from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
@@ -24,10 +26,13 @@ class Labelling:
     """Everything needed to turn model outputs into posteriors and labels; computed once per run.
 
     text: (P, C, D), prompt embeddings for all text repeats, None without an ALM; scale: its logit scale.
-    specialist_labels: the specialist's own, in the order of its logits, None without a specialist.
+    specialist_labels: the specialist's own, in the order of its logits, or those of the head; None without a
+    specialist.
     unsure_below: a segment whose confidence is below this is labelled UNSURE; 0 labels every segment.
     temperature, specialist_temperature: of the two models' softmax; fused_temperature: applied after fusion.
-    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings.
+    readout: the heads to apply to normalised vectors; None uses the encoded logits and embeddings. head:
+    corrects the specialist's logits by its vectors, None for a specialist as it is. concat: a trained fusion,
+    which replaces the rule and the weight; None without one.
     alm_biases, fused_biases: (C,), of the log posteriors, for `--prior`; the ALM's before fusion, the others
     last of all; None without a prior.
     """
@@ -44,6 +49,8 @@ class Labelling:
     specialist_temperature: float = 1.0
     fused_temperature: float = 1.0
     readout: Readout | None = None
+    head: Head | None = None
+    concat: Concat | None = None
     alm_biases: NDArray[np.float64] | None = None
     fused_biases: NDArray[np.float64] | None = None
 
@@ -77,6 +84,22 @@ class Labelling:
         return tuple(names)
 
 
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """The posteriors (n, C) of n segments before fusion; None of a model that is not used.
+
+    trained: of the trained fusion, which reads the models' outputs instead of their posteriors.
+    """
+
+    specialist: NDArray[np.float64] | None = None
+    alm: NDArray[np.float64] | None = None
+    trained: NDArray[np.float64] | None = None
+
+    def given(self) -> dict[str, NDArray[np.float64]]:
+        """Those that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
 def posteriors(
     labelling: Labelling,
     embeddings: NDArray[np.floating] | None,
@@ -87,9 +110,9 @@ def posteriors(
 
     Arguments as of `model_posteriors`; posteriors of a missing model are None. The ALM's have its biases.
     """
-    specialist, alm = model_posteriors(labelling, embeddings, logits, vectors)
-    alm = None if alm is None else biased(alm, labelling.alm_biases)
-    return fused_posteriors(labelling, specialist, alm), specialist, alm
+    models = model_posteriors(labelling, embeddings, logits, vectors)
+    alm = None if models.alm is None else biased(models.alm, labelling.alm_biases)
+    return fused_posteriors(labelling, replace(models, alm=alm)), models.specialist, alm
 
 
 def model_posteriors(
@@ -97,27 +120,42 @@ def model_posteriors(
     embeddings: NDArray[np.floating] | None,
     logits: NDArray[np.floating] | None,
     vectors: NDArray[np.floating] | None,
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Return the specialist's and the ALM's posteriors of n segments, each (n, C), without biases.
+) -> Posteriors:
+    """Return the posteriors of n segments, without biases.
 
     embeddings: (n, A, D), normalised, of A amplifications, whose scores are averaged; logits: (n, S), the
-    specialist's; vectors: (n, V), normalised, for the readout. Arguments and posteriors of a missing model
-    are None.
+    specialist's; vectors: (n, V), for the head, the trained fusion and, normalised, the readout. Arguments
+    of a missing model are None.
     """
-    alm = specialist = None
-    if labelling.readout is not None and labelling.readout.projection is not None:
-        embeddings = labelling.readout.embeddings(_needed(vectors))[:, None]
+    alm = specialist = trained = None
     if labelling.text is not None:
-        if embeddings is None:
-            raise ValueError("a labelling with prompts needs embeddings")
-        alm = posterior(
-            embeddings, labelling.text, labelling.scale, labelling.ensemble, labelling.temperature
-        )
+        read = _read_embeddings(labelling, embeddings, vectors)
+        alm = posterior(read, labelling.text, labelling.scale, labelling.ensemble, labelling.temperature)
     if labelling.specialist_labels is not None:
         mapping = map_labels(labelling.specialist_labels, labelling.labels)
         logits = _read_logits(labelling, logits, vectors)
         specialist = specialist_on_labels(logits, mapping, labelling.specialist_temperature)
-    return specialist, alm
+    if (concat := labelling.concat) is not None:
+        scores = zero_shot_inputs(labelling, embeddings, vectors, concat.scores, concat.per_prompt)
+        trained = concat.predict(_needed(vectors), scores)
+    return Posteriors(specialist, alm, trained)
+
+
+def zero_shot_inputs(
+    labelling: Labelling,
+    embeddings: NDArray[np.floating] | None,
+    vectors: NDArray[np.floating] | None,
+    scores: Scores,
+    per_prompt: bool,
+) -> NDArray[np.float64]:
+    """Return the zero-shot scores that a trained fusion reads, see `zero_shot_scores`.
+
+    embeddings, vectors: as of `model_posteriors`.
+    """
+    if labelling.text is None:
+        raise ValueError("a trained fusion needs prompts")
+    read = _read_embeddings(labelling, embeddings, vectors)
+    return zero_shot_scores(read, labelling.text, labelling.scale, scores, labelling.ensemble, per_prompt)
 
 
 def outside_share(
@@ -134,32 +172,44 @@ def outside_share(
     return mass_outside(logits, mapping, labelling.specialist_temperature)
 
 
+def _read_embeddings(
+    labelling: Labelling, embeddings: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
+) -> NDArray[np.floating]:
+    """The ALM's embeddings: those encoded, or of normalised vectors."""
+    if labelling.readout is not None and labelling.readout.projection is not None:
+        return labelling.readout.embeddings(_needed(vectors))[:, None]
+    if embeddings is None:
+        raise ValueError("a labelling with prompts needs embeddings")
+    return embeddings
+
+
 def _read_logits(
     labelling: Labelling, logits: NDArray[np.floating] | None, vectors: NDArray[np.floating] | None
 ) -> NDArray[np.floating]:
-    """The specialist's logits: those encoded, or of normalised vectors."""
+    """The specialist's logits: those encoded, or of normalised vectors; with a head, corrected by it."""
     if labelling.readout is not None and labelling.readout.classifier is not None:
-        return labelling.readout.logits(_needed(vectors))
+        logits = labelling.readout.logits(_needed(vectors))
     if logits is None:
         raise ValueError("a labelling with a specialist needs logits")
-    return logits
+    return logits if labelling.head is None else labelling.head.logits(logits, _needed(vectors))
 
 
 def _needed(vectors: NDArray[np.floating] | None) -> NDArray[np.floating]:
     if vectors is None:
-        raise ValueError("a labelling of normalised vectors needs vectors")
+        raise ValueError("a labelling of vectors, normalised or by a head, needs vectors")
     return vectors
 
 
-def fused_posteriors(
-    labelling: Labelling, specialist: NDArray[np.float64] | None, alm: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
+def fused_posteriors(labelling: Labelling, models: Posteriors) -> NDArray[np.float64]:
     """Return the fused posteriors (n, C), with their biases, of the models'; the ALM's already have theirs.
 
     With a single model they are that model's: the temperature after fusion is not applied. InputError for
     posteriors that are not finite: argmax would label all of these segments with the first label.
     """
-    if alm is not None and specialist is not None:
+    specialist, alm = models.specialist, models.alm
+    if models.trained is not None:
+        fused = tempered(models.trained, labelling.fused_temperature)
+    elif alm is not None and specialist is not None:
         fused = fuse(specialist, alm, labelling.weight, labelling.fusion, labelling.inside)
         fused = tempered(fused, labelling.fused_temperature)
     else:

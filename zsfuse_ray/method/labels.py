@@ -42,6 +42,7 @@ _CODES: dict[str, tuple[str, ...]] = {
     "surprised": ("sur", "u", "ps", "pleasant surprise", "pleasant_surprise", "pleasant_surprised"),
 }
 
+LONGEST = 60  # characters of a label
 UNSURE = "unsure"  # replaces a label whose confidence is below the threshold
 
 # Shares of the specialist's probability outside the label set above which `dropped_warning` warns: of a set
@@ -77,8 +78,8 @@ def label_set(names: Sequence[str]) -> tuple[str, ...]:
     for label in labels:
         if not label:
             raise InputError("a label is empty; separate labels with single commas")
-        if len(label) > 60 or not label.isprintable():
-            raise InputError(f"label {label[:60]!r} must be at most 60 printable characters")
+        if len(label) > LONGEST or not label.isprintable():
+            raise InputError(f"label {label[:LONGEST]!r} must be at most {LONGEST} printable characters")
         if first := seen.get(canonical(label)):
             raise InputError(f'labels "{first}" and "{label}" name the same emotion; keep one')
         if first := columns.get(column(label)):

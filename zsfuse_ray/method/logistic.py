@@ -11,6 +11,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import fit
+from zsfuse_ray.method.products import row_products
 from zsfuse_ray.method.zeroshot import softmax
 
 INNER_FOLDS = 5
@@ -33,7 +34,7 @@ class Classifier:
 
     def logits(self, inputs: NDArray) -> NDArray[np.float64]:
         """Return logits (n, C) of inputs (n, F)."""
-        return inputs @ self.coef.T + self.intercept
+        return row_products(inputs, self.coef.T) + self.intercept
 
     def posterior(self, inputs: NDArray) -> NDArray[np.float64]:
         """Return posteriors (n, C) of inputs (n, F)."""

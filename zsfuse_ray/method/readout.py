@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from zsfuse_ray.method.products import row_products
+
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight (out, in), bias (out,)
 
 
@@ -34,6 +36,5 @@ class Readout:
 
 
 def _linear(vectors: NDArray[np.floating], layer: Layer) -> NDArray[np.floating]:
-    # float64: the last bits of float32 products depend on how many rows are multiplied at once
     weight, bias = layer
-    return vectors.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    return row_products(vectors, weight.T) + bias

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.errors import InputError
+from zsfuse_ray.method.products import row_products
 
 # Averaged over the prompt bank: text embeddings (renormalised), scores, or posteriors.
 Ensemble = Literal["embedding", "logit", "probability"]
@@ -34,7 +35,7 @@ def scores(
     if ensemble == "embedding":
         mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
     # The score is linear in both embeddings, so averaging embeddings averages scores.
-    return scale * _mean_input(audio) @ mean.T
+    return row_products(scale * _mean_input(audio), mean.T)
 
 
 def posterior(
@@ -56,7 +57,7 @@ def posterior(
     text = np.asarray(text, dtype=np.float64)
     total = np.zeros((len(clip), text.shape[1]))
     for prompts in text:  # one prompt at a time: (n, P, C) would not fit for an archive
-        total += softmax(clip @ prompts.T)
+        total += softmax(row_products(clip, prompts.T))
     return total / len(text)
 
 

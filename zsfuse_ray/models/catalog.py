@@ -55,6 +55,7 @@ class Family:
 
 MODELS = {
     "clap": Family("alm", "clap:Clap"),
+    "clsp": Family("alm", "clsp:Clsp"),
     "dual": Family("alm", "dual:Dual"),
     "laion": Family("alm", "laion:Laion"),
     "laion-package": Family("alm", "laion_package:LaionPackage"),
@@ -75,7 +76,7 @@ SCALES = (0.01, 1000.0)
 LOWEST_RATE = 1000  # Hz, of a model's audio
 
 UNTRAINED = "untrained"  # a checkpoint with random weights, generated on demand, for tests and dry runs
-_WITH_UNTRAINED = ("clap", "dual", "classifier")
+_WITH_UNTRAINED = ("clap", "clsp", "dual", "classifier")
 
 
 _CLASS = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)+:[^\W\d]\w*)(?::(.*))?", re.DOTALL)

@@ -3,6 +3,7 @@
 With them every code path runs in seconds, offline. Their outputs are meaningless.
 """
 
+import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers import (
@@ -24,6 +26,7 @@ from transformers import (
 )
 
 from zsfuse_ray.models.checkpoints.load import quiet
+from zsfuse_ray.models.networks.clsp import ClspNetwork, clsp_sizes
 from zsfuse_ray.models.networks.dual import DualConfig, DualNetwork
 from zsfuse_ray.models.temporary import written_once
 
@@ -36,7 +39,12 @@ Random weights, for tests and dry runs: the outputs are meaningless.
 
 def untrained(family: str) -> Path:
     """Return the folder of the family's untrained checkpoint, written on first use."""
-    makers = {"clap": untrained_alm, "dual": untrained_dual, "classifier": untrained_specialist}
+    makers = {
+        "clap": untrained_alm,
+        "clsp": untrained_clsp,
+        "dual": untrained_dual,
+        "classifier": untrained_specialist,
+    }
     recipe = Path(__file__).read_bytes() + f"{torch.__version__} {transformers.__version__}".encode()
     return written_once(f"untrained-{family}-{sha256(recipe).hexdigest()[:12]}", makers[family])
 
@@ -79,6 +87,43 @@ def untrained_dual(folder: Path, seed: int = 0) -> None:
     )
     extractor = SeamlessM4TFeatureExtractor(feature_size=40, num_mel_bins=40, stride=4)
     _save(DualNetwork, config, [extractor, tokenizer], folder, seed)
+
+
+def untrained_clsp(folder: Path, seed: int = 0) -> None:
+    """Write a CLSP checkpoint (16 kHz, no window): a small Zipformer2 and a small RoBERTa."""
+    tokenizer = byte_tokenizer()
+    config: dict[str, Any] = {
+        "model_type": "clsp",
+        "encoder_dim": 32,
+        "num_heads": 2,
+        "query_head_dim": 8,
+        "pos_dim": 16,
+        "num_encoder_layers": [1, 2, 1],
+        "downsampling_factor": [1, 4, 1],
+        "feedforward_dim": 64,
+        "cnn_module_kernel": [15, 7, 15],
+        "joint_dim": 32,
+        "text_config": {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        },
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ClspNetwork(clsp_sizes(config, str(folder)))
+        for weight in network.parameters():
+            if weight.ndim > 1:  # larger than usual: texts must differ
+                torch.nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = {f"model.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with quiet():
+        tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(_CARD, encoding="utf-8")
 
 
 def untrained_specialist(

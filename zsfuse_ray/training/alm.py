@@ -112,7 +112,7 @@ class Contrastive:
             figures["dev_macro_f1"].append(macro_f1(targets[rows_of_corpus], guesses, len(self.labels)))
         return {name: float(np.mean(values)) for name, values in figures.items()}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, figures: Mapping[str, float]) -> None:
         """Write the model folder of family clap or dual."""
         self.alm.save(folder, torch.float16 if self.config.half else torch.float32)
 

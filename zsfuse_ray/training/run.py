@@ -112,7 +112,7 @@ def summary(result: TrainResult) -> str:
     best = result.best
     shown = [f"{n.replace('_', ' ')} {value:.1%}" for n, value in best.items() if n.startswith("dev_")]
     epoch = f"epoch {int(best['epoch'])}" if shown else f"the last epoch, {int(best['epoch'])},"
-    use = {"specialist": "--specialist", "alm": "--alm"}[result.record["config"]["task"]]
+    use = f"--{result.record['config']['task']}"
     measured = ", ".join(shown) or "not evaluated, without dev clips"
     return (
         f"{epoch} is in {result.out.uri}: {measured}\n"
@@ -183,7 +183,7 @@ def save_best(
     restore(task.module, state["weights"])
     restore(task.module, state["average"])
     with out.as_folder() as folder:
-        task.save(folder)
+        task.save(folder, figures)
     history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
     text = card(task.card(), table, history, figures, command, decides, versions(), licences(), held_out)
     out.write_bytes(CARD, text.encode())

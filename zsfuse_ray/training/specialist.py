@@ -62,7 +62,11 @@ class Specialist:
         self.same_length = isinstance(features, Waveforms) and not (
             features.masked and heeds_mask(model.config)
         )
-        self.module = Learner(model, features, table, self.labels, config)
+        self.module = self.learner(model, features, table, self.labels, config)
+
+    def learner(self, *given: Any) -> "Learner":
+        """The module to train, from the arguments of `Learner`."""
+        return Learner(*given)
 
     def groups(self) -> list[dict[str, Any]]:
         """AdamW's parameter groups: the head, and each layer with its own rate."""
@@ -86,7 +90,7 @@ class Specialist:
             for name, figure in figures.items()
         }
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, figures: Mapping[str, float]) -> None:
         """Write a save_pretrained folder; adapters are merged into the weights."""
         model = merged(self.adapted) if self.adapted else copy.deepcopy(self.module.model)
         model.config.architectures = [type(model).__name__]
@@ -149,10 +153,13 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the summed losses of the clips and their summed weights."""
+        return self.losses(self.logits(batch), batch)
+
+    def losses(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the summed losses of logits (clips, labels) and the summed weights of the clips."""
         device = device_of(self.model)
         rows, partners = (torch.from_numpy(r).to(device) for r in (batch.rows, batch.partners))
         shares = torch.from_numpy(batch.shares).to(device)
-        logits = self.logits(batch)
         targets = soft_targets(self.targets[rows], self.targets[partners], shares, logits.shape[1])
         known = self.known[rows] | (self.known[partners] & (shares > 0)[:, None])
         return classification_loss(

@@ -1,7 +1,7 @@
-"""Interface of a task (``specialist``, ``alm``) to the training loop, which handles no labels or captions.
+"""Interface of a task (``specialist``, ``alm``, ``fusion``) to the training loop.
 
-A task is built identically in every worker, and again in the driver, which saves it. The loop moves it to
-the device, samples and augments clips, sums gradients over micro-batches and workers, averages the weights,
+The loop handles no labels or captions. A task is built identically in every worker, and again in the driver,
+which saves it. The loop moves it to the device, samples and augments clips, sums gradients over micro-batches and workers, averages the weights,
 and computes metrics on the dev clips.
 """
 
@@ -76,8 +76,11 @@ class Task(Protocol):
         """Return dev metrics, including ``score``, from outputs (n, k) of all dev clips, in any order."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write the model as a folder for ``zsfuse score``; adapters are merged."""
+    def save(self, folder: Path, figures: Mapping[str, float]) -> None:
+        """Write the model as a folder for ``zsfuse score``; adapters are merged.
+
+        figures: the metrics of the epoch that is saved.
+        """
         ...
 
     def card(self) -> Mapping[str, Any]:

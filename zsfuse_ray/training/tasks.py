@@ -10,6 +10,10 @@ def task_class(config: TrainConfig) -> type[Task]:
         from zsfuse_ray.training.alm import Contrastive
 
         return Contrastive
+    if config.task == "fusion":
+        from zsfuse_ray.training.fusion import Fusion
+
+        return Fusion
     from zsfuse_ray.training.specialist import Specialist
 
     return Specialist

@@ -217,6 +217,23 @@ def test_cached_config_without_weights_fails_fast(hub, monkeypatch):
     assert time.monotonic() - start < 10
 
 
+def test_a_pinned_model_is_requested_and_cached_at_its_revision(hub, monkeypatch):
+    monkeypatch.setitem(hub_module._PINNED, "some/model", COMMIT)
+    asked, request = [], hub_module._request
+
+    def record(name, revision=None, **options):
+        asked.append(revision)
+        return request(name, revision, **options)
+
+    monkeypatch.setattr(hub_module, "_request", record)
+    assert resolve("some/model").revision == COMMIT
+    assert asked == [COMMIT]
+    monkeypatch.setitem(hub_module._PINNED, "some/model", "c" * 40)  # as if only another one were cached
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="not in the hub's cache"):
+        resolve("some/model")
+
+
 def test_offline_mode_is_reported(tmp_path, monkeypatch):
     use_hub(monkeypatch, tmp_path, ("127.0.0.1", 9))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

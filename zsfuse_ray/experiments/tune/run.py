@@ -14,6 +14,7 @@ from zsfuse_ray.config.tune import OPERATIONAL, TuneConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.experiments.clips import EncodedTable, models_of, table_identity
 from zsfuse_ray.experiments.evidence import Evidence
+from zsfuse_ray.experiments.heads import fitted_heads
 from zsfuse_ray.experiments.seen import seen_in_training
 from zsfuse_ray.experiments.settings import Setting
 from zsfuse_ray.experiments.tune.assess import assess
@@ -59,9 +60,10 @@ def tune(config: TuneConfig, preset: str) -> Result:
         log.info(f"{out.uri} is complete; nothing to do")
         return Result(out, done)
     names = models_of(config, table, every=True)
+    heads = fitted_heads(config, names, table)
     own_ray = cluster.connect(config.ray_address, config.dashboard)
     labels = label_set(clips)
-    text, models, readouts = templates_and_models(config, labels, names, table)
+    text, models, readouts = templates_and_models(config, labels, names, table, heads)
     plan = {"versions": versions(), "config": decides}
     if earlier is None:  # delete and write only after all checks of user input
         for name in OURS:
@@ -69,8 +71,8 @@ def tune(config: TuneConfig, preset: str) -> Result:
         out.write_json(PLAN, plan)
     encoded = clips
     if table is None:
-        encoded = encode_once(config, clips, out, plan, own_ray, vectors=bool(readouts))
-    evidence = evidence_of(config, encoded, table, labels, text, models, readouts)
+        encoded = encode_once(config, clips, out, plan, own_ray, vectors=bool(readouts or heads))
+    evidence = evidence_of(config, encoded, table, labels, text, models, readouts, heads)
     # before the search, so that fusion mixes calibrated posteriors
     evidence = evidence.calibrated(np.arange(len(evidence.targets)))
     settings = distinct_settings(evidence, config)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zsfuse_ray.archive.heads import SavedHead
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.corpora.clips import label_set
 from zsfuse_ray.corpora.splits import folds
@@ -47,14 +48,18 @@ def choosable(config: TuneConfig) -> tuple[pa.Table, EncodedTable | None]:
 
 
 def templates_and_models(
-    config: TuneConfig, labels: tuple[str, ...], names: Mapping[str, str], table: EncodedTable | None
+    config: TuneConfig,
+    labels: tuple[str, ...],
+    names: Mapping[str, str],
+    table: EncodedTable | None,
+    heads: Mapping[str, SavedHead] | None = None,
 ) -> tuple[dict[str, Banks], dict[str, Any], Readouts]:
     """Each ALM's templates (T, C, D) for every b, separator and number of words, averaged over words.
 
     Also each model's card, and how to read normalised vectors, see `embedded_prompts`.
     """
     forms = list(product(config.word_counts, config.separators))
-    text, models, readouts = embedded_prompts(config, names, {_CLIPS: labels}, table, forms)
+    text, models, readouts = embedded_prompts(config, names, {_CLIPS: labels}, table, forms, heads)
     means = {
         key: {
             how: bank.reshape(len(config.templates), how.words, len(labels), -1).mean(axis=1)
@@ -91,9 +96,10 @@ def evidence_of(
     text: Mapping[str, Banks],
     models: Mapping[str, Any],
     readouts: Readouts | None = None,
+    heads: Mapping[str, SavedHead] | None = None,
 ) -> Evidence:
     """The evidence of encoded clips in their folds; InputError for fewer than 3 folds or 2 labels."""
     numbers, fold = np.unique(clips["fold"].to_numpy(), return_inverse=True)
     if len(numbers) < 3 or len(label_set(clips)) < 2:
         raise InputError("the readable clips have only one label, or are in fewer than 3 folds")
-    return gather(clips, table, labels, config.audio_repeats, text, models, fold, readouts)
+    return gather(clips, table, labels, config.audio_repeats, text, models, fold, readouts, heads)

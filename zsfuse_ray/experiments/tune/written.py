@@ -51,6 +51,7 @@ def written(
         "weight": weight,
         "fused_temperature": fused_temperature,
         "normalise": config.normalise,
+        **({"head": config.head} if config.head else {}),
     }
     return {
         "options": options,

@@ -37,18 +37,20 @@ _OF_TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"
 _INCOMPLETE: set[Path] = set()  # folders that this process could not complete, and uses as they are
 _HUB_SECONDS = 8  # timeout of the request whether a model exists
 _LOCAL_HINT = "use a local folder instead, such as --alm clap:/path/to/folder"
+# Models whose weights have the names known here in one revision: it is loaded instead of the newest.
+_PINNED = {"yfyeung/CLSP": "30355ce67960e4cc1562e4e5fa154baf86a21430"}
 FILES = (".pt", ".pth", ".pth.tar", ".ckpt", ".safetensors")  # single files of weights
 
 
 def hub_config(name: str) -> Path:
     """Return config.json of a hub model in the hub's cache, downloaded if missing."""
-
+    revision = _PINNED.get(name)
     try:
-        cached = try_to_load_from_cache(name, "config.json")
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-        _request(name)
-        return Path(hf_hub_download(name, "config.json"))
+        _request(name, revision)
+        return Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:  # see `snapshot`
         raise _hub_error(name, error) from error
 

@@ -92,25 +92,33 @@ def without_adapters(weights: Mapping[str, Tensor], name: str) -> dict[str, Tens
 
 
 def fill(
-    network: nn.Module, weights: Mapping[str, Tensor], name: str, family: str, unused: Iterable[str] = ()
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    name: str,
+    family: str,
+    unused: Iterable[str] = (),
+    remark: str = "",
 ) -> Any:
     """Load weights into a network, strictly; returns it in float32, ready for inference.
 
-    unused: regular expressions of names that are ignored. Raises InputError if a weight is missing,
-    unexpected, of another shape, or not finite.
+    A network on the meta device takes the tensors as they are. unused: regular expressions of names that are
+    ignored. Raises InputError if a weight is missing, unexpected, of another shape, or not finite; `remark`
+    follows the names or shape.
     """
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     ignored = [re.compile(pattern) for pattern in unused]
     given = {key: value for key, value in weights.items() if not any(p.fullmatch(key) for p in ignored)}
     problem = f"{name}: not a valid {family} checkpoint"
-    if missing := sorted(shapes.keys() - given.keys()):
-        raise InputError(f"{problem}: missing {missing[0]} ({len(missing)} missing in total)")
-    if unexpected := sorted(given.keys() - shapes.keys()):
-        raise InputError(f"{problem}: unexpected {unexpected[0]} ({len(unexpected)} unexpected in total)")
+    names = {"missing": shapes.keys() - given.keys(), "unexpected": given.keys() - shapes.keys()}
+    if differences := [
+        f"{how} {min(keys)} ({len(keys)} {how} in total)" for how, keys in names.items() if keys
+    ]:
+        raise InputError(f"{problem}: {', '.join(differences)}{remark}")
     for key, shape in shapes.items():
         if given[key].shape != shape:
-            raise InputError(f"{problem}: {key} has shape {list(given[key].shape)}, expected {list(shape)}")
-    network.load_state_dict(given)
+            found = f"{key} has shape {list(given[key].shape)}, expected {list(shape)}"
+            raise InputError(f"{problem}: {found}{remark}")
+    network.load_state_dict(given, assign=any(weight.is_meta for weight in network.parameters()))
     check_finite(network, name)
     return network.float().eval().requires_grad_(False)
 

@@ -57,7 +57,7 @@ class Classifier:
         self._model = load_model(AutoModelForAudioClassification, source, self.device)
         # The head is removed from the network and applied in `classify`, so one pass gives both outputs.
         self._head, self._model.classifier = self._model.classifier, nn.Identity()
-        self.vector_dim: int | None = _inputs_of(self._head)
+        self.vector_dim: int | None = inputs_of(self._head)
         config = self._model.config
         if _weighs_last_normalised(source.config):
             config.tie_last_hidden_states = True
@@ -79,7 +79,7 @@ class Classifier:
             return self._head(vectors).float(), vectors.float()
 
 
-def _inputs_of(head: nn.Module) -> int:
+def inputs_of(head: nn.Module) -> int:
     """Return the input size of a head: that of its first linear layer."""
     return next(layer.in_features for layer in head.modules() if isinstance(layer, nn.Linear))
 
