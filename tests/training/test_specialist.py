@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     Wav2Vec2FeatureExtractor,
     WavLMConfig,
@@ -97,6 +98,19 @@ def test_pretrained_weights_are_kept_and_the_head_is_new(tmp_path: Path) -> None
     name = "wavlm.encoder.layers.0.attention.q_proj.weight"
     assert not torch.equal(dict(scratch.module.model.named_parameters())[name], before[name])
     assert not scratch.trained
+
+
+@pytest.mark.parametrize("family", ["wavlm", "wav2vec2", "whisper"])
+def test_new_layer_weights_are_equal(family: str, tmp_path: Path) -> None:
+    """transformers leaves those that a checkpoint of an encoder lacks as uninitialised memory."""
+    init = trained_start(tmp_path, family)
+    weights = load_file(init / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if name != "layer_weights"}
+    save_file(kept, init / "model.safetensors", metadata={"format": "pt"})
+    used = [torch.full((3,), 7.0) for _ in range(100)]
+    del used  # so that memory is not zero by chance
+    task = Specialist(config_of(init, weighted_layers=True), TABLE)
+    torch.testing.assert_close(task.module.model.layer_weights.detach(), torch.full((3,), 1 / 3))
 
 
 @pytest.mark.parametrize("from_scratch", [True, False])

@@ -11,6 +11,7 @@ from zsfuse_ray.archive.room import where_there_is_room
 from zsfuse_ray.audio.isolated import warm_up
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.score import ArchiveOptions, PlanConfig
+from zsfuse_ray.stores import retried
 
 if TYPE_CHECKING:
     from zsfuse_ray.archive.measure import Measured
@@ -55,7 +56,7 @@ def _some_items(plan: Plan) -> list[dict[str, Any]]:
     some = [n for n, increment in enumerate(plan.increments) if increment.bundles]
     if not some:
         return []
-    bundles = plan.out.dataset(plan_file(some[0], "bundles")).head(16)
+    bundles = retried(lambda: plan.out.dataset(plan_file(some[0], "bundles")).head(16), plan.out.fs)
     items = [item for bundle in bundles["items"].to_pylist() for item in bundle]
     items.sort(key=lambda item: item["start_s"] - item["end_s"])
     longest: dict[int, dict[str, Any]] = {}

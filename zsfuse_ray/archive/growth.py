@@ -174,7 +174,7 @@ def _with_columns_of(plan: Plan, rows: pa.Table) -> pa.Table:
     for name, kind in plan.columns.items():
         if now[name] == kind:
             continue
-        before = plan.out.dataset(plan_file(0, "recordings")).schema.field(name).type
+        before = plan.out.schema(plan_file(0, "recordings")).field(name).type
         try:
             rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(before))
         except pa.ArrowException:

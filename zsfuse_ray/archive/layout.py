@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import REJECTS, TEMPORARY, Output
 from zsfuse_ray.runs.ownership import claim
+from zsfuse_ray.stores import retried
 
 PLAN = "plan/plan.json"
 ENCODED, PASSES = "encoded", "encoded/encoded.json"
@@ -64,14 +65,19 @@ def _is_of_plan(out: Output, name: str) -> bool:
         return True
     if (match := _TABLE_OF_PLAN.fullmatch(name)) is None:
         return False
-    with out.fs.open_input_file(out.path(name)) as file:
-        if file.size() == 0:
-            return True
-        try:
-            return _IDS[match[1]] in pq.ParquetFile(file).schema_arrow.names
-        except pa.ArrowInvalid:  # cut off
-            file.seek(0)
-            return file.read(4) == b"PAR1"
+    column = _IDS[match[1]]
+
+    def look() -> bool:
+        with out.fs.open_input_file(out.path(name)) as file:
+            if file.size() == 0:
+                return True
+            try:
+                return column in pq.ParquetFile(file).schema_arrow.names
+            except pa.ArrowInvalid:  # cut off
+                file.seek(0)
+                return file.read(4) == b"PAR1"
+
+    return retried(look, out.fs)
 
 
 def _is_record(out: Output, name: str) -> bool:

@@ -6,14 +6,12 @@ the labels depend on, so that listing one folder shows which parts need labellin
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zsfuse_ray import __version__
@@ -37,7 +35,6 @@ from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
 from zsfuse_ray.method.prior import Prior
 from zsfuse_ray.runs.folder import REJECTS, Output
-from zsfuse_ray.stores import retried
 
 pc: Any = pyarrow.compute
 
@@ -146,7 +143,7 @@ def planned_recordings(plan: Plan, part: Part) -> pa.Table:
     """The part's recordings that are not dropped, by id, with credentials removed from all URIs."""
     within = [("recording_id", ">=", part.first), ("recording_id", "<", part.end)]
     path = plan.out.path(plan_file(part.increment, "recordings"))
-    table = retried(lambda: pq.read_table(path, filesystem=plan.out.fs, filters=within), plan.out.fs)
+    table = plan.out.read_file(path, filters=within)
     if part.dropped:
         table = table.filter(pc.invert(pc.is_in(table["recording_id"], pa.array(part.dropped, pa.int64()))))
     for place, field in enumerate(table.schema):
@@ -163,8 +160,7 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
         return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
     path = plan.out.path(plan_file(part.increment, "bundles"))
     within = [("part", "=", part.number)]
-    read = partial(pq.read_table, path, columns=["items"], filesystem=plan.out.fs, filters=within)
-    rows = retried(read, plan.out.fs)
+    rows = plan.out.read_file(path, columns=["items"], filters=within)
     flat = rows["items"].combine_chunks().flatten()
     items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})
     return items.filter(_kept(items["recording_id"], part)) if part.dropped else items

@@ -28,4 +28,4 @@ class RunResult(Result):
         return self._frame(REJECTS)
 
     def _frame(self, table: str) -> "pd.DataFrame":
-        return self.out.dataset(table).to_table().to_pandas()
+        return self.out.read_table(table).to_pandas()

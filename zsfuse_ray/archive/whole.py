@@ -12,6 +12,7 @@ from zsfuse_ray.archive.passes import Encoded, Pass
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.runs.folder import Output
+from zsfuse_ray.stores import retried
 
 
 class DamagedPass(InputError):
@@ -75,16 +76,18 @@ def read_whole(out: Output, path: str, columns: Sequence[str], needed: Sequence[
 
 def is_cut_off(out: Output, path: str) -> bool:
     """Whether a file is not Parquet to its end, which is written last."""
-    with out.fs.open_input_file(path) as file:
-        return file.size() < 12 or file.read_at(4, file.size() - 4) != b"PAR1"
+
+    def look() -> bool:
+        with out.fs.open_input_file(path) as file:
+            return file.size() < 12 or file.read_at(4, file.size() - 4) != b"PAR1"
+
+    return retried(look, out.fs)
 
 
 def planned_bundles(out: Output, part: Part) -> NDArray[np.int64]:
     """Ids of the part's bundles."""
     path, within = out.path(plan_file(part.increment, "bundles")), [("part", "=", part.number)]
-    return pq.read_table(path, columns=["bundle_id"], filesystem=out.fs, filters=within)[
-        "bundle_id"
-    ].to_numpy()
+    return out.read_file(path, columns=["bundle_id"], filters=within)["bundle_id"].to_numpy()
 
 
 def part_files(out: Output, one: Pass, part: int) -> list[str]:

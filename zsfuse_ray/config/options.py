@@ -122,14 +122,20 @@ def load_config(
         values = read_yaml(kind, text_of("--tuned", tuned), str(tuned), kind.tuned_keys)
         given |= {key: value for key, value in values.items() if key in kind.takes_of_tuned()}
     given |= options
-    values = {}
-    if name := preset or kind.default_preset:
-        if name not in (known := presets(kind)):
-            raise InputError(f"no preset {name}{nearest(name, known)}")
-        values = read_yaml(kind, (PRESETS / str(kind.preset_folder) / f"{name}.yaml").read_text(), name)
+    values = _preset_values(kind, preset)
     usual = kind.usual(given)
     values = usual | values if preset else values | usual
-    return build(kind, values | given), name or ""
+    return build(kind, values | given), preset or kind.default_preset or ""
+
+
+def _preset_values(kind: type[Options], preset: str | None) -> dict[str, Any]:
+    """Options of a preset, by default the job's default preset, if it has one; InputError if unknown."""
+    name = preset or kind.default_preset
+    if not name:
+        return {}
+    if name not in (known := presets(kind)):
+        raise InputError(f"no preset {name}{nearest(name, known)}")
+    return read_yaml(kind, (PRESETS / str(kind.preset_folder) / f"{name}.yaml").read_text(), name)
 
 
 def parse(
@@ -160,8 +166,10 @@ def parse(
 
 def defaults(kind: type[Options], preset: str | None = None) -> dict[str, Any]:
     """The recorded values of the options that are not given, for a job with a preset."""
-    values = recorded(load_config(kind, preset, **kind.needed)[0])
-    return {name: value for name, value in values.items() if name not in kind.needed}
+    own = _preset_values(kind, preset)
+    placeholders = {name: value for name, value in kind.needed.items() if name not in own}
+    values = recorded(load_config(kind, preset, **placeholders)[0])
+    return {name: value for name, value in values.items() if name not in placeholders}
 
 
 def text_of(name: str, file: str | Path) -> str:

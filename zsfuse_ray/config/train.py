@@ -98,6 +98,9 @@ class TrainConfig(FusionOptions, AugmentationOptions):
     weighted_layers: bool = option(
         False, "classify a learned weighted sum of all layers instead of the last one", "models"
     )
+    attention_pooling: bool = option(
+        False, "pool frames by learned attention instead of their mean (wav2vec 2.0, HuBERT, WavLM)", "models"
+    )
     lora_rank: Count = option(
         0, "rank of LoRA adapters, merged when saved; 0 trains the weights themselves", "models"
     )
@@ -253,7 +256,14 @@ class TrainConfig(FusionOptions, AugmentationOptions):
             raise InputError(
                 "--accumulate: the loss of --task alm needs whole steps; lower --batch-s instead"
             )
-        of_labels = ("lora_rank", "weighted_layers", "class_weights", "loss", "focal_gamma")
+        of_labels = (
+            "lora_rank",
+            "weighted_layers",
+            "attention_pooling",
+            "class_weights",
+            "loss",
+            "focal_gamma",
+        )
         if self.task == "alm" and (given := _changed(self, of_labels)):
             raise InputError(f"--{given.replace('_', '-')} is an option of --task specialist")
         if self.lora_rank and self.freeze == "nothing":

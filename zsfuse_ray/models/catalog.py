@@ -63,6 +63,7 @@ MODELS = {
     "paraclap": Family("alm", "paraclap:Paraclap"),
     "paraspeechclap": Family("alm", "paraspeechclap:ParaSpeechClap"),
     "pooled-alm": Family("alm", "pooled:PooledAlm"),
+    "reclap": Family("alm", "reclap:Reclap"),
     "classifier": Family("specialist", "classifier:Classifier"),
     "pooled": Family("specialist", "pooled:Pooled", normalises=True),
     "odyssey": Family("specialist", "odyssey:Odyssey"),

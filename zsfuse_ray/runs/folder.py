@@ -159,6 +159,14 @@ class Output:
         """Read a Parquet file, or all of a folder."""
         return retried(lambda: self.dataset(name).to_table(columns=columns), self.fs)
 
+    def read_file(self, path: str, **options: Any) -> pa.Table:
+        """Read one Parquet file, by its path in the filesystem's form; options of pyarrow's `read_table`."""
+        return retried(lambda: pq.read_table(path, filesystem=self.fs, **options), self.fs)
+
+    def schema(self, name: str) -> pa.Schema:
+        """The columns of a Parquet file or folder."""
+        return retried(lambda: self.dataset(name).schema, self.fs)
+
     def dataset(self, name: str) -> ds.Dataset:
         """A Parquet file or folder as a dataset, to be read in pieces."""
         return ds.dataset(self.path(name), filesystem=self.fs, format="parquet", exclude_invalid_files=False)

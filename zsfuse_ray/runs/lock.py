@@ -190,8 +190,7 @@ def _lives(owner: dict[str, Any]) -> bool | None:
 
 def _owner(out: Output, name: str) -> dict[str, Any]:
     try:
-        with out.fs.open_input_stream(out.path(name)) as file:
-            return _parsed(file.read())
+        return _parsed(out.read_bytes(out.path(name)))
     except FileNotFoundError:  # withdrawn in the meantime
         return {}
 

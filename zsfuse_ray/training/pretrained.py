@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
@@ -12,11 +12,12 @@ from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
 from zsfuse_ray.models.checkpoints.load import check_finite, download, load_part
+from zsfuse_ray.models.networks.attentive import ATTENTION, classifier_class
 from zsfuse_ray.training.encoders import POOLED, speech_encoder
 
 # Parameter names in transformers' audio classifiers: the head on top of the layers, and the feature encoder
 # in front of the first layer.
-HEAD = ("projector.", "classifier.", "layer_weights")
+HEAD = ("projector.", "pooling.", "classifier.", "layer_weights")
 FEATURES = ("feature_extractor.", "patch_embeddings.", "encoder.conv1.", "encoder.conv2.")
 
 
@@ -56,17 +57,22 @@ def model_of(checkpoint: Checkpoint, config: TrainConfig, labels: tuple[str, ...
         if not hasattr(settings, "use_weighted_layer_sum"):
             raise InputError(f"--weighted-layers: {settings.model_type} has no weighted sum of its layers")
         settings.use_weighted_layer_sum = True
+    if config.attention_pooling:
+        settings.frame_pooling = ATTENTION
     quieten(settings)
+    network = classifier_class(settings, checkpoint.path_or_id)
     if not trained:
-        return AutoModelForAudioClassification.from_config(settings, dtype=torch.float32)
+        return network._from_config(settings, dtype=torch.float32)
     model, report = load_part(
-        AutoModelForAudioClassification,
+        network,
         checkpoint,
         config=settings,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
+    if "layer_weights" in report["missing_keys"]:  # transformers leaves them uninitialised
+        nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
     named = dict(model.named_parameters())
     lost = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])} & set(named)
     lost = sorted(n for n in lost if not n.startswith(HEAD) and "masked_spec_embed" not in n)

@@ -1,7 +1,8 @@
 """Specialists: any audio classifier of transformers fine-tuned for emotion.
 
 The vector is the input of the class' `classifier`: for AST the mean of its two leading tokens, for Wav2Vec2,
-HuBERT, WavLM, Wav2Vec2-BERT, Whisper and similar models the projected states averaged over time.
+HuBERT, WavLM, Wav2Vec2-BERT, Whisper and similar models the projected states averaged over time, or pooled by
+attention if `zsfuse train` trained it so.
 """
 
 import re
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoFeatureExtractor
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from zsfuse_ray.audio.features import FRONT_ENDS, Waveforms
@@ -18,6 +19,7 @@ from zsfuse_ray.errors import InputError, nearest
 from zsfuse_ray.models.about import About
 from zsfuse_ray.models.checkpoints.find import Checkpoint, resolve
 from zsfuse_ray.models.checkpoints.load import download, load_model, load_part
+from zsfuse_ray.models.networks.attentive import classifier_class
 from zsfuse_ray.models.networks.speech import heeds_mask, receptive_field
 
 
@@ -54,7 +56,8 @@ class Classifier:
         self.sample_rate: int = extractor.sampling_rate
         self.window: int | None = self._features.window
 
-        self._model = load_model(AutoModelForAudioClassification, source, self.device)
+        network = classifier_class(load_part(AutoConfig, source), checkpoint)
+        self._model = load_model(network, source, self.device)
         # The head is removed from the network and applied in `classify`, so one pass gives both outputs.
         self._head, self._model.classifier = self._model.classifier, nn.Identity()
         self.vector_dim: int | None = inputs_of(self._head)

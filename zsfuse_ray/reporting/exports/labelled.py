@@ -68,15 +68,15 @@ class LabelledRun:
     @property
     def schema(self) -> pa.Schema:
         """Columns of the segments."""
-        return self.out.dataset(SEGMENTS).schema
+        return self.out.schema(SEGMENTS)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All segments with all columns, in the order of the tables."""
         schema = self.schema
         for path in sorted(self.out.parquet_files(SEGMENTS)):
-            with self.out.fs.open_input_file(path) as file:
-                for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
-                    yield batch.cast(schema)
+            file = pq.ParquetFile(pa.BufferReader(self.out.read_bytes(path)))  # whole: a part of the run
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield batch.cast(schema)
 
     def uris(self) -> Counter[str]:
         """How many rows of recordings each URI has: several, if a manifest names slices of one file."""
@@ -111,4 +111,4 @@ class LabelledRun:
 
     def _rows(self, path: str, columns: list[str]) -> dict[str, list[Any]]:
         """Columns of one file, by name."""
-        return pq.read_table(path, columns=columns, filesystem=self.out.fs).to_pydict()
+        return self.out.read_file(path, columns=columns).to_pydict()

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zsfuse_ray.archive.layout import RECORDINGS
 from zsfuse_ray.method.labels import column
@@ -48,7 +47,7 @@ def listed_recordings(run: LabelledRun, seed: int = 0) -> Listed:
     random = np.random.default_rng(seed)
     kept = pd.DataFrame(columns=[*names, "_key"])
     for path in sorted(run.out.parquet_files(RECORDINGS)):
-        rows = pq.read_table(path, columns=names, filesystem=run.out.fs).to_pandas()
+        rows = run.out.read_file(path, columns=names).to_pandas()
         total += len(rows)
         parts.append(rows.assign(_key=random.random(len(rows))))
         if sum(map(len, parts)) > MOST_RECORDINGS:
@@ -148,7 +147,7 @@ def rejects(run: LabelledRun) -> list[dict[str, Any]]:
     examples: dict[str, list[tuple[str, str]]] = defaultdict(list)
     names = ["recording_uri", "reason", "message"]
     for path in sorted(run.out.parquet_files(REJECTS)):
-        rows = pq.read_table(path, columns=names, filesystem=run.out.fs).to_pydict()
+        rows = run.out.read_file(path, columns=names).to_pydict()
         for uri, reason, message in zip(*rows.values(), strict=True):
             counts[reason] += 1
             if len(examples[reason]) < EXAMPLES:
