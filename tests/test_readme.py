@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dev.learning_curve.options import LearningCurveConfig
 from dev.mini.options import MiniConfig
 from zsfuse_ray import __version__
 from zsfuse_ray.cli import VERBS
@@ -18,6 +19,7 @@ from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.models import PromptOptions
 from zsfuse_ray.config.options import parse
 from zsfuse_ray.config.report import ReportConfig
+from zsfuse_ray.config.reproduce import ReproduceConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -30,25 +32,25 @@ CONFIGS = {
     "plan": PlanConfig,
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
+    "reproduce": ReproduceConfig,
     "export": ExportConfig,
     "train": TrainConfig,
     "embed": EmbedConfig,
     "tune": TuneConfig,
     "mini": MiniConfig,
+    "learning_curve": LearningCurveConfig,
     "benchmark": BenchmarkConfig,
 }
 
 
 def commands() -> list[str]:
-    """Every `zsfuse VERB`, `python jobs/…` or `-m dev.mini` of README, help texts and cluster.yaml."""
+    """Every `zsfuse VERB`, `python jobs/…` or `-m dev.…` of README, docs, help texts and cluster.yaml."""
     texts = [ROOT / "README.md", ROOT / "cluster.yaml", ROOT / "zsfuse_ray" / "cli.py"]
-    texts.append(ROOT / "dev" / "mini" / "__main__.py")
+    texts += [*(ROOT / "dev").glob("*/__main__.py"), *(ROOT / "docs").glob("*.md")]
     found = []
     for path in texts:
         joined = re.sub(r"\\+\n(#\s*)?", " ", path.read_text())
-        found += re.findall(
-            r"((?:zsfuse [a-z]+|python jobs/\w+\.py|python -m dev\.mini) +--[^#\n`]*)", joined
-        )
+        found += re.findall(r"((?:zsfuse [a-z]+|python jobs/\w+\.py|python -m dev\.\w+) +--[^#\n`]*)", joined)
         found += re.findall(r"^ *(zsfuse label +[^#\n>-][^#\n>]*)", joined, re.M)
     return [command for command in found if not command.endswith(("--help", "--list-models"))]  # only print
 
@@ -58,7 +60,7 @@ def test_a_command_parses_as_written(command: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tuning").mkdir()
     (tmp_path / "tuning" / "tuned.yaml").write_text("weight: 0.2\n")
-    words = shlex.split(command.replace("python -m dev.mini", "python dev/mini", 1))
+    words = shlex.split(command.replace("python -m dev.", "python dev/", 1))
     (program, script), arguments = words[:2], words[2:]
     job = Path(script).stem
     assert job in VERBS if program == "zsfuse" else (ROOT / script).exists()

@@ -19,6 +19,7 @@ from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.report import ReportConfig
+from zsfuse_ray.config.reproduce import ReproduceConfig
 from zsfuse_ray.config.score import PlanConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
@@ -48,7 +49,8 @@ def run(argv: list[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     for name, value in _QUIET_RAY.items():
         os.environ.setdefault(name, value)
-    again = "starts over" if argv and argv[0] in _NOT_RESUMED else "resumes"
+    by_fold = any(word.startswith("--protocol") for word in argv)
+    again = "starts over" if argv and argv[0] in _NOT_RESUMED and not by_fold else "resumes"
     run_job(main, argv, f"stopped; the same command {again}")
 
 
@@ -252,6 +254,12 @@ def evaluate(argv: list[str]) -> int:
     speaker-independent folds. Writes evaluation.md, evaluation.json, figures/, predictions.parquet and
     rejects/.
 
+        zsfuse evaluate --corpus ravdess:FOLDER --protocol emobox --seeds 3 --output out
+
+    With --protocol it trains in each fold: a linear head on the specialist's frozen vectors, and the fusions.
+    Writes protocol.md, protocol.json and folds/, with the mean and the spread over folds and seeds. Run again
+    after an interruption, or with more seeds, it trains only the folds that are missing.
+
     On a Ray cluster, the same command:
 
         RAY_AUTH_MODE=token ray job submit --working-dir . -- \\
@@ -259,6 +267,16 @@ def evaluate(argv: list[str]) -> int:
     """
     config, preset = parse(EvaluateConfig, argv, evaluate)
     from zsfuse_ray.experiments.clips import exit_code
+
+    if config.protocol is not None:
+        from zsfuse_ray.experiments.by_fold import evaluate_by_fold
+        from zsfuse_ray.reporting.by_fold import write as write_folds
+
+        result = evaluate_by_fold(config, preset)
+        print(write_folds(result.out, result.record))
+        return exit_code(
+            [table["clips"] for table in result.record["corpora"].values()], config.max_reject_rate
+        )
     from zsfuse_ray.experiments.evaluate import evaluate as measure
     from zsfuse_ray.reporting.evaluation import write
 
@@ -266,6 +284,28 @@ def evaluate(argv: list[str]) -> int:
     print(write(result.out, result.record))
     tables = result.record["corpora"].values()
     return exit_code([table["protocol"] for table in tables], config.max_reject_rate)
+
+
+def reproduce(argv: list[str]) -> int:
+    """Make the paper's table for your corpora: ALM × speech model × fusion × copies (a, b).
+
+        zsfuse reproduce --corpus ravdess:FOLDER,iemocap:FOLDER --output table
+        zsfuse reproduce --corpus ravdess:FOLDER --output table \\
+            --alms pooled-alm:mini --specialists pooled:mini
+
+    Each pair of models is evaluated as by evaluate --protocol, in a folder of its own below cells/. A model
+    that is not at hand, or a corpus of the paper that is not given, is marked in the table with the reason.
+    Writes table.md, table.tex and table.json.
+
+    Run again after an interruption, or when a missing model is at hand, it computes only what is missing.
+    """
+    config, _ = parse(ReproduceConfig, argv, reproduce)
+    from zsfuse_ray.experiments.reproduce import reproduce as make_table
+    from zsfuse_ray.reporting.reproduction import write
+
+    result = make_table(config)
+    print(write(result.out, result.record))
+    return 0
 
 
 def report(argv: list[str]) -> int:
@@ -331,7 +371,7 @@ def benchmark(argv: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     verb.__name__: verb
-    for verb in (label, plan, score, embed, tune, train, evaluate, report, export, benchmark)
+    for verb in (label, plan, score, embed, tune, train, evaluate, reproduce, report, export, benchmark)
 }
 
 

@@ -63,11 +63,12 @@ def new_network(
     return network.eval(), extractor, tokenizer
 
 
-def encoded(trunk: Trunk, clips: pa.Table, cache: Path) -> tuple[Clips, NDArray[np.str_]]:
+def encoded(trunk: Trunk, clips: pa.Table, cache: Path, copies: int = 1) -> tuple[Clips, NDArray[np.str_]]:
     """Return the vectors of labelled clips and their split ("train", "dev", "test", or "" without one).
 
-    The vectors are not standardised. Clips that cannot be decoded are left out. cache: an .npz file, written
-    if it does not exist.
+    The vectors are as the trunk returns them: with new heads, not standardised. Clips that cannot be decoded
+    are left out. copies: of the audio, cropped to the trunk's window. cache: an .npz file, written if it does
+    not exist.
     """
     if not cache.exists():
         rows, kept = [], []
@@ -76,6 +77,7 @@ def encoded(trunk: Trunk, clips: pa.Table, cache: Path) -> tuple[Clips, NDArray[
                 samples = decoded_clip(clip["uri"], clip["start_s"], clip["end_s"], 16_000)
             except DecodeError:
                 continue
+            samples = np.tile(samples, copies)[: trunk.front.window]
             rows.append(trunk.vectors([torch.from_numpy(samples / np.float32(32768))])[0].numpy())
             kept.append(place)
             if place % 500 == 0:

@@ -1,11 +1,15 @@
 import logging
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from tests.corpora.fake_corpora import columns, refusal, touch, write
 from zsfuse_ray.corpora.load import load
 from zsfuse_ray.corpora.readers import read
+from zsfuse_ray.corpora.registry import CORPORA
+from zsfuse_ray.experiments.protocol import protocol
+from zsfuse_ray.method.labels import canonical
 
 
 def iemocap(root: Path) -> str:
@@ -88,6 +92,33 @@ def test_msp_podcast(tmp_path: Path) -> None:
         "MSP-PODCAST_0001_0002": ("surprised", "128", "female", "dev", "Development"),
         "MSP-PODCAST_0001_0005": ("contempt", None, None, "test", "Test2"),
     }
+
+
+def test_msp_podcast_soft_labels_and_test_sets(tmp_path: Path) -> None:
+    files = [f"MSP-PODCAST_0001_000{i}.wav" for i in range(1, 6)]
+    touch(tmp_path / "Audios", *files)
+    sets = ("Train", "Development", "Test1", "Test2", "Test3")
+    rows = [f"{file},A,{i},Male,{name}" for i, (file, name) in enumerate(zip(files, sets, strict=True))]
+    write(tmp_path / "Labels/labels_consensus.csv", "FileName,EmoClass,SpkrID,Gender,Split_Set", *rows)
+    votes = [(0, "Angry"), (0, "Angry"), (0, "Surprise"), (0, "Other-tired"), (1, "Neutral"), (2, "Other")]
+    write(
+        tmp_path / "Labels/labels_detailed.csv",
+        "FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct",
+        *(f'{files[i]},WORKER{n},{vote},"{vote},Concerned",4' for n, (i, vote) in enumerate(votes)),
+    )
+    table = read(f"msp_podcast:{tmp_path}")
+    assert columns(table, "share_angry", "share_surprised", "share_neutral", "share_contempt") == {
+        "MSP-PODCAST_0001_0001": (pytest.approx(2 / 3), pytest.approx(1 / 3), 0, 0),
+        "MSP-PODCAST_0001_0002": (0, 0, 1, 0),
+        **{f"MSP-PODCAST_0001_000{i}": (None, None, None, None) for i in (3, 4, 5)},
+    }
+    assert {f"share_{canonical(c)}" for c in CORPORA["msp_podcast"].labels} == {
+        name for name in table.column_names if name.startswith("share_")
+    }
+    happy = [{**row, "emotion": "happy"} for row in table.to_pylist()]
+    plan = protocol(pa.Table.from_pylist([*table.to_pylist(), *happy]), "msp_podcast", 5, None, "split")
+    assert (plan.names, plan.apart) == (("Test1", "Test2", "Test3"), True)
+    assert [len(r.test) for r in plan.rounds] == [2, 2, 2]
 
 
 def test_msp_podcast_without_the_expected_columns_is_an_error(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
+import csv
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests.experiments.synthetic import clips
+from zsfuse_ray.corpora.load import load
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.experiments.protocol import protocol
 
@@ -99,3 +103,59 @@ def test_unknown_speakers_are_reported():
     table = clips()
     found = protocol(edited(table, speaker=[None] * len(table)), "numbers", 5, None)
     assert "unknown" in found.facts["speaker_overlap"]
+
+
+def test_emobox_folds_of_ravdess_follow_from_its_actors(shared):
+    table = load((f"ravdess:{shared}/corpora/ravdess",))
+    found = protocol(table, "ravdess", 5, None, "emobox")
+    with (shared / "corpora" / "emobox_folds.csv").open() as file:
+        published = {r["stem"]: int(r["test_fold"]) for r in csv.DictReader(file) if r["corpus"] == "ravdess"}
+    stems = [Path(uri).stem for uri in table["uri"].to_pylist()]
+    for number, r in enumerate(found.rounds, start=1):
+        assert {published[stems[row]] for row in r.test} == {number}
+    assert found.names == tuple(f"fold-{n}" for n in range(1, 7))
+    assert found.facts["speaker_overlap"] == "none"
+
+
+def test_emobox_folds_of_other_corpora_are_their_own():
+    own = protocol(clips(split=False, fold=True), "numbers", 5, None, "emobox")
+    assert (own.names, own.apart) == (("fold-1", "fold-2", "fold-3"), False)
+    assert own.facts["splits"] == "3 folds of EmoBox"
+    assert protocol(clips(), "numbers", 5, None, "emobox").names == ("test",)
+    with pytest.raises(InputError, match="give EmoBox's lists"):
+        protocol(clips(split=False), "numbers", 5, None, "emobox")
+    with pytest.raises(InputError, match="s00 is in no fold of EmoBox"):
+        protocol(clips(split=False), "ravdess", 5, None, "emobox")
+
+
+def test_one_speaker_is_left_out_at_a_time():
+    table = clips(n_speakers=7)
+    found = protocol(table, "numbers", 5, None, "loso")
+    speaker = np.array(table["speaker"].to_pylist())
+    assert [set(speaker[r.test]) for r in found.rounds] == [{f"s{n:02}"} for n in range(7)]
+    assert all(len(r.train) + len(r.test) == len(table) for r in found.rounds)
+    with pytest.raises(InputError, match="70 clips have no speaker to leave out"):
+        protocol(edited(table, speaker=[None] * 70), "numbers", 5, None, "loso")
+
+
+def test_a_protocol_of_splits_without_dev_clips_chooses_on_train_clips():
+    table = clips()
+    split = ["train" if name == "dev" else name for name in table["split"].to_pylist()]
+    (one,) = protocol(edited(table, split=split), "numbers", 5, None, "emobox").rounds
+    assert one.dev.tolist() == one.train.tolist()
+    with pytest.raises(InputError, match="no clip is in split dev"):
+        protocol(edited(table, split=split), "numbers", 5, None)
+
+
+def test_test_sets_of_a_corpus_are_apart():
+    table = clips()
+    named = [f"Test{1 + i % 2}" if s == "test" else None for i, s in enumerate(table["split"].to_pylist())]
+    table = table.append_column("split_set", pa.array(named))
+    found = protocol(table, "numbers", 5, None, "split")
+    assert (found.names, found.apart) == (("Test1", "Test2"), True)
+    for name, r in zip(found.names, found.rounds, strict=True):
+        assert {named[row] for row in r.test} == {name}
+    assert sum(len(r.test) for r in found.rounds) == 30
+    assert protocol(table, "numbers", 5, None).names == ("test",)  # without --protocol they are one
+    with pytest.raises(InputError, match="no splits"):
+        protocol(clips(split=False), "numbers", 5, None, "split")

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.corpora.filenames import Clip, parse_crema_d, parse_emodb, parse_ravdess, parse_tess
 from zsfuse_ray.corpora.folder import Folder, open_folder
@@ -29,6 +31,16 @@ _SPEAKERS: dict[str, Callable[[str], Clip | None]] = {
     "iemocap": parse_iemocap,
 }
 _LABEL_MAPS = ("label_map.json", "label_dict.json")
+# EmoBox's test folds of RAVDESS, four actors each; a list of its clips is not needed for them.
+_RAVDESS_TESTED = (
+    ("01", "11", "20", "21"),
+    ("04", "10", "12", "14"),
+    ("08", "09", "19", "23"),
+    ("03", "05", "07", "24"),
+    ("02", "15", "16", "18"),
+    ("06", "13", "17", "22"),
+)
+_RAVDESS_FOLDS = {f"Actor_{n}": k for k, actors in enumerate(_RAVDESS_TESTED, start=1) for n in actors}
 _NO_EMOTION = ("no-agreement", "other", "unknown", "x", "o")
 
 
@@ -67,6 +79,27 @@ def read_emobox(source: str) -> list[Clip]:
     labels = _label_map(folder)
     kept = [clip for row in clips.values() if (clip := _clip(row, labels, redact(source)))]
     return _placed(kept, folder) if kept else []
+
+
+def emobox_folds(clips: pa.Table, corpus: str) -> pa.Table:
+    """Return a corpus' CLIPS with EmoBox's folds or splits.
+
+    RAVDESS's folds follow from its actors, IEMOCAP's are its sessions. For another corpus they must be there:
+    read from EmoBox's lists (``emobox:FOLDER``), or from a manifest. InputError if they are not.
+    """
+    if corpus == "ravdess":
+        numbers = [_RAVDESS_FOLDS.get(name) for name in clips["speaker"].to_pylist()]
+        if None in numbers:
+            raise InputError(f"ravdess: {clips['speaker'][numbers.index(None)]} is in no fold of EmoBox")
+        folds = pa.array(numbers, pa.int32())
+        place = clips.column_names.index("fold")
+        return clips.set_column(place, clips.schema.field("fold"), folds)
+    if clips["fold"].null_count and clips["split"].null_count:
+        raise InputError(
+            f"{corpus}: no EmoBox folds; give EmoBox's lists (--corpus emobox:FOLDER), or a manifest with a "
+            "column fold or split"
+        )
+    return clips
 
 
 def _rows(folder: Folder, path: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections import Counter
 
 from zsfuse_ray.audio.files import is_sidecar
 from zsfuse_ray.corpora.filenames import Clip
@@ -14,6 +15,17 @@ logger = logging.getLogger(__name__)
 # The usual four classes: 5,531 clips. Excitement counts as happiness.
 IEMOCAP_CLASSES = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
 MSP_CLASSES = tuple("ASHUFDCN")  # without O (other) and X (no agreement)
+# an annotator's primary label -> its canonical name; others are "Other" or free text
+MSP_VOTES = {
+    "Angry": "angry",
+    "Sad": "sad",
+    "Happy": "happy",
+    "Surprise": "surprised",
+    "Fear": "fearful",
+    "Disgust": "disgust",
+    "Contempt": "contempt",
+    "Neutral": "neutral",
+}
 _MELD_CAST = {
     **dict.fromkeys(("Chandler", "Joey", "Ross"), "male"),
     **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),
@@ -61,12 +73,15 @@ def read_iemocap(folder: Folder) -> list[Clip]:
 def read_msp_podcast(folder: Folder) -> list[Clip]:
     """MSP-Podcast: labels_consensus.csv, audio in any subfolder; eight classes (Lotfian and Busso 2019).
 
-    All test sets become split ``test``; the column ``split_set`` has the corpus' own name (Test1, …).
+    All test sets become split ``test``; the column ``split_set`` has the corpus' own name (Test1, …). With
+    labels_detailed.csv, which has a row for each annotator, the columns ``share_LABEL`` are the shares of the
+    eight classes among the primary labels of a clip (null if none is among them): its soft label.
     """
     tables = folder.named(r"labels_consensus\.csv")
     if not tables:
         return []
     uris = {stem: uri for _, stem, uri in folder.audio()}
+    shares = _shares(folder)
     clips, missing = [], []
     for row in folder.rows(tables[0], ("FileName", "EmoClass", "Split_Set")):
         if row["EmoClass"] not in MSP_CLASSES:
@@ -77,9 +92,23 @@ def read_msp_podcast(folder: Folder) -> list[Clip]:
             continue
         clip = {"uri": uris[stem], "emotion": row["EmoClass"], "speaker": row.get("SpkrID")}
         split = re.sub(r"\d+$", "", row["Split_Set"])  # Test1, Test2, … are all test
-        clips.append(clip | {"gender": row.get("Gender"), "split": split, "split_set": row["Split_Set"]})
+        clip |= {"gender": row.get("Gender"), "split": split, "split_set": row["Split_Set"]}
+        clips.append(clip | shares.get(row["FileName"], {}))
     _report_missing(folder, missing, len(clips))
     return clips
+
+
+def _shares(folder: Folder) -> dict[str, dict[str, float]]:
+    """MSP-Podcast's soft labels by file name; empty without labels_detailed.csv."""
+    tables = folder.named(r"labels_detailed\.csv")
+    votes: dict[str, Counter[str]] = {}
+    for row in folder.rows(tables[0], ("FileName", "EmoClass_Major")) if tables else ():
+        if row["EmoClass_Major"] in MSP_VOTES:
+            votes.setdefault(row["FileName"], Counter())[MSP_VOTES[row["EmoClass_Major"]]] += 1
+    return {
+        name: {f"share_{label}": of_clip[label] / of_clip.total() for label in MSP_VOTES.values()}
+        for name, of_clip in votes.items()
+    }
 
 
 def read_meld(folder: Folder) -> list[Clip]:

@@ -1,6 +1,6 @@
 """Choices of ZS-Fuse on labelled clips: prompt, amplification, pool, weight and temperatures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -91,25 +91,39 @@ def choose_prompt(evidence: Evidence, rows: NDArray, fits: Sequence[Setting], ob
     return merits.index(max(merits))
 
 
-def choose_fusion(evidence: Evidence, rows: NDArray, fits: Sequence[Setting], objective: Objective) -> Fusion:
-    """Return the best fusion on these clips; of ties the smallest w, then the first setting."""
+def choose_fusion(
+    evidence: Evidence,
+    rows: NDArray,
+    fits: Sequence[Setting],
+    objective: Objective,
+    rules: Collection[Rule] = RULES.keys(),
+) -> Fusion:
+    """Return the best fusion on these clips, by one of the rules; of ties the smallest w, then the first
+    setting.
+    """
     specialist = evidence.specialist
     assert specialist is not None
     alms = [alm_posterior(evidence, setting, rows) for setting in fits]
-    pool = choose_pool(specialist.posterior[rows], alms, specialist.inside, evidence.targets[rows], objective)
+    given = specialist.posterior[rows], alms, specialist.inside, evidence.targets[rows]
+    pool = choose_pool(*given, objective, rules)
     setting = replace(fits[pool.place], fusion=pool.rule)
     return Fusion(setting, pool.weight, specialist.temperature, pool.temperature, pool)
 
 
 def choose_pool(
-    q: NDArray, others: Sequence[NDArray], inside: NDArray, targets: NDArray, objective: Objective
+    q: NDArray,
+    others: Sequence[NDArray],
+    inside: NDArray,
+    targets: NDArray,
+    objective: Objective,
+    rules: Collection[Rule] = RULES.keys(),
 ) -> Pool:
     """Return the best pool of q with one of the other posteriors, all (n, C); of ties the smallest w.
 
-    ua: ties are broken by the likelihood. inside: as in `fuse`.
+    ua: ties are broken by the likelihood. inside: as in `fuse`. rules: those to choose from.
     """
     best: Pool | None = None
-    for weight, (place, p), rule in product(WEIGHTS, enumerate(others), RULES):
+    for weight, (place, p), rule in product(WEIGHTS, enumerate(others), rules):
         fused = fuse(q, p, float(weight), rule, inside)
         its_ua = ua(targets, fused.argmax(axis=1), fused.shape[1])
         if objective == "ua" and best is not None and its_ua < best.ua - _SAME:

@@ -46,8 +46,10 @@ log = logging.getLogger(__name__)
 _ROW = "table_row"  # row of the embedding table that a clip comes from
 
 
-def labelled_clips(config: LabelledOptions) -> tuple[pa.Table, EncodedTable | None]:
+def labelled_clips(config: LabelledOptions, vectors: bool = False) -> tuple[pa.Table, EncodedTable | None]:
     """The labelled clips of a configuration, and the embedding table they come from (None for audio).
+
+    vectors: read those of the table's specialists even if none are normalised.
 
     InputError without emotion labels or clips of a requested label, if splits share a speaker or clip, or
     without speakers to normalise by.
@@ -56,8 +58,9 @@ def labelled_clips(config: LabelledOptions) -> tuple[pa.Table, EncodedTable | No
     if config.embeddings:
         facts = open_table(config.embeddings).encoded.models
         specs = {key: ModelSpec(*split_name(one["model"])) for key, one in facts.items()}
-        needed = config.head is not None or bool(normalised_keys(config.normalise, specs))
-        table = read_table(config.embeddings, vectors=needed)
+        head = config.head is not None
+        wanted = vectors or head or bool(normalised_keys(config.normalise, specs))
+        table = read_table(config.embeddings, vectors=wanted)
         clips = _segments(table, config.splits)
     else:
         clips = load(config.sources, config.splits)

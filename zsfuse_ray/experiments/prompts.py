@@ -79,9 +79,11 @@ def _load_and_embed(
     model = load(spec)
     card: dict[str, Any] = {"model": str(spec), "revision": model.revision, "licence": model.licence}
     card["trained_on"] = list(getattr(model, "trained_on", ()))
+    card["vectors_trained_on"] = list(getattr(model, "vectors_trained_on", card["trained_on"]))
     card |= {"sample_rate": model.sample_rate, "window": model.window, "fill": model.fill}
     if not isinstance(model, AudioLanguageModel):
-        return card | {"labels": model.labels}, {}, getattr(model, "classifier", None)
+        facts = {"labels": model.labels, "vector_dim": model.vector_dim}
+        return card | facts, {}, getattr(model, "classifier", None)
     banks: dict[str, Banks] = {name: {} for name in label_sets}
     truncated: Counter[str] = Counter()
     for words, separator in forms:

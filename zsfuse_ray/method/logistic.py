@@ -1,7 +1,7 @@
 """Multinomial logistic regression with an L2 penalty chosen on left-out speakers, for the trained fusions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,14 +60,27 @@ def fit_classifier(
     if len(present := np.unique(targets)) < 2:
         raise InputError(f"a trained fusion needs clips of at least two labels, got {len(present)}")
     groups = np.zeros(len(targets), int) if groups is None else np.asarray(groups)
+    inputs, directions = _in_span(inputs)
+    model = _chosen(inputs, targets, n_labels, strengths, groups, calibrate)
+    return model if directions is None else replace(model, coef=model.coef @ directions)
+
+
+def _chosen(
+    inputs: NDArray,
+    targets: NDArray[np.integer],
+    n_labels: int,
+    strengths: Sequence[float],
+    groups: NDArray,
+    calibrate: bool,
+) -> Classifier:
     tried = {c: _left_out_logits(inputs, targets, n_labels, c, groups) for c in strengths}
     found = next(iter(tried.values()))
     if found is None:
-        return _fitted(inputs, targets, n_labels, 1.0)
+        return fit_at(inputs, targets, n_labels, 1.0)
     weights = compute_sample_weight("balanced", targets)
     losses = {c: _loss(pair, targets, weights) for c, pair in tried.items() if pair is not None}
     best = min(losses, key=losses.__getitem__)  # the strongest penalty of ties
-    model = _fitted(inputs, targets, n_labels, best)
+    model = fit_at(inputs, targets, n_labels, best)
     if not calibrate:
         return model
     rows, logits = tried[best] or (np.array([], int), np.empty((0, n_labels)))
@@ -87,7 +100,7 @@ def _left_out_logits(
     for others, held in GroupKFold(folds).split(inputs, targets, groups):
         if len(np.unique(targets[others])) >= 2:
             rows.append(held)
-            logits.append(_fitted(inputs[others], targets[others], n_labels, c).logits(inputs[held]))
+            logits.append(fit_at(inputs[others], targets[others], n_labels, c).logits(inputs[held]))
     return np.concatenate(rows), np.concatenate(logits)
 
 
@@ -97,7 +110,9 @@ def _loss(pair: tuple[NDArray[np.intp], NDArray[np.float64]], targets: NDArray, 
     return -float(weights[rows] @ np.log(right))
 
 
-def _fitted(inputs: NDArray, targets: NDArray, n_labels: int, c: float) -> Classifier:
+def fit_at(inputs: NDArray, targets: NDArray, n_labels: int, c: float) -> Classifier:
+    """Return the classifier with this inverse penalty, without temperature, see `fit_classifier`."""
+    inputs, directions = _in_span(inputs)
     few = inputs.shape[1] * n_labels <= FEW_WEIGHTS
     model = LogisticRegression(
         C=c, class_weight="balanced", solver="newton-cholesky" if few else "lbfgs", max_iter=1000
@@ -109,4 +124,16 @@ def _fitted(inputs: NDArray, targets: NDArray, n_labels: int, c: float) -> Class
     intercept = np.full(n_labels, NEVER)
     coef[present] = np.vstack([np.zeros_like(model.coef_), model.coef_]) if binary else model.coef_
     intercept[present] = [0, model.intercept_[0]] if binary else model.intercept_
-    return Classifier(coef, intercept, c)
+    return Classifier(coef if directions is None else coef @ directions, intercept, c)
+
+
+def _in_span(inputs: NDArray) -> tuple[NDArray, NDArray | None]:
+    """Return inputs (n, F) as coordinates (n, n) along directions (n, F), if F is much larger than n.
+
+    The coefficients with the least penalty are in the span of the inputs, so that the classifier is the same
+    and found among fewer weights.
+    """
+    if 2 * len(inputs) > inputs.shape[1]:
+        return inputs, None
+    basis, scale, directions = np.linalg.svd(inputs, full_matrices=False)
+    return basis * scale, directions

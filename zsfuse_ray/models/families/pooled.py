@@ -94,6 +94,7 @@ class Pooled:
     kind: Literal["specialist"] = "specialist"
     fill: Literal["none"] = "none"
     same_length = False
+    vectors_trained_on = ()  # the trunk is frozen: only the heads have seen the data of the card
 
     def __init__(
         self, checkpoint: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
@@ -153,6 +154,11 @@ class PooledAlm(AudioLanguageModel):
         self.dim, self.logit_scale = network.config.projection_dim, network.logit_scale
         positions = network.text_model.config.max_position_embeddings
         self.max_tokens = min(positions, tokenizer.model_max_length)
+
+    @property
+    def trunk(self) -> Trunk:
+        """The frozen encoder, for heads that are trained on its vectors."""
+        return self._trunk
 
     @property
     def projection(self) -> tuple[Layer, Layer]:
