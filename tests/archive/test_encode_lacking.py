@@ -40,7 +40,8 @@ def runs(small: Small, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.setattr(module.cluster, "worker_nodes", lambda: 1)
     monkeypatch.setattr(module.ray, "cluster_resources", dict)
     monkeypatch.setattr(module.tally, "start_tally", lambda: None)
-    monkeypatch.setattr(module.tally, "sums", lambda tally: {"audio_s": 60.0, "planned_s": 60.0})
+    sums = {"audio_s": 60.0, "planned_s": 60.0, module.tally.HALVED: 3}
+    monkeypatch.setattr(module.tally, "sums", lambda tally: sums)
     return found
 
 
@@ -59,7 +60,7 @@ def check_values(small: Small, repeats: tuple[int, ...], key: str = "alm") -> No
 def test_only_missing_models_and_repeats_are_encoded(small: Small, runs: list[Run]) -> None:
     encoded, spent = encode(small, None, alm=ToEncode(ALM, (1,)), specialist=ToEncode(SPECIALIST))
     assert [run[1] for run in runs] == [{"alm": ToEncode(ALM, (1,)), "specialist": ToEncode(SPECIALIST)}]
-    assert (spent.audio_s, spent.devices, spent.device) == (60.0, 2, "cpu")
+    assert (spent.audio_s, spent.devices, spent.device, spent.halved) == (60.0, 2, "cpu", 3)
     encoded, spent = encode(small, encoded, alm=ToEncode(ALM, (1,)))
     assert (len(runs), spent) == (1, Spent())
     before = {path: small.out.fs.open_input_file(path).read() for path in small.out.parquet_files("encoded")}

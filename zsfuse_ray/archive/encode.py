@@ -21,12 +21,16 @@ MOST_TRIES = 3  # passes until every bundle is in a whole file
 
 @dataclass(frozen=True)
 class Spent:
-    """Cost of encoding: seconds of audio, wall-clock seconds, number of devices and kind ("gpu" or "cpu")."""
+    """Cost of encoding: seconds of audio, wall-clock seconds, number of devices and kind ("gpu" or "cpu").
+
+    halved: batches that did not fit into the memory of a GPU.
+    """
 
     audio_s: float = 0.0
     wall_s: float = 0.0
     devices: float = 1.0
     device: str = "cpu"
+    halved: int = 0
 
 
 def encode_lacking(
@@ -94,9 +98,11 @@ def _encode(
     encoded = encoded.with_pass(replace(one, complete=True))
     for name in (one.checkpoint, one.attempts):
         plan.out.delete(name)
+    sums = tally.sums(counts)
     return encoded, Spent(
-        spent.audio_s + tally.sums(counts)["audio_s"],
+        spent.audio_s + sums["audio_s"],
         spent.wall_s + time.monotonic() - started,
         sum(pool.min_size * (pool.num_gpus or 1) for pool in pools),
         "gpu" if pools[0].num_gpus else "cpu",
+        spent.halved + int(sums[tally.HALVED]),
     )
