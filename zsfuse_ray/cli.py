@@ -19,7 +19,7 @@ from zsfuse_ray.config.export import ExportConfig
 from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.report import ReportConfig
-from zsfuse_ray.config.score import PlanConfig, ScoreConfig
+from zsfuse_ray.config.score import PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.errors import InputError, nearest
@@ -116,6 +116,8 @@ def score(argv: list[str]) -> int:
         print(listed(MODELS))
         return 0
     config, preset = parse(ScoreConfig, argv, score)
+    if config.dry_run:
+        return _print_preview(config)
     from zsfuse_ray.archive.console import print_result
 
     if config.embeddings is None:
@@ -160,6 +162,8 @@ def embed(argv: list[str]) -> int:
     Run again after an interruption, it resumes; after a finished run, it does nothing.
     """
     config, preset = parse(EmbedConfig, argv, embed)
+    if config.dry_run:
+        return _print_preview(config)
     from zsfuse_ray.archive.console import print_result
     from zsfuse_ray.archive.pipeline import embed as encode
 
@@ -322,6 +326,13 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 def parse(kind: type[Config], argv: list[str], verb: Callable[..., int]) -> tuple[Config, str]:
     """The configuration of a verb's command line, and the name of its preset."""
     return options.parse(kind, argv, inspect.getdoc(verb) or "", f"zsfuse {verb.__name__}")
+
+
+def _print_preview(config: RunConfig) -> int:
+    from zsfuse_ray.archive.preview import preview
+
+    print(preview(config))
+    return 0
 
 
 def _help() -> str:

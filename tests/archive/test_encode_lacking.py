@@ -11,6 +11,7 @@ import pytest
 from tests.archive.encoded_folders import MODELS, REPEATS, Small, embedding_of, every_segment, write_pass
 from zsfuse_ray.archive import encode as module
 from zsfuse_ray.archive.encode import Spent, encode_lacking
+from zsfuse_ray.archive.limit import first_hours
 from zsfuse_ray.archive.passes import Computed, Encoded, Pass, ToEncode, add_pass, drop_passes, read_passes
 from zsfuse_ray.archive.table import read_table
 from zsfuse_ray.config.score import ScoreConfig
@@ -108,3 +109,22 @@ def test_an_unreadable_archive_leaves_a_record(small: Small, runs: list[Run]) ->
     found = read_passes(small.out)
     assert found is not None
     assert list(found.models) == ["alm"]
+
+
+def test_a_limited_pass_is_complete_only_for_the_limit(small: Small, runs: list[Run]) -> None:
+    plan = first_hours(small.plan, 0.001)
+    assert plan.total("bundles") < small.plan.total("bundles")
+    limited, wanted = replace(small, plan=plan), ToEncode(ALM, (1, 2))
+    encoded, _ = encode(limited, None, alm=wanted)
+    recorded = read_passes(small.out)
+    assert recorded is not None
+    assert [one.complete for one in encoded.passes] == [True]
+    assert [one.complete for one in recorded.passes] == [False]
+    encode(limited, recorded, alm=wanted)
+    assert len(runs) == 1  # all of its bundles are there
+    encoded, _ = encode(small, recorded, alm=wanted)
+    recorded = read_passes(small.out)
+    assert recorded is not None
+    assert recorded.passes == encoded.passes
+    assert [one.complete for one in encoded.passes] == [True]
+    check_values(small, (1, 2))

@@ -141,7 +141,7 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
 
 def _of_labels(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
-    lines = [hours(counts), *label_lines(counts), *prior_lines(run)]
+    lines = [hours(counts), *limit_lines(run), *label_lines(counts), *prior_lines(run)]
     lines += [*reject_lines(counts), *memory_lines(run), *repetition_lines(run), *model_lines(run["models"])]
     look = f"import pandas as pd; print(pd.read_parquet('{uri}/segments').iloc[:, :5])"
     lines += [
@@ -153,7 +153,7 @@ def _of_labels(run: Mapping[str, Any], uri: str) -> str:
 
 def _of_embeddings(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
-    lines = [hours(counts), *reject_lines(counts), *memory_lines(run)]
+    lines = [hours(counts), *limit_lines(run), *reject_lines(counts), *memory_lines(run)]
     alms = {key: facts for key, facts in run["models"].items() if kind_of(key) == "alm"}
     for key, facts in alms.items():
         effects = repetition_of_audio(run["effective_repetition"][key])
@@ -182,6 +182,16 @@ def hours(counts: Mapping[str, Any]) -> str:
         f"{counts['audio_hours']:.2f} h of audio in {plural(counts['recordings'], 'recording')}, "
         f"{counts['speech_hours']:.2f} h of speech in {plural(counts['segments'], 'segment')}"
     )
+
+
+def limit_lines(run: Mapping[str, Any]) -> list[str]:
+    """A line on what --limit-hours has left for later."""
+    if not (limit := run.get("limit")):
+        return []
+    return [
+        f"limited to the first {limit['hours']:.2f} of {limit['of_hours']:.2f} h (--limit-hours); the same "
+        "command without it continues"
+    ]
 
 
 def label_lines(counts: Mapping[str, Any]) -> list[str]:

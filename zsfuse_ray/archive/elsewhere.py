@@ -43,7 +43,10 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     models = {kind: recorded_identity(one) for kind, one in facts.items()}
     given = config
     config = with_normalise(config, model_specs(config), table.plan.columns)
-    digest = score_digest(config, models, len(table.plan.increments), f"{table.uri} {table.plan.id}")
+    source = f"{table.uri} {table.plan.id}"
+    if table.limit_hours is not None:
+        source += f" first {table.limit_hours} h"
+    digest = score_digest(config, models, len(table.plan.increments), source)
     of_table = {"embeddings": table.uri}
     run = claim(out, record=RUN, what="run", ours=OURS, decides=of_table, overwrite=config.overwrite)
     now = {"digest": digest, "status": "complete", "increments": len(table.plan.increments)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from zsfuse_ray.archive.limit import as_far
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode, add_pass, begun_passes, lacking
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.settle import settle
@@ -44,6 +45,8 @@ def encode_lacking(
 ) -> tuple[Encoded, Spent]:
     """Encode what is wanted and missing for these increments; first resume passes of earlier commands.
 
+    Where the plan is cut, the passes stay incomplete, but are complete for it in the record that is returned.
+
     facts: of all models that are wanted or already in encoded/.
     """
     if encoded is None:
@@ -63,7 +66,7 @@ def encode_lacking(
         )
     if not encoded.passes:  # no recording could be opened: record that
         encoded.write()
-    return encoded, spent
+    return as_far(encoded, plan), spent
 
 
 def _encode(
@@ -95,7 +98,8 @@ def _encode(
         ):
             run_pass(config, plan.out, plan, one, tasks, pools, cores, counts)
         done, tries = settle(plan, one, own_ray), tries + 1
-    encoded = encoded.with_pass(replace(one, complete=True))
+    if not set(one.increments) & set(plan.cut):
+        encoded = encoded.with_pass(replace(one, complete=True))
     for name in (one.checkpoint, one.attempts):
         plan.out.delete(name)
     sums = tally.sums(counts)

@@ -32,6 +32,7 @@ from zsfuse_ray.archive.summaries import (
     summarise_recordings,
     to_try_again,
 )
+from zsfuse_ray.archive.whole import bundles_of
 from zsfuse_ray.errors import redact_uri
 from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
@@ -156,8 +157,7 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
     if not plan.increments[part.increment].bundles:
         return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
     path = plan.out.path(plan_file(part.increment, "bundles"))
-    within = [("part", "=", part.number)]
-    read = partial(pq.read_table, path, columns=["items"], filesystem=plan.out.fs, filters=within)
+    read = partial(pq.read_table, path, columns=["items"], filesystem=plan.out.fs, filters=bundles_of(part))
     rows = retried(read, plan.out.fs)
     flat = rows["items"].combine_chunks().flatten()
     items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import ray
 import ray.exceptions
 from pyarrow import fs as pafs
@@ -57,7 +58,8 @@ def run_pass(
     )
     ray.get(tally.keep.remote(out, one.attempts))
     try:
-        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside)
+        limit = {"filter": ds.field("bundle_id") < plan.bundle_end} if plan.cut else {}
+        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside, **limit)
         rows = rows.repartition(target_num_rows_per_block=per_block)
         rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, archive_root(config.input))
         rows = encoded(rows, config, pools, tasks, tally=tally)
