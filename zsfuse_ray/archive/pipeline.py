@@ -93,7 +93,7 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     keys = {kind_of(key): key for key in wanted}
     given, specs = config, {kind_of(key): one.spec for key, one in wanted.items()}
     config = with_normalise(config, specs, own_columns(folder.listing))
-    grows = folder.changes.grows(config.prune)
+    grows = folder.changes.increments(config.prune)
     identities = {kind: identity(spec) for kind, spec in specs.items()}
     increments = folder.increments + grows
     digest = score_digest(config, identities, increments)

@@ -3,17 +3,18 @@
 Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import ray
 import ray.exceptions
 from pyarrow import fs as pafs
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
+from ray.data.expressions import col
 
 from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
@@ -30,6 +31,14 @@ MAX_BUNDLES_PER_BLOCK = 32
 BLOCKS_WANTED = 2000
 
 
+@dataclass(frozen=True)
+class StandIns:
+    """What works in place of decoding and of an encoder actor, for a benchmark of all else in a pass."""
+
+    decode: Callable[..., pa.Table] | None = None
+    encoder: type | None = None
+
+
 def run_pass(
     config: RunConfig,
     out: Output,
@@ -39,6 +48,7 @@ def run_pass(
     pools: list[Pool],
     own_cores: int | None,
     tally: Any,
+    stand_ins: "StandIns | None" = None,
 ) -> None:
     """Encode every bundle of a pass that is not in its checkpoint yet.
 
@@ -58,11 +68,14 @@ def run_pass(
     )
     ray.get(tally.keep.remote(out, one.attempts))
     try:
-        limit = {"filter": ds.field("bundle_id") < plan.bundle_end} if plan.cut else {}
-        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside, **limit)
+        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside)
+        if plan.cut:
+            rows = rows.filter(expr=col("bundle_id") < plan.bundle_end)
         rows = rows.repartition(target_num_rows_per_block=per_block)
-        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, archive_root(config.input))
-        rows = encoded(rows, config, pools, tasks, tally=tally)
+        usual = stand_ins or StandIns()
+        root = archive_root(config.input)
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, root, usual.decode)
+        rows = encoded(rows, config, pools, tasks, tally=tally, encoder=usual.encoder)
         rows.write_parquet(one.path, filesystem=inside, partition_cols=["part"])
         ray.get(tally.settle.remote())
     finally:
@@ -76,10 +89,11 @@ def decoded(
     own_cores: int | None,
     tally: Any,
     root: str | None = None,
+    decode: Callable[..., pa.Table] | None = None,
 ) -> ray.data.Dataset:
     """BUNDLE rows → DECODED, one task per core. root: as in `decode_bundles`."""
     return rows.map_batches(
-        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally, root=root),
+        partial(decode or _decode_and_watch, how=how, item_s=item_s, tally=tally, root=root),
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -95,12 +109,13 @@ def encoded(
     tasks: Mapping[str, ToEncode],
     keep_audio: bool = False,
     tally: Any = None,
+    encoder: type | None = None,
 ) -> ray.data.Dataset:
     """DECODED rows → `encoded_schema`, through each pool in turn; keep_audio: keep it for a later stage."""
     options = (config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
         rows = rows.map_batches(
-            _Encoder,
+            encoder or _Encoder,
             fn_constructor_kwargs={
                 "models": {key: tasks[key] for key in pool.models},
                 "every": tuple(tasks),

@@ -11,7 +11,7 @@ from zsfuse_ray.config.options import CHECKED, Numbers, Words, option
 from zsfuse_ray.errors import InputError, nearest
 
 # All measurements, in the order in which they run.
-PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory")
+PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory", "plan", "scale")
 ON_CLIPS = ("search", "naive")
 USUAL = PARTS[:4]
 
@@ -50,8 +50,19 @@ class BenchmarkConfig(EncoderOptions):
     label_segments: Numbers = option(
         (200_000,), "numbers of segments of the random archives for label", "measurements"
     )
+    plan_recordings: Numbers = option((1_000_000,), "numbers of random recordings for plan", "measurements")
+    scale_gpus: Numbers = option((1, 2, 4, 8, 16), "numbers of logical GPUs for scale", "measurements")
+    scale_item_s: Annotated[float, Field(gt=0)] = option(
+        0.5,
+        "seconds that the stand-ins of scale sleep for an item of 5 minutes (0.5: a GPU that encodes 600 "
+        "times real time)",
+        "measurements",
+    )
     scratch: str = option(
-        "", "folder for the temporary tables of label; by default the system's", "output", "FOLDER"
+        "",
+        "folder for the temporary tables of label, plan and scale; by default the system's",
+        "output",
+        "FOLDER",
     )
     templates: Annotated[int, Field(ge=2, le=17)] = option(
         16, "number of prompt templates that search, naive and memory choose from", "measurements"
