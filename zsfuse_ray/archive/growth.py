@@ -99,7 +99,7 @@ def extend_plan(
     for start in range(0, max(len(wanted), 1), RECORDINGS_AT_ONCE):
         some = wanted[start : start + RECORDINGS_AT_ONCE]
         rows = numbered(before, _with_columns_of(before, listing.take(pa.array(some))))
-        headers = probe_all(rows.select(["recording_id", "uri"]))
+        headers = probe_all(rows.select(["recording_id", "uri"]), config.allow_hosts)
         check_root(config.input, headers)
         reasons = set(headers["reason"].to_pylist())
         if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import is_sidecar, iter_files
 from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
+from zsfuse_ray.audio.redirects import allow_only
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import check_scheme, is_allowed
 
@@ -39,12 +40,14 @@ def list_archive(archive: str, allow_hosts: Sequence[str] = ()) -> pa.Table:
     available; a manifest's row by URI, slice and id, and its version by its other columns. InputError if
     nothing is found, or nothing that could be audio, or a manifest names an address that is not allowed.
     """
+    allow_only(())  # the archive's own address is the user's
     if archive == "demo":
         table, _ = listed({"uri": uri} for uri in demo_uris())
     elif is_manifest(archive) and not os.path.isdir(archive):
         table = read_manifest(archive)
         if allow_hosts:
             _check_hosts(table, archive, allow_hosts)
+            allow_only(allow_hosts)
         for place, field in enumerate(table.schema):
             if pa.types.is_null(field.type):  # empty so far; later rows may have values
                 table = table.set_column(place, field.name, table[field.name].cast(pa.string()))

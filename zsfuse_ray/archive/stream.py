@@ -3,7 +3,7 @@
 Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.stages.attempts import counted
 from zsfuse_ray.audio.outages import archive_root
+from zsfuse_ray.audio.redirects import allow_only
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig
@@ -74,7 +75,8 @@ def run_pass(
         rows = rows.repartition(target_num_rows_per_block=per_block)
         usual = stand_ins or StandIns()
         root = archive_root(config.input)
-        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, root, usual.decode)
+        decode = partial(usual.decode or _decode_and_watch, allow_hosts=config.allow_hosts)
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, root, decode)
         rows = encoded(rows, config, pools, tasks, tally=tally, encoder=usual.encoder)
         rows.write_parquet(one.path, filesystem=inside, partition_cols=["part"])
         ray.get(tally.settle.remote())
@@ -149,9 +151,15 @@ class _Encoder:
 
 
 def _decode_and_watch(
-    batch: pa.Table, how: Segmentation, item_s: float, tally: Any, root: str | None
+    batch: pa.Table,
+    how: Segmentation,
+    item_s: float,
+    tally: Any,
+    root: str | None,
+    allow_hosts: Sequence[str] = (),
 ) -> pa.Table:
     """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
+    allow_only(allow_hosts)
     from zsfuse_ray.archive.stages.decode import decode_bundles  # lazy: imports torch, as _Encoder does
 
     return decode_bundles(batch, how, item_s, counted(tally), root)

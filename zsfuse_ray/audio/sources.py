@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 import aiohttp
 
 from zsfuse_ray.audio.demo import demo_wav, is_demo
+from zsfuse_ray.audio.redirects import RedirectError, trace_configs
 from zsfuse_ray.errors import disk_problem, redact
 from zsfuse_ray.stores import audio_filesystem, local_path
 
@@ -45,7 +46,7 @@ class AudioError(Exception):
 class SourceError(AudioError):
     """A recording that cannot be fetched.
 
-    The reason is not_found, denied, unreachable, timeout or too_large.
+    The reason is not_found, denied, not_allowed, unreachable, timeout or too_large.
     """
 
 
@@ -165,7 +166,9 @@ class _RemoteFile(_Wrapped):
         is_http = self._uri.startswith(("http://", "https://"))
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=15, sock_read=60)
         # a redirection may lead to a signed address
-        client = {"timeout": timeout, "requote_redirect_url": False}
+        client: dict[str, Any] = {"timeout": timeout, "requote_redirect_url": False}
+        if traces := trace_configs():
+            client["trace_configs"] = traces
         options = {"client_kwargs": client} if is_http else {}
         fs, path = audio_filesystem(self._uri, **options)
         return fs.open(path, "rb", block_size=block)
@@ -240,6 +243,8 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError, bool]:
         status = getattr(root, "status", None) or getattr(response, "status_code", None)
     name = type(root).__name__
     detail = redact(str(root), uri)
+    if isinstance(root, RedirectError):
+        return SourceError("not_allowed", f"{uri} {detail}"), False
     if status in (401, 403) or isinstance(root, PermissionError) or name in _DENIED:
         if uri.startswith(("http://", "https://")):
             why = "its signature may have expired, or it may need a login"

@@ -1,7 +1,7 @@
 """Throughput of a pass over many GPUs, with stand-ins that sleep as long as a GPU would compute.
 
 The GPUs are logical, so this measures what Ray, the checkpoint and the files of encoded/ cost for an item,
-and how many items a second one driver hands out; not a network, as no audio is moved. Each number of GPUs runs in
+and how many items a second one driver hands out; not a network, as no audio is moved. Each number runs in
 a process with its own Ray (``python -m zsfuse_ray.benchmark.scale``).
 """
 
