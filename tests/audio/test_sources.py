@@ -2,6 +2,7 @@ import errno
 import http.server
 import io
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -258,3 +259,27 @@ def test_an_allowed_host_may_not_redirect_to_others(server: str, target: str, mo
             allow_only(hosts)
             with open_audio(f"{server}/away?{target.format(port=port)}") as file:
                 assert file.read(4) == b"RIFF"
+
+
+def test_a_host_that_refuses_is_waited_for_once_and_not_by_every_row(monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(sources, "RETRY_WAITS_S", (1.0, 2.0))
+    monkeypatch.setattr(sources.time, "sleep", waits.append)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{free.getsockname()[1]}"
+    for n in range(3):
+        with pytest.raises(SourceError) as caught, open_audio(f"{host}/{n}.wav"):
+            pass
+        assert caught.value.reason == "unreachable"
+    assert waits == [1.0, 2.0]
+
+
+def test_errors_of_one_object_do_not_shorten_the_patience_with_others(server: str, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(sources, "RETRY_WAITS_S", (1.0,))
+    monkeypatch.setattr(sources.time, "sleep", waits.append)
+    for _ in range(2):
+        with pytest.raises(SourceError), open_audio(f"{server}/503"):
+            pass
+    assert waits == [1.0, 1.0]

@@ -1,9 +1,10 @@
 """Changes of an archive since it was planned, and the increment of the plan for them."""
 
+import logging
 import math
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -17,10 +18,14 @@ from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
 from zsfuse_ray.archive.probing import check_root, probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE
+from zsfuse_ray.audio.outages import PASSING
 from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
+from zsfuse_ray.stores import in_object_store
+
+log = logging.getLogger(__name__)
 
 RECORDINGS_AT_ONCE = 100_000  # recordings in memory with their headers: those of one increment
 
@@ -30,14 +35,19 @@ class Changes:
     """Differences between a listing and a plan.
 
     new, changed: rows of the listing; outdated: planned ids of the changed ones; gone: planned ids that are
-    not listed. again: how many of the changed ones only failed and are to be tried again.
+    not listed. failed: those of the changed ones that only failed and are to be tried again.
     """
 
     new: NDArray[np.int64]
     changed: NDArray[np.int64]
     outdated: NDArray[np.int64]
     gone: NDArray[np.int64]
-    again: int = 0
+    failed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def again(self) -> int:
+        """Number of recordings that only failed."""
+        return len(self.failed)
 
     def grows(self, prune: bool) -> bool:
         """Whether the plan needs a new increment."""
@@ -80,7 +90,7 @@ def compare(plan: Plan | None, listing: pa.Table, again: Sequence[int] = ()) -> 
     gone = np.setdiff1d(ids, ids[place[planned_already]]) if len(known) else empty
     outdated = ids[place[differs]] if len(known) else empty
     return Changes(
-        np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone, int(failed.sum())
+        np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone, np.flatnonzero(failed)
     )
 
 
@@ -90,12 +100,12 @@ def extend_plan(
     """Probe new and changed recordings, cut them into items and write them; returns the whole plan.
 
     Each RECORDINGS_AT_ONCE are an increment, so that memory is bounded, and a killed command has lost only
-    the headers of its last increment. InputError if a new archive contains no audio.
+    the headers of its last increment. What is tried again and fails again is left as it is. InputError if a
+    new archive contains no audio.
     """
     before = plan or Plan(out, uuid.uuid4().hex, plan_identity(config), _own_types(listing), ())
     wanted = np.sort(np.concatenate([changes.new, changes.changed]))
     gone = changes.gone if config.prune else changes.gone[:0]
-    dropped = np.sort(np.concatenate([changes.outdated, gone]))
     for start in range(0, max(len(wanted), 1), RECORDINGS_AT_ONCE):
         some = wanted[start : start + RECORDINGS_AT_ONCE]
         rows = numbered(before, _with_columns_of(before, listing.take(pa.array(some))))
@@ -104,8 +114,19 @@ def extend_plan(
         reasons = set(headers["reason"].to_pylist())
         if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:
             raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
-        before = add_increment(before, with_headers(rows, headers), config.item_s, dropped)
-        dropped = dropped[:0]
+        fails = np.isin(some, changes.failed) & np.isin(headers["reason"].to_pylist(), PASSING)
+        if fails.any():
+            some, rows, headers = (
+                some[~fails],
+                rows.filter(pa.array(~fails)),
+                headers.filter(pa.array(~fails)),
+            )
+            rows = numbered(before, rows.drop_columns(["recording_id"]))
+            if not len(some) + len(gone):
+                continue
+        dropped = np.concatenate([changes.outdated[np.isin(changes.changed, some)], gone])
+        gone = gone[:0]
+        before = add_increment(before, with_headers(rows, headers), config.item_s, np.sort(dropped))
     return before
 
 
@@ -132,6 +153,11 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
     # tasks fetch recordings by the addresses in these tables, which are the only place for their secrets
     is_secret = any(redact_uri(uri) != uri for uri in rows["uri"].to_pylist())
     if is_secret:
+        if in_object_store(out.uri):
+            log.warning(
+                f"warning: {out.uri}/plan holds passwords or signatures of the archive's addresses, which "
+                "fetching needs; let nobody else read it"
+            )
         out.keep_private("plan")  # before they are written
     if not plan.increments:  # claim the folder before writing tables, so that a killed command can resume
         _write_plan(plan, ())

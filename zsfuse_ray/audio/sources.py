@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import stat
 import tempfile
 import time
@@ -26,6 +27,9 @@ SLOWEST_COPY, SLOWEST_AFTER_S = 4096, 60.0
 
 _DENIED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 _NETWORK = {"aiohttp", "aiobotocore", "botocore", "fsspec", "httpcore", "httpx", "httpx2", "huggingface_hub"}
+
+AWAY_S = 30.0
+_AWAY: dict[str, float] = {}  # when a host or bucket could last not be connected to
 
 T = TypeVar("T")
 
@@ -214,10 +218,13 @@ def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
 
 
 def _retried(call: Callable[[], T], uri: str) -> T:
-    started = time.monotonic()
-    for wait in (*RETRY_WAITS_S, None):
+    started, host = time.monotonic(), "/".join(uri.split("/")[:3])
+    is_away = started - _AWAY.get(host, -AWAY_S) < AWAY_S  # an earlier row has waited for it
+    for wait in (None,) if is_away else (*RETRY_WAITS_S, None):
         try:
-            return call()
+            result = call()
+            _AWAY.pop(host, None)
+            return result
         except AudioError:
             raise
         except Exception as error:
@@ -225,9 +232,18 @@ def _retried(call: Callable[[], T], uri: str) -> T:
                 raise
             failure, passing = _explain(error, uri)
             if wait is None or not passing or time.monotonic() - started > RETRY_WITHIN_S:
+                if passing and _is_unconnected(error):
+                    _AWAY[host] = time.monotonic()
                 raise failure from None  # the cause's text may hold a signed URL
         time.sleep(wait)
     raise AssertionError("unreachable: the last round returns or raises")
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    """Whether there was no connection to a host at all."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError | socket.gaierror)
 
 
 def _explain(error: Exception, uri: str) -> tuple[SourceError, bool]:
