@@ -8,8 +8,9 @@ import pytest
 from tests.archive.encoded_folders import BOTH, Small
 from tests.archive.labelled_parts import label_all, tables, task_of
 from zsfuse_ray.archive.layout import plan_file
-from zsfuse_ray.archive.limit import about_limit, as_far, first_hours, limit_of
+from zsfuse_ray.archive.limit import about_limit, as_far, bundle_files, first_hours, limit_of
 from zsfuse_ray.archive.parts import planned_items
+from zsfuse_ray.archive.passes import Computed, Pass
 from zsfuse_ray.archive.whole import planned_bundles
 from zsfuse_ray.runs.folder import Output
 
@@ -75,3 +76,13 @@ def test_only_a_finished_run_has_a_limit() -> None:
     assert limit_of(run | {"status": "started"}) is None
     assert limit_of(None) is None
     assert limit_of({"status": "complete", "config": {}}) is None
+
+
+def test_a_pass_over_a_cut_plan_reads_its_bundles_only(small: Small) -> None:
+    one = Pass("000", (0,), {"alm": Computed((1,))})
+    assert bundle_files(small.plan, one) == [plan_file(0, "bundles")]
+    (name,) = bundle_files(first_hours(small.plan, sum(bundle_hours(small)[:2])), one)
+    rows, whole = (small.out.read_table(file).to_pylist() for file in (name, plan_file(0, "bundles")))
+    assert rows == whole[:2]
+    small.out.delete(one.limited)
+    assert not small.out.exists(name)

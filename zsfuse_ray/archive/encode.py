@@ -100,7 +100,7 @@ def _encode(
         done, tries = settle(plan, one, own_ray), tries + 1
     if not set(one.increments) & set(plan.cut):
         encoded = encoded.with_pass(replace(one, complete=True))
-    for name in (one.checkpoint, one.attempts):
+    for name in (one.checkpoint, one.attempts, one.limited):
         plan.out.delete(name)
     sums = tally.sums(counts)
     return encoded, Spent(

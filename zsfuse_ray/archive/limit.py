@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pyarrow.dataset as ds
+
 from zsfuse_ray.archive.layout import plan_file
-from zsfuse_ray.archive.passes import Encoded
-from zsfuse_ray.archive.plan import Increment, Plan
+from zsfuse_ray.archive.passes import Encoded, Pass
+from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan
 
 OPTION = "limit_hours"
 CLOSE_H = 1e-9  # rounding of sums of hours
@@ -56,6 +58,21 @@ def _shortened(one: Increment, seconds: float, bundles: int, items: int, recordi
     return replace(
         one, hours=seconds / 3600, bundles=bundles, items=items, recordings=recordings, parts=parts
     )
+
+
+def bundle_files(plan: Plan, one: Pass) -> list[str]:
+    """Names of the tables with a pass's bundles; of a cut increment that is a copy of its first rows.
+
+    Ray Data's checkpoint is known to be exact only for tables that are read as they are.
+    """
+    files = plan.files("bundles", [n for n in one.increments if n not in plan.cut])
+    for number in sorted(set(one.increments) & set(plan.cut)):
+        if plan.increments[number].bundles:
+            table = plan.out.dataset(plan_file(number, "bundles"))
+            first = table.to_table(filter=ds.field("bundle_id") < plan.bundle_end)
+            files.append(f"{one.limited}/{number:03}.parquet")
+            plan.out.write_table(files[-1], first, row_group_size=ROW_GROUP)
+    return files
 
 
 def as_far(encoded: Encoded, plan: Plan) -> Encoded:

@@ -14,8 +14,8 @@ import ray.exceptions
 from pyarrow import fs as pafs
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
-from ray.data.expressions import col
 
+from zsfuse_ray.archive.limit import bundle_files
 from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.stages.attempts import counted
@@ -69,9 +69,7 @@ def run_pass(
     )
     ray.get(tally.keep.remote(out, one.attempts))
     try:
-        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside)
-        if plan.cut:
-            rows = rows.filter(expr=col("bundle_id") < plan.bundle_end)
+        rows = ray.data.read_parquet(bundle_files(plan, one), filesystem=inside)
         rows = rows.repartition(target_num_rows_per_block=per_block)
         usual = stand_ins or StandIns()
         root = archive_root(config.input)
