@@ -306,8 +306,7 @@ def benchmark(argv: list[str]) -> int:
     shows how time and memory grow), search (zsfuse tune: every subset of 16 templates, 101 weights, a and b
     of 1 to 4), naive (the same search one configuration at a time, extrapolated), memory (peak memory of a
     search over 100,000 segments), plan (rate and memory of planning a million recordings, of which only the
-    listing exists), scale (a pass over 1 to 16 logical GPUs with stand-ins that sleep as long as a GPU
-    computes). Prints a table; writes benchmark.json and benchmark.md.
+    listing exists). Prints a table; writes benchmark.json and benchmark.md.
 
     It always starts a local Ray and ignores RAY_ADDRESS. On a machine that is busy with other work, use the
     ratios, not the seconds.

@@ -3,8 +3,7 @@
 Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,14 +31,6 @@ MAX_BUNDLES_PER_BLOCK = 32
 BLOCKS_WANTED = 2000
 
 
-@dataclass(frozen=True)
-class StandIns:
-    """What works in place of decoding and of an encoder actor, for a benchmark of all else in a pass."""
-
-    decode: Callable[..., pa.Table] | None = None
-    encoder: type | None = None
-
-
 def run_pass(
     config: RunConfig,
     out: Output,
@@ -49,7 +40,6 @@ def run_pass(
     pools: list[Pool],
     own_cores: int | None,
     tally: Any,
-    stand_ins: "StandIns | None" = None,
 ) -> None:
     """Encode every bundle of a pass that is not in its checkpoint yet.
 
@@ -71,11 +61,10 @@ def run_pass(
     try:
         rows = ray.data.read_parquet(bundle_files(plan, one), filesystem=inside)
         rows = rows.repartition(target_num_rows_per_block=per_block)
-        usual = stand_ins or StandIns()
         root = archive_root(config.input)
-        decode = partial(usual.decode or _decode_and_watch, allow_hosts=config.allow_hosts)
-        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, root, decode)
-        rows = encoded(rows, config, pools, tasks, tally=tally, encoder=usual.encoder)
+        hosts = config.allow_hosts
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, root, hosts)
+        rows = encoded(rows, config, pools, tasks, tally=tally)
         rows.write_parquet(one.path, filesystem=inside, partition_cols=["part"])
         ray.get(tally.settle.remote())
     finally:
@@ -89,11 +78,11 @@ def decoded(
     own_cores: int | None,
     tally: Any,
     root: str | None = None,
-    decode: Callable[..., pa.Table] | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> ray.data.Dataset:
-    """BUNDLE rows → DECODED, one task per core. root: as in `decode_bundles`."""
+    """BUNDLE rows → DECODED, one task per core. root, allow_hosts: as in `decode_bundles` and `probe_all`."""
     return rows.map_batches(
-        partial(decode or _decode_and_watch, how=how, item_s=item_s, tally=tally, root=root),
+        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally, root=root, allow_hosts=allow_hosts),
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -109,13 +98,12 @@ def encoded(
     tasks: Mapping[str, ToEncode],
     keep_audio: bool = False,
     tally: Any = None,
-    encoder: type | None = None,
 ) -> ray.data.Dataset:
     """DECODED rows → `encoded_schema`, through each pool in turn; keep_audio: keep it for a later stage."""
     options = (config.long, config.crop, config.batch_s, config.precision)
     for pool in pools:
         rows = rows.map_batches(
-            encoder or _Encoder,
+            _Encoder,
             fn_constructor_kwargs={
                 "models": {key: tasks[key] for key in pool.models},
                 "every": tuple(tasks),

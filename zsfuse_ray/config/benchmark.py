@@ -11,7 +11,7 @@ from zsfuse_ray.config.options import CHECKED, Numbers, Words, option
 from zsfuse_ray.errors import InputError, nearest
 
 # All measurements, in the order in which they run.
-PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory", "plan", "scale")
+PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory", "plan")
 ON_CLIPS = ("search", "naive")
 USUAL = PARTS[:4]
 
@@ -51,16 +51,9 @@ class BenchmarkConfig(EncoderOptions):
         (200_000,), "numbers of segments of the random archives for label", "measurements"
     )
     plan_recordings: Numbers = option((1_000_000,), "numbers of random recordings for plan", "measurements")
-    scale_gpus: Numbers = option((1, 2, 4, 8, 16), "numbers of logical GPUs for scale", "measurements")
-    scale_item_s: Annotated[float, Field(gt=0)] = option(
-        0.5,
-        "seconds that the stand-ins of scale sleep for an item of 5 minutes (0.5: a GPU that encodes 600 "
-        "times real time)",
-        "measurements",
-    )
     scratch: str = option(
         "",
-        "folder for the temporary tables of label, plan and scale; by default the system's",
+        "folder for the temporary tables of label and plan; by default the system's",
         "output",
         "FOLDER",
     )
