@@ -18,7 +18,7 @@ from zsfuse_ray.corpora.folder import open_folder
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.checkpoints.store import mirrored
 from zsfuse_ray.runs.folder import Output
-from zsfuse_ray.stores import check_scheme
+from zsfuse_ray.stores import audio_filesystem, check_scheme
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,16 @@ def test_tables_and_checkpoints_in_google_cloud_storage(bucket: str, tmp_path: P
     assert open_folder(f"{bucket}/out/corpus").rows("metadata.csv") == [{"file": "a.wav", "emotion": "sad"}]
     with pytest.raises(InputError, match="there is no bucket nobucket"):
         Output.open("gs://nobucket/out")
+
+
+def test_credentials_set_after_a_first_try_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook: s3fs itself keeps those of its first use in a process."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    without, _ = audio_filesystem("s3://bucket/a.wav")
+    assert audio_filesystem("s3://bucket/b.wav")[0] is without
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with_them, _ = audio_filesystem("s3://bucket/a.wav")
+    assert with_them is not without
+    assert audio_filesystem("s3://bucket/a.wav")[0] is with_them

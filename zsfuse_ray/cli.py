@@ -20,7 +20,7 @@ from zsfuse_ray.config.label import LabelConfig
 from zsfuse_ray.config.options import Config
 from zsfuse_ray.config.report import ReportConfig
 from zsfuse_ray.config.reproduce import ReproduceConfig
-from zsfuse_ray.config.score import PlanConfig, ScoreConfig
+from zsfuse_ray.config.score import PlanConfig, RunConfig, ScoreConfig
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.config.tune import TuneConfig
 from zsfuse_ray.errors import InputError, nearest
@@ -118,6 +118,8 @@ def score(argv: list[str]) -> int:
         print(listed(MODELS))
         return 0
     config, preset = parse(ScoreConfig, argv, score)
+    if config.dry_run:
+        return _print_preview(config)
     from zsfuse_ray.archive.console import print_result
 
     if config.embeddings is None:
@@ -162,6 +164,8 @@ def embed(argv: list[str]) -> int:
     Run again after an interruption, it resumes; after a finished run, it does nothing.
     """
     config, preset = parse(EmbedConfig, argv, embed)
+    if config.dry_run:
+        return _print_preview(config)
     from zsfuse_ray.archive.console import print_result
     from zsfuse_ray.archive.pipeline import embed as encode
 
@@ -357,7 +361,8 @@ def benchmark(argv: list[str]) -> int:
     score end to end, as a process), label (labels from encoded/, one core; --label-segments 1000000,20000000
     shows how time and memory grow), search (zsfuse tune: every subset of 16 templates, 101 weights, a and b
     of 1 to 4), naive (the same search one configuration at a time, extrapolated), memory (peak memory of a
-    search over 100,000 segments). Prints a table; writes benchmark.json and benchmark.md.
+    search over 100,000 segments), plan (rate and memory of planning a million recordings, of which only the
+    listing exists). Prints a table; writes benchmark.json and benchmark.md.
 
     It always starts a local Ray and ignores RAY_ADDRESS. On a machine that is busy with other work, use the
     ratios, not the seconds.
@@ -378,6 +383,13 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 def parse(kind: type[Config], argv: list[str], verb: Callable[..., int]) -> tuple[Config, str]:
     """The configuration of a verb's command line, and the name of its preset."""
     return options.parse(kind, argv, inspect.getdoc(verb) or "", f"zsfuse {verb.__name__}")
+
+
+def _print_preview(config: RunConfig) -> int:
+    from zsfuse_ray.archive.preview import preview
+
+    print(preview(config))
+    return 0
 
 
 def _help() -> str:

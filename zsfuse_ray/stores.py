@@ -4,9 +4,9 @@ import os
 import re
 import string
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -120,8 +120,9 @@ def audio_filesystem(uri: str, **options: Any) -> tuple[Any, str]:
     if not mark or scheme == "file":
         return fsspec.filesystem("file"), local_path(uri)
     if scheme == "s3":
-        fs = fsspec.filesystem("s3", **get_filesystem_class("s3")._get_kwargs_from_urls(uri))
-        return fs, name.rstrip("/")
+        of_uri = get_filesystem_class("s3")._get_kwargs_from_urls(uri)
+        settings = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "FSSPEC_"))}
+        return _s3(os.getpid(), *map(_pairs, (settings, of_uri))), name.rstrip("/")
     if scheme in ("http", "https"):
         return fsspec.filesystem(scheme, encoded=True, **options), web_address(uri)
     fs = fsspec.filesystem(scheme, **options)
@@ -169,6 +170,16 @@ class _ArrowStore(ArrowFSWrapper):
                 kind = "file" if is_file else "directory"
                 found[info.path] = {"name": info.path, "size": info.size, "type": kind, "mtime": info.mtime}
         return found if kwargs.get("detail") else list(found)
+
+
+def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(values.items()))
+
+
+@lru_cache(maxsize=8)
+def _s3(process: int, settings: tuple[tuple[str, str], ...], options: tuple[tuple[str, Any], ...]) -> Any:
+    """s3fs for these settings of the environment; its own cache keeps those of its first use."""
+    return fsspec.filesystem("s3", skip_instance_cache=True, **dict(options))
 
 
 @cache

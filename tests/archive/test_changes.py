@@ -22,7 +22,7 @@ def listing_of(archive: dict[int, int]) -> pa.Table:
     return pa.table(columns | {KEY: pa.array(keys, pa.int64()), VERSION: pa.array(versions, pa.int64())})
 
 
-def no_files(uris: pa.Table) -> pa.Table:
+def no_files(uris: pa.Table, *others) -> pa.Table:
     rows = [{"recording_id": n, "duration_s": 3.0, "exact": True} for n in uris["recording_id"].to_pylist()]
     return pa.Table.from_pylist(rows, schema=probing.PROBED)
 

@@ -172,3 +172,19 @@ def test_untrained_models_cause_a_warning(caplog) -> None:
     figures = console.print_models(ScoreConfig(input="demo", output="out"), "mini")
     assert figures is not None
     assert caplog.messages[-1].startswith("preset mini: models that come with the package. UA on ")
+
+
+def test_numbers_and_their_nouns_agree() -> None:
+    assert [console.plural(n, "recording") for n in (0, 1, 2, 1234)] == [
+        "0 recordings", "1 recording", "2 recordings", "1,234 recordings",
+    ]  # fmt: skip
+    assert console.plural(2, "batch", "batches") == "2 batches"
+    counts = {"rejects": {}, "audio_notes": {"the stronger channel was used": 1}}
+    assert console.reject_lines(counts) == ["note: 1 recording: the stronger channel was used"]
+
+
+def test_halved_batches_are_reported_with_the_way_out() -> None:
+    assert console.memory_lines({"time": {"gpu_batches_halved": 0}}) == []
+    (line,) = console.memory_lines({"time": {"gpu_batches_halved": 1}})
+    assert line.startswith("1 batch did not fit")
+    assert "--batch-s" in line

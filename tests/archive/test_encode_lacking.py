@@ -11,6 +11,7 @@ import pytest
 from tests.archive.encoded_folders import MODELS, REPEATS, Small, embedding_of, every_segment, write_pass
 from zsfuse_ray.archive import encode as module
 from zsfuse_ray.archive.encode import Spent, encode_lacking
+from zsfuse_ray.archive.limit import first_hours
 from zsfuse_ray.archive.passes import Computed, Encoded, Pass, ToEncode, add_pass, drop_passes, read_passes
 from zsfuse_ray.archive.table import read_table
 from zsfuse_ray.config.score import ScoreConfig
@@ -40,7 +41,8 @@ def runs(small: Small, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.setattr(module.cluster, "worker_nodes", lambda: 1)
     monkeypatch.setattr(module.ray, "cluster_resources", dict)
     monkeypatch.setattr(module.tally, "start_tally", lambda: None)
-    monkeypatch.setattr(module.tally, "sums", lambda tally: {"audio_s": 60.0, "planned_s": 60.0})
+    sums = {"audio_s": 60.0, "planned_s": 60.0, module.tally.HALVED: 3}
+    monkeypatch.setattr(module.tally, "sums", lambda tally: sums)
     return found
 
 
@@ -59,7 +61,7 @@ def check_values(small: Small, repeats: tuple[int, ...], key: str = "alm") -> No
 def test_only_missing_models_and_repeats_are_encoded(small: Small, runs: list[Run]) -> None:
     encoded, spent = encode(small, None, alm=ToEncode(ALM, (1,)), specialist=ToEncode(SPECIALIST))
     assert [run[1] for run in runs] == [{"alm": ToEncode(ALM, (1,)), "specialist": ToEncode(SPECIALIST)}]
-    assert (spent.audio_s, spent.devices, spent.device) == (60.0, 2, "cpu")
+    assert (spent.audio_s, spent.devices, spent.device, spent.halved) == (60.0, 2, "cpu", 3)
     encoded, spent = encode(small, encoded, alm=ToEncode(ALM, (1,)))
     assert (len(runs), spent) == (1, Spent())
     before = {path: small.out.fs.open_input_file(path).read() for path in small.out.parquet_files("encoded")}
@@ -107,3 +109,22 @@ def test_an_unreadable_archive_leaves_a_record(small: Small, runs: list[Run]) ->
     found = read_passes(small.out)
     assert found is not None
     assert list(found.models) == ["alm"]
+
+
+def test_a_limited_pass_is_complete_only_for_the_limit(small: Small, runs: list[Run]) -> None:
+    plan = first_hours(small.plan, 0.001)
+    assert plan.total("bundles") < small.plan.total("bundles")
+    limited, wanted = replace(small, plan=plan), ToEncode(ALM, (1, 2))
+    encoded, _ = encode(limited, None, alm=wanted)
+    recorded = read_passes(small.out)
+    assert recorded is not None
+    assert [one.complete for one in encoded.passes] == [True]
+    assert [one.complete for one in recorded.passes] == [False]
+    encode(limited, recorded, alm=wanted)
+    assert len(runs) == 1  # all of its bundles are there
+    encoded, _ = encode(small, recorded, alm=wanted)
+    recorded = read_passes(small.out)
+    assert recorded is not None
+    assert recorded.passes == encoded.passes
+    assert [one.complete for one in encoded.passes] == [True]
+    check_values(small, (1, 2))

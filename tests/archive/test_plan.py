@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.archive.growing_archives import config, content, grow, rows_of, write_wav
-from zsfuse_ray.archive import bundles
+from zsfuse_ray.archive import bundles, growth
 from zsfuse_ray.archive.layout import PASSES, PLAN, clear, plan_file
 from zsfuse_ray.archive.parts import planned_recordings
 from zsfuse_ray.archive.plan import open_plan, read_plan
@@ -187,6 +187,7 @@ def test_killed_planning_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(Output, "write_table", counted(Output.write_table))
+        patch.setattr(Output, "write_tables", counted(Output.write_tables))
         patch.setattr(Output, "write_json", counted(Output.write_json))
         with pytest.raises(KeyboardInterrupt):
             grow(config(archive, folder))
@@ -269,3 +270,39 @@ def test_a_run_whose_plan_was_lost_starts_over_with_overwrite(archive: Path, fol
         grow(config(archive, folder))
     clear(out)
     assert not list(folder.iterdir())
+
+
+def test_many_recordings_are_planned_in_increments(tmp_path: Path, monkeypatch) -> None:
+    """A killed plan keeps the increments that it has written, and the next command adds the others."""
+    for n in range(7):
+        write_wav(tmp_path / "in" / f"{n}.wav", 25.0)
+    usual, _ = grow(config(tmp_path / "in", tmp_path / "usual"))
+    monkeypatch.setattr(growth, "RECORDINGS_AT_ONCE", 3)
+    whole, changes = grow(config(tmp_path / "in", tmp_path / "whole"))
+    assert [one.recordings for one in whole.increments] == [3, 3, 1]
+    assert changes.increments(False) == 3
+    names = ("recording_id", "uri", "probe_duration_s")
+    found = [[row[name] for name in names] for row in rows_of(whole, "recordings")]
+    assert found == [[row[name] for name in names] for row in rows_of(usual, "recordings")]
+    items = [[item for row in rows_of(plan, "bundles") for item in row["items"]] for plan in (usual, whole)]
+    assert items[0] == items[1]
+
+    real, calls = growth.add_increment, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(growth, "add_increment", killed)
+    with pytest.raises(KeyboardInterrupt):
+        grow(config(tmp_path / "in", tmp_path / "killed"))
+    monkeypatch.setattr(growth, "add_increment", real)
+    resumed, changes = grow(config(tmp_path / "in", tmp_path / "killed"))
+    assert len(changes.new) == 4
+    strip = {"plan_part"}
+    assert [{k: v for k, v in row.items() if k not in strip} for row in rows_of(resumed, "recordings")] == [
+        {k: v for k, v in row.items() if k not in strip} for row in rows_of(whole, "recordings")
+    ]
+    assert rows_of(resumed, "bundles") == rows_of(whole, "bundles")

@@ -5,10 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.archive.growing_archives import config, grow, rows_of
+from zsfuse_ray.archive import growth
 from zsfuse_ray.archive.growth import compare
 from zsfuse_ray.archive.label import recordings_to_try_again
 from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.archive.parts import AGAIN, state_name
+from zsfuse_ray.archive.probing import PROBED
 from zsfuse_ray.archive.summaries import to_try_again
 
 
@@ -46,3 +48,26 @@ def test_only_recordings_that_failed_are_planned_again(archive: Path, folder: Pa
     assert listing["uri"][int(changes.changed[0])].as_py().endswith("b.wav")
     assert (len(changes.changed), changes.again, changes.outdated.tolist()) == (1, 1, [failed])
     assert not compare(plan, listing).grows(False)
+
+
+def test_what_fails_again_adds_nothing_to_the_plan(archive: Path, folder: Path, monkeypatch) -> None:
+    plan, _ = grow(config(archive, folder))
+    listing, rows = list_archive(str(archive)), rows_of(plan, "recordings")
+    failed = [row["recording_id"] for row in rows if row["uri"].endswith(("a.wav", "b.wav"))]
+    real, away = growth.probe_all, {"a.wav", "b.wav"}
+
+    def probe(uris: pa.Table, *others) -> pa.Table:
+        found = real(uris, *others).to_pylist()
+        for uri, row in zip(uris["uri"].to_pylist(), found, strict=True):
+            if Path(uri).name in away:
+                row |= {"reason": "unreachable", "message": "no", "duration_s": None}
+        return pa.Table.from_pylist(found, schema=PROBED)
+
+    monkeypatch.setattr(growth, "probe_all", probe)
+    changes = compare(plan, listing, failed)
+    assert growth.extend_plan(config(archive, folder), plan.out, listing, plan, changes) is plan
+    away.remove("b.wav")
+    more = growth.extend_plan(config(archive, folder), plan.out, listing, plan, changes)
+    assert [one.recordings for one in more.increments] == [4, 1]
+    assert more.dropped.tolist() == [row["recording_id"] for row in rows if row["uri"].endswith("b.wav")]
+    assert [row["recording_id"] for row in rows_of(more, "recordings")] == [0, 1, 2, 3, 4]

@@ -48,7 +48,14 @@ OTHER = {
     },
     **{"output": "other", "overwrite": True, "ray_address": "auto", "pools": "separate", "encoders": (1, 2)},
     **{"gpus_per_encoder": 0.0, "cpus_per_encoder": 2.0, "batch_s": 7.0, "max_reject_rate": 0.5},
-    **{"prune": True, "keep_encoded": False, "dashboard": True, "allow_hosts": ("s3://b",)},
+    **{
+        "prune": True,
+        "keep_encoded": False,
+        "dashboard": True,
+        "allow_hosts": ("s3://b",),
+        "dry_run": True,
+        "limit_hours": 2.0,
+    },
     **{"vad": "none", "min_segment_s": 1.0, "max_segment_s": 8.0, "vad_threshold": 0.25, "long": "crop"},
     **{"crop": "seeded", "precision": "float32", "channels": "split"},
 }
@@ -84,9 +91,18 @@ def test_every_option_of_encoding_changes_the_record_of_encoded(name: str) -> No
     assert encoding_options(changed(name)) != encoding_options(CONFIG)
 
 
+def test_a_limit_changes_the_digest() -> None:
+    assert digest(changed("limit_hours")) != digest()
+    assert embed_digest({"alm": (1,)}, 2.0) not in (
+        embed_digest({"alm": (1,)}),
+        embed_digest({"alm": (1,)}, 3.0),
+    )
+
+
 def test_every_option_determines_tables_or_is_operational() -> None:
     """A new option belongs in one of these groups; models, repeats and inputs are handled separately."""
     others = {"speakers", "alm", "specialist", "head", "audio_repeats", "input", "embeddings", "item_s"}
+    others.add("limit_hours")
     groups = [set(LABELLING), set(ENCODING), set(OPERATIONAL), others]
     names = {field.name for field in dataclasses.fields(ScoreConfig)}
     assert set().union(*groups) == names

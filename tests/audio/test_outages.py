@@ -1,6 +1,7 @@
 """Failures of a recording, and those of the folder or store that holds it."""
 
 import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,3 +151,27 @@ def test_the_root_of_an_archive(archive: Path) -> None:
         "s3://b/in/*.wav": "s3://b/in",
     }
     assert {given: archive_root(given) for given in cases} == cases
+
+
+def test_a_web_host_that_has_answered_before_stops_the_run_when_it_is_away(monkeypatch) -> None:
+    """While one that is new to the archive may never have existed: its rows are rejects."""
+
+    def fail() -> None:
+        raise SourceError("unreachable", "refused")
+
+    monkeypatch.setattr(outages, "PATIENCE_S", (0.0, 0.0))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{server.getsockname()[1]}/a.wav"
+        for is_planned in (True, False):
+            with pytest.raises(SourceError) as caught:
+                unless_outage(fail, uri, None, is_planned)
+            assert isinstance(caught.value, Outage) == is_planned
+            assert "secret" not in str(caught.value)
+        server.listen()
+        with pytest.raises(SourceError) as caught:  # it answers: the fault of one object
+            unless_outage(fail, uri, None, True)
+        assert not isinstance(caught.value, Outage)
+    with pytest.raises(SourceError) as caught:
+        unless_outage(fail, "http://h:99999/a.wav", None, True)
+    assert not isinstance(caught.value, Outage)

@@ -2,6 +2,7 @@ import errno
 import http.server
 import io
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.audio.sounds import chirp, write
 from zsfuse_ray.audio import sources
 from zsfuse_ray.audio.decode import decode
+from zsfuse_ray.audio.redirects import VARIABLE, allow_only
 from zsfuse_ray.audio.sources import SourceError, open_audio
 from zsfuse_ray.stores import web_address
 
@@ -43,6 +45,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if where == "redirect":
             self.send_response(302)
             self.send_header("Location", SIGNED)
+            self.end_headers()
+            return
+        if where == "away":
+            self.send_response(302)
+            self.send_header("Location", self.path.partition("?")[2])
             self.end_headers()
             return
         if where.startswith("signed") and (self.path != SIGNED or self.command == "HEAD"):
@@ -222,3 +229,57 @@ def test_errors_survive_pickling() -> None:
 def test_demo_recordings() -> None:
     with open_audio("demo:1") as file:
         assert file.read(4) == b"RIFF"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+        "http://localhost:{port}/parts",
+        "//127.0.0.2/x",
+    ],
+)
+def test_an_allowed_host_may_not_redirect_to_others(server: str, target: str, monkeypatch) -> None:
+    """Nor may any host, once it is allowed, lead to an address that a manifest may not name."""
+    monkeypatch.setenv(VARIABLE, "")  # and as it was afterwards
+    port = server.rpartition(":")[2]
+    allow_only([server])
+    with (
+        pytest.raises(SourceError, match="not an address of --allow-hosts") as caught,
+        open_audio(f"{server}/away?{target.format(port=port)}"),
+    ):
+        pass
+    assert caught.value.reason == "not_allowed"
+    monkeypatch.setattr(Handler, "failures", 0)
+    with open_audio(f"{server}/away?/parts") as file:  # to the same host
+        assert file.read(4) == b"RIFF"
+    if "localhost" in target:
+        for hosts in ((server, f"localhost:{port}"), ()):
+            allow_only(hosts)
+            with open_audio(f"{server}/away?{target.format(port=port)}") as file:
+                assert file.read(4) == b"RIFF"
+
+
+def test_a_host_that_refuses_is_waited_for_once_and_not_by_every_row(monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(sources, "RETRY_WAITS_S", (1.0, 2.0))
+    monkeypatch.setattr(sources.time, "sleep", waits.append)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{free.getsockname()[1]}"
+    for n in range(3):
+        with pytest.raises(SourceError) as caught, open_audio(f"{host}/{n}.wav"):
+            pass
+        assert caught.value.reason == "unreachable"
+    assert waits == [1.0, 2.0]
+
+
+def test_errors_of_one_object_do_not_shorten_the_patience_with_others(server: str, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(sources, "RETRY_WAITS_S", (1.0,))
+    monkeypatch.setattr(sources.time, "sleep", waits.append)
+    for _ in range(2):
+        with pytest.raises(SourceError), open_audio(f"{server}/503"):
+            pass
+    assert waits == [1.0, 1.0]

@@ -141,8 +141,8 @@ def summary(run: Mapping[str, Any], uri: str) -> str:
 
 def _of_labels(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
-    lines = [hours(counts), *label_lines(counts), *prior_lines(run)]
-    lines += [*reject_lines(counts), *repetition_lines(run), *model_lines(run["models"])]
+    lines = [hours(counts), *limit_lines(run), *label_lines(counts), *prior_lines(run)]
+    lines += [*reject_lines(counts), *memory_lines(run), *repetition_lines(run), *model_lines(run["models"])]
     look = f"import pandas as pd; print(pd.read_parquet('{uri}/segments').iloc[:, :5])"
     lines += [
         f"tables: {uri}/segments  recordings  rejects   run: {uri}/{RUN}",
@@ -153,7 +153,7 @@ def _of_labels(run: Mapping[str, Any], uri: str) -> str:
 
 def _of_embeddings(run: Mapping[str, Any], uri: str) -> str:
     counts = run["counts"]
-    lines = [hours(counts), *reject_lines(counts)]
+    lines = [hours(counts), *limit_lines(run), *reject_lines(counts), *memory_lines(run)]
     alms = {key: facts for key, facts in run["models"].items() if kind_of(key) == "alm"}
     for key, facts in alms.items():
         effects = repetition_of_audio(run["effective_repetition"][key])
@@ -171,12 +171,27 @@ def _of_embeddings(run: Mapping[str, Any], uri: str) -> str:
     return "\n".join(lines)
 
 
+def plural(number: int, one: str, more: str = "") -> str:
+    """A number with its noun: 1 recording, 2 recordings."""
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
 def hours(counts: Mapping[str, Any]) -> str:
     """Hours and numbers of recordings and segments."""
     return (
-        f"{counts['audio_hours']:.2f} h of audio in {counts['recordings']:,} recordings, "
-        f"{counts['speech_hours']:.2f} h of speech in {counts['segments']:,} segments"
+        f"{counts['audio_hours']:.2f} h of audio in {plural(counts['recordings'], 'recording')}, "
+        f"{counts['speech_hours']:.2f} h of speech in {plural(counts['segments'], 'segment')}"
     )
+
+
+def limit_lines(run: Mapping[str, Any]) -> list[str]:
+    """A line on what --limit-hours has left for later."""
+    if not (limit := run.get("limit")):
+        return []
+    return [
+        f"limited to the first {limit['hours']:.2f} of {limit['of_hours']:.2f} h (--limit-hours); the same "
+        "command without it continues"
+    ]
 
 
 def label_lines(counts: Mapping[str, Any]) -> list[str]:
@@ -215,8 +230,19 @@ def model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def reject_lines(counts: Mapping[str, Any]) -> list[str]:
     """Numbers of rejects by reason, the most common first, and of recordings whose audio was altered."""
     reasons = ", ".join(f"{n} {reason}" for reason, n in _largest(counts["rejects"]))
-    notes = [f"note: {n} recordings: {note}" for note, n in _largest(counts.get("audio_notes", {}))]
+    notes = [f"note: {plural(n, 'recording')}: {note}" for note, n in _largest(counts.get("audio_notes", {}))]
     return [f"rejects: {reasons}", *notes] if reasons else notes
+
+
+def memory_lines(run: Mapping[str, Any]) -> list[str]:
+    """A line on batches that did not fit into the memory of a GPU, if there were any."""
+    halved = run.get("time", {}).get("gpu_batches_halved", 0)
+    if not halved:
+        return []
+    return [
+        f"{plural(halved, 'batch', 'batches')} did not fit into the memory of the GPU and ran in halves; "
+        "a lower --batch-s avoids that"
+    ]
 
 
 def repetition_lines(run: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,8 @@ def label_table(config: ScoreConfig, preset: str) -> RunResult:
     trained = trained_fusion(config, models)
     transcripts = find_transcripts(config.transcripts)
     source = f"{table.uri} {table.plan.id}"
+    if table.limit_hours is not None:
+        source += f" first {table.limit_hours} h"
     identities = with_fusion(models, trained)
     digest = score_digest(config, identities, len(table.plan.increments), source, transcripts)
     of_table = {"embeddings": table.uri}

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from zsfuse_ray.archive.limit import as_far
 from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode, add_pass, begun_passes, lacking
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.settle import settle
@@ -21,12 +22,16 @@ MOST_TRIES = 3  # passes until every bundle is in a whole file
 
 @dataclass(frozen=True)
 class Spent:
-    """Cost of encoding: seconds of audio, wall-clock seconds, number of devices and kind ("gpu" or "cpu")."""
+    """Cost of encoding: seconds of audio, wall-clock seconds, number of devices and kind ("gpu" or "cpu").
+
+    halved: batches that did not fit into the memory of a GPU.
+    """
 
     audio_s: float = 0.0
     wall_s: float = 0.0
     devices: float = 1.0
     device: str = "cpu"
+    halved: int = 0
 
 
 def encode_lacking(
@@ -39,6 +44,8 @@ def encode_lacking(
     own_ray: bool,
 ) -> tuple[Encoded, Spent]:
     """Encode what is wanted and missing for these increments; first resume passes of earlier commands.
+
+    Where the plan is cut, the passes stay incomplete, but are complete for it in the record that is returned.
 
     facts: of all models that are wanted or already in encoded/.
     """
@@ -59,7 +66,7 @@ def encode_lacking(
         )
     if not encoded.passes:  # no recording could be opened: record that
         encoded.write()
-    return encoded, spent
+    return as_far(encoded, plan), spent
 
 
 def _encode(
@@ -91,12 +98,15 @@ def _encode(
         ):
             run_pass(config, plan.out, plan, one, tasks, pools, cores, counts)
         done, tries = settle(plan, one, own_ray), tries + 1
-    encoded = encoded.with_pass(replace(one, complete=True))
-    for name in (one.checkpoint, one.attempts):
+    if not set(one.increments) & set(plan.cut):
+        encoded = encoded.with_pass(replace(one, complete=True))
+    for name in (one.checkpoint, one.attempts, one.limited):
         plan.out.delete(name)
+    sums = tally.sums(counts)
     return encoded, Spent(
-        spent.audio_s + tally.sums(counts)["audio_s"],
+        spent.audio_s + sums["audio_s"],
         spent.wall_s + time.monotonic() - started,
         sum(pool.min_size * (pool.num_gpus or 1) for pool in pools),
         "gpu" if pools[0].num_gpus else "cpu",
+        spent.halved + int(sums[tally.HALVED]),
     )

@@ -1,8 +1,10 @@
 """Changes of an archive since it was planned, and the increment of the plan for them."""
 
+import logging
+import math
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -16,10 +18,16 @@ from zsfuse_ray.archive.listing import KEY, VERSION, own_columns
 from zsfuse_ray.archive.plan import ROW_GROUP, Increment, Plan, plan_identity
 from zsfuse_ray.archive.probing import check_root, probe_all, with_headers
 from zsfuse_ray.archive.schemas import BUNDLE, BUNDLE_WITH_TURNS
+from zsfuse_ray.audio.outages import PASSING
 from zsfuse_ray.config.score import ArchiveOptions
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.provenance import versions
+from zsfuse_ray.stores import in_object_store
+
+log = logging.getLogger(__name__)
+
+RECORDINGS_AT_ONCE = 100_000  # recordings in memory with their headers: those of one increment
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +35,28 @@ class Changes:
     """Differences between a listing and a plan.
 
     new, changed: rows of the listing; outdated: planned ids of the changed ones; gone: planned ids that are
-    not listed. again: how many of the changed ones only failed and are to be tried again.
+    not listed. failed: those of the changed ones that only failed and are to be tried again.
     """
 
     new: NDArray[np.int64]
     changed: NDArray[np.int64]
     outdated: NDArray[np.int64]
     gone: NDArray[np.int64]
-    again: int = 0
+    failed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def again(self) -> int:
+        """Number of recordings that only failed."""
+        return len(self.failed)
 
     def grows(self, prune: bool) -> bool:
         """Whether the plan needs a new increment."""
-        return bool(len(self.new) + len(self.changed) + (len(self.gone) if prune else 0))
+        return self.increments(prune) > 0
+
+    def increments(self, prune: bool) -> int:
+        """How many increments `extend_plan` adds."""
+        rows = len(self.new) + len(self.changed)
+        return math.ceil(rows / RECORDINGS_AT_ONCE) or int(prune and len(self.gone) > 0)
 
 
 def compare(plan: Plan | None, listing: pa.Table, again: Sequence[int] = ()) -> Changes:
@@ -72,30 +90,50 @@ def compare(plan: Plan | None, listing: pa.Table, again: Sequence[int] = ()) -> 
     gone = np.setdiff1d(ids, ids[place[planned_already]]) if len(known) else empty
     outdated = ids[place[differs]] if len(known) else empty
     return Changes(
-        np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone, int(failed.sum())
+        np.flatnonzero(~planned_already), np.flatnonzero(differs), outdated, gone, np.flatnonzero(failed)
     )
 
 
 def extend_plan(
     config: ArchiveOptions, out: Output, listing: pa.Table, plan: Plan | None, changes: Changes
 ) -> Plan:
-    """Probe new and changed recordings, cut them into items and write an increment; returns the whole plan.
+    """Probe new and changed recordings, cut them into items and write them; returns the whole plan.
 
-    InputError if an archive that is planned for the first time contains no audio.
+    Each RECORDINGS_AT_ONCE are an increment, so that memory is bounded, and a killed command has lost only
+    the headers of its last increment. What is tried again and fails again is left as it is. InputError if a
+    new archive contains no audio.
     """
     before = plan or Plan(out, uuid.uuid4().hex, plan_identity(config), _own_types(listing), ())
-    rows = listing.take(pa.array(np.sort(np.concatenate([changes.new, changes.changed]))))
-    rows = _with_columns_of(before, rows)
-    first = int(before.total("recordings"))
-    rows = rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
-    headers = probe_all(rows.select(["recording_id", "uri"]))
-    check_root(config.input, headers)
-    rows = with_headers(rows, headers)
-    reasons = set(headers["reason"].to_pylist())
-    if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:
-        raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
+    wanted = np.sort(np.concatenate([changes.new, changes.changed]))
     gone = changes.gone if config.prune else changes.gone[:0]
-    return add_increment(before, rows, config.item_s, np.sort(np.concatenate([changes.outdated, gone])))
+    for start in range(0, max(len(wanted), 1), RECORDINGS_AT_ONCE):
+        some = wanted[start : start + RECORDINGS_AT_ONCE]
+        rows = numbered(before, _with_columns_of(before, listing.take(pa.array(some))))
+        headers = probe_all(rows.select(["recording_id", "uri"]), config.allow_hosts)
+        check_root(config.input, headers)
+        reasons = set(headers["reason"].to_pylist())
+        if not before.increments and reasons and reasons <= {"not_a_recording", "not_a_file"}:
+            raise InputError(f"{redact(config.input)}: no audio in it (tried {len(headers)} files)")
+        fails = np.isin(some, changes.failed) & np.isin(headers["reason"].to_pylist(), PASSING)
+        if fails.any():
+            some, rows, headers = (
+                some[~fails],
+                rows.filter(pa.array(~fails)),
+                headers.filter(pa.array(~fails)),
+            )
+            rows = numbered(before, rows.drop_columns(["recording_id"]))
+            if not len(some) + len(gone):
+                continue
+        dropped = np.concatenate([changes.outdated[np.isin(changes.changed, some)], gone])
+        gone = gone[:0]
+        before = add_increment(before, with_headers(rows, headers), config.item_s, np.sort(dropped))
+    return before
+
+
+def numbered(plan: Plan, rows: pa.Table) -> pa.Table:
+    """Rows of a listing with the ids that continue those of the plan."""
+    first = int(plan.total("recordings"))
+    return rows.add_column(0, "recording_id", pa.array(np.arange(first, first + len(rows))))
 
 
 def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np.int64]) -> Plan:
@@ -112,14 +150,30 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
     starts = np.flatnonzero(np.diff(part, prepend=-1))
     rows = rows.append_column("plan_part", pa.array(first_part + part))
     first_bundle, first_item = int(plan.total("bundles")), int(plan.total("items"))
+    # tasks fetch recordings by the addresses in these tables, which are the only place for their secrets
+    is_secret = any(redact_uri(uri) != uri for uri in rows["uri"].to_pylist())
+    if is_secret:
+        if in_object_store(out.uri):
+            log.warning(
+                f"warning: {out.uri}/plan holds passwords or signatures of the archive's addresses, which "
+                "fetching needs; let nobody else read it"
+            )
+        out.keep_private("plan")  # before they are written
+    if not plan.increments:  # claim the folder before writing tables, so that a killed command can resume
+        _write_plan(plan, ())
     schema = BUNDLE_WITH_TURNS if TURNS in rows.column_names else BUNDLE
-    tables, seconds, items = [schema.empty_table()], 0.0, 0
-    bundled = bundle_items(rows, item_s, first_bundle, first_item)
-    while piece := list(islice(bundled, 10_000)):  # millions of items as Python objects would fill the memory
-        lengths = [item["end_s"] - item["start_s"] for bundle in piece for item in bundle["items"]]
-        seconds, items = seconds + sum(lengths), items + len(lengths)
-        tables.append(pa.Table.from_pylist(piece, schema=schema))
-    bundles = pa.concat_tables(tables)
+    seconds, items, bundles = 0.0, 0, 0
+
+    def pieces() -> Iterator[pa.Table]:  # millions of items as Python objects would fill the memory
+        nonlocal seconds, items, bundles
+        bundled = bundle_items(rows, item_s, first_bundle, first_item)
+        while piece := list(islice(bundled, ROW_GROUP)):
+            lengths = [item["end_s"] - item["start_s"] for bundle in piece for item in bundle["items"]]
+            seconds, items, bundles = seconds + sum(lengths), items + len(lengths), bundles + len(piece)
+            yield pa.Table.from_pylist(piece, schema=schema)
+
+    out.write_table(plan_file(number, "recordings"), rows, row_group_size=ROW_GROUP)
+    out.write_tables(plan_file(number, "bundles"), schema, pieces())
     containers = playable.group_by("probe_container").aggregate([("recording_id", "count")])
     increment = Increment(
         first_recording=first,
@@ -129,22 +183,14 @@ def add_increment(plan: Plan, rows: pa.Table, item_s: float, dropped: NDArray[np
         first_item=first_item,
         items=items,
         first_bundle=first_bundle,
-        bundles=len(bundles),
+        bundles=bundles,
         first_part=first_part,
         parts=tuple((first + starts).tolist()),
         containers=dict(zip(*(column.to_pylist() for column in containers.columns), strict=True)),
         dropped=len(dropped),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    # tasks fetch recordings by the addresses in these tables, which are the only place for their secrets
-    is_secret = any(redact_uri(uri) != uri for uri in rows["uri"].to_pylist())
-    if is_secret:
-        out.keep_private("plan")  # before they are written
-    if not plan.increments:  # claim the folder before writing tables, so that a killed command can resume
-        _write_plan(plan, ())
     increments = (*plan.increments, increment)
-    for name, table in (("recordings", rows), ("bundles", bundles)):
-        out.write_table(plan_file(number, name), table, row_group_size=ROW_GROUP)
     if len(dropped):
         out.write_table(plan_file(number, "dropped"), pa.table({"recording_id": dropped}))
     _write_plan(plan, increments)  # last: the tables of a recorded increment are complete

@@ -1,8 +1,9 @@
 """List an archive as a table of recordings."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.archive.bundles import TURNS
 from zsfuse_ray.audio.demo import demo_uris
-from zsfuse_ray.audio.files import is_sidecar, list_files
+from zsfuse_ray.audio.files import is_sidecar, iter_files
 from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
+from zsfuse_ray.audio.redirects import allow_only
 from zsfuse_ray.audio.turns import read_turns
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import check_scheme, is_allowed
@@ -20,6 +22,16 @@ from zsfuse_ray.stores import check_scheme, is_allowed
 LISTED = ("uri", "start_s", "end_s", "size")
 # Hashes of a recording: of its identity, and of what changes with its content or its manifest row.
 KEY, VERSION = "plan_key", "plan_version"
+FILES_AT_ONCE = 20_000
+_FILES = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+    ]
+)
 
 
 def list_archive(archive: str, allow_hosts: Sequence[str] = (), speakers: str | None = None) -> pa.Table:
@@ -31,38 +43,42 @@ def list_archive(archive: str, allow_hosts: Sequence[str] = (), speakers: str | 
     nothing is found, or nothing that could be audio, or a manifest names an address that is not allowed.
     speakers: RTTM file or folder, see `read_turns`; turns are a column TURNS, and decide the version too.
     """
+    allow_only(())  # the archive's own address is the user's
     if archive == "demo":
-        files: list[dict[str, Any]] = [{"uri": uri} for uri in demo_uris()]
+        table, _ = listed({"uri": uri} for uri in demo_uris())
     elif is_manifest(archive) and not os.path.isdir(archive):
         table = read_manifest(archive)
         if allow_hosts:
             _check_hosts(table, archive, allow_hosts)
+            allow_only(allow_hosts)
         for place, field in enumerate(table.schema):
             if pa.types.is_null(field.type):  # empty so far; later rows may have values
                 table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
-        return _identified(_with_turns(table, speakers), [None] * len(table))
+        return identified(_with_turns(table, speakers), pa.nulls(len(table), pa.string()))
     else:
         check_scheme(archive)
-        every_file = list_files(archive)
-        files = [file for file in every_file if not is_sidecar(file["uri"])]
-        if not files:
-            others = f"; {len(every_file)} other files" if every_file else ""
+        table, sidecars = listed(iter_files(archive))
+        if not len(table):
+            others = f"; {sidecars} other files" if sidecars else ""
             missing = f"no audio in it (looked for any audio or video file{others})"
             raise InputError(f"{redact(archive)}: {missing}")
-    columns = {
-        "uri": pa.array([file["uri"] for file in files], pa.string()),
-        "start_s": pa.nulls(len(files), pa.float64()),
-        "end_s": pa.nulls(len(files), pa.float64()),
-        "size": pa.array([file.get("size") for file in files], pa.int64()),
-    }
-    table = _with_turns(pa.table(columns), speakers)
-    return _identified(table, [file.get("version") for file in files])
+    return identified(_with_turns(table.select(LISTED), speakers), table["version"])
 
 
 def _with_turns(recordings: pa.Table, speakers: str | None) -> pa.Table:
     if speakers is None:
         return recordings
     return recordings.append_column(TURNS, read_turns(speakers, recordings["uri"].to_pylist()))
+
+
+def listed(files: Iterable[dict[str, Any]]) -> tuple[pa.Table, int]:
+    """Recordings among files (uri, size, version) as a table: LISTED and version; and how many are none."""
+    pieces, sidecars, left = [_FILES.empty_table()], 0, iter(files)
+    while piece := list(islice(left, FILES_AT_ONCE)):  # millions as Python objects would fill the memory
+        kept = [file for file in piece if not is_sidecar(file["uri"])]
+        sidecars += len(piece) - len(kept)
+        pieces.append(pa.Table.from_pylist(kept, schema=_FILES))
+    return pa.concat_tables(pieces), sidecars
 
 
 def _check_hosts(table: pa.Table, path: str, allowed: Sequence[str]) -> None:
@@ -98,11 +114,11 @@ def carry(columns: dict[str, Any], recordings: pa.Table) -> None:
         columns[free] = recordings[name]
 
 
-def _identified(table: pa.Table, versions: list[str | None]) -> pa.Table:
+def identified(table: pa.Table, version: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """A listing with KEY and VERSION of each row. version: of the content, null if unknown."""
     identity = [name for name in ("uri", "start_s", "end_s", "id") if name in table.column_names]
     others = [name for name in table.column_names if name not in identity]
     keys = _distinct(_hashes(table.select(identity)))
-    version = pa.array(versions, pa.string())
     hashes = _hashes(table.select(others).append_column("version", version))
     return table.append_column(KEY, pa.array(keys)).append_column(VERSION, pa.array(hashes))
 

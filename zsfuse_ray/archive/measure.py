@@ -12,6 +12,7 @@ from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.schemas import BUNDLE, DECODED
 from zsfuse_ray.archive.stages.decode import decode_bundles
 from zsfuse_ray.archive.stages.encode import Encode, EncodeOptions
+from zsfuse_ray.audio.redirects import allow_only
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.score import PlanConfig
 
@@ -50,6 +51,7 @@ def measure(
 
     None if they have no speech. On CPUs one core is used. Loading is not timed.
     """
+    allow_only(config.allow_hosts)
     row, speech_s, audio_s = _sample(items, config, GPU_SAMPLE_S if gpu else CPU_SAMPLE_S)
     if not row["segments"]:
         return None

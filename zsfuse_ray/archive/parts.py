@@ -32,6 +32,7 @@ from zsfuse_ray.archive.summaries import (
     to_try_again,
 )
 from zsfuse_ray.archive.texts import TEXT, Transcripts, with_texts
+from zsfuse_ray.archive.whole import bundles_of
 from zsfuse_ray.errors import redact_uri
 from zsfuse_ray.method.labelling import Labelling, label_columns, outside_share
 from zsfuse_ray.method.normalise import Sums
@@ -174,8 +175,7 @@ def planned_items(plan: Plan, part: Part) -> pa.Table:
     if not plan.increments[part.increment].bundles:
         return pa.table({"item_id": pa.array([], pa.int64()), "recording_id": pa.array([], pa.int64())})
     path = plan.out.path(plan_file(part.increment, "bundles"))
-    within = [("part", "=", part.number)]
-    rows = plan.out.read_file(path, columns=["items"], filters=within)
+    rows = plan.out.read_file(path, columns=["items"], filters=bundles_of(part))
     flat = rows["items"].combine_chunks().flatten()
     items = pa.table({name: flat.field(name) for name in ("item_id", "recording_id")})
     return items.filter(_kept(items["recording_id"], part)) if part.dropped else items

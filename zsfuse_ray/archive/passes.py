@@ -59,6 +59,11 @@ class Pass:
         return f"{ENCODED}/checkpoint-{self.folder}"
 
     @property
+    def limited(self) -> str:
+        """The folder with the bundles of a cut increment, while the pass runs."""
+        return f"{ENCODED}/limit-{self.folder}"
+
+    @property
     def attempts(self) -> str:
         """The file with the attempts at its inputs, until the pass is complete."""
         return f"{ENCODED}/attempts-{self.folder}.json"
@@ -205,5 +210,5 @@ def drop_passes(encoded: Encoded) -> None:
     record = replace(encoded, passes=tuple(replace(one, dropped=True) for one in encoded.passes))
     record.write()
     for one in encoded.passes:
-        for name in (one.path, one.checkpoint, one.attempts):
+        for name in (one.path, one.checkpoint, one.attempts, one.limited):
             encoded.out.delete(name)

@@ -1,25 +1,27 @@
 """The verbs over an archive: plan → encode → label; each resumes the work in the output folder."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray
 
 from zsfuse_ray.archive import console
+from zsfuse_ray.archive.current import Folder, look_at
 from zsfuse_ray.archive.describe import check_labels, make_labelling
 from zsfuse_ray.archive.encode import encode_lacking
 from zsfuse_ray.archive.estimate import models_on_sample, seconds_per_hour
 from zsfuse_ray.archive.growth import Changes, compare, extend_plan
 from zsfuse_ray.archive.heads import described, facts_of_spec, head_of, identified, warn_of_head
-from zsfuse_ray.archive.label import FEW_PARTS, recordings_to_try_again, stale_parts
-from zsfuse_ray.archive.layout import RUN, clear
+from zsfuse_ray.archive.label import FEW_PARTS, stale_parts
+from zsfuse_ray.archive.layout import clear
+from zsfuse_ray.archive.limit import about_limit, first_hours
 from zsfuse_ray.archive.listing import list_archive, own_columns
 from zsfuse_ray.archive.normalise import SPEAKER
 from zsfuse_ray.archive.parts import LabelTask
-from zsfuse_ray.archive.passes import Encoded, ToEncode, begun_passes, lacking, read_passes
+from zsfuse_ray.archive.passes import ToEncode
 from zsfuse_ray.archive.plan import Plan, read_plan
 from zsfuse_ray.archive.record import begin_run, end_run
 from zsfuse_ray.archive.result import RunResult
@@ -29,7 +31,6 @@ from zsfuse_ray.archive.settle import encodes_damaged_again
 from zsfuse_ray.archive.texts import find_transcripts
 from zsfuse_ray.archive.wanted import (
     embed_digest,
-    encoding_options,
     identity,
     repeats_of_table,
     repetitions,
@@ -44,7 +45,6 @@ from zsfuse_ray.config.score import ArchiveOptions, PlanConfig, RunConfig, Score
 from zsfuse_ray.runs import cluster
 from zsfuse_ray.runs.folder import Output
 from zsfuse_ray.runs.lock import holds_output
-from zsfuse_ray.runs.ownership import refuse_other_config
 
 if TYPE_CHECKING:  # imports torch, which a driver does not need
     from zsfuse_ray.archive.measure import Measured
@@ -93,23 +93,26 @@ def plan(config: PlanConfig) -> Planned:
 @encodes_damaged_again
 def score(config: ScoreConfig, preset: str) -> RunResult:
     """Label an archive. InputError or RunError if that fails before the tables are complete."""
-    folder = _look(config)
+    folder = look_at(config)
     wanted = requested(config, folder.models)
     keys = {kind_of(key): key for key in wanted}
     given, specs = config, {kind_of(key): one.spec for key, one in wanted.items()}
     named = [SPEAKER] if config.speakers else own_columns(folder.listing)
     config = with_normalise(config, specs, named)
-    grows = folder.changes.grows(config.prune)
+    grows = folder.changes.increments(config.prune)
     head = head_of(config, facts_of_spec(specs["specialist"]) if "specialist" in specs else None)
     warn_of_head(head, config.normalise)
     identities = identified({kind: identity(spec) for kind, spec in specs.items()}, head)
     trained = trained_fusion(config, identities)
     identities = with_fusion(identities, trained)
     transcripts = find_transcripts(config.transcripts, folder.listing["uri"].to_pylist())
-    digest = score_digest(config, identities, folder.increments + grows, transcripts=transcripts)
-    if folder.is_current(digest) and not grows:
+    decides = (identities, folder.increments + grows, "", transcripts)
+    digest = score_digest(config, *decides)
+    of_all = score_digest(replace(config, limit_hours=None), *decides)
+    if (folder.is_current(digest) or folder.is_current(of_all)) and not grows:
         return _nothing_to_do(config, folder)
-    stale = stale_parts(folder.out, folder.plan.parts(), digest) if folder.plan else []
+    there = first_hours(folder.plan, config.limit_hours) if folder.plan else None
+    stale = stale_parts(folder.out, there.parts(), digest) if there else []
     lacks = folder.lacks(wanted, {part.increment for part in stale}, config.prune)
     known = {kind: folder.models[key] for kind, key in keys.items() if key in folder.models}
     check_labels(config, described(known, head))
@@ -122,7 +125,8 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
         log.info(f"{folder.out.uri} is already encoded: labelling without audio")
     if config.overwrite:  # after all checks of the command
         clear(folder.out)
-    plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    whole = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    plan = first_hours(whole, config.limit_hours)
     run = begin_run(given, preset, folder.out, of_kind, digest)
     run["normalise"] = config.normalise
     if trained:
@@ -130,7 +134,7 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
     if prompts:
         run["models"]["alm"] |= prompts.recorded
     repeats = {key: one.audio_repeats for key, one in wanted.items()}
-    if plan is not folder.plan:
+    if whole is not folder.plan:
         stale = stale_parts(folder.out, plan.parts(), digest)
     needed = sorted({part.increment for part in stale})
     encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, needed, own_ray)
@@ -148,6 +152,7 @@ def score(config: ScoreConfig, preset: str) -> RunResult:
         prior=config.wanted_prior,
         transcripts=transcripts,
     )
+    run["limit"] = about_limit(plan, whole)
     return end_run(config, task, stale, run, spent, own_ray)
 
 
@@ -158,19 +163,21 @@ def embed(config: EmbedConfig, preset: str) -> RunResult:
 
     In a folder that score has labelled, the tables and run.json are unchanged: only encoded/ grows.
     """
-    folder = _look(config)
+    folder = look_at(config)
     wanted = requested(config, folder.models)
     everywhere = range(len(folder.plan.increments)) if folder.plan else ()
     lacks = folder.lacks(wanted, everywhere, config.prune)
     repeats = repeats_of_table(wanted, folder.encoded)
-    digest = embed_digest(repeats)
-    if not lacks and (folder.is_current(digest) or folder.is_labelled):
+    digest = embed_digest(repeats, config.limit_hours)
+    is_done = folder.is_current(digest) or folder.is_current(embed_digest(repeats))
+    if not lacks and (is_done or folder.is_labelled):
         return _nothing_to_do(config, folder)
     own_ray = _join_ray(config, wanted, lacks, 0)
     facts = look_at_models({key: one.spec for key, one in wanted.items()}, folder.models).facts
     if config.overwrite:
         clear(folder.out)
-    plan = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    whole = _extended(config, folder.out, folder.listing, folder.plan, folder.changes)
+    plan = first_hours(whole, config.limit_hours)
     run = {} if folder.is_labelled else begin_run(config, preset, folder.out, facts, digest)
     everywhere = range(len(plan.increments))
     encoded, spent = encode_lacking(config, plan, folder.encoded, wanted, facts, everywhere, own_ray)
@@ -183,69 +190,11 @@ def embed(config: EmbedConfig, preset: str) -> RunResult:
     counted = repetitions(config, repeats, facts)
     task = LabelTask(plan, encoded, folder.out, None, {}, repeats, counted, digest)
     stale = stale_parts(folder.out, plan.parts(), digest)
+    run["limit"] = about_limit(plan, whole)
     return end_run(config, task, stale, run, spent, own_ray)
 
 
-@dataclass(frozen=True, eq=False)
-class _Folder:
-    """Content of an output folder when a command starts, and changes of the archive since its plan."""
-
-    out: Output
-    listing: pa.Table
-    plan: Plan | None
-    changes: Changes
-    encoded: Encoded | None
-    run: dict[str, Any] | None
-
-    @property
-    def models(self) -> dict[str, dict[str, Any]]:
-        """Facts of the models in encoded/, by their names there."""
-        return self.encoded.models if self.encoded else {}
-
-    @property
-    def increments(self) -> int:
-        """Number of increments of the plan."""
-        return len(self.plan.increments) if self.plan else 0
-
-    @property
-    def is_labelled(self) -> bool:
-        """Whether score has labelled this folder, or started to."""
-        return self.run is not None and bool(self.run["config"].get("labels"))
-
-    def is_current(self, digest: str) -> bool:
-        """Whether a finished run with this digest has written tables of the whole plan."""
-        run, plan = self.run, self.plan
-        if run is None or plan is None or run.get("status") != "complete":
-            return False
-        return run.get("digest") == digest and run.get("increments") == len(plan.increments)
-
-    def lacks(self, wanted: Mapping[str, ToEncode], increments: Iterable[int], prune: bool) -> bool:
-        """Whether something must be encoded: in these increments, or new to the archive."""
-        if self.plan is None or self.encoded is None or len(self.changes.new) or len(self.changes.changed):
-            return True
-        if prune and len(self.changes.gone) and any(one.dropped for one in self.encoded.passes):
-            return True
-        some = [n for n in increments if self.plan.increments[n].bundles]
-        return bool(lacking(wanted, self.encoded, some) or begun_passes(wanted, self.encoded, some))
-
-
-def _look(config: RunConfig) -> _Folder:
-    """Read the archive's listing and the output folder; InputError if the folder holds something else."""
-    out = Output.open(config.output)
-    listing = list_archive(config.input, config.allow_hosts, config.speakers)
-    if config.overwrite:
-        return _Folder(out, listing, None, compare(None, listing), None, None)
-    run = out.read_json(RUN)
-    if run is not None and run.get("config", {}).get("embeddings") is not None:
-        refuse_other_config(out, run["config"], {"embeddings": None})
-    there, encoded = read_plan(config, out), read_passes(out)
-    if encoded is not None:
-        refuse_other_config(out, encoded.config, encoding_options(config))
-    again = recordings_to_try_again(out, there, run)
-    return _Folder(out, listing, there, compare(there, listing, again), encoded, run)
-
-
-def _nothing_to_do(config: RunConfig, folder: _Folder) -> RunResult:
+def _nothing_to_do(config: RunConfig, folder: Folder) -> RunResult:
     assert folder.run is not None
     console.print_changes(folder.changes, config.prune)
     log.info(f"{folder.out.uri} is complete; nothing to do")

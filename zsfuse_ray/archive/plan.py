@@ -24,13 +24,17 @@ ROW_GROUP = 10_000  # rows per row group of a plan's tables
 
 @dataclass(frozen=True)
 class Part:
-    """A range of whole recordings, first <= recording_id < end, of one increment; some may be dropped."""
+    """A range of whole recordings, first <= recording_id < end, of one increment; some may be dropped.
+
+    bundle_end: the bundles from this id on are none of this run, see `archive.limit`.
+    """
 
     number: int
     increment: int
     first: int
     end: int
     dropped: tuple[int, ...]
+    bundle_end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,10 @@ class Increment:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A plan in its folder. columns: names and types of a manifest's own columns; dropped: ids, ascending."""
+    """A plan in its folder. columns: names and types of a manifest's own columns; dropped: ids, ascending.
+
+    cut: increments with more bundles in their tables than this view of the plan has, see `archive.limit`.
+    """
 
     out: Output
     id: str
@@ -62,10 +69,16 @@ class Plan:
     columns: dict[str, str]
     increments: tuple[Increment, ...]
     dropped: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    cut: tuple[int, ...] = ()
 
     def total(self, name: str) -> float:
         """Sum of a field over the increments: recordings, playable, hours, items or bundles."""
         return sum(getattr(increment, name) for increment in self.increments)
+
+    @property
+    def bundle_end(self) -> int:
+        """The first bundle id after its last one."""
+        return max((one.first_bundle + one.bundles for one in self.increments if one.bundles), default=0)
 
     @property
     def containers(self) -> dict[str, int]:
@@ -81,10 +94,11 @@ class Plan:
         parts = []
         for number, increment in enumerate(self.increments):
             end = increment.first_recording + increment.recordings
+            bundle_end = self.bundle_end if number in self.cut else None
             for place, (first, after) in enumerate(pairwise((*increment.parts, end))):
                 low, high = np.searchsorted(self.dropped, [first, after])
                 dropped = tuple(self.dropped[low:high].tolist())
-                parts.append(Part(increment.first_part + place, number, first, after, dropped))
+                parts.append(Part(increment.first_part + place, number, first, after, dropped, bundle_end))
         return parts
 
     def files(self, name: str, increments: Sequence[int]) -> list[str]:
@@ -92,8 +106,8 @@ class Plan:
         return [plan_file(n, name) for n in increments if getattr(self.increments[n], name)]
 
 
-def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:
-    """The output folder's plan, None if there is none yet.
+def read_plan(config: ArchiveOptions, out: Output, tidies: bool = True) -> Plan | None:
+    """The output folder's plan, None if there is none yet. tidies: delete what a killed command left of one.
 
     InputError if it is of another archive, or another version wrote it.
     """
@@ -101,6 +115,8 @@ def read_plan(config: ArchiveOptions, out: Output) -> Plan | None:
     if plan is None:
         if has_lost_its_plan(out):
             raise InputError(f"{out.uri}/{PLAN} is missing; use another --output or --overwrite")
+        if not tidies:
+            return None
         clear_unfinished_plan(out)
     claim(out, record=PLAN, what="run", ours=OURS, decides=plan_identity(config), overwrite=False)
     return plan

@@ -1,5 +1,6 @@
 """Read the headers of recordings."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from zsfuse_ray.audio.files import suffix
 from zsfuse_ray.audio.isolated import probe
 from zsfuse_ray.audio.manifest import PROBE
 from zsfuse_ray.audio.outages import Outage, answers, archive_root, unless_outage
+from zsfuse_ray.audio.redirects import allow_only
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.errors import RunError, redact
 
@@ -38,15 +40,17 @@ PROBED = pa.schema(
 )
 
 
-def probe_all(uris: pa.Table) -> pa.Table:
+def probe_all(uris: pa.Table, allow_hosts: Sequence[str] = ()) -> pa.Table:
     """Headers of (recording_id, uri) rows as PROBED, in order; by Ray tasks if there are many.
+
+    allow_hosts: as in `list_archive`, for redirections.
 
     RunError if what holds a recording does not answer.
     """
     try:
         if len(uris) <= PROBES_PER_TASK:
-            return probe_recordings(uris)  # faster than starting a task; files are read in a child
-        return _probe_in_tasks(uris)
+            return _probe_allowed(uris, allow_hosts)  # faster than starting a task; files are read in a child
+        return _probe_in_tasks(uris, allow_hosts)
     except Outage as error:  # one that comes from a task is of this class as well
         raise _stopped(str(error).strip().rpartition("Outage: ")[2]) from None
 
@@ -62,13 +66,20 @@ def _stopped(line: str) -> RunError:
     return RunError(f"{line}\nerror: the run stopped; the same command resumes")
 
 
-def _probe_in_tasks(uris: pa.Table) -> pa.Table:
+def _probe_allowed(batch: pa.Table, allow_hosts: Sequence[str]) -> pa.Table:
+    allow_only(allow_hosts)
+    return probe_recordings(batch)
+
+
+def _probe_in_tasks(uris: pa.Table, allow_hosts: Sequence[str]) -> pa.Table:
     import ray.data  # lazy: a Labeller does not need Ray
 
     probed = (
         ray.data.from_arrow(uris)
         .repartition(target_num_rows_per_block=PROBES_PER_TASK)
-        .map_batches(probe_recordings, batch_size=None, batch_format="pyarrow")
+        .map_batches(
+            partial(_probe_allowed, allow_hosts=allow_hosts), batch_size=None, batch_format="pyarrow"
+        )
     )
     refs: Any = probed.to_arrow_refs()  # typed as another ObjectRef than ray.get's
     return pa.concat_tables(ray.get(refs)).sort_by("recording_id")

@@ -57,6 +57,7 @@ def end_run(
         "peak_mb_of_label_tasks": labelled.task_peak_mb,
         "peak_mb_of_driver": peak_memory_mb(),
         "device": spent.device,
+        "gpu_batches_halved": spent.halved,
     }
     run |= {"counts": labelled.counts, "increments": len(task.plan.increments)}
     run["effective_repetition"] = labelled.effective_repetition

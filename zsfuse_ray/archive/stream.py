@@ -3,7 +3,7 @@
 Its checkpoint records which bundles are written, so that the same command resumes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,12 @@ from pyarrow import fs as pafs
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 
+from zsfuse_ray.archive.limit import bundle_files
 from zsfuse_ray.archive.passes import Pass, ToEncode
 from zsfuse_ray.archive.plan import Plan
 from zsfuse_ray.archive.stages.attempts import counted
 from zsfuse_ray.audio.outages import archive_root
+from zsfuse_ray.audio.redirects import allow_only
 from zsfuse_ray.audio.segment import Segmentation
 from zsfuse_ray.config.models import EncoderOptions
 from zsfuse_ray.config.score import RunConfig
@@ -57,9 +59,11 @@ def run_pass(
     )
     ray.get(tally.keep.remote(out, one.attempts))
     try:
-        rows = ray.data.read_parquet(plan.files("bundles", one.increments), filesystem=inside)
+        rows = ray.data.read_parquet(bundle_files(plan, one), filesystem=inside)
         rows = rows.repartition(target_num_rows_per_block=per_block)
-        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, archive_root(config.input))
+        root = archive_root(config.input)
+        hosts = config.allow_hosts
+        rows = decoded(rows, config.segmentation, config.item_s, own_cores, tally, root, hosts)
         rows = encoded(rows, config, pools, tasks, tally=tally)
         rows.write_parquet(one.path, filesystem=inside, partition_cols=["part"])
         ray.get(tally.settle.remote())
@@ -74,10 +78,11 @@ def decoded(
     own_cores: int | None,
     tally: Any,
     root: str | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> ray.data.Dataset:
-    """BUNDLE rows → DECODED, one task per core. root: as in `decode_bundles`."""
+    """BUNDLE rows → DECODED, one task per core. root, allow_hosts: as in `decode_bundles` and `probe_all`."""
     return rows.map_batches(
-        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally, root=root),
+        partial(_decode_and_watch, how=how, item_s=item_s, tally=tally, root=root, allow_hosts=allow_hosts),
         batch_size=1,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -132,9 +137,15 @@ class _Encoder:
 
 
 def _decode_and_watch(
-    batch: pa.Table, how: Segmentation, item_s: float, tally: Any, root: str | None
+    batch: pa.Table,
+    how: Segmentation,
+    item_s: float,
+    tally: Any,
+    root: str | None,
+    allow_hosts: Sequence[str] = (),
 ) -> pa.Table:
     """BUNDLE rows → DECODED; reports the start and end of every item to the tally."""
+    allow_only(allow_hosts)
     from zsfuse_ray.archive.stages.decode import decode_bundles  # lazy: imports torch, as _Encoder does
 
     return decode_bundles(batch, how, item_s, counted(tally), root)

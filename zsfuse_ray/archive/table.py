@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.describe import is_model
-from zsfuse_ray.archive.layout import PASSES, PLAN
+from zsfuse_ray.archive.layout import PASSES, PLAN, RUN
+from zsfuse_ray.archive.limit import as_far, first_hours, limit_of
 from zsfuse_ray.archive.listing import carry
 from zsfuse_ray.archive.parts import BY_TIME, place_segments, planned_recordings, without_dropped
 from zsfuse_ray.archive.passes import Encoded, read_passes
@@ -31,6 +32,7 @@ class Table:
 
     plan: Plan
     encoded: Encoded
+    limit_hours: float | None = None  # the table is that of a run with this limit
 
     @property
     def uri(self) -> str:
@@ -82,7 +84,10 @@ def open_table(uri: str, option: str = "--embeddings") -> Table:
         raise InputError(
             f"{option} {out.uri}: encoded/ was deleted (--keep-encoded no); run zsfuse embed again"
         )
-    return Table(open_plan(out), encoded)
+    plan = open_plan(out)
+    limit = limit_of(out.read_json(RUN))
+    view = first_hours(plan, limit)
+    return Table(plan, encoded) if view is plan else Table(view, as_far(encoded, view), limit)
 
 
 def key_of(kind: Kind, wanted: str, table: Table) -> str | None:

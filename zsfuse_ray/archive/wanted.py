@@ -137,14 +137,16 @@ def score_digest(
     decides = {name: recorded(config)[name] for name in LABELLING}
     repeats = sorted(set(config.audio_repeats)) if "alm" in models else []
     across = config.normalise == "speaker" and config.speakers is None  # turns name those of a recording
-    extent = [increments] if across or config.prior != "none" else []
+    extent: list[Any] = [increments] if across or config.prior != "none" else []
+    extent += [] if config.limit_hours is None else [f"first {config.limit_hours} h"]
     texts = [] if transcripts is None else [version_of(transcripts)]
     return _hash([decides, dict(models), repeats, source, *extent, *texts])
 
 
-def embed_digest(wanted: Mapping[str, Iterable[int]]) -> str:
-    """A hash of what determines the tables of embed: the models with their audio repeats."""
-    return _hash({key: sorted(repeats) for key, repeats in wanted.items()})
+def embed_digest(wanted: Mapping[str, Iterable[int]], limit_hours: float | None = None) -> str:
+    """A hash of what determines the tables of embed: the models with their audio repeats, and a limit."""
+    decides: dict[str, Any] = {key: sorted(repeats) for key, repeats in wanted.items()}
+    return _hash(decides if limit_hours is None else [decides, limit_hours])
 
 
 def repeats_of_table(wanted: Mapping[str, ToEncode], encoded: Encoded | None) -> dict[str, tuple[int, ...]]:

@@ -47,6 +47,9 @@ def read_bundles(
             skipped = True
             continue
         ids = table["bundle_id"].to_numpy()
+        if part.bundle_end is not None:
+            table = table.filter(pa.array(ids < part.bundle_end))
+            ids = ids[ids < part.bundle_end]
         new = ~np.isin(ids, np.concatenate(seen))
         new[np.setdiff1d(np.arange(len(ids)), np.unique(ids, return_index=True)[1])] = False
         seen.append(ids[new])
@@ -56,6 +59,8 @@ def read_bundles(
             if table is None:
                 skipped = skipped or bool(new.any())
                 continue
+            if part.bundle_end is not None:
+                table = table.filter(pa.array(table["bundle_id"].to_numpy() < part.bundle_end))
         yield table if new.all() else table.filter(pa.array(new))
     if skipped and len(np.setdiff1d(planned_bundles(out, part), np.concatenate(seen))):
         place = out.path(f"{one.path}/part={part.number}")
@@ -86,8 +91,14 @@ def is_cut_off(out: Output, path: str) -> bool:
 
 def planned_bundles(out: Output, part: Part) -> NDArray[np.int64]:
     """Ids of the part's bundles."""
-    path, within = out.path(plan_file(part.increment, "bundles")), [("part", "=", part.number)]
+    path, within = out.path(plan_file(part.increment, "bundles")), bundles_of(part)
     return out.read_file(path, columns=["bundle_id"], filters=within)["bundle_id"].to_numpy()
+
+
+def bundles_of(part: Part) -> list[tuple[str, str, int]]:
+    """Filters for the rows of a part in a plan's table of bundles."""
+    end = [("bundle_id", "<", part.bundle_end)] if part.bundle_end is not None else []
+    return [("part", "=", part.number), *end]
 
 
 def part_files(out: Output, one: Pass, part: int) -> list[str]:

@@ -23,7 +23,12 @@ SIDECARS = frozenset((
 
 
 def list_files(archive: str) -> list[dict[str, Any]]:
-    """Return all files but hidden ones, in a fixed order: dicts of uri and, if known, size and version.
+    """Return the files of `iter_files`."""
+    return list(iter_files(archive))
+
+
+def iter_files(archive: str) -> Iterator[dict[str, Any]]:
+    """Find all files but hidden ones, in a fixed order: dicts of uri and, if known, size and version.
 
     archive: a folder (searched recursively, links to folders included), a file, an object-store prefix or, if
     nothing has exactly this name, a glob. A local folder that cannot be listed is one of the files, with a
@@ -31,9 +36,11 @@ def list_files(archive: str) -> list[dict[str, Any]]:
     changes with the content. InputError if there is no file.
     """
     if "://" not in archive or archive.startswith("file://"):
-        return _local_files(archive)
+        yield from _local_files(archive)
+        return
     if archive.startswith(("http://", "https://")):
-        return [{"uri": archive}]
+        yield {"uri": archive}
+        return
     try:
         fs, path = audio_filesystem(archive)
         infos = {path: fs.info(path)} if fs.isfile(path) else fs.find(path, detail=True)
@@ -42,35 +49,36 @@ def list_files(archive: str) -> list[dict[str, Any]]:
     except Exception as error:  # each store has its own errors
         raise InputError(f"{redact_uri(archive)}: {redact(cause(error), archive)}") from None
     prefix = f"{archive.split('://')[0]}://"
-    listed = [
-        {"uri": prefix + name, "size": info.get("size"), "version": _version(info)}
-        for name, info in sorted(infos.items())
-        if info.get("type") == "file" and not _is_hidden(name)
-    ]
-    if not listed:
+    names = sorted(
+        name for name, info in infos.items() if info.get("type") == "file" and not _is_hidden(name)
+    )
+    if not names:
         raise InputError(f"{redact_uri(archive)}: nothing there (no file matches)")
-    return listed
+    for name in names:
+        info = infos.pop(name)
+        yield {"uri": prefix + name, "size": info.get("size"), "version": _version(info)}
 
 
 def _is_glob(path: str) -> bool:
     return any(letter in path for letter in "*?[")
 
 
-def _local_files(archive: str) -> list[dict[str, Any]]:
+def _local_files(archive: str) -> Iterator[dict[str, Any]]:
     path = local_path(archive)
     if os.path.isdir(path):
-        found = list(walk(path))
-        if not found:
-            raise InputError(f"{archive}: the folder is empty")
+        found, without = walk(path), "the folder is empty"
     elif os.path.lexists(path):
-        found = [path]
+        found, without = iter([path]), ""
     elif _is_glob(path):
-        found = sorted(_matches(path))
-        if not found:
-            raise InputError(f"{archive}: nothing there (no file matches)")
+        found, without = iter(sorted(_matches(path))), "nothing there (no file matches)"
     else:
         raise InputError(f"{archive}: no such file or folder")
-    return [_local(name) for name in found]
+    is_empty = True
+    for name in found:
+        is_empty = False
+        yield _local(name)
+    if is_empty:
+        raise InputError(f"{archive}: {without}")
 
 
 def _matches(pattern: str) -> Iterator[str]:

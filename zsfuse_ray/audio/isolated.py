@@ -32,7 +32,7 @@ MEMORY_BYTES = 1 << 30
 MEMORY_BYTES_PER_S = 800_000
 _START_S = 120.0  # limit for importing the decoders on a busy machine
 _MAIN = "import sys; from zsfuse_ray.audio.isolated import serve; serve(int(sys.argv[1]))"
-_STORES = ("AWS_", "CLOUD", "FSSPEC_", "GOOGLE_", "HF_", "HTTP", "SSL_")
+_STORES = ("AWS_", "CLOUD", "FSSPEC_", "GOOGLE_", "HF_", "HTTP", "SSL_", "ZSFUSE_")
 _QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # small address space
 
 

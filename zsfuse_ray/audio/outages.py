@@ -1,10 +1,12 @@
 """Tell the failure of one recording from that of its place: an unmounted folder, a store that is down."""
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from zsfuse_ray.audio.manifest import is_manifest
 from zsfuse_ray.audio.sources import AudioError, SourceError
@@ -16,6 +18,7 @@ T = TypeVar("T")
 PASSING = ("not_found", "unreachable", "denied", "timeout", "crashed")
 PATIENCE_S = (1.0, 2.0, 5.0, 10.0, 20.0)  # waits for a store that is silent, before a run stops
 FOLDER_TIMEOUT_S = 30.0
+HOST_TIMEOUT_S = 10.0
 _OF_PLACE = ("not_found", "denied", "unreachable", "timeout")  # failures that may be those of the place
 # Answers of a store that concern one bucket or object, such as a row of a manifest that may not be read.
 _OF_OBJECT = {"AccessDenied", "AllAccessDisabled", "NoSuchBucket", "InvalidBucketName", "PermanentRedirect"}
@@ -45,10 +48,12 @@ def archive_root(archive: str) -> str | None:
     return path[:glob].rpartition("/")[0] if is_glob else path
 
 
-def unless_outage(read: Callable[[], T], uri: str, root: str | None) -> T:
-    """The result of reading a recording; read again where its store has been away for a while.
+def unless_outage(read: Callable[[], T], uri: str, root: str | None, is_planned: bool = False) -> T:
+    """The result of reading a recording; read again where its store or web host has been away for a while.
 
-    root: that of `archive_root`. Raises Outage if the place does not answer, else the recording's error.
+    root: that of `archive_root`. is_planned: its header has been read before; only then is a web host asked,
+    as that of a new row may never have existed. Raises Outage if the place does not answer, else the
+    recording's error.
     """
     try:
         return read()
@@ -56,8 +61,12 @@ def unless_outage(read: Callable[[], T], uri: str, root: str | None) -> T:
         if error.reason not in _OF_PLACE:
             raise
         is_store = in_object_store(uri)
+        if is_planned and uri.startswith(("http://", "https://")):
+            if error.reason not in ("unreachable", "timeout"):
+                raise
+            is_store = True
         for wait in (*PATIENCE_S, None):
-            state = _state(uri, root)
+            state = _state(uri, root, is_planned)
             if state != "silent" or wait is None or not is_store:
                 break
             time.sleep(wait)
@@ -80,13 +89,30 @@ _WHAT = {"refuses": "refuses access", "silent": "does not answer", "gone": "is g
 
 def _place(uri: str, root: str | None) -> str:
     scheme, _, path = uri.partition("://")
-    return root or (f"{scheme}://{path.split('/')[0]}" if in_object_store(uri) else "the folder of its files")
+    is_remote = in_object_store(uri) or scheme in ("http", "https")
+    host = path.split("/")[0].rpartition("@")[2]
+    return root or (f"{scheme}://{host}" if is_remote else "the folder of its files")
 
 
-def _state(uri: str, root: str | None) -> State:
-    """Whether the place of a recording answers. Web hosts are not asked: there are many in a manifest."""
+def _host_answers(uri: str) -> bool:
+    """Whether something listens at the host and port of a web address."""
+    parts = urlsplit(uri)
+    try:
+        where = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection(where, timeout=HOST_TIMEOUT_S).close()
+    except ValueError:  # not an address: the row's own fault
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _state(uri: str, root: str | None, is_planned: bool = False) -> State:
+    """Whether the place of a recording answers; a web host is asked only if it has answered before."""
     if in_object_store(uri):
         return _state_of_store(uri, root)
+    if is_planned and uri.startswith(("http://", "https://")):
+        return "answers" if _host_answers(uri) else "silent"
     if ("://" in uri and not uri.startswith("file://")) or uri.startswith("demo:"):
         return "answers"
     found: list[bool] = []

@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import stat
 import tempfile
 import time
@@ -12,6 +13,7 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 import aiohttp
 
 from zsfuse_ray.audio.demo import demo_wav, is_demo
+from zsfuse_ray.audio.redirects import RedirectError, trace_configs
 from zsfuse_ray.errors import disk_problem, redact
 from zsfuse_ray.stores import audio_filesystem, local_path
 
@@ -25,6 +27,9 @@ SLOWEST_COPY, SLOWEST_AFTER_S = 4096, 60.0
 
 _DENIED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 _NETWORK = {"aiohttp", "aiobotocore", "botocore", "fsspec", "httpcore", "httpx", "httpx2", "huggingface_hub"}
+
+AWAY_S = 30.0
+_AWAY: dict[str, float] = {}  # when a host or bucket could last not be connected to
 
 T = TypeVar("T")
 
@@ -45,7 +50,7 @@ class AudioError(Exception):
 class SourceError(AudioError):
     """A recording that cannot be fetched.
 
-    The reason is not_found, denied, unreachable, timeout or too_large.
+    The reason is not_found, denied, not_allowed, unreachable, timeout or too_large.
     """
 
 
@@ -165,7 +170,9 @@ class _RemoteFile(_Wrapped):
         is_http = self._uri.startswith(("http://", "https://"))
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=15, sock_read=60)
         # a redirection may lead to a signed address
-        client = {"timeout": timeout, "requote_redirect_url": False}
+        client: dict[str, Any] = {"timeout": timeout, "requote_redirect_url": False}
+        if traces := trace_configs():
+            client["trace_configs"] = traces
         options = {"client_kwargs": client} if is_http else {}
         fs, path = audio_filesystem(self._uri, **options)
         return fs.open(path, "rb", block_size=block)
@@ -211,10 +218,13 @@ def _copied(stream: IO[bytes], uri: str) -> IO[bytes]:
 
 
 def _retried(call: Callable[[], T], uri: str) -> T:
-    started = time.monotonic()
-    for wait in (*RETRY_WAITS_S, None):
+    started, host = time.monotonic(), "/".join(uri.split("/")[:3])
+    is_away = started - _AWAY.get(host, -AWAY_S) < AWAY_S  # an earlier row has waited for it
+    for wait in (None,) if is_away else (*RETRY_WAITS_S, None):
         try:
-            return call()
+            result = call()
+            _AWAY.pop(host, None)
+            return result
         except AudioError:
             raise
         except Exception as error:
@@ -222,9 +232,18 @@ def _retried(call: Callable[[], T], uri: str) -> T:
                 raise
             failure, passing = _explain(error, uri)
             if wait is None or not passing or time.monotonic() - started > RETRY_WITHIN_S:
+                if passing and _is_unconnected(error):
+                    _AWAY[host] = time.monotonic()
                 raise failure from None  # the cause's text may hold a signed URL
         time.sleep(wait)
     raise AssertionError("unreachable: the last round returns or raises")
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    """Whether there was no connection to a host at all."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError | socket.gaierror)
 
 
 def _explain(error: Exception, uri: str) -> tuple[SourceError, bool]:
@@ -240,6 +259,8 @@ def _explain(error: Exception, uri: str) -> tuple[SourceError, bool]:
         status = getattr(root, "status", None) or getattr(response, "status_code", None)
     name = type(root).__name__
     detail = redact(str(root), uri)
+    if isinstance(root, RedirectError):
+        return SourceError("not_allowed", f"{uri} {detail}"), False
     if status in (401, 403) or isinstance(root, PermissionError) or name in _DENIED:
         if uri.startswith(("http://", "https://")):
             why = "its signature may have expired, or it may need a login"

@@ -15,6 +15,7 @@ from zsfuse_ray.archive.listing import list_archive
 from zsfuse_ray.benchmark.figures import Figure, page
 from zsfuse_ray.benchmark.labelling import labelling
 from zsfuse_ray.benchmark.memory import memory
+from zsfuse_ray.benchmark.planning import planning
 from zsfuse_ray.benchmark.searching import FOLDS, Searched, naive, search
 from zsfuse_ray.benchmark.throughput import decoded_sample, decoding, encoding, from_end_to_end
 from zsfuse_ray.config.benchmark import ON_CLIPS, BenchmarkConfig
@@ -79,6 +80,7 @@ def benchmark(config: BenchmarkConfig) -> str:
         "search": searching,
         "naive": lambda: naive(config, clips, searched),
         "memory": lambda: memory(config),
+        "plan": lambda: planning(config),
     }
     for part in config.parts:
         log.info(f"measuring {part}")

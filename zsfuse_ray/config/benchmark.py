@@ -11,7 +11,7 @@ from zsfuse_ray.config.options import CHECKED, Numbers, Words, option
 from zsfuse_ray.errors import InputError, nearest
 
 # All measurements, in the order in which they run.
-PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory")
+PARTS = ("decode", "encode", "end", "label", "search", "naive", "memory", "plan")
 ON_CLIPS = ("search", "naive")
 USUAL = PARTS[:4]
 
@@ -50,8 +50,12 @@ class BenchmarkConfig(EncoderOptions):
     label_segments: Numbers = option(
         (200_000,), "numbers of segments of the random archives for label", "measurements"
     )
+    plan_recordings: Numbers = option((1_000_000,), "numbers of random recordings for plan", "measurements")
     scratch: str = option(
-        "", "folder for the temporary tables of label; by default the system's", "output", "FOLDER"
+        "",
+        "folder for the temporary tables of label and plan; by default the system's",
+        "output",
+        "FOLDER",
     )
     templates: Annotated[int, Field(ge=2, le=17)] = option(
         16, "number of prompt templates that search, naive and memory choose from", "measurements"

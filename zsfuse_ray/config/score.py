@@ -90,6 +90,16 @@ class RunConfig(EncoderOptions, ArchiveOptions):
     max_reject_rate: Fraction = option(
         0.05, "share of items that may fail before the job exits with 1", "input"
     )
+    limit_hours: Annotated[float, Field(gt=0)] | None = option(
+        None,
+        "encode and label only the first hours of the plan; the same command without it, or with more, "
+        "continues",
+        "input",
+        "HOURS",
+    )
+    dry_run: bool = option(
+        False, "only print what would be planned, encoded and labelled; writes nothing", "output"
+    )
 
 
 # Options that decide the rows of encoded/, besides the archive, its items and the models.
@@ -131,6 +141,10 @@ class ScoreConfig(LabellingOptions, RunConfig):
     def __post_init__(self) -> None:
         if self.input and self.embeddings:
             raise InputError("--input and --embeddings exclude each other: give either an archive or a table")
+        if self.embeddings and self.limit_hours:
+            raise InputError("--limit-hours has no effect with --embeddings: give it to zsfuse embed")
+        if self.embeddings and self.dry_run:
+            raise InputError("--dry-run is for an archive: give --input instead of --embeddings")
         super().__post_init__()
         if isinstance(self.prior, dict):
             object.__setattr__(self, "prior", check_shares(self.prior, self.labels, "--prior"))
@@ -169,4 +183,6 @@ class ScoreConfig(LabellingOptions, RunConfig):
 # Options of output and resources; all others decide the result.
 _WHERE = {"output", "overwrite", "ray_address", "dashboard"}
 _WITH_WHAT = {"pools", "encoders", "gpus_per_encoder", "cpus_per_encoder", "batch_s"}
-OPERATIONAL = frozenset(_WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded", "allow_hosts"})
+OPERATIONAL = frozenset(
+    _WHERE | _WITH_WHAT | {"max_reject_rate", "prune", "keep_encoded", "allow_hosts", "dry_run"}
+)

@@ -1,12 +1,20 @@
 """Batch items of similar length, to reduce padding."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 Item = TypeVar("Item")
+
+
+@dataclass
+class Halved:
+    """Number of batches that did not fit into the memory of a GPU and were halved."""
+
+    batches: int = 0
 
 
 def make_batches(lengths: Sequence[int], max_samples: int, same_length: bool = False) -> list[list[int]]:
@@ -32,11 +40,12 @@ def run_batched(
     lengths: Sequence[int],
     max_samples: int,
     same_length: bool = False,
+    halved: Halved | None = None,
 ) -> Tensor:
     """Return encode's rows, one per item, in the order of the items (at least one).
 
     `lengths`: cost of each item, in samples (or tokens). A batch that does not fit into GPU memory is retried
-    in halves; a single item that does not fit raises torch.cuda.OutOfMemoryError.
+    in halves, which `halved` counts; a single item that does not fit raises torch.cuda.OutOfMemoryError.
     """
     rows: dict[int, Tensor] = {}
     batches = make_batches(lengths, max_samples, same_length)[::-1]
@@ -47,6 +56,8 @@ def run_batched(
         except torch.cuda.OutOfMemoryError:
             if len(batch) == 1:
                 raise
+            if halved is not None:
+                halved.batches += 1
             half = len(batch) // 2
             batches += [batch[half:], batch[:half]]
         else:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from zsfuse_ray.method.amplify import Distinct, distinct_inputs, same_as, windows
 from zsfuse_ray.models.alm import AudioLanguageModel
-from zsfuse_ray.models.batching import run_batched
+from zsfuse_ray.models.batching import Halved, run_batched
 from zsfuse_ray.models.specialist import Specialist
 
 # A clip longer than the model's window is encoded in consecutive windows, or cropped to one.
@@ -38,6 +38,7 @@ def embed_clips(
     long: Long = "windows",
     seeds: Sequence[int] | None = None,
     batch_s: float,
+    halved: Halved | None = None,
 ) -> tuple[Tensor, int]:
     """Return the embeddings (n, len(repeats), dim), normalised, on the CPU, and the number of encoded inputs.
 
@@ -47,6 +48,7 @@ def embed_clips(
     model's window is cut into windows whose embeddings are averaged, weighted by length; with "crop" it is
     cropped to one window, at its head or, with seeds (one per clip), at a position drawn by the seed.
     Amplification is applied to each window. batch_s: seconds of audio per batch, including padding.
+    halved: counts the batches that did not fit into the GPU's memory.
     """
     if not clips:
         return torch.empty(0, len(repeats), model.dim), 0
@@ -78,6 +80,7 @@ def embed_clips(
         [model.window or filled for _, _, filled in distinct.inputs],
         int(batch_s * model.sample_rate),
         model.same_length,
+        halved,
     ).cpu()
     embeddings = normalize(_average(rows[torch.from_numpy(distinct.index)], pieces, len(clips)), dim=-1)
     if known:
@@ -86,7 +89,12 @@ def embed_clips(
 
 
 def classify_clips(
-    model: Specialist, clips: Sequence[Tensor], *, long: Long = "windows", batch_s: float
+    model: Specialist,
+    clips: Sequence[Tensor],
+    *,
+    long: Long = "windows",
+    batch_s: float,
+    halved: Halved | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the logits (n, labels) and the vectors (n, vector_dim) on the CPU, float32.
 
@@ -107,6 +115,7 @@ def classify_clips(
             [model.window or piece.length for piece in pieces],
             int(batch_s * model.sample_rate),
             model.same_length,
+            halved,
         ).cpu()
         outputs = _average(rows, pieces, len(clips))
     logits, vectors = outputs.split(sizes, dim=1)

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,14 @@ class Output:
         """Write one Parquet file, with options of pyarrow's `write_table`."""
         content = pa.BufferOutputStream()
         pq.write_table(table, content, **options)
+        self.write_bytes(name, content.getvalue())
+
+    def write_tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        """Write one Parquet file from pieces, each a row group, which need not be in memory together."""
+        content = pa.BufferOutputStream()  # compressed
+        with pq.ParquetWriter(content, schema) as writer:
+            for table in tables:
+                writer.write_table(table)
         self.write_bytes(name, content.getvalue())
 
     def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:

@@ -15,6 +15,7 @@ from zsfuse_ray.runs.provenance import versions
 
 STOPS_A_DEATH = 3  # runs that ended while an input was in progress weigh as much as one death of its process
 SAVE_EVERY_S = 1.0
+HALVED = "halved_batches"  # that did not fit into the memory of a GPU
 
 
 class Attempts:
@@ -60,7 +61,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.attempts = Attempts()
-        self.sums = {"planned_s": 0.0, "audio_s": 0.0}
+        self.sums = {"planned_s": 0.0, "audio_s": 0.0, HALVED: 0.0}
         self.stopped = threading.Event()
         self.saving: threading.Thread | None = None
 
@@ -110,10 +111,14 @@ class Tally:
         return self.sums
 
 
-def report(tally: Any, encoded: pa.Table) -> None:
-    """Add encoded rows to the tally."""
-    items = [item for row in encoded["items"].to_pylist() for item in row]
-    tally.add.remote({name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")})
+def report(tally: Any, encoded: pa.Table | None, halved: int = 0) -> None:
+    """Add encoded rows and halved batches to the tally; None: a later pool reports the rows."""
+    counts: dict[str, float] = {HALVED: halved} if halved else {}
+    if encoded is not None:
+        items = [item for row in encoded["items"].to_pylist() for item in row]
+        counts |= {name: sum(item[name] for item in items) for name in ("planned_s", "audio_s")}
+    if counts:
+        tally.add.remote(counts)
 
 
 def sums(tally: Any) -> dict[str, float]:

@@ -68,7 +68,7 @@ def try_item(
         return outcome | crashed("decode"), 0, []
     try:
         outcome["audio_s"], rate, segments, cut_short, note = unless_outage(
-            partial(decode_item, item, how, item_s), item["uri"], root
+            partial(decode_item, item, how, item_s), item["uri"], root, is_planned=True
         )
     except Outage:
         raise

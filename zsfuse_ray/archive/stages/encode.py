@@ -3,7 +3,7 @@
 import os
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from zsfuse_ray.archive.stages.attempts import counted, failure, item_by_item, u
 from zsfuse_ray.audio.resample import resample
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.amplify import same_as
+from zsfuse_ray.models.batching import Halved
 from zsfuse_ray.models.catalog import load
 from zsfuse_ray.models.encoding import Long, classify_clips, embed_clips, window_lengths
 
@@ -33,15 +34,20 @@ class EncodeOptions:
     precision: Literal["auto", "float32", "bfloat16", "float16"]
 
 
+_TOO_LARGE = "segments do not fit into the memory of the GPU; the others are labelled"
 _Clip = tuple[dict[str, Any], torch.Tensor]  # a segment and its samples, int16
 
 
 @dataclass
 class _Outputs:
-    """Outputs for some segments: by model (embeddings, known repeats) or (logits, vectors)."""
+    """Outputs for some segments: by model (embeddings, known repeats) or (logits, vectors).
+
+    lost: number of these segments that do not fit into the GPU's memory; their outputs are NaN.
+    """
 
     of_models: dict[str, tuple[torch.Tensor, Any]]
     inputs: int = 0
+    lost: int = 0
 
 
 class Encode:
@@ -81,7 +87,8 @@ class Encode:
         self.schema = encoded_schema(every)
         if not last or keep_audio:
             self.schema = self.schema.append(DECODED.field("pcm"))
-        self.tally = tally if last else None
+        self.tally, self.reports_rows = tally, last
+        self.halved = Halved()
         self.attempt = uncounted if tally is None else counted(tally)
         self.batch_s = options.batch_s or (GPU_BATCH_S if gpu else CPU_BATCH_S)
         self.options = options
@@ -99,7 +106,8 @@ class Encode:
         if self.tally is not None:
             from zsfuse_ray.runs.tally import report  # lazy: a Labeller does not need Ray
 
-            report(self.tally, done)
+            report(self.tally, done if self.reports_rows else None, self.halved.batches)
+            self.halved.batches = 0
         return done
 
     @torch.inference_mode()
@@ -116,27 +124,61 @@ class Encode:
         found, failures = item_by_item(
             f"encode {','.join(self.models)} {row['bundle_id']}",
             items,
-            lambda groups: self._outputs([clip for group in groups for clip in group]),
+            self._of_items,
             self.attempt,
             self._failed,
         )
-        for item in row["items"]:
-            item |= failures.get(item["item_id"], {})
         parts = [
             self._nothing(len(clips)) if one is None else one
             for one, clips in zip(found, items.values() if len(found) == len(items) else [()], strict=True)
         ]
+        if len(parts) == len(items):
+            for (item_id, clips), one in zip(items.items(), parts, strict=True):
+                if one.lost:
+                    failures[item_id] = failure(
+                        "encode", "out_of_memory", f"{one.lost} of {len(clips)} {_TOO_LARGE}"
+                    )
+        for item in row["items"]:
+            item |= failures.get(item["item_id"], {})
         row["encoder_inputs"] += sum(part.inputs for part in parts)
-        for key in self.models:
+        for key, (values, other) in self._joined(parts).of_models.items():
             first, second = model_columns(key)
-            values, others = zip(*(part.of_models[key] for part in parts), strict=True)
-            stacked = torch.cat(values).float().numpy()
+            stacked = values.float().numpy()
             if kind_of(key) == "alm":
-                known = None if others[0] is None else [place for part in others for place in part]
-                row[first], row[second] = pack_embeddings(stacked, known)
+                row[first], row[second] = pack_embeddings(stacked, other)
             else:
                 row[first] = pack_values(stacked)
-                row[second] = pack_values(None if others[0] is None else torch.cat(others).float().numpy())
+                row[second] = pack_values(None if other is None else other.float().numpy())
+
+    def _of_items(self, items: Sequence[Sequence[_Clip]]) -> _Outputs:
+        """The outputs for items; of one whose segments do not all fit, for those that fit alone."""
+        clips = [clip for item in items for clip in item]
+        try:
+            return self._outputs(clips)
+        except torch.cuda.OutOfMemoryError:
+            if len(items) > 1 or len(clips) == 1:
+                raise
+        found = [self._if_it_fits(clip) for clip in clips]
+        if all(one.lost for one in found):
+            return self._outputs(clips)  # raises as before
+        return self._joined(found)
+
+    def _if_it_fits(self, clip: _Clip) -> _Outputs:
+        try:
+            return self._outputs([clip])
+        except torch.cuda.OutOfMemoryError:
+            return replace(self._nothing(1), lost=1)
+
+    def _joined(self, parts: Sequence[_Outputs]) -> _Outputs:
+        of_models: dict[str, tuple[torch.Tensor, Any]] = {}
+        for key in self.models:
+            values, others = zip(*(part.of_models[key] for part in parts), strict=True)
+            other: Any = None
+            if others[0] is not None:
+                places = [place for part in others for place in part]
+                other = places if kind_of(key) == "alm" else torch.cat(others)
+            of_models[key] = torch.cat(values), other
+        return _Outputs(of_models, *(sum(getattr(p, name) for p in parts) for name in ("inputs", "lost")))
 
     def _outputs(self, clips: Sequence[_Clip]) -> _Outputs:
         """The outputs of every model for these segments."""
@@ -144,7 +186,7 @@ class Encode:
         seeds = None
         if self.options.crop == "seeded":
             seeds = [segment_seed(segment["item_id"], segment["start_s"]) for segment, _ in clips]
-        how: Any = {"long": self.options.long, "batch_s": self.batch_s}
+        how: Any = {"long": self.options.long, "batch_s": self.batch_s, "halved": self.halved}
         resampled: dict[int, list[torch.Tensor]] = {}
         outputs = _Outputs({})
         for key, model in self.models.items():
