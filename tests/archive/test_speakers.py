@@ -16,8 +16,8 @@ from zsfuse_ray.archive.passes import Encoded, read_passes
 from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import SPAN
 from zsfuse_ray.archive.speakers import who_columns
+from zsfuse_ray.audio.rttm import TURN
 from zsfuse_ray.audio.segment import Segmentation
-from zsfuse_ray.audio.turns import TURN
 from zsfuse_ray.method.labels import column
 
 

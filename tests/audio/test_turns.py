@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from zsfuse_ray.audio import sidecars
+from zsfuse_ray.audio.rttm import parse_rttm, read_turns
 from zsfuse_ray.audio.segment import RATE, Segmentation, segments_from_probabilities
 from zsfuse_ray.audio.sidecars import list_sidecars, match_names, read_sidecar
-from zsfuse_ray.audio.turns import Turn, cut_at_turns, parse_rttm, read_turns, shared
+from zsfuse_ray.audio.turns import Turn, cut_at_turns, shared
 from zsfuse_ray.errors import InputError
 
 RTTM = """;; a comment

@@ -81,7 +81,7 @@ def test_trained_tiny_encoder_is_a_specialist_with_vectors(name: str, lora: int,
     assert not any("conv_layers" in n for n in learned)
 
     task.module.eval()
-    task.save(tmp_path / "saved")
+    task.save(tmp_path / "saved", {})
     specialist = load(parse_spec(str(tmp_path / "saved"), "specialist"))
     assert isinstance(specialist, Classifier)
     plain = Batch(batch().clips, batch().rows, batch().partners, batch().shares)
@@ -95,7 +95,7 @@ def test_trained_tiny_encoder_is_a_specialist_with_vectors(name: str, lora: int,
 
 def test_continued_training_keeps_the_pooling(tmp_path: Path) -> None:
     first = Specialist(config_of(encoder(tmp_path / "init", "wavlm-large"), attention_pooling=True), TABLE)
-    first.save(tmp_path / "saved")
+    first.save(tmp_path / "saved", {})
     second = Specialist(config_of(tmp_path / "saved"), TABLE)
     for name, weight in first.module.model.pooling.named_parameters():
         assert torch.equal(weight, dict(second.module.model.pooling.named_parameters())[name])

@@ -15,7 +15,7 @@ from zsfuse_ray.audio.demo import demo_uris
 from zsfuse_ray.audio.files import is_sidecar, iter_files
 from zsfuse_ray.audio.manifest import PLANNED, is_manifest, own_names, read_manifest
 from zsfuse_ray.audio.redirects import allow_only
-from zsfuse_ray.audio.turns import read_turns
+from zsfuse_ray.audio.rttm import read_turns
 from zsfuse_ray.errors import InputError, redact, redact_uri
 from zsfuse_ray.stores import check_scheme, is_allowed
 

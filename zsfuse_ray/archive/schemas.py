@@ -10,7 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from zsfuse_ray.audio.turns import TURN
+from zsfuse_ray.audio.rttm import TURN
 
 ITEM = pa.struct(
     [

@@ -12,9 +12,9 @@ from zsfuse_ray.archive.passes import Encoded, Pass, ToEncode
 from zsfuse_ray.archive.schemas import kind_of
 from zsfuse_ray.archive.summaries import Repetition
 from zsfuse_ray.archive.texts import Transcripts, version_of
-from zsfuse_ray.config.fusion import TrainedFusion, is_folder, read_fusion
+from zsfuse_ray.config.fusion import TrainedFusion, read_fusion
 from zsfuse_ray.config.label import LABELLING, LabellingOptions
-from zsfuse_ray.config.models import EncoderOptions
+from zsfuse_ray.config.models import EncoderOptions, is_fusion_folder
 from zsfuse_ray.config.options import recorded, resolved
 from zsfuse_ray.config.score import ENCODING, RunConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
@@ -110,7 +110,7 @@ def trained_fusion(config: LabellingOptions, models: Mapping[str, str]) -> Train
 
     config: with the value of ``--normalise auto``. InputError for one fitted with other options or models.
     """
-    if not is_folder(config.fusion):
+    if not is_fusion_folder(config.fusion):
         return None
     trained = read_fusion(config.fusion)
     trained.check(resolved(config), models)

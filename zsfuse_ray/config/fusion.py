@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from os.path import isdir
 from typing import Any, Literal
 
 import numpy as np
@@ -136,11 +135,6 @@ def packed(
             {name: np.ascontiguousarray(value) for name, value in arrays.items()}
         ),
     }
-
-
-def is_folder(fusion: str) -> bool:
-    """Whether the value of ``--fusion`` names a folder, not a rule."""
-    return fusion not in RULES and ("/" in fusion or isdir(fusion))
 
 
 def read_fusion(uri: str) -> TrainedFusion:

@@ -6,8 +6,14 @@ from typing import Any, ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.audio.segment import GRID_S, Channels, Segmentation, Vad
-from zsfuse_ray.config.fusion import is_folder, read_fusion
-from zsfuse_ray.config.models import FUSION_NAMES, RULES_HELP, TUNED, FusionName, PromptOptions
+from zsfuse_ray.config.models import (
+    FUSION_NAMES,
+    RULES_HELP,
+    TUNED,
+    FusionName,
+    PromptOptions,
+    is_fusion_folder,
+)
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Temperature, Words, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.labels import UNSURE, label_set
@@ -136,10 +142,13 @@ class LabellingOptions(PromptOptions):
         the labels and prompts that it was fitted with, and its models, unless a table has them.
         """
         values = {} if given.get("head") is None else {"specialist_temperature": 1.0}
-        if not is_folder(fusion := str(given.get("fusion"))):
+        if not is_fusion_folder(fusion := str(given.get("fusion"))):
             return values
         if "weight" in given:
             raise InputError(f"--weight has no effect with --fusion {fusion}, which has its own weights")
+        # lazy import: slow, and most command lines name no folder
+        from zsfuse_ray.config.fusion import read_fusion
+
         return values | read_fusion(fusion).implied(given)
 
     def __post_init__(self) -> None:

@@ -1,11 +1,11 @@
 """Options of every job that runs models: the models, their audio and prompts, their resources."""
 
+from os.path import isdir
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from zsfuse_ray.config.fusion import is_folder
 from zsfuse_ray.config.options import CHECKED, Numbers, Options, Repeats, Templates, option
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.fusion import RULES, find_rule
@@ -84,9 +84,16 @@ class EncoderOptions(ModelOptions, ActorOptions):
     """The models, and the actors that hold them."""
 
 
-# The name of a fusion rule, or also the folder of a trained fusion; the rules and names for --help.
+def is_fusion_folder(fusion: str) -> bool:
+    """Whether the value of ``--fusion`` names the folder of a trained fusion, not a rule."""
+    return fusion not in RULES and ("/" in fusion or isdir(fusion))
+
+
+# The name of a fusion rule, or also the folder of a trained fusion; both for --help.
 RuleName = Annotated[str, AfterValidator(lambda name: find_rule(name).name)]
-FusionName = Annotated[str, AfterValidator(lambda name: name if is_folder(name) else find_rule(name).name)]
+FusionName = Annotated[
+    str, AfterValidator(lambda name: name if is_fusion_folder(name) else find_rule(name).name)
+]
 RULES_HELP = "; ".join(f"{rule.name} is {rule.about}" for rule in RULES.values())
 RULE_NAMES = f"{{{','.join(RULES)}}}"
 FUSION_NAMES = f"{{{','.join([*RULES, 'FOLDER'])}}}"

@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.augmentation import AtLeastOne
 from zsfuse_ray.config.options import CHECKED, Fraction, Options, Repeats, option
-from zsfuse_ray.method.concat import Scores
+from zsfuse_ray.method.zeroshot import Scores
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

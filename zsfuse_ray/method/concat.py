@@ -6,17 +6,13 @@ norms are part of the linear layer here, which is the same function.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsfuse_ray.method.logistic import Classifier, fit_classifier
-from zsfuse_ray.method.zeroshot import Ensemble, posterior
+from zsfuse_ray.method.zeroshot import Ensemble, Scores, posterior
 from zsfuse_ray.method.zeroshot import scores as mean_scores
-
-# Which zero-shot scores are an input: cosines, cosines times the logit scale, or their softmax.
-Scores = Literal["cosine", "logit", "posterior"]
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # grid for C; a vector has hundreds of values of variance 1
 EPSILON = 1e-5  # of torch.nn.LayerNorm

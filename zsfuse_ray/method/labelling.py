@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.calibration import tempered
-from zsfuse_ray.method.concat import Concat, Scores, zero_shot_scores
+from zsfuse_ray.method.concat import Concat, zero_shot_scores
 from zsfuse_ray.method.fusion import Rule, entropy, fuse, mass_outside, specialist_on_labels
 from zsfuse_ray.method.head import Head
 from zsfuse_ray.method.labels import UNSURE, column, map_labels
 from zsfuse_ray.method.prior import biased
 from zsfuse_ray.method.readout import Readout
-from zsfuse_ray.method.zeroshot import Ensemble, posterior
+from zsfuse_ray.method.zeroshot import Ensemble, Scores, posterior
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,8 @@ from zsfuse_ray.method.products import row_products
 
 # Averaged over the prompt bank: text embeddings (renormalised), scores, or posteriors.
 Ensemble = Literal["embedding", "logit", "probability"]
+# Zero-shot scores that a trained fusion reads: cosines, cosines times the logit scale, or their softmax.
+Scores = Literal["cosine", "logit", "posterior"]
 
 TEMPERATURES = (1e-3, 1e3)  # valid ones; beyond them posteriors are 0 and 1, or uniform
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsfuse_ray.archive.packing import pack_values, to_half, unpack_embeddings, unpack_values
-from zsfuse_ray.archive.passes import Computed, Encoded, Pass, ToEncode
+from zsfuse_ray.archive.passes import BEFORE, Computed, Encoded, Pass, ToEncode
 from zsfuse_ray.archive.plan import Part
 from zsfuse_ray.archive.reading import read_part
 from zsfuse_ray.archive.schemas import DECODED, encoded_schema, segment_seed
@@ -184,7 +184,7 @@ def test_two_passes_match_each_repeat_encoded_alone(tmp_path: Path, crop) -> Non
         encode = actor(models={"alm": task}, options=options)
         out.write_table(f"{one.path}/part=5/0.parquet", encode(BATCH).drop_columns(["part"]))
     alm = encode.models["alm"]
-    encoded = Encoded(out, "p", {}, {"alm": {"dim": alm.dim}}, tuple(passes))
+    encoded = Encoded(out, "p", dict(BEFORE), {"alm": {"dim": alm.dim}}, tuple(passes))
     (rows,) = read_part(encoded, Part(5, 0, 0, 1, ()), {"alm": (1, 2, 3, 4)})
     spans = BATCH["segments"][0].as_py()
     seeds = [segment_seed(s["item_id"], s["start_s"]) for s in spans] if crop == "seeded" else None
