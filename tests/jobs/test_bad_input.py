@@ -33,7 +33,7 @@ def test_no_archive(run_job, tmp_path, make, message):
     [
         (["--lables", "a,b"], "--labels"),
         (["--labels", "ravdes"], "at least two"),
-        (["--alm", "clip:x"], "clap"),
+        (["--alm", "claap:x"], "clap"),
         (["--specialist", "/no/such/folder"], "/no/such/folder"),
         (["--templates", "he is sad"], "{}"),
         (["--labels", "blue,green", "--alm", "none"], "label"),

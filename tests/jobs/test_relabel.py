@@ -66,8 +66,8 @@ def equal(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> No
 def test_every_option_of_labelling_is_tested_here():
     from zsfuse_ray.config.label import LABELLING
 
-    # the untrained specialist has no head for normalised vectors
-    assert set(OPTIONS) | {"normalise"} == set(LABELLING)
+    # the untrained specialist has no head for normalised vectors; test_texts.py has transcripts
+    assert set(OPTIONS) | {"normalise", "transcripts"} == set(LABELLING)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -15,7 +15,7 @@ from zsfuse_ray.archive.texts import Transcripts, version_of
 from zsfuse_ray.config.fusion import TrainedFusion, read_fusion
 from zsfuse_ray.config.label import LABELLING, LabellingOptions
 from zsfuse_ray.config.models import EncoderOptions, is_fusion_folder
-from zsfuse_ray.config.options import recorded, resolved
+from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.score import ENCODING, RunConfig, ScoreConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.models.catalog import MODELS, ModelSpec, named_in_data, parse_spec, revision_of, split_name
@@ -113,7 +113,7 @@ def trained_fusion(config: LabellingOptions, models: Mapping[str, str]) -> Train
     if not is_fusion_folder(config.fusion):
         return None
     trained = read_fusion(config.fusion)
-    trained.check(resolved(config), models)
+    trained.check(config, models)
     return trained
 
 

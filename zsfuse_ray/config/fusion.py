@@ -88,20 +88,20 @@ class TrainedFusion:
             values[kind] = one.name
         return values
 
-    def check(self, options: Mapping[str, Any], identities: Mapping[str, str]) -> None:
+    def check(self, options: Any, identities: Mapping[str, str]) -> None:
         """InputError if labels, prompts or models differ from those that it was fitted with.
 
-        options: those of the job; identities: of its models, by kind.
+        options: the job's configuration; identities: of its models, by kind.
         """
         for name in FITTED:
             fitted = getattr(self.options, name)
-            if (value := options[name]) != fitted:
+            if (value := getattr(options, name)) != fitted:
                 text = name.replace("_", "-")
                 raise InputError(
                     f"--fusion {self.uri} was trained with --{text} {_shown(fitted)}, not {_shown(value)}: "
                     f"leave --{text} out, or train another fusion"
                 )
-        then, now = self.options.normalise, options["normalise"]
+        then, now = self.options.normalise, options.normalise
         if (then == "none") != (now == "none"):
             raise InputError(
                 f"--fusion {self.uri} was trained with --normalise {then}, not {now}: use the same"
