@@ -73,6 +73,7 @@ def test_score_takes_its_models_labels_and_prompts(folder: Path) -> None:
     assert (config.labels, config.templates) == (LABELS, ("{}", "a {} voice"))
     assert (config.alm, config.specialist) == ("clap:there", f"classifier:{folder}")
     assert (config.audio_repeats, config.ensemble, config.normalise) == ((2,), "logit", "none")
+    assert config.fused_temperature == 1.0
     read_fusion(str(folder)).check(config, IDENTITIES)
 
 

@@ -75,6 +75,7 @@ class TrainedFusion:
         InputError for a model that is code.
         """
         values = {name: getattr(self.options, name) for name in FITTED}
+        values["fused_temperature"] = 1.0  # it has its own; the preset's is that of its pool
         if self.options.normalise == "none":
             values["normalise"] = "none"
         for kind, one in self.models.items():
