@@ -9,6 +9,7 @@ import yaml
 
 from dev.learning_curve.options import LearningCurveConfig
 from dev.mini.options import MiniConfig
+from tests.config.test_fusion_folder import write_fusion
 from zsfuse_ray import __version__
 from zsfuse_ray.cli import VERBS
 from zsfuse_ray.config.benchmark import BenchmarkConfig
@@ -60,6 +61,7 @@ def test_a_command_parses_as_written(command: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tuning").mkdir()
     (tmp_path / "tuning" / "tuned.yaml").write_text("weight: 0.2\n")
+    write_fusion(tmp_path / "my_fusion")
     words = shlex.split(command.replace("python -m dev.", "python dev/", 1))
     (program, script), arguments = words[:2], words[2:]
     job = Path(script).stem

@@ -29,17 +29,20 @@ def prompted(**options) -> Prompted:
     return Prompted(**(given | options))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def write_fusion(folder: Path, classifier: Classifier | None = None) -> None:
+    """Write a fusion of LABELS, by default with weights that are drawn at random."""
     rng = np.random.default_rng(0)
-    concat = Concat(Classifier(rng.normal(size=(3, 8)), rng.normal(size=3), temperature=1.5), "cosine", True)
-    write(tmp_path, packed(concat, prompted(), MODELS, {"licence": "mine"}))
-    return tmp_path
-
-
-def write(folder: Path, files: dict[str, bytes]) -> None:
+    usual = Classifier(rng.normal(size=(3, 8)), rng.normal(size=3), temperature=1.5)
+    files = packed(Concat(classifier or usual, "cosine", True), prompted(), MODELS, {"licence": "mine"})
+    folder.mkdir(exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_fusion(tmp_path)
+    return tmp_path
 
 
 def rewritten(folder: Path, **values) -> None:
@@ -144,8 +147,7 @@ def test_a_damaged_record_is_refused(folder: Path, values: dict) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
-    classifier = Classifier(np.full((3, 8), value), np.zeros(3))
-    write(tmp_path, packed(Concat(classifier), prompted(), MODELS, {}))
+    write_fusion(tmp_path, Classifier(np.full((3, 8), value), np.zeros(3)))
     with pytest.raises(InputError, match="damaged"):
         read_fusion(str(tmp_path))
 

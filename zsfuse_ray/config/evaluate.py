@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from zsfuse_ray.config.labelled import LabelledOptions
-from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, FusionName
+from zsfuse_ray.config.models import RULE_NAMES, RULES_HELP, TUNED, RuleName
 from zsfuse_ray.config.options import CHECKED, Fraction, Temperature, option
 from zsfuse_ray.errors import InputError
 
@@ -58,7 +58,7 @@ class EvaluateConfig(LabelledOptions):
         1.0, "temperature of the specialist in the fusion of --weight", "fusion"
     )
     fused_temperature: Temperature = option(1.0, "temperature after the fusion of --weight", "fusion")
-    fusion: FusionName = option(
+    fusion: RuleName = option(
         "linear", f"rule of the fusion of --weight: {RULES_HELP}", "fusion", RULE_NAMES
     )
 
