@@ -58,9 +58,7 @@ class EvaluateConfig(LabelledOptions):
         1.0, "temperature of the specialist in the fusion of --weight", "fusion"
     )
     fused_temperature: Temperature = option(1.0, "temperature after the fusion of --weight", "fusion")
-    fusion: RuleName = option(
-        "linear", f"rule of the fusion of --weight: {RULES_HELP}", "fusion", RULE_NAMES
-    )
+    fusion: RuleName = option("linear", f"rule of the fusion of --weight: {RULES_HELP}", "fusion", RULE_NAMES)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,7 +18,7 @@ from zsfuse_ray.config.options import (
     Words,
     option,
 )
-from zsfuse_ray.config.train_fusion import OF_PROMPTS, FusionOptions
+from zsfuse_ray.config.train_fusion import OF_FUSION, OF_PROMPTS, FusionOptions
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.prompts import TEMPLATES, check_template
 
@@ -233,7 +233,7 @@ class TrainConfig(FusionOptions, AugmentationOptions):
             raise InputError("--output is needed")
         for template in self.templates:
             check_template(template)
-        if self.task != "fusion" and (given := _changed(self, (*OF_PROMPTS, "dropout"))):
+        if self.task != "fusion" and (given := _changed(self, OF_FUSION)):
             raise InputError(f"--{given.replace('_', '-')} is an option of --task fusion")
         if self.from_table:
             self._check_from_table()

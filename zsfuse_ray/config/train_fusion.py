@@ -47,3 +47,4 @@ OF_PROMPTS = (
     *("alm", "audio_repeats", "text_repeats", "separator", "words", "ensemble"),
     *("scores", "per_prompt"),
 )
+OF_FUSION = (*OF_PROMPTS, "dropout")

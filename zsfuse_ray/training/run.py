@@ -20,6 +20,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from zsfuse_ray.audio.sources import SourceError
 from zsfuse_ray.config.options import recorded
 from zsfuse_ray.config.train import OPERATIONAL, TrainConfig
+from zsfuse_ray.config.train_fusion import OF_FUSION
 from zsfuse_ray.corpora.registry import licences
 from zsfuse_ray.errors import InputError, RunError, Stopped, redact
 from zsfuse_ray.models.catalog import MODELS
@@ -185,7 +186,10 @@ def save_best(
     with out.as_folder() as folder:
         task.save(folder, figures)
     history = load_state(result.checkpoint)["progress"]["history"]  # the last one: the best may be earlier
-    text = card(task.card(), table, history, figures, command, decides, versions(), licences(), held_out)
+    shown = {
+        name: value for name, value in decides.items() if config.task == "fusion" or name not in OF_FUSION
+    }
+    text = card(task.card(), table, history, figures, command, shown, versions(), licences(), held_out)
     out.write_bytes(CARD, text.encode())
     out.write_json(METRICS, {"best": figures, "epochs": history})
     return figures
