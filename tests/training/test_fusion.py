@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training.meta import logits_and_vectors, meta_batch, meta_specialist
 from tests.training.test_specialist import batch_of
 from tests.training.training_support import EMOTIONS, config_of, start, table_of
 from zsfuse_ray.config.fusion import read_fusion
@@ -14,6 +15,7 @@ from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.concat import zero_shot_scores
 from zsfuse_ray.method.zeroshot import softmax
 from zsfuse_ray.models.families.classifier import Classifier
+from zsfuse_ray.models.networks.clsp import ClspNetwork, clsp_sizes
 from zsfuse_ray.training.fusion import TEMPERATURE, ConcatLayer, Fusion
 from zsfuse_ray.training.loop import gradients
 
@@ -103,3 +105,25 @@ def test_it_drops_inputs_only_in_training() -> None:
 def test_a_missing_alm_is_an_error_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such"):
         Fusion.check(fusion_config(tmp_path, alm=f"clap:{tmp_path}/none"), TABLE)
+
+
+@pytest.mark.parametrize("name", ["wavlm-large", "hubert-large-ll60k"])
+def test_full_size_models_make_a_step(name: str, tmp_path: Path) -> None:
+    """The recipe of a large encoder with the fusion on it, beside CLSP of full size; without numbers."""
+    with torch.device("meta"):
+        clsp = ClspNetwork(clsp_sizes({}, "yfyeung/CLSP"))
+        layer = ConcatLayer(256, len(EMOTIONS), len(EMOTIONS))  # attention pooling gives 256 values
+    task = meta_specialist(name, tmp_path)
+    _, vectors = logits_and_vectors(task, meta_batch())
+    with torch.no_grad():
+        audio = clsp.audio(torch.empty(2, 98, 128, device="meta"))
+    text = torch.empty(len(EMOTIONS), clsp.dim, device="meta")  # prompts are embedded once, before
+    scores = clsp.logit_scale.detach().exp() * audio @ text.T
+    assert scores.shape == (2, len(EMOTIONS))
+    targets = torch.zeros(2, dtype=torch.long, device="meta")
+    torch.nn.functional.cross_entropy(layer(vectors, scores), targets).backward()
+    trained = [p for p in (*task.module.parameters(), *layer.parameters()) if p.grad is not None]
+    torch.optim.AdamW(trained).step()
+    assert all(p.grad is not None for p in layer.parameters())
+    assert sum(p.numel() for p in trained) > 300e6
+    assert all(p.grad is None for p in clsp.parameters())
