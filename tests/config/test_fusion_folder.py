@@ -34,8 +34,8 @@ def write_fusion(folder: Path, classifier: Classifier | None = None) -> None:
     rng = np.random.default_rng(0)
     usual = Classifier(rng.normal(size=(3, 8)), rng.normal(size=3), temperature=1.5)
     files = packed(Concat(classifier or usual, "cosine", True), prompted(), MODELS, {"licence": "mine"})
-    folder.mkdir(exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 

@@ -9,11 +9,13 @@ import torch
 from tests.training.meta import logits_and_vectors, meta_batch, meta_specialist
 from tests.training.test_specialist import batch_of
 from tests.training.training_support import EMOTIONS, config_of, start, table_of
-from zsfuse_ray.config.fusion import read_fusion
+from zsfuse_ray.archive.wanted import identity
+from zsfuse_ray.config.fusion import ModelOf, read_fusion
 from zsfuse_ray.config.train import TrainConfig
 from zsfuse_ray.errors import InputError
 from zsfuse_ray.method.concat import zero_shot_scores
 from zsfuse_ray.method.zeroshot import softmax
+from zsfuse_ray.models.catalog import ModelSpec
 from zsfuse_ray.models.families.classifier import Classifier
 from zsfuse_ray.models.networks.clsp import ClspNetwork, clsp_sizes
 from zsfuse_ray.training.fusion import TEMPERATURE, ConcatLayer, Fusion
@@ -47,7 +49,8 @@ def test_the_saved_folder_computes_the_same(tmp_path: Path, options: dict) -> No
     assert vectors is not None
     np.testing.assert_allclose(saved.concat.predict(vectors, scores), softmax(fused / 2.0), atol=1e-5)
     assert saved.options.labels == specialist.labels == EMOTIONS
-    assert saved.models["specialist"].name == f"classifier:{tmp_path / 'saved'}"
+    of_folder = ModelSpec("classifier", str(tmp_path / "saved"))
+    assert saved.models["specialist"] == ModelOf(name=str(of_folder), identity=identity(of_folder))
     assert saved.concat.per_prompt == bool(options.get("per_prompt"))
 
 

@@ -1,7 +1,7 @@
 """The folder of a trained fusion, for ``--fusion FOLDER``: what it was fitted on, and its weights.
 
-fusion.json holds the options that its inputs depend on, and the identities of its models; fusion.safetensors
-holds the classifier. ``zsfuse train --task fusion`` writes both.
+fusion.json holds the options that its inputs depend on, and the identities of its models;
+fusion/classifier.safetensors holds the classifier. ``zsfuse train --task fusion`` writes both.
 """
 
 import json
@@ -24,7 +24,8 @@ from zsfuse_ray.method.fusion import RULES
 from zsfuse_ray.method.logistic import Classifier
 from zsfuse_ray.stores import retried, table_filesystem
 
-RECORD, WEIGHTS = "fusion.json", "fusion.safetensors"
+RECORD = "fusion.json"
+WEIGHTS = "fusion/classifier.safetensors"  # below, as it is no part of a specialist in the same folder
 HERE = "."  # checkpoint of a specialist that is in the same folder
 MOST_BYTES = 256 << 20  # of a file; the classifier of a large model has some kilobytes
 # Options that the inputs of a fusion depend on; with --fusion FOLDER their values are those of the folder.

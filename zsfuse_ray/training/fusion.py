@@ -173,6 +173,7 @@ class Fusion(Specialist):
         )
         about = {"licence": "; ".join(licences), "temperature": temperature}
         for name, content in packed(concat, options, models, about).items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
     def card(self) -> Mapping[str, Any]:
