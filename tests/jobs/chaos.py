@@ -64,8 +64,7 @@ class Nodes:
                         found[process.pid] = title
         if not found:
             return ""
-        busy = [pid for pid, title in found.items() if "IDLE" not in title]
-        pid = rng.choice(sorted(busy or found))
+        pid = rng.choice(sorted(found))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return found[pid].strip()
@@ -201,8 +200,10 @@ def _happen(cluster: Nodes, kind: str, driver: subprocess.Popen, rng: random.Ran
             os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
         return "killed"
-    actors = ("Worker", "Tally", "Actor", "Tracker")  # of encoders, of counts, and Ray's own
-    return cluster.kill(rng, lambda title: any(name in title for name in actors) == (kind == "actor"))
+    if kind == "actor":  # an encoder, or the tally of attempts
+        return cluster.kill(rng, lambda title: "MapWorker" in title or "Tally" in title)
+    others = ("MapWorker", "Tally", "Actor", "Tracker", "IDLE")  # Ray's own, and workers without a task
+    return cluster.kill(rng, lambda title: not any(name in title for name in others))
 
 
 def files_in(folder: Path) -> int:
