@@ -26,9 +26,9 @@ def synthetic() -> np.ndarray:
     """Two voices that take turns and overlap at times, (2, samples) int16."""
     voices = [speech(30, seed=seed) for seed in (1, 2)]
     at = np.arange(len(voices[0])) / RATE % (2 * TURN_S)
-    heard = (at < TURN_S + 1, at > TURN_S - 1)
+    speaks = (at < TURN_S + 1, at > TURN_S - 1)
     return np.stack(
-        [(np.clip(v * h, -1, 1) * 32767).astype(np.int16) for v, h in zip(voices, heard, strict=True)]
+        [(np.clip(v * h, -1, 1) * 32767).astype(np.int16) for v, h in zip(voices, speaks, strict=True)]
     )
 
 

@@ -192,7 +192,7 @@ class Labeller:
         return frame.sort_index()
 
     def _texts(self, file: str, segments: list[dict[str, Any]]) -> list[str | None]:
-        """What is said in each segment; None without a transcript, with a warning if it cannot be read."""
+        """The transcript of each segment; None without one, with a warning if it cannot be read."""
         assert self._transcripts is not None
         n = len(segments)
         order = sorted(range(n), key=lambda k: segments[k]["start_s"])

@@ -67,7 +67,7 @@ class LabelTask:
     normalise: Normalise = "none"
     sums: Sums | None = None  # of all speakers, unless `sums_of_parts`
     prior: Prior | None = None  # whose biases are to be fitted before the parts are labelled
-    transcripts: Transcripts | None = None  # for a column of what is said
+    transcripts: Transcripts | None = None  # for the column text
 
     @property
     def sums_of_parts(self) -> bool:

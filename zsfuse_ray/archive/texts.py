@@ -1,4 +1,4 @@
-"""What is said in the segments of a part, from transcripts beside the recordings."""
+"""Transcripts of the segments of a part, from transcripts beside the recordings."""
 
 import hashlib
 import logging

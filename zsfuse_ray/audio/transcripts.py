@@ -47,7 +47,7 @@ def read_words(uri: str) -> list[Word]:
 
 
 def texts_of(words: Sequence[Word], starts: Sequence[float], ends: Sequence[float]) -> list[str]:
-    """Return what is said in each of n segments, by start: each word is in the one that contains its middle.
+    """Return the transcript of each of n segments, by start: each word is in the one with its middle.
 
     A word between segments is said in the nearest one, if that is within NEAR_S.
     """

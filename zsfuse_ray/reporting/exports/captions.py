@@ -25,7 +25,7 @@ def subrip(recording: Recording) -> str:
 
 
 def _content(one: Segment) -> str:
-    """The label and, on the next line, what is said."""
+    """The label and, on the next line, the transcript."""
     text = _one_line(one.text or "")
     return f"{_one_line(one.label)} {one.confidence:.2f}" + (f"\n{text}" if text else "")
 

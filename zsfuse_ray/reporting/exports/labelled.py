@@ -27,7 +27,7 @@ class Segment:
     confidence: float
     channel: int | None = None  # counted from 0; None in a mix of channels
     speaker: str | None = None
-    text: str | None = None  # what is said in it, if there are transcripts
+    text: str | None = None  # its transcript, if there is one
 
 
 @dataclass(frozen=True)

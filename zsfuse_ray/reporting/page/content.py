@@ -23,7 +23,7 @@ from zsfuse_ray.runs.folder import REJECTS
 MOST_RECORDINGS, MOST_SEGMENTS = 10_000, 200_000  # in a page; of a larger archive, a random part
 EXAMPLES = 5  # of each reason of rejects
 BINS = 20
-MOST_LETTERS = 300  # of what is said in a segment
+MOST_LETTERS = 300  # of the transcript of a segment
 
 
 @dataclass(frozen=True)
